@@ -1,0 +1,41 @@
+"""What can go wrong, one class per kind.
+
+Every message is one line that names the file, layer or field, what was found, what was expected,
+and the mend. The command line prints that line and exits with 2.
+"""
+
+
+class DeepLabError(Exception):
+    """Anything that a user can mend; every error of this package is one."""
+
+
+class FileError(DeepLabError):
+    """A file or folder is missing, empty, unreadable, of the wrong kind, or cannot be written."""
+
+
+class FormatError(DeepLabError):
+    """A file is not in the format that it should have, or it is broken."""
+
+
+class NetError(DeepLabError):
+    """A net does not hold together: a missing bottom, shapes that do not fit, an unknown layer."""
+
+
+class WeightsError(DeepLabError):
+    """Weights do not fit the net."""
+
+
+class ImageError(DeepLabError):
+    """A picture cannot be read as one."""
+
+
+class ArgumentError(DeepLabError, ValueError):
+    """A value given by the caller is out of range or has the wrong shape or type."""
+
+
+class DeviceError(DeepLabError):
+    """The asked-for device is not to be had here."""
+
+
+class ResourceError(DeepLabError):
+    """The work would need more memory than the machine has."""
