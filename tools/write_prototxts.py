@@ -1,0 +1,400 @@
+"""Write `prototxt/`: the nets and solvers of the paper, in the authors' dialect of Caffe.
+
+    python tools/write_prototxts.py
+
+Every fact that tells one net from another stands in the tables below; each function after them
+writes one block of a file. Layer names must stay as they are: weights are matched by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
+
+MEAN_BGR = (104.008, 116.669, 122.675)
+IGNORE_LABEL = 255
+
+# VGG-16: stage -> (convolutions, channels). Stage 5 has holes, because pool4 keeps the stride at 8.
+STAGES = {1: (2, 64), 2: (2, 128), 3: (3, 256), 4: (3, 512), 5: (3, 512)}
+
+
+@dataclass(frozen=True)
+class Fc6:
+    """fc6 as a convolution; `outputs` are also fc7's. Every pad here keeps the size."""
+
+    kernel: int
+    pad: int
+    hole: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One multi-scale branch: stride in the train net, zoom in the test net, fillers."""
+
+    stride: int
+    zoom: int
+    fc_std: float = 0.001
+    ms_std: float | None = 0.01
+
+
+BRANCHES = {
+    "data": Branch(stride=8, zoom=1),
+    "pool1": Branch(stride=4, zoom=2),
+    "pool2": Branch(stride=2, zoom=4),
+    "pool3": Branch(stride=1, zoom=8, ms_std=None),  # the authors gave it no filler: zeros
+    "pool4": Branch(stride=1, zoom=8, fc_std=0.005),
+}
+BRANCH_CHANNELS = 128
+
+
+@dataclass(frozen=True)
+class Solver:
+    """What differs between solvers; the rest is in `solver_text`."""
+
+    base_lr: float
+    stepsize: int
+    max_iter: int
+
+
+SOLVER = Solver(0.001, 2000, 6000)
+SOLVER2 = Solver(0.001, 2000, 8000)
+SOLVER2_DEEPLAB = Solver(0.01, 3000, 12000)
+
+
+@dataclass(frozen=True)
+class Net:
+    """The facts of one net of the paper."""
+
+    name: str
+    about: str
+    fc6: Fc6
+    classifier: str
+    pool_kernel: int  # of pool1..pool4; pool5 is always 3
+    pool5a: bool
+    msc: bool
+    test_crop: int
+    train_crop: int
+    batch: int
+    trunk_lr: int  # blobs_lr of the weights of conv1_1..fc7; biases get twice as much
+    classifier_lr: int
+    solver2: Solver
+    average_loss: int = 1
+
+
+# fmt: off
+DEEPLAB = Net(
+    "DeepLab", "The first net of table 1: fc6 4x4 with hole 4, field of view 128.",
+    Fc6(4, 6, 4, 4096), "fc8_pascal", pool_kernel=2, pool5a=False, msc=False,
+    test_crop=514, train_crop=306, batch=20, trunk_lr=1, classifier_lr=10,
+    solver2=SOLVER2_DEEPLAB,
+)
+MSC = Net(
+    "DeepLab-MSc", "Table 1: DeepLab with multi-scale branches on the input and pool1..pool4.",
+    Fc6(4, 6, 4, 4096), "fc8_pascal", pool_kernel=3, pool5a=False, msc=True,
+    test_crop=513, train_crop=321, batch=20, trunk_lr=0, classifier_lr=1, solver2=SOLVER2,
+)
+LARGE_FOV = Net(
+    "DeepLab-LargeFOV", "Tables 1 and 2: fc6 3x3 with hole 12 and 1024 outputs, field of view 224.",
+    Fc6(3, 12, 12, 1024), "fc8_${EXP}", pool_kernel=3, pool5a=True, msc=False,
+    test_crop=513, train_crop=321, batch=30, trunk_lr=1, classifier_lr=10, solver2=SOLVER2,
+)
+MSC_LARGE_FOV = replace(
+    LARGE_FOV, name="DeepLab-MSc-LargeFOV", msc=True, trunk_lr=0, classifier_lr=0, average_loss=10,
+    about="The best net of table 1: DeepLab-LargeFOV with multi-scale branches.",
+)
+NETS = (
+    DEEPLAB,
+    replace(DEEPLAB, name="DeepLab-4x4", fc6=Fc6(4, 12, 8, 4096),
+            about="Table 2: fc6 4x4 with hole 8, field of view 224."),
+    replace(DEEPLAB, name="DeepLab-7x7", fc6=Fc6(7, 12, 4, 4096),
+            about="Tables 1 and 2: fc6 7x7, all of VGG-16's, with hole 4, field of view 224."),
+    MSC,
+    LARGE_FOV,
+    MSC_LARGE_FOV,
+    replace(LARGE_FOV, name="DeepLab-COCO-LargeFOV",
+            about="The layers of DeepLab-LargeFOV, trained on MS COCO before VOC."),
+    replace(MSC_LARGE_FOV, name="DeepLab-MSc-COCO-LargeFOV",
+            about="The layers of DeepLab-MSc-LargeFOV, trained on MS COCO before VOC."),
+)
+# fmt: on
+
+# --- the text format -------------------------------------------------------------------------
+
+Fields = list[tuple[str, object]]  # a value is text as it stands, a number, or a message's Fields
+
+
+def quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def lines_of(fields: Fields, indent: str = "") -> list[str]:
+    lines = []
+    for key, value in fields:
+        if isinstance(value, list):
+            lines += [f"{indent}{key} {{", *lines_of(value, indent + "  "), f"{indent}}}"]
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return lines
+
+
+def layer(name: str, kind: str, bottoms: list[str], tops: list[str], fields: Fields) -> list[str]:
+    head: Fields = [("name", quoted(name)), ("type", kind)]
+    head += [("bottom", quoted(bottom)) for bottom in bottoms]
+    head += [("top", quoted(top)) for top in tops]
+    return lines_of([("layers", head + fields)])
+
+
+def comment(text: str) -> list[str]:
+    return ["", f"### {text}"]
+
+
+# --- single layers ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a convolution learns; `std` is its gaussian filler's, None without a filler."""
+
+    lr: int
+    std: float | None = None
+
+
+# A test net's convolutions have no Learning. `shape` is pad, stride and hole where they matter.
+def conv(
+    name: str, bottom: str, outputs: int | str, kernel: int, learning: Learning | None,
+    shape: dict[str, int] | None = None, strict_dim: bool = True,
+) -> list[str]:  # fmt: skip
+    fields: Fields = [] if strict_dim else [("strict_dim", "false")]
+    if learning:
+        fields += [("blobs_lr", learning.lr), ("blobs_lr", 2 * learning.lr)]
+        fields += [("weight_decay", 1), ("weight_decay", 0)]
+    params: Fields = [("num_output", outputs), ("kernel_size", kernel)]
+    params += (shape or {}).items()
+    if learning and learning.std is not None:
+        params.append(("weight_filler", [("type", quoted("gaussian")), ("std", learning.std)]))
+        params.append(("bias_filler", [("type", quoted("constant")), ("value", 0)]))
+    fields.append(("convolution_param", params))
+    return layer(name, "CONVOLUTION", [bottom], [name], fields)
+
+
+def relu(name: str, blob: str) -> list[str]:
+    return layer(name, "RELU", [blob], [blob], [])
+
+
+def drop(name: str, blob: str) -> list[str]:
+    return layer(name, "DROPOUT", [blob], [blob], [("dropout_param", [("dropout_ratio", 0.5)])])
+
+
+def pool(name: str, bottom: str, kernel: int, stride: int, pad: int, how: str = "MAX") -> list[str]:
+    fields: Fields = [("pool", how), ("kernel_size", kernel), ("stride", stride)]
+    if pad:
+        fields.append(("pad", pad))
+    return layer(name, "POOLING", [bottom], [name], [("pooling_param", fields)])
+
+
+def interp(name: str, bottom: str, fields: Fields) -> list[str]:
+    return layer(name, "INTERP", [bottom], [name], [("interp_param", fields)])
+
+
+# --- blocks ----------------------------------------------------------------------------------
+
+
+def data(net: Net, train: bool) -> list[str]:
+    source: Fields = [
+        ("source", quoted(f"${{EXP}}/list/${{{'TRAIN_SET' if train else 'TEST_SET'}}}.txt")),
+        ("root_folder", quoted("${DATA_ROOT}")),
+        ("batch_size", net.batch if train else 1),
+        ("label_type", "PIXEL" if train else "NONE"),
+    ]
+    transform: Fields = [("crop_size", net.train_crop if train else net.test_crop)]
+    transform += [("mean_value", mean) for mean in MEAN_BGR]
+    if train:
+        source.append(("shuffle", "true"))
+        transform.append(("mirror", "true"))
+    params: Fields = [("image_data_param", source), ("transform_param", transform)]
+    lines = comment("images" + (" and their label maps" if train else ""))
+    lines += layer("data", "IMAGE_SEG_DATA", [], ["data", "label", "data_dim"], params)
+    unused = ["data_dim"] if train else ["label", "data_dim"]
+    return lines + layer("silence", "SILENCE", unused, [], [])
+
+
+def branch(tap: str, train: bool) -> list[str]:
+    facts = BRANCHES[tap]
+    names = [f"{tap}_conv", f"{tap}_fc", f"{tap}_ms"]
+    learning = [Learning(1, std) if train else None for std in (0.001, facts.fc_std, facts.ms_std)]
+    shape = {"pad": 1, "stride": facts.stride if train else 1}
+    lines = comment(f"multi-scale branch of {tap}")
+    lines += conv(names[0], tap, BRANCH_CHANNELS, 3, learning[0], shape)
+    lines += relu(f"relu_{names[0]}", names[0]) + drop(f"drop_{names[0]}", names[0])
+    lines += conv(names[1], names[0], BRANCH_CHANNELS, 1, learning[1])
+    lines += relu(f"relu_{names[1]}", names[1]) + drop(f"drop_{names[1]}", names[1])
+    return lines + conv(names[2], names[1], "${NUM_LABELS}", 1, learning[2])
+
+
+def trunk(net: Net, train: bool) -> list[str]:
+    learning = Learning(net.trunk_lr) if train else None
+    lines = branch("data", train) if net.msc else []
+    bottom = "data"
+    for stage, (convs, channels) in STAGES.items():
+        stride = min(2 ** (stage - 1), 8)
+        shape = {"pad": 2, "hole": 2} if stage == 5 else {"pad": 1}
+        lines += comment(f"conv{stage}: stride {stride}" + (", hole 2" if stage == 5 else ""))
+        for index in range(1, convs + 1):
+            name = f"conv{stage}_{index}"
+            lines += conv(name, bottom, channels, 3, learning, shape)
+            lines += relu(f"relu{stage}_{index}", name)
+            bottom = name
+        kernel = 3 if stage == 5 else net.pool_kernel
+        # 2x2 pooling at stride 1 without pad takes the train net's 40 to 39, as the labels have it.
+        pad = 0 if train and stage == 4 and kernel == 2 else 1
+        lines += pool(f"pool{stage}", bottom, kernel, 2 if stage <= 3 else 1, pad)
+        bottom = f"pool{stage}"
+        if net.msc and bottom in BRANCHES:
+            lines += branch(bottom, train)
+    if net.pool5a:
+        lines += pool("pool5a", bottom, 3, 1, 1, "AVE")
+    return lines
+
+
+def head(net: Net, train: bool) -> list[str]:
+    fc6 = net.fc6
+    learning = Learning(net.trunk_lr) if train else None
+    bottom = "pool5a" if net.pool5a else "pool5"
+    shape = {"pad": fc6.pad, "hole": fc6.hole}
+    lines = comment("fc6 and fc7 as convolutions")
+    # In VGG-16's own file fc6 and fc7 are InnerProduct layers: as many weights, other legacy dims.
+    lines += conv("fc6", bottom, fc6.outputs, fc6.kernel, learning, shape, strict_dim=False)
+    lines += relu("relu6", "fc6") + drop("drop6", "fc6")
+    lines += conv("fc7", "fc6", fc6.outputs, 1, learning, strict_dim=False)
+    lines += relu("relu7", "fc7") + drop("drop7", "fc7")
+    lines += comment("classifier")
+    learning = Learning(net.classifier_lr, 0.01) if train else None
+    # VGG-16 has no layer of this name, so the train net has nothing to be lenient about.
+    return lines + conv(net.classifier, "fc7", "${NUM_LABELS}", 1, learning, strict_dim=train)
+
+
+def fusion(bottoms: list[str]) -> list[str]:
+    params: Fields = [("eltwise_param", [("operation", "SUM")])]
+    return layer("fc_fusion", "ELTWISE", bottoms, ["fc_fusion"], params)
+
+
+def scores(net: Net) -> list[str]:
+    """From the classifier to scores of the crop's size, and the file they are written to."""
+    lines = comment("scores at full size")
+    bottoms = []
+    if net.msc:
+        for tap, facts in BRANCHES.items():
+            bottoms.append(f"{tap}_ms")
+            if facts.zoom > 1:
+                lines += interp(f"{tap}_interp", bottoms[-1], [("zoom_factor", facts.zoom)])
+                bottoms[-1] = f"{tap}_interp"
+    lines += interp("fc8_interp", net.classifier, [("zoom_factor", 8)])
+    top = "fc8_interp"
+    if net.msc:
+        lines += fusion([*bottoms, top])
+        top = "fc_fusion"
+    elif net.pool_kernel == 2:
+        # The pads of pool1..pool4 put the first score 7 pixels outside the image.
+        crop: Fields = [("pad_beg", -7), ("pad_end", -8)]
+        lines += layer("fc8_crop", "PADDING", [top], ["fc8_crop"], [("padding_param", crop)])
+        top = "fc8_crop"
+    files: Fields = [
+        ("prefix", quoted("${FEATURE_DIR}/${TEST_SET}/fc8/")),
+        ("source", quoted("${EXP}/list/${TEST_SET}_id.txt")),
+    ]
+    params: Fields = [("mat_write_param", files), ("include", [("phase", "TEST")])]
+    lines += comment("one .mat file an image")
+    return lines + layer("fc8_mat", "MAT_WRITE", [top], [], params)
+
+
+def losses(net: Net) -> list[str]:
+    lines = []
+    top = net.classifier
+    if net.msc:
+        lines += comment("sum of all class scores, at stride 8")
+        lines += fusion([*(f"{tap}_ms" for tap in BRANCHES), top])
+        top = "fc_fusion"
+    # With 2x2 pooling the first score lies on pixel 1 of the crop, otherwise on pixel 0.
+    pad_beg = -1 if net.pool_kernel == 2 else 0
+    shrink: Fields = [("shrink_factor", 8), ("pad_beg", pad_beg), ("pad_end", 0)]
+    ignore: Fields = [("ignore_label", IGNORE_LABEL)]
+    lines += comment("loss at stride 8, against every eighth label")
+    lines += interp("label_shrink", "label", shrink)
+    both = [top, "label_shrink"]
+    lines += layer("loss", "SOFTMAX_LOSS", both, [], [("softmaxloss_param", ignore)])
+    params: Fields = [("seg_accuracy_param", ignore)]
+    return lines + layer("accuracy", "SEG_ACCURACY", both, ["accuracy"], params)
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def header(net: Net, what: str, *more: str) -> list[str]:
+    return [f"# {net.name}, {what}", *(f"# {line}" for line in (net.about, *more)), ""]
+
+
+def test_text(net: Net) -> str:
+    lines = header(
+        net, "test net", f"Batch 1: {net.test_crop}x{net.test_crop} in, scores as large out."
+    )
+    lines += [f"name: {quoted(net.name)}", *data(net, False), *trunk(net, False)]
+    return "\n".join([*lines, *head(net, False), *scores(net), ""])
+
+
+def train_text(net: Net) -> str:
+    learns = {0: "only the branches learn", 1: "the branches and the classifier learn"}
+    what = learns[net.classifier_lr] if net.msc else "every layer learns"
+    size = f"{net.train_crop}x{net.train_crop}"
+    lines = header(net, "train net", f"Batch {net.batch}: {size} in, scores at stride 8; {what}.")
+    lines += [f"name: {quoted(net.name)}", *data(net, True), *trunk(net, True)]
+    return "\n".join([*lines, *head(net, True), *losses(net), ""])
+
+
+def solver_text(net: Net, solver: Solver, prefix: str) -> str:
+    train_set = {"train": "train_aug", "train2": "trainval_aug"}[prefix]
+    lines = header(net, f"solver for TRAIN_SET = {train_set}")
+    fields: Fields = [
+        ("train_net", quoted("train.prototxt")),
+        ("base_lr", solver.base_lr),
+        ("lr_policy", quoted("step")),
+        ("gamma", 0.1),
+        ("stepsize", solver.stepsize),
+        ("max_iter", solver.max_iter),
+        ("momentum", 0.9),
+        ("weight_decay", 0.0005),
+        ("display", 10),
+    ]
+    if net.average_loss > 1:
+        fields.append(("average_loss", net.average_loss))
+    fields += [
+        ("snapshot", 2000),
+        ("snapshot_prefix", quoted("${EXP}/model/${NET_ID}/" + prefix)),
+        ("solver_mode", "GPU"),
+    ]
+    return "\n".join([*lines, *lines_of(fields), ""])
+
+
+def files() -> dict[str, str]:
+    """Every file of `prototxt/`: its path there, and its text."""
+    texts = {}
+    for net in NETS:
+        texts[f"{net.name}/test.prototxt"] = test_text(net)
+        texts[f"{net.name}/train.prototxt"] = train_text(net)
+        solvers = [("solver", SOLVER, "train"), ("solver2", net.solver2, "train2")]
+        for file, solver, prefix in solvers:
+            texts[f"{net.name}/{file}.prototxt"] = solver_text(net, solver, prefix)
+    return texts
+
+
+def main() -> None:
+    for path, text in files().items():
+        target = PROTOTXT / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
