@@ -1,0 +1,58 @@
+"""The authors' files, and upstream's: prototxt (text) and caffemodel (binary), to Net and back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from ..errors import NetError
+from ..files import write_atomically
+from ..net import Net
+from .caffemodel import (
+    Caffemodel,
+    ModelLayer,
+    caffemodel_chunks,
+    read_caffemodel,
+    write_caffemodel,
+)
+from .prototxt import parse_prototxt, parse_solver
+from .structure import net_from_message, net_to_message
+from .weights import load_weights
+
+__all__ = [
+    "Caffemodel",
+    "ModelLayer",
+    "caffemodel_chunks",
+    "load_weights",
+    "parse_solver",
+    "prototxt_text",
+    "read_caffemodel",
+    "read_net",
+    "write_caffemodel",
+    "write_prototxt",
+]
+
+
+def read_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Net:
+    """Read a prototxt of either dialect as the net that Caffe would run in its TEST phase.
+
+    `variables` replace ${NAME} in the text, besides EXP=voc12 and NUM_LABELS=21. The net has shapes
+    but no weights yet: see `load_weights`. Raises FileError, FormatError (with line and column) and
+    NetError.
+    """
+    message = parse_prototxt(path, variables)
+    try:
+        return net_from_message(message)
+    except NetError as error:
+        raise NetError(f"{path}: {error}") from None
+
+
+def prototxt_text(net: Net, current: bool = False) -> str:
+    """The net's prototxt: V1 in the authors' dialect, or the current format."""
+    return text_format.MessageToString(net_to_message(net, current))
+
+
+def write_prototxt(net: Net, path: str | Path, current: bool = False) -> None:
+    """Write the net's prototxt: V1 in the authors' dialect, or the current format."""
+    with write_atomically(path) as file:
+        file.write(prototxt_text(net, current).encode())

@@ -1,0 +1,295 @@
+"""What each layer's parameters mean: from the messages of both dialects to layer types and back.
+
+The dialects share their parameters' names but for three: concat_dim or axis, hole or dilation, and
+scalars or lists of sizes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import NetError
+from ..layers import (
+    HW,
+    Concat,
+    Convolution,
+    Dropout,
+    Eltwise,
+    InnerProduct,
+    Interp,
+    LayerType,
+    Padding,
+    Pooling,
+    ReLU,
+    Softmax,
+    Split,
+)
+from ..net import Layer
+
+# The V1 name of every type that runs, and the current one.
+V1_TYPES = {
+    "CONCAT": "Concat",
+    "CONVOLUTION": "Convolution",
+    "DROPOUT": "Dropout",
+    "ELTWISE": "Eltwise",
+    "INNER_PRODUCT": "InnerProduct",
+    "INTERP": "Interp",
+    "PADDING": "Padding",
+    "POOLING": "Pooling",
+    "RELU": "ReLU",
+    "SOFTMAX": "Softmax",
+    "SPLIT": "Split",
+}
+
+
+def read_parameters(message: Any, kind: str) -> LayerType:
+    """The layer type of a layer message; NetError, naming layer and field, where it does not run."""
+    reader = _READERS.get(V1_TYPES.get(kind, kind))
+    if reader is None:
+        raise NetError(
+            f"layer '{message.name}' has type '{kind}', which does not run here; "
+            f"these do: {', '.join(_READERS)}"
+        )
+    try:
+        return reader(message)
+    except NetError as error:
+        raise NetError(f"layer '{message.name}' ({kind}): {error}") from None
+
+
+def write_parameters(layer: Layer, message: Any) -> None:
+    """Set the parameters of a layer message."""
+    writer = _WRITERS.get(layer.type)
+    if writer:
+        writer(layer.op, message)
+
+
+def _pair(parameters: Any, name: str, default: int, least: int = 1) -> HW:
+    """(height, width) of `name`, or of `name`_h and `name`_w."""
+    stem = name.removesuffix("_size")
+    value = getattr(parameters, name)
+    if hasattr(value, "append"):
+        values = list(value)
+    else:
+        values = [value] if parameters.HasField(name) else []
+    by_axis = [
+        getattr(parameters, f"{stem}_{axis}")
+        for axis in "hw"
+        if f"{stem}_{axis}" in parameters.DESCRIPTOR.fields_by_name
+        and parameters.HasField(f"{stem}_{axis}")
+    ]
+    if values and by_axis:
+        raise NetError(f"both {name} and {stem}_h or {stem}_w, expected one or the other")
+    if len(by_axis) == 1:
+        raise NetError(f"only one of {stem}_h and {stem}_w, expected both")
+    if len(values) > 2:
+        raise NetError(f"{name} has {len(values)} values, expected height and width")
+    height, width = by_axis or (values * 2)[:2] or (default, default)
+    if len(values) == 2:
+        height, width = values
+    if min(height, width) < least:
+        raise NetError(f"{name} is {min(height, width)}, expected at least {least}")
+    return height, width
+
+
+def _set_pair(parameters: Any, name: str, pair: HW, default: int) -> None:
+    if pair == (default, default):
+        return
+    if hasattr(getattr(parameters, name), "append"):
+        getattr(parameters, name).extend(pair[:1] if pair[0] == pair[1] else pair)
+    elif pair[0] == pair[1]:
+        setattr(parameters, name, pair[0])
+    else:
+        stem = name.removesuffix("_size")
+        setattr(parameters, f"{stem}_h", pair[0])
+        setattr(parameters, f"{stem}_w", pair[1])
+
+
+def _count(parameters: Any, name: str) -> int:
+    value = getattr(parameters, name)
+    if value < 1:
+        raise NetError(f"{name} is {value}, expected at least 1")
+    return value
+
+
+def _read_convolution(message: Any) -> Convolution:
+    p = message.convolution_param
+    hole = _pair(p, "hole", 1)
+    if p.dilation:
+        if hole != (1, 1):
+            raise NetError("both hole and dilation, expected one or the other")
+        hole = _pair(p, "dilation", 1)
+    return Convolution(
+        num_output=_count(p, "num_output"),
+        kernel=_pair(p, "kernel_size", 0),
+        pad=_pair(p, "pad", 0, least=0),
+        stride=_pair(p, "stride", 1),
+        hole=hole,
+        group=_count(p, "group"),
+        bias=p.bias_term,
+    )
+
+
+def _write_convolution(op: Convolution, message: Any) -> None:
+    p = message.convolution_param
+    p.num_output = op.num_output
+    if not op.bias:
+        p.bias_term = False
+    _set_pair(p, "pad", op.pad, 0)
+    _set_pair(p, "kernel_size", op.kernel, 0)
+    if op.group > 1:
+        p.group = op.group
+    _set_pair(p, "stride", op.stride, 1)
+    current = "force_nd_im2col" in p.DESCRIPTOR.fields_by_name
+    _set_pair(p, "dilation" if current else "hole", op.hole, 1)
+
+
+def _read_inner_product(message: Any) -> InnerProduct:
+    p = message.inner_product_param
+    if getattr(p, "axis", 1) != 1 or getattr(p, "transpose", False):
+        raise NetError("axis or transpose, which do not run here; expected axis 1, not transposed")
+    return InnerProduct(_count(p, "num_output"), p.bias_term)
+
+
+def _write_inner_product(op: InnerProduct, message: Any) -> None:
+    message.inner_product_param.num_output = op.num_output
+    if not op.bias:
+        message.inner_product_param.bias_term = False
+
+
+def _read_pooling(message: Any) -> Pooling:
+    p = message.pooling_param
+    method = p.PoolMethod.Name(p.pool)
+    if method == "STOCHASTIC":
+        raise NetError("pool is STOCHASTIC, which does not run here; expected MAX or AVE")
+    if p.global_pooling:
+        return Pooling(method, kernel=(0, 0))
+    kernel = _pair(p, "kernel_size", 0)
+    pad = _pair(p, "pad", 0, least=0)
+    if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
+        raise NetError(f"pad {max(pad)} with kernel_size {min(kernel)}, expected a smaller pad")
+    return Pooling(method, kernel, pad, _pair(p, "stride", 1))
+
+
+def _write_pooling(op: Pooling, message: Any) -> None:
+    p = message.pooling_param
+    p.pool = p.PoolMethod.Value(op.method)
+    if op.kernel == (0, 0):
+        p.global_pooling = True
+        return
+    _set_pair(p, "kernel_size", op.kernel, 0)
+    _set_pair(p, "stride", op.stride, 1)
+    _set_pair(p, "pad", op.pad, 0)
+
+
+def _read_interp(message: Any) -> Interp:
+    p = message.interp_param
+    size = (p.height, p.width) if p.HasField("height") and p.HasField("width") else (None, None)
+    given = [name for name in ("zoom_factor", "shrink_factor") if p.HasField(name)]
+    given += ["height and width"] * p.HasField("height")
+    if len(given) != 1 or p.HasField("height") != p.HasField("width"):
+        raise NetError(
+            f"the size is given by {', '.join(given) or 'nothing'}, expected one of zoom_factor, "
+            "shrink_factor, height and width"
+        )
+    for name in ("zoom_factor", "shrink_factor"):
+        _count(p, name)
+    if size != (None, None):
+        _count(p, "height")
+        _count(p, "width")
+    if p.pad_beg > 0 or p.pad_end > 0:
+        raise NetError(f"pads {p.pad_beg}, {p.pad_end}, expected none above 0 (they crop)")
+    return Interp(p.zoom_factor, p.shrink_factor, *size, p.pad_beg, p.pad_end)
+
+
+def _write_interp(op: Interp, message: Any) -> None:
+    p = message.interp_param
+    if op.height is not None and op.width is not None:
+        p.height, p.width = op.height, op.width
+    elif op.shrink_factor > 1:
+        p.shrink_factor = op.shrink_factor
+    else:
+        p.zoom_factor = op.zoom_factor
+    if op.pad_beg or op.pad_end:
+        p.pad_beg, p.pad_end = op.pad_beg, op.pad_end
+
+
+def _read_padding(message: Any) -> Padding:
+    p = message.padding_param
+    if p.pad_beg * p.pad_end < 0:
+        raise NetError(f"pads {p.pad_beg}, {p.pad_end} of opposite signs, expected one sign")
+    return Padding(p.pad_beg, p.pad_end)
+
+
+def _write_padding(op: Padding, message: Any) -> None:
+    message.padding_param.pad_beg, message.padding_param.pad_end = op.pad_beg, op.pad_end
+
+
+def _read_relu(message: Any) -> ReLU:
+    return ReLU(message.relu_param.negative_slope)
+
+
+def _write_relu(op: ReLU, message: Any) -> None:
+    if op.negative_slope:
+        message.relu_param.negative_slope = op.negative_slope
+
+
+def _read_dropout(message: Any) -> Dropout:
+    return Dropout(message.dropout_param.dropout_ratio)
+
+
+def _write_dropout(op: Dropout, message: Any) -> None:
+    message.dropout_param.dropout_ratio = op.ratio
+
+
+def _read_eltwise(message: Any) -> Eltwise:
+    p = message.eltwise_param
+    return Eltwise(p.EltwiseOp.Name(p.operation), tuple(p.coeff))
+
+
+def _write_eltwise(op: Eltwise, message: Any) -> None:
+    p = message.eltwise_param
+    p.operation = p.EltwiseOp.Value(op.operation)
+    p.coeff.extend(op.coeff)
+
+
+def _read_concat(message: Any) -> Concat:
+    p = message.concat_param
+    return Concat(p.concat_dim if p.HasField("concat_dim") else getattr(p, "axis", 1))
+
+
+def _write_concat(op: Concat, message: Any) -> None:
+    p = message.concat_param
+    if op.axis != 1:
+        setattr(p, "axis" if "axis" in p.DESCRIPTOR.fields_by_name else "concat_dim", op.axis)
+
+
+def _read_softmax(message: Any) -> Softmax:
+    axis = getattr(message.softmax_param, "axis", 1)
+    if axis != 1:
+        raise NetError(f"axis is {axis}, expected 1 (the channels)")
+    return Softmax()
+
+
+_READERS: dict[str, Callable[[Any], LayerType]] = {
+    "Concat": _read_concat,
+    "Convolution": _read_convolution,
+    "Dropout": _read_dropout,
+    "Eltwise": _read_eltwise,
+    "InnerProduct": _read_inner_product,
+    "Interp": _read_interp,
+    "Padding": _read_padding,
+    "Pooling": _read_pooling,
+    "ReLU": _read_relu,
+    "Softmax": _read_softmax,
+    "Split": lambda message: Split(),  # noqa: ARG005
+}
+_WRITERS: dict[str, Callable[[Any, Any], None]] = {
+    "Concat": _write_concat,
+    "Convolution": _write_convolution,
+    "Dropout": _write_dropout,
+    "Eltwise": _write_eltwise,
+    "InnerProduct": _write_inner_product,
+    "Interp": _write_interp,
+    "Padding": _write_padding,
+    "Pooling": _write_pooling,
+    "ReLU": _write_relu,
+}

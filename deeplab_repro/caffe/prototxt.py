@@ -1,0 +1,285 @@
+"""Prototxt, the text format of both dialects: text to protobuf message, and the net back to text.
+
+The grammar is protobuf's text format. It is read here rather than by protobuf's own reader because
+these files need three things that it lacks: ${VARIABLES}, unknown fields that are tolerated but
+named, and positions in every message.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_encoding
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from ..errors import FormatError
+from ..files import read_bytes
+from . import bvlc_pb2, deeplab_pb2
+
+log = logging.getLogger(__name__)
+
+# The released weights were made with these; they name and size the classifier.
+VARIABLES = {"EXP": "voc12", "NUM_LABELS": "21"}
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_TOKEN = re.compile(
+    r"""(?P<blank>\s+|\#[^\n]*)
+      | (?P<word>[A-Za-z_]\w*)
+      | (?P<number>-?\s*(?:\.?\d[\w.]*(?:(?<=[eE])[-+]\d+)?f?|inf(?:inity)?\b|nan\b))
+      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<sign>[{}<>\[\]:;,])""",
+    re.VERBOSE,
+)
+_MOST_NESTED = 32
+_INTEGERS = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str  # word, number, string, sign or end
+    text: str
+    line: int
+    column: int
+
+
+def parse_prototxt(
+    path: str | Path, variables: Mapping[str, str] | None = None
+) -> deeplab_pb2.NetParameter | bvlc_pb2.NetParameter:
+    """Read a net's prototxt into a message of the dialect that it is written in.
+
+    `variables` are put in place of ${NAME} before reading, besides EXP=voc12 and NUM_LABELS=21;
+    a variable without a value stays as it is inside of quotes. Unknown fields are left out with a
+    warning that names them. Raises FileError, and FormatError with line and column.
+    """
+    tokens = _tokens(read_text(path, variables), path)
+    names = _top_level_names(tokens)
+    if "layer" in names and "layers" in names:
+        raise FormatError(
+            f"{path}: both 'layers' (V1) and 'layer' (current) at the top level, expected one format"
+        )
+    if not names & {"layer", "layers"}:
+        if names & {"base_lr", "max_iter", "lr_policy", "train_net", "net"}:
+            raise FormatError(f"{path}: this is a solver, expected a net: give the file it names")
+        raise FormatError(f"{path}: no layers in it, expected the prototxt of a net")
+    schema = bvlc_pb2 if "layer" in names else deeplab_pb2
+    return _Parser(tokens, path).parse(schema.NetParameter())
+
+
+def parse_solver(
+    path: str | Path, variables: Mapping[str, str] | None = None
+) -> deeplab_pb2.SolverParameter:
+    """Read a solver's prototxt; variables and errors as in `parse_prototxt`."""
+    tokens = _tokens(read_text(path, variables), path)
+    return _Parser(tokens, path).parse(deeplab_pb2.SolverParameter())
+
+
+def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> str:
+    """A prototxt's text with its ${VARIABLES} replaced."""
+    data = read_bytes(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise FormatError(
+            f"{path}: this is a binary file, expected a prototxt (text); "
+            "is it the caffemodel in the wrong place?"
+        )
+    values = {**VARIABLES, **(variables or {})}
+    return _VARIABLE.sub(lambda match: values.get(match[1], match[0]), text)
+
+
+def _error(path: str | Path, line: int, column: int, problem: str) -> FormatError:
+    return FormatError(f"{path}:{line}:{column}: {problem}")
+
+
+def _tokens(text: str, path: str | Path) -> list[_Token]:
+    """The text in tokens, without blanks and comments, an end token last."""
+    tokens = []
+    at = line_start = 0
+    line = 1
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            variable = _VARIABLE.match(text, at)
+            if variable:
+                problem = (
+                    f"variable {variable[0]} has no value; give one with --set {variable[1]}=VALUE"
+                )
+            elif text[at] in "\"'":
+                problem = "this string has no closing quote on its line"
+            else:
+                problem = f"{text[at]!r} is not prototxt"
+            raise _error(path, line, at - line_start + 1, problem)
+        if match.lastgroup != "blank":
+            tokens.append(_Token(str(match.lastgroup), match[0], line, at - line_start + 1))
+        lines = match[0].count("\n")
+        if lines:
+            line += lines
+            line_start = at + match[0].rindex("\n") + 1
+        at = match.end()
+    return [*tokens, _Token("end", "", line, at - line_start + 1)]
+
+
+def _top_level_names(tokens: list[_Token]) -> set[str]:
+    names, depth = set(), 0
+    for token in tokens:
+        if token.kind == "sign":
+            depth += (token.text in "{<") - (token.text in "}>")
+        elif token.kind == "word" and depth == 0:
+            names.add(token.text)
+    return names
+
+
+class _Parser:
+    """Recursive descent over the tokens, filling a message by its descriptor."""
+
+    def __init__(self, tokens: list[_Token], path: str | Path) -> None:
+        self.tokens, self.path = tokens, path
+        self.position = 0
+        self.unknown: list[str] = []
+
+    @property
+    def token(self) -> _Token:
+        return self.tokens[self.position]
+
+    def parse(self, message: Any) -> Any:
+        self._fields(message, closing="", depth=0)
+        if self.unknown:
+            log.warning("%s: unknown fields left out: %s", self.path, ", ".join(self.unknown))
+        return message
+
+    def _error(self, problem: str, token: _Token | None = None) -> FormatError:
+        token = token or self.token
+        return _error(self.path, token.line, token.column, problem)
+
+    def _next(self) -> _Token:
+        token = self.token
+        self.position += token.kind != "end"
+        return token
+
+    def _skip(self, *signs: str) -> bool:
+        found = self.token.kind == "sign" and self.token.text in signs
+        if found:
+            self._next()
+        return found
+
+    def _found(self) -> str:
+        return f"'{self.token.text}'" if self.token.text else "the end of the file"
+
+    def _fields(self, message: Message | None, closing: str, depth: int) -> None:
+        """Fields up to `closing`; into nothing where the message itself is unknown."""
+        if depth > _MOST_NESTED:
+            raise self._error(f"more than {_MOST_NESTED} messages inside each other")
+        while self.token.text != closing or self.token.kind not in ("sign", "end"):
+            if self.token.kind != "word":
+                wanted = f"a field or '{closing}'" if closing else "a field"
+                raise self._error(f"found {self._found()}, expected {wanted}")
+            name = self._next()
+            field = None
+            if message is not None:
+                field = message.DESCRIPTOR.fields_by_name.get(name.text)
+                if field is None:
+                    self.unknown.append(f"{name.text} (line {name.line})")
+            colon = self._skip(":")
+            if not colon and not (self.token.kind == "sign" and self.token.text in "{<"):
+                raise self._error(f"found {self._found()}, expected ':' after '{name.text}'")
+            if self._skip("["):
+                while not self._skip("]"):
+                    self._value(message, field, name, depth)
+                    self._skip(",")
+            else:
+                self._value(message, field, name, depth)
+            self._skip(";", ",")
+        self._next()
+
+    def _value(
+        self, message: Any, field: FieldDescriptor | None, name: _Token, depth: int
+    ) -> None:
+        opening = self.token
+        if self._skip("{", "<"):
+            inner = None
+            if field is not None:
+                if field.message_type is None:
+                    raise self._error(f"'{name.text}' takes a value, not a message", opening)
+                target = getattr(message, name.text)
+                if hasattr(target, "add"):
+                    inner = target.add()
+                else:
+                    self._once(message, name)
+                    target.SetInParent()
+                    inner = target
+            self._fields(inner, closing="}" if opening.text == "{" else ">", depth=depth + 1)
+            return
+        if self.token.kind not in ("word", "number", "string"):
+            raise self._error(f"found {self._found()}, expected a value for '{name.text}'")
+        value = self._next()
+        strings = [value.text]
+        while value.kind == "string" and self.token.kind == "string":
+            strings.append(self._next().text)
+        if field is None:
+            return
+        if field.message_type is not None:
+            raise self._error(f"'{name.text}' takes a message in braces", value)
+        converted = self._convert(field, value, strings)
+        target = getattr(message, name.text)
+        if hasattr(target, "append"):
+            target.append(converted)
+        else:
+            self._once(message, name)
+            setattr(message, name.text, converted)
+
+    def _once(self, message: Message, name: _Token) -> None:
+        if message.HasField(name.text):
+            raise self._error(f"'{name.text}' is given twice, expected once", name)
+
+    def _convert(self, field: FieldDescriptor, value: _Token, strings: list[str]) -> Any:
+        """A token as the field's Python value."""
+        text = value.text
+        wrong = self._error(f"'{field.name}' is {text}, expected ", value)
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            if value.kind != "string":
+                raise FormatError(f"{wrong}text in quotes")
+            try:
+                raw = b"".join(text_encoding.CUnescape(part[1:-1]) for part in strings)
+                return raw.decode()
+            except ValueError:
+                raise FormatError(f"{wrong}text in UTF-8 with valid escapes") from None
+        if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
+            values = field.enum_type.values_by_name
+            if text in values:
+                return values[text].number
+            if text.isdigit() and len(text) < 10 and int(text) in field.enum_type.values_by_number:
+                return int(text)
+            raise FormatError(f"{wrong}one of {', '.join(values)}")
+        if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+            booleans = {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}
+            if text.lower() in booleans and value.kind != "string":
+                return booleans[text.lower()]
+            raise FormatError(f"{wrong}true or false")
+        if field.cpp_type in _INTEGERS:
+            low, high = _INTEGERS[field.cpp_type]
+            match = re.fullmatch(r"(-?)\s*(0[xX][\da-fA-F]{1,16}|0[0-7]{0,21}|[1-9]\d{0,19})", text)
+            if match is None or value.kind != "number":
+                raise FormatError(f"{wrong}a whole number")
+            digits = match[2]
+            base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
+            number = int(match[1] + digits, base)
+            if not low <= number <= high:
+                raise FormatError(f"{wrong}a whole number from {low} to {high}")
+            return number
+        try:
+            if value.kind == "string" or "_" in text:
+                raise ValueError
+            return float(re.sub(r"\s|(?<=[\d.])[fF]$", "", text))
+        except ValueError:
+            raise FormatError(f"{wrong}a number") from None

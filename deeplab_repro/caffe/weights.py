@@ -1,0 +1,71 @@
+"""Weights into a net: matched by layer name, as Caffe does, but nothing is left out in silence."""
+
+import difflib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import WeightsError
+from ..layers import dims
+from ..net import Blob, Layer, Net
+from .caffemodel import Caffemodel, ModelLayer, legacy_dims, read_caffemodel
+
+
+def load_weights(net: Net, weights: Caffemodel | str | Path) -> None:
+    """Put a caffemodel's weights into the net, matched by layer name.
+
+    All four legacy dims of a blob must match; on a layer with `strict_dim: false` its number of
+    values is enough, so that an InnerProduct's weights fit the convolution that replaces it. Caffe
+    leaves a layer that the file lacks with random weights; here that is an error.
+    Raises WeightsError, naming the layer; the net is then as it was.
+    """
+    source = "the caffemodel" if isinstance(weights, Caffemodel) else str(weights)
+    model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
+    # As Caffe's: of two layers of one name the last one wins.
+    by_name = {layer.name: layer for layer in model.layers}
+    learners = [layer for layer in net.layers if layer.blobs]
+    missing = [layer.name for layer in learners if layer.name not in by_name]
+    if missing:
+        raise WeightsError(f"{source}: {_missing(missing, learners, model)}")
+    loaded = [
+        (blob, data)
+        for layer in learners
+        for blob, data in _fitted(source, layer, by_name[layer.name])
+    ]
+    for blob, data in loaded:
+        blob.data = data
+
+
+def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:
+    name = missing[0]
+    with_weights = [layer.name for layer in model.layers if layer.blobs]
+    near = difflib.get_close_matches(name, with_weights, n=3, cutoff=0.5) or with_weights[-3:]
+    named = ", ".join(f"'{other}'" for other in near) or "none: it holds no weights at all"
+    more = f" (and {len(missing) - 1} more of the net's {len(learners)})" if missing[1:] else ""
+    mend = "use the net that it was made for"
+    if near and len(missing) == 1:
+        mend += ", or name the classifier's data set with --set EXP=..."
+    return f"has no layer '{name}'{more}; the nearest in the file: {named}; {mend}"
+
+
+def _fitted(source: str, layer: Layer, found: ModelLayer) -> list[tuple[Blob, np.ndarray]]:
+    if len(found.blobs) != len(layer.blobs):
+        raise WeightsError(
+            f"{source}: layer '{layer.name}' has {len(found.blobs)} blobs, "
+            f"expected {len(layer.blobs)}; use the net that it was made for"
+        )
+    pairs = []
+    for what, blob, data in zip(("weight", "bias"), layer.blobs, found.blobs, strict=False):
+        same = legacy_dims(data.shape) == legacy_dims(blob.shape)
+        if not (same or (not layer.strict_dim and data.size == math.prod(blob.shape))):
+            hint = ""
+            if data.size == math.prod(blob.shape):
+                hint = " (the count fits: 'strict_dim: false' on the layer lets it in)"
+            raise WeightsError(
+                f"{source}: the {what} of layer '{layer.name}' is "
+                f"{dims(legacy_dims(data.shape))}, expected {dims(legacy_dims(blob.shape))}; "
+                f"use the net that it was made for{hint}"
+            )
+        pairs.append((blob, data.reshape(blob.shape)))
+    return pairs

@@ -1,0 +1,217 @@
+"""A net as plain data: layers, shapes, learnable arrays. It knows no file format and no engine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import ArgumentError, NetError
+from .layers import HW, Convolution, Interp, LayerType, Pooling, Shape, dims
+
+# One tap of VGG-16's fc6 stands for a cell of pool5, which is 32 pixels wide.
+_VGG_CELL = 32
+# How many sizes above the asked-for one are tried; every stride of these nets divides it.
+_SIZES_TRIED = 64
+
+
+@dataclass
+class Blob:
+    """A learnable array of a layer; `data` is float32 of `shape` once weights are loaded."""
+
+    shape: Shape
+    data: np.ndarray | None = None
+
+
+@dataclass
+class Layer:
+    """A layer: what it does, and the names of the blobs that it reads and makes."""
+
+    name: str
+    op: LayerType
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    blobs: list[Blob] = field(default_factory=list)
+    strict_dim: bool = True  # Caffe's: False lets weights of another shape but the same count in
+
+    @property
+    def type(self) -> str:
+        """Caffe's name for the type: "Convolution", "Interp", ..."""
+        return type(self.op).__name__
+
+
+@dataclass(frozen=True)
+class DenseCrfParameter:
+    """The values of a DENSE_CRF layer; one entry per kernel. They are never run as a layer."""
+
+    max_iter: int
+    pos_xy_std: tuple[float, ...]
+    pos_w: tuple[float, ...]
+    bi_xy_std: tuple[float, ...]
+    bi_rgb_std: tuple[float, ...]
+    bi_w: tuple[float, ...]
+
+
+@dataclass
+class Net:
+    """A net from one image to its scores.
+
+    Building one checks it: every bottom must be made by an earlier layer and every shape must come
+    out positive, else NetError names the layer. The blobs of the layers get their shapes here.
+    """
+
+    name: str
+    input: str
+    input_shape: Shape  # NxCxHxW
+    layers: list[Layer]
+    dialect: str = "DeepLab v1"
+    mean_bgr: tuple[float, float, float] | None = None  # as the file's data layer says
+    dense_crf: DenseCrfParameter | None = None
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise NetError(f"net '{self.name}' has no layers that run")
+        for layer, bottoms, _ in self.walk():
+            if not layer.blobs:
+                layer.blobs = [Blob(shape) for shape in layer.op.blob_shapes(bottoms)]
+
+    def walk(self, input_shape: Shape | None = None) -> Iterator[tuple[Layer, list[Shape], Shape]]:
+        """Every layer in order with the shapes of its bottoms and of its tops.
+
+        Raises NetError, naming the layer, where the net does not hold together at this input shape.
+        """
+        shapes = {self.input: tuple(input_shape or self.input_shape)}
+        if min(shapes[self.input]) < 1:
+            raise NetError(f"input '{self.input}' has shape {dims(shapes[self.input])}")
+        for layer in self.layers:
+            for bottom in layer.bottoms:
+                if bottom not in shapes:
+                    raise NetError(
+                        f"layer '{layer.name}' takes '{bottom}', which no layer before it makes"
+                    )
+            bottoms = [shapes[bottom] for bottom in layer.bottoms]
+            if layer.op.bottoms_wanted not in (None, len(bottoms)) or not bottoms:
+                wanted = layer.op.bottoms_wanted or "at least 1"
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) has {len(bottoms)} bottoms, "
+                    f"expected {wanted}"
+                )
+            try:
+                top = layer.op.top_shape(bottoms)
+                blobs = list(layer.op.blob_shapes(bottoms))
+            except NetError as error:
+                raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
+            if layer.blobs and [blob.shape for blob in layer.blobs] != blobs:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) has weights of "
+                    f"{dims(layer.blobs[0].shape)}, but its bottom of {dims(bottoms[0])} wants "
+                    f"{dims(blobs[0])}"
+                )
+            if min(top) < 1:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)} of "
+                    f"{dims(bottoms[0])}: the image is too small for it, or its pad too small"
+                )
+            yield layer, bottoms, top
+            shapes.update(dict.fromkeys(layer.tops, top))
+
+    def blob_shapes(self, input_shape: Shape | None = None) -> dict[str, Shape]:
+        """The shape of every blob by name, the input's too."""
+        shapes = {self.input: tuple(input_shape or self.input_shape)}
+        for layer, _, top in self.walk(input_shape):
+            shapes.update(dict.fromkeys(layer.tops, top))
+        return shapes
+
+    @property
+    def output(self) -> str:
+        """The name of the last blob that nothing takes: the scores."""
+        taken = {bottom for layer in self.layers for bottom in layer.bottoms}
+        left = [top for layer in self.layers for top in layer.tops if top not in taken]
+        # In a net whose last layer works in place, its top is also its bottom.
+        return left[-1] if left else self.layers[-1].tops[-1]
+
+    def output_shape(self, input_shape: Shape | None = None) -> Shape:
+        """The shape of the scores, NxCxHxW."""
+        return self.blob_shapes(input_shape)[self.output]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the net learns: weights and biases."""
+        return sum(int(np.prod(b.shape, dtype=object)) for la in self.layers for b in la.blobs)
+
+    def _strides(self) -> dict[str, int]:
+        """Input pixels per pixel of every blob, by the strides before it and INTERP's factors."""
+        strides = {self.input: 1}
+        for layer in self.layers:
+            stride = max(strides[bottom] for bottom in layer.bottoms)
+            if isinstance(layer.op, Convolution | Pooling):
+                stride *= layer.op.stride[0]
+            elif isinstance(layer.op, Interp):
+                stride = max(1, stride * layer.op.shrink_factor // layer.op.zoom_factor)
+            strides.update(dict.fromkeys(layer.tops, stride))
+        return strides
+
+    @property
+    def output_stride(self) -> int:
+        """The stride at which the classifier works, before any INTERP enlarges its scores."""
+        return max(self._strides().values())
+
+    @property
+    def field_of_view(self) -> int | None:
+        """The paper's field of view (table 2) in pixels: of fc6, None for a net without one.
+
+        Its taps lie stride*hole pixels apart, and each stands for a 32 pixel cell of VGG's pool5:
+        stride*(k-1)*hole + 32.
+        """
+        strides = self._strides()
+        views = [
+            strides[layer.bottoms[0]] * (layer.op.span[0] - 1) + _VGG_CELL
+            for layer in self.layers
+            if isinstance(layer.op, Convolution) and layer.name.startswith("fc6")
+        ]
+        return max(views, default=None)
+
+    def fitting_size(self, size: HW) -> HW:
+        """The size (H, W) to run an image of this size at: at least the net's crop, padded up.
+
+        Above the crop it is the next size at which the scores cover the image exactly: as large as
+        the input, or enlarged with aligned corners by the stride between them.
+        """
+        crop = self.input_shape[2], self.input_shape[3]
+        height, width = (
+            c if s <= c else self._next_fit(s) for s, c in zip(size, crop, strict=True)
+        )
+        return height, width
+
+    def _next_fit(self, size: int) -> int:
+        batch, channels = self.input_shape[:2]
+        stride = self._strides()[self.output]
+        for tried in range(size, size + _SIZES_TRIED):
+            # Square, since the axes do not depend on each other.
+            out = self.output_shape((batch, channels, tried, tried))[2]
+            if (out - 1) * stride + 1 == tried:
+                return tried
+        raise ArgumentError(
+            f"net '{self.name}' has no size from {size} to {size + _SIZES_TRIED - 1} at which its "
+            f"scores cover the image; give it an image of at most {dims(self.input_shape[2:])}"
+        )
+
+    def activation_bytes(self, input_shape: Shape) -> int:
+        """Bytes of all blobs together at this input shape (float32, in-place layers counted once)."""
+        shapes = self.blob_shapes(input_shape).values()
+        return 4 * sum(int(np.prod(shape, dtype=object)) for shape in shapes)
+
+    def fill_random(self, seed: int) -> None:
+        """Give every layer seeded random weights that keep the scale of what flows through.
+
+        Weights are gaussian with variance 2/fan-in (He et al. 2015), biases zero.
+        """
+        rng = np.random.default_rng(seed)
+        for layer in self.layers:
+            for blob in layer.blobs:
+                if len(blob.shape) == 1:
+                    blob.data = np.zeros(blob.shape, np.float32)
+                else:
+                    fan_in = np.prod(blob.shape[1:])
+                    blob.data = rng.standard_normal(blob.shape, np.float32)
+                    blob.data *= np.float32(np.sqrt(2 / fan_in))
+

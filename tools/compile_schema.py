@@ -1,0 +1,30 @@
+"""Compile deeplab_repro/caffe/*.proto to the committed *_pb2.py.
+
+The generated code must come from the oldest protoc that setup.cfg's lower bound of protobuf allows,
+so that every newer runtime accepts it: protoc 3.21, as grpcio-tools 1.50 brings it.
+
+    python3.11 -m venv /tmp/protoc && /tmp/protoc/bin/pip install "setuptools<70" grpcio-tools==1.50.0
+    /tmp/protoc/bin/python tools/compile_schema.py
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCHEMA = Path(__file__).resolve().parent.parent / "deeplab_repro" / "caffe"
+PROTOC = [sys.executable, "-m", "grpc_tools.protoc"]
+
+
+def main() -> None:
+    version = subprocess.run(
+        [*PROTOC, "--version"], check=True, capture_output=True, text=True
+    ).stdout.split()[-1]
+    if not version.startswith("3.21."):
+        sys.exit(f"protoc is {version}, expected 3.21: install grpcio-tools==1.50.0")
+    files = sorted(path.name for path in SCHEMA.glob("*.proto"))
+    subprocess.run([*PROTOC, f"-I{SCHEMA}", f"--python_out={SCHEMA}", *files], check=True)
+    print(f"compiled {', '.join(files)} with protoc {version}")
+
+
+if __name__ == "__main__":
+    main()
