@@ -1,0 +1,186 @@
+"""Reading and writing whole files, and asking how much memory there is."""
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from deeplab_repro.errors import FileError, ResourceError
+
+
+def display_name(path: str | os.PathLike[str]) -> str:
+    """Return `path` as messages show it: always on one line."""
+    text = os.fspath(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def check_readable(path: str | os.PathLike[str]) -> int:
+    """Return the size in bytes of the regular, non-empty file `path`.
+
+    Raises FileError if it is missing, a folder, a pipe or device, or empty.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{display_name(path)}: cannot be read: {_reason(error)}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{display_name(path)}: is a folder: expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{display_name(path)}: is a pipe or a device: expected a regular file")
+    if status.st_size == 0:
+        raise FileError(f"{display_name(path)}: is empty (0 bytes): copy or download it again")
+    return status.st_size
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return all bytes of `path`.
+
+    Raises FileError if the file is missing, a folder, a pipe or device, empty or unreadable, and
+    ResourceError if it is larger than the free memory.
+    """
+    size = check_readable(path)
+    require_memory(size, display_name(path), "check that it is the right file")
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise FileError(f"{display_name(path)}: cannot be read: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a binary file that becomes `path` when the block ends without an exception.
+
+    The bytes go to a temporary file in the same folder, which then takes the name `path`. If the
+    block raises or is interrupted, a file already at `path` stays as it was and nothing is left
+    behind. Permissions follow the umask; a symbolic link stays one, its target is replaced.
+
+    Raises FileError for a missing folder, a folder or device at `path`, no permission or no space;
+    an OSError out of the block counts as one of these.
+    """
+    target = _writable_target(path)
+    # Not made from the target's name, which may already be as long as a name can be.
+    temporary = target.with_name(f".deeplab-{secrets.token_hex(8)}.tmp")
+    # tempfile would make it 0600; this way the umask decides, as for any new file.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise FileError(f"{display_name(path)}: cannot be written: {_reason(error)}") from error
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that this process may still take, or None where unknown.
+
+    Linux: MemAvailable, or what the control groups (containers, job schedulers) leave if that is
+    less. Elsewhere with sysconf: all physical memory. Windows: None.
+    """
+    found = [_meminfo_available(Path("/proc/meminfo")), _cgroup_available(Path("/"))]
+    if found[0] is None:
+        try:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (AttributeError, ValueError, OSError):
+            return None
+    return min((n for n in found if n is not None), default=None)
+
+
+def require_memory(
+    n_bytes: int, what: str, mend: str = "use a smaller image or a machine with more memory"
+) -> None:
+    """Raise ResourceError if `what` needs more than the available memory (`n_bytes`, in bytes).
+
+    Does nothing where the available memory is unknown.
+    """
+    available = available_memory()
+    if available is not None and n_bytes > available:
+        raise ResourceError(
+            f"{what}: needs {_gigabytes(n_bytes)} of memory, {_gigabytes(available)} are free: "
+            f"{mend}"
+        )
+
+
+def _writable_target(path: str | os.PathLike[str]) -> Path:
+    what = f"{display_name(path)}: cannot be written"
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise FileError(f"{what}: it is a folder: give the name of a file")
+        if target.exists() and not target.is_file():
+            raise FileError(f"{what}: it is a pipe or a device: give the name of a file")
+        if not target.parent.is_dir():
+            folder = display_name(target.parent)
+            raise FileError(f"{what}: there is no folder {folder}: create it first")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{what}: {_reason(error)}") from error
+    return target
+
+
+def _meminfo_available(meminfo: Path) -> int | None:
+    try:
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
+
+
+def _cgroup_available(root: Path) -> int | None:
+    """Return what the tightest control group above this process leaves, or None without one."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    left: list[int] = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            mount, limit, usage, prefix = "", "memory.max", "memory.current", ""
+        elif "memory" in controllers.split(","):
+            mount, limit, usage, prefix = (
+                "memory",
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_",
+            )
+        else:
+            continue
+        top = root / "sys/fs/cgroup" / mount
+        folder = top / group.strip("/")
+        # In a container the group's own path is often not mounted; its limit is then at the top.
+        for level in (folder, *folder.parents):
+            try:
+                free = int((level / limit).read_text()) - int((level / usage).read_text())
+                left.append(max(free + _file_cache(level / "memory.stat", prefix), 0))
+            except (OSError, ValueError):  # no such level, or "max": no limit
+                pass
+            if level == top:
+                break
+    return min(left, default=None)
+
+
+def _file_cache(memory_stat: Path, prefix: str) -> int:
+    """Return the bytes of cached files, which count as used but are given up on demand."""
+    names = (f"{prefix}inactive_file", f"{prefix}active_file")
+    fields = (line.split() for line in memory_stat.read_text().splitlines())
+    return sum(int(value) for name, value in fields if name in names)
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB"
