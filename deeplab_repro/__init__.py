@@ -1,0 +1,33 @@
+"""DeepLab v1 (Chen et al., ICLR 2015) without Caffe: nets, dense CRF, and the numbers behind them."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deeplab_repro.crf.dense_crf import dense_crf
+    from deeplab_repro.crf.params import CrfParams
+    from deeplab_repro.errors import DeepLabError
+    from deeplab_repro.models import MODELS
+    from deeplab_repro.segmenter import DeepLab, Segmentation
+
+# Loaded when first asked for: the command line must not wait for OpenCV and Numba to print help.
+_HOMES = {
+    "CrfParams": "deeplab_repro.crf.params",
+    "DeepLab": "deeplab_repro.segmenter",
+    "DeepLabError": "deeplab_repro.errors",
+    "MODELS": "deeplab_repro.models",
+    "Segmentation": "deeplab_repro.segmenter",
+    "dense_crf": "deeplab_repro.crf.dense_crf",
+}
+
+__all__ = ["MODELS", "CrfParams", "DeepLab", "DeepLabError", "Segmentation", "dense_crf"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'deeplab_repro' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

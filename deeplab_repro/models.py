@@ -13,10 +13,6 @@ from deeplab_repro.paper import published
 VOC_CLASSES: tuple[str, ...] = tuple(published()["classes"])
 """The 21 classes of PASCAL VOC 2012 by label, background first."""
 
-RELEASED_VARIABLES: dict[str, str] = {"EXP": "voc12", "NUM_LABELS": str(len(VOC_CLASSES))}
-"""What ${EXP} and ${NUM_LABELS} were when the released weights were made; EXP names a layer."""
-
-
 @dataclass(frozen=True)
 class Weights:
     """A released caffemodel: its file name, and the split that it was trained on."""
@@ -49,7 +45,7 @@ class Model:
 
     @property
     def test_prototxt(self) -> Path:
-        """The net that gives scores; its ${...} still stand: see RELEASED_VARIABLES."""
+        """The net that gives scores."""
         return self.folder / "test.prototxt"
 
     @property

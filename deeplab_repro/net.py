@@ -1,12 +1,13 @@
 """A net as plain data: layers, shapes, learnable arrays. It knows no file format and no engine."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .errors import ArgumentError, NetError
-from .layers import HW, Convolution, Interp, LayerType, Pooling, Shape, dims
+from deeplab_repro.errors import ArgumentError, NetError
+from deeplab_repro.layers import HW, Convolution, Interp, LayerType, Pooling, Shape, Softmax, dims
 
 # One tap of VGG-16's fc6 stands for a cell of pool5, which is 32 pixels wide.
 _VGG_CELL = 32
@@ -37,6 +38,11 @@ class Layer:
     def type(self) -> str:
         """Caffe's name for the type: "Convolution", "Interp", ..."""
         return type(self.op).__name__
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the layer learns."""
+        return sum(math.prod(blob.shape) for blob in self.blobs)
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class Net:
     @property
     def parameters(self) -> int:
         """How many numbers the net learns: weights and biases."""
-        return sum(int(np.prod(b.shape, dtype=object)) for la in self.layers for b in la.blobs)
+        return sum(layer.parameters for layer in self.layers)
 
     def _strides(self) -> dict[str, int]:
         """Input pixels per pixel of every blob, by the strides before it and INTERP's factors."""
@@ -170,35 +176,46 @@ class Net:
         ]
         return max(views, default=None)
 
+    def ending_in_scores(self) -> "Net":
+        """The same net, sharing its layers, as one that ends in class scores at the input's scale.
+
+        A Softmax at the end is left out, and coarse scores are enlarged by INTERP, as the test nets
+        of the paper do.
+        """
+        layers = list(self.layers)
+        while isinstance(layers[-1].op, Softmax) and len(layers) > 1:
+            del layers[-1]
+        net = replace(self, layers=layers)
+        stride = net._strides()[net.output]
+        if stride > 1:
+            name = f"{net.output}_interp"
+            layers.append(Layer(name, Interp(zoom_factor=stride), (net.output,), (name,)))
+            net = replace(net, layers=layers)
+        return net
+
     def fitting_size(self, size: HW) -> HW:
         """The size (H, W) to run an image of this size at: at least the net's crop, padded up.
 
-        Above the crop it is the next size at which the scores cover the image exactly: as large as
-        the input, or enlarged with aligned corners by the stride between them.
+        Above the crop it is the next size at which the scores are as large as the input. Raises
+        ArgumentError where there is none.
         """
-        crop = self.input_shape[2], self.input_shape[3]
-        height, width = (
-            c if s <= c else self._next_fit(s) for s, c in zip(size, crop, strict=True)
-        )
+        sizes = [max(s, c) for s, c in zip(size, self.input_shape[2:], strict=True)]
+        height, width = map(self._next_fit, sizes)
         return height, width
 
     def _next_fit(self, size: int) -> int:
-        batch, channels = self.input_shape[:2]
-        stride = self._strides()[self.output]
         for tried in range(size, size + _SIZES_TRIED):
             # Square, since the axes do not depend on each other.
-            out = self.output_shape((batch, channels, tried, tried))[2]
-            if (out - 1) * stride + 1 == tried:
+            if self.output_shape((*self.input_shape[:2], tried, tried))[2] == tried:
                 return tried
         raise ArgumentError(
             f"net '{self.name}' has no size from {size} to {size + _SIZES_TRIED - 1} at which its "
-            f"scores cover the image; give it an image of at most {dims(self.input_shape[2:])}"
+            "scores cover the image: give the net's test prototxt"
         )
 
     def activation_bytes(self, input_shape: Shape) -> int:
         """Bytes of all blobs together at this input shape (float32, in-place layers counted once)."""
-        shapes = self.blob_shapes(input_shape).values()
-        return 4 * sum(int(np.prod(shape, dtype=object)) for shape in shapes)
+        return 4 * sum(map(math.prod, self.blob_shapes(input_shape).values()))
 
     def fill_random(self, seed: int) -> None:
         """Give every layer seeded random weights that keep the scale of what flows through.
@@ -211,7 +228,7 @@ class Net:
                 if len(blob.shape) == 1:
                     blob.data = np.zeros(blob.shape, np.float32)
                 else:
-                    fan_in = np.prod(blob.shape[1:])
+                    fan_in = math.prod(blob.shape[1:])
                     blob.data = rng.standard_normal(blob.shape, np.float32)
                     blob.data *= np.float32(np.sqrt(2 / fan_in))
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from ..errors import NetError
-from ..files import write_atomically
-from ..net import Net
-from .caffemodel import (
+from deeplab_repro.errors import NetError
+from deeplab_repro.files import write_atomically
+from deeplab_repro.net import Net
+from deeplab_repro.caffe.caffemodel import (
     Caffemodel,
     ModelLayer,
     caffemodel_chunks,
     read_caffemodel,
     write_caffemodel,
 )
-from .prototxt import parse_prototxt, parse_solver
-from .structure import net_from_message, net_to_message
-from .weights import load_weights
+from deeplab_repro.caffe.prototxt import parse_prototxt, parse_solver
+from deeplab_repro.caffe.structure import net_from_message, net_to_message
+from deeplab_repro.caffe.weights import load_weights
 
 __all__ = [
     "Caffemodel",

@@ -9,12 +9,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from ..errors import FileError, FormatError, WeightsError
-from ..files import check_readable, write_atomically
-from ..layers import Shape, dims
-from ..net import Net
-from . import bvlc_pb2, deeplab_pb2, wire
-from .structure import dialect_of, layer_type, net_to_message
+from deeplab_repro.errors import FileError, FormatError, WeightsError
+from deeplab_repro.files import check_readable, write_atomically
+from deeplab_repro.layers import Shape, dims
+from deeplab_repro.net import Net
+from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
+from deeplab_repro.caffe.structure import dialect_of, layer_type, net_to_message
 
 _V1_LAYER, _CURRENT_LAYER = 2, 100  # of NetParameter
 _MOST_AXES = 32

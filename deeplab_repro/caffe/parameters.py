@@ -7,8 +7,8 @@ scalars or lists of sizes.
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import NetError
-from ..layers import (
+from deeplab_repro.errors import NetError
+from deeplab_repro.layers import (
     HW,
     Concat,
     Convolution,
@@ -23,7 +23,7 @@ from ..layers import (
     Softmax,
     Split,
 )
-from ..net import Layer
+from deeplab_repro.net import Layer
 
 # The V1 name of every type that runs, and the current one.
 V1_TYPES = {

@@ -16,9 +16,9 @@ from google.protobuf import text_encoding
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from ..errors import FormatError
-from ..files import read_bytes
-from . import bvlc_pb2, deeplab_pb2
+from deeplab_repro.errors import FormatError
+from deeplab_repro.files import read_bytes
+from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 
 log = logging.getLogger(__name__)
 

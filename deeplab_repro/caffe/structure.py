@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import NetError
-from ..layers import Shape, dims
-from ..net import DenseCrfParameter, Layer, Net
-from . import bvlc_pb2, deeplab_pb2
-from .parameters import V1_TYPES, read_parameters, write_parameters
+from deeplab_repro.errors import NetError
+from deeplab_repro.layers import Shape, dims
+from deeplab_repro.net import DenseCrfParameter, Layer, Net
+from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
+from deeplab_repro.caffe.parameters import V1_TYPES, read_parameters, write_parameters
 
 # What a net that names no size gets: the crop of the released nets.
 _CROP = 513

@@ -8,7 +8,7 @@ No length found in a file is trusted: it must fit what encloses it before anythi
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..errors import FormatError
+from deeplab_repro.errors import FormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 

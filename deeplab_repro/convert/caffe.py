@@ -6,9 +6,9 @@ an INTERP keeps its resizing only, and PADDING becomes grouped convolutions that
 
 import numpy as np
 
-from ..caffe import caffemodel_chunks, prototxt_text
-from ..layers import HW, Convolution, Interp, Padding, Shape
-from ..net import Blob, Layer, Net
+from deeplab_repro.caffe import caffemodel_chunks, prototxt_text
+from deeplab_repro.layers import Convolution, Interp, Padding, Shape
+from deeplab_repro.net import Blob, Layer, Net
 
 
 def to_caffe(net: Net, input_shape: Shape | None = None) -> tuple[bytes, bytes]:
@@ -20,6 +20,11 @@ def to_caffe(net: Net, input_shape: Shape | None = None) -> tuple[bytes, bytes]:
     stock = stock_net(net, input_shape)
     prototxt = prototxt_text(stock, current=True).encode()
     return prototxt, b"".join(caffemodel_chunks(stock, current=True))
+
+
+def fits_any_size(net: Net) -> bool:
+    """Whether `to_caffe` gives the same layers at every input size."""
+    return all(layer.op.zoom_factor > 1 for layer in net.layers if isinstance(layer.op, Interp))
 
 
 def stock_net(net: Net, input_shape: Shape | None = None) -> Net:
@@ -61,32 +66,30 @@ def _resizing(layer: Layer, op: Interp, top: Shape) -> list[Layer]:
 def _shifts(layer: Layer, pad_beg: int, pad_end: int, channels: int) -> list[Layer]:
     """PADDING as convolutions of each channel with a single 1, at any image size.
 
-    A 2x2 kernel with hole h reads the pixel itself (tap 0) or the one h further down and right
-    (tap 1), and its output is h smaller: tap 1 crops h at the top left, tap 0 at the bottom right.
-    With a pad they add zeros on the other side instead.
+    All sides are first padded alike, by what the larger pad asks for. What is then too much is
+    cropped by a 2x2 kernel with hole h, whose output is h smaller: tap 1 reads the pixel h further
+    down and right, so it crops the top left, and tap 0 crops the bottom right.
     """
-    bottom = layer.bottoms[0]
-    steps: list[tuple[int, int, int]]  # hole, tap, pad
-    if pad_beg <= 0 and pad_end <= 0:
-        steps = [(-pad_beg, 1, 0), (-pad_end, 0, 0)]
-    else:
-        pad = max(pad_beg, pad_end)
-        # With the same pad on both sides, what is too much on one side is cropped there.
-        steps = [(pad - pad_beg, 1, pad), (pad - pad_end, 0, pad)]
-        steps = [step for step in steps if step[0]] or [(0, 0, pad)]
-    steps = [step for step in steps if step[0] or step[2]] or [(0, 0, 0)]
+    pad = max(pad_beg, pad_end, 0)
+    steps = [(pad - pad_beg, 1), (pad - pad_end, 0)]  # (hole, tap)
+    steps = [(hole, tap) for hole, tap in steps if hole] or [(0, 0)]
     layers = []
-    for number, (hole, tap, pad) in enumerate(steps, start=1):
-        last = number == len(steps)
-        name = layer.name if last else f"{layer.name}_{number}"
+    bottom = layer.bottoms[0]
+    for number, (hole, tap) in enumerate(steps, start=1):
+        is_last = number == len(steps)
+        name = layer.name if is_last else f"{layer.name}_{number}"
+        top = layer.tops[0] if is_last else name
         side = 2 if hole else 1
-        kernel: HW = (side, side)
-        weight = np.zeros((channels, 1, *kernel), np.float32)
-        weight[:, :, -tap, -tap] = 1  # -0 is the first tap, -1 the last
+        weight = np.zeros((channels, 1, side, side), np.float32)
+        weight[:, :, tap, tap] = 1
         op = Convolution(
-            channels, kernel, (pad, pad), hole=(hole or 1, hole or 1), group=channels, bias=False
+            num_output=channels,
+            kernel=(side, side),
+            pad=(pad, pad),
+            hole=(max(hole, 1), max(hole, 1)),
+            group=channels,
+            bias=False,
         )
-        top = layer.tops[0] if last else name
         layers.append(Layer(name, op, (bottom,), (top,), [Blob(weight.shape, weight)]))
-        bottom = top
+        bottom, pad = top, 0
     return layers

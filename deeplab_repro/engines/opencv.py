@@ -6,10 +6,10 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from ..convert.caffe import to_caffe
-from ..errors import ArgumentError, DeviceError, ResourceError
-from ..layers import Shape, dims
-from ..net import Net
+from deeplab_repro.convert.caffe import fits_any_size, to_caffe
+from deeplab_repro.errors import ArgumentError, DeviceError, ResourceError
+from deeplab_repro.layers import Shape, dims
+from deeplab_repro.net import Net
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +78,9 @@ class OpenCVEngine:
     def forward(self, data: np.ndarray) -> np.ndarray:
         """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
 
-        The first call at a shape builds OpenCV's net for it; later calls reuse that. Raises
-        ArgumentError for other arrays, NetError where the net does not fit the size, and
-        ResourceError where OpenCV runs out of memory.
+        The first call builds OpenCV's net; later calls reuse it, at other sizes too unless the net
+        fixes a size. Raises ArgumentError for other arrays, NetError where the net does not fit the
+        size, and ResourceError where OpenCV runs out of memory.
         """
         return self.blobs(data, [self.net.output])[self.net.output]
 
@@ -96,7 +96,9 @@ class OpenCVEngine:
         unknown = [name for name in names if name not in makers]
         if unknown:
             raise ArgumentError(f"net '{self.net.name}' makes no blob '{unknown[0]}'")
-        net = self._net(data.shape)
+        for _ in self.net.walk(data.shape):
+            pass  # raises where the shape does not fit, which OpenCV would say less clearly
+        net = self._cv2_net(data.shape)
         try:
             net.setInput(data, self.net.input)
             found = net.forward([makers[name] for name in names])
@@ -109,7 +111,9 @@ class OpenCVEngine:
             raise
         return dict(zip(names, found, strict=True))
 
-    def _net(self, shape: Shape) -> "cv2.dnn.Net":
+    def _cv2_net(self, shape: Shape) -> "cv2.dnn.Net":
+        # OpenCV takes other sizes into a built net, at a fraction of the cost of building one.
+        shape = self.net.input_shape if fits_any_size(self.net) else shape
         net = self._built.pop(shape, None)
         if net is None:
             while len(self._built) >= _KEPT:

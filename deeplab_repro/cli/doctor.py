@@ -1,0 +1,107 @@
+"""deeplab-repro doctor: what is installed, and what would run where."""
+
+import argparse
+import os
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+
+_PACKAGES = ("deeplab-repro", "numpy", "numba", "scipy", "protobuf", "pillow", "rich")
+_OPENCV_PACKAGES = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "doctor",
+        help="show what is installed and what would run where",
+        description="Show what is installed, what would run where, and what is wrong.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes them
+    """Print the report; exit status 2 if something is wrong."""
+    problems = []
+    for name, found, problem in check():
+        print(f"{name:<22} {found}")
+        if problem:
+            problems.append(problem)
+    for problem in problems:
+        print(f"problem: {problem}")
+    return 2 if problems else 0
+
+
+def check() -> Iterator[tuple[str, str, str | None]]:
+    """What was looked at, what was found, and what is wrong with it."""
+    yield "python", f"{platform.python_version()} on {platform.platform()}", None
+    for package in _PACKAGES:
+        yield package, _installed(package) or "not installed", None
+    yield from _check_opencv()
+    yield from _check_numba()
+    yield from _check_machine()
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
+    found = {name: version for name in _OPENCV_PACKAGES if (version := _installed(name))}
+    listed = ", ".join(f"{name} {version}" for name, version in found.items())
+    problem = None
+    if len(found) > 1:
+        problem = (
+            f"{len(found)} OpenCV packages overwrite each other's cv2: uninstall all of them, then "
+            "install the one that you want"
+        )
+    yield "opencv packages", listed or "none (another build?)", problem
+    try:
+        import cv2
+    except ImportError as error:
+        text = " ".join(str(error).split())
+        yield "cv2", "does not import", f"OpenCV does not import: {text}; install it again"
+        return
+    yield "cv2", f"{cv2.__version__} from {os.path.dirname(cv2.__file__)}", None
+    if not hasattr(cv2.dnn, "readNetFromCaffe"):
+        problem = "this OpenCV has no Caffe importer: install opencv-python-headless below 5"
+        yield "net", "cannot run", problem
+        return
+    from deeplab_repro.engines.opencv import cuda_problem
+
+    without = cuda_problem()
+    yield "net on cpu", f"yes, {cv2.getNumThreads()} threads", None
+    yield "net on cuda", f"no: {without}" if without else "yes", None
+    yield "net on auto", "cpu" if without else "cuda", None
+
+
+def _check_numba() -> Iterator[tuple[str, str, str | None]]:
+    try:
+        import numba
+    except ImportError as error:
+        text = " ".join(str(error).split())
+        yield "CRF", "cannot run", f"Numba does not import: {text}; install it again"
+        return
+    yield "CRF on cpu", f"yes, {numba.config.NUMBA_NUM_THREADS} threads", None
+
+
+def _check_machine() -> Iterator[tuple[str, str, str | None]]:
+    from deeplab_repro.errors import DeepLabError
+    from deeplab_repro.files import available_memory
+    from deeplab_repro.models import MODELS, prototxt_folder
+
+    free = available_memory()
+    yield "processors", str(os.cpu_count()), None
+    yield "free memory", f"{free / 1e9:.1f} GB" if free else "unknown", None
+    try:
+        yield "nets", f"{len(MODELS)} in {prototxt_folder()}", None
+    except DeepLabError as error:
+        yield "nets", "missing", str(error)

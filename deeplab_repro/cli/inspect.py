@@ -1,0 +1,118 @@
+"""deeplab-repro inspect: what is in a prototxt or a caffemodel."""
+
+import argparse
+import json
+from typing import Any
+
+from deeplab_repro.cli.options import add_variables
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "inspect",
+        help="show the layers, shapes and sizes of a prototxt or a caffemodel",
+        description="Show the layers of a prototxt, with shapes, or of a caffemodel, with weights.",
+    )
+    parser.add_argument("file", metavar="FILE", help="a prototxt or a caffemodel")
+    add_variables(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the description of the file."""
+    from deeplab_repro.caffe import read_caffemodel, read_net
+    from deeplab_repro.files import check_readable
+
+    check_readable(arguments.file)
+    with open(arguments.file, "rb") as file:
+        is_binary = b"\0" in file.read(4096)
+    if is_binary:
+        description = describe_caffemodel(read_caffemodel(arguments.file))
+    else:
+        description = describe_net(read_net(arguments.file, dict(arguments.variables)))
+    if arguments.json:
+        print(json.dumps(description, indent=1))
+    else:
+        _print_table(description)
+    return 0
+
+
+def describe_net(net: Any) -> dict[str, Any]:
+    """A net as plain data, shapes as lists."""
+    return {
+        "name": net.name,
+        "dialect": net.dialect,
+        "input": net.input,
+        "input_shape": list(net.input_shape),
+        "output": net.output,
+        "output_shape": list(net.output_shape()),
+        "output_stride": net.output_stride,
+        "field_of_view": net.field_of_view,
+        "parameters": net.parameters,
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "output_shape": list(top),
+                "parameters": layer.parameters,
+            }
+            for layer, _, top in net.walk()
+        ],
+    }
+
+
+def describe_caffemodel(model: Any) -> dict[str, Any]:
+    """A caffemodel as plain data: every layer with the shapes of its blobs."""
+    layers = [
+        {
+            "name": layer.name,
+            "type": layer.type,
+            "blob_shapes": [list(blob.shape) for blob in layer.blobs],
+            "parameters": sum(blob.size for blob in layer.blobs),
+        }
+        for layer in model.layers
+    ]
+    return {
+        "name": model.name,
+        "dialect": model.dialect,
+        "parameters": sum(layer["parameters"] for layer in layers),
+        "layers": layers,
+    }
+
+
+def _print_table(description: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    is_net = "output" in description
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("type", no_wrap=True)
+    table.add_column("output shape" if is_net else "blobs", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    for layer in description["layers"]:
+        shapes = [layer["output_shape"]] if is_net else layer["blob_shapes"]
+        named = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        count = f"{layer['parameters']:,}" if layer["parameters"] else ""
+        table.add_row(layer["name"], layer["type"], named, count)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 120  # a pipe has no width; the table must not be cut for it
+    console.print(table)
+    lines = {
+        "net": description["name"] or "(no name)",
+        "dialect": description["dialect"],
+        "parameters": f"{description['parameters']:,} ({description['parameters'] / 1e6:.1f}M)",
+    }
+    if is_net:
+        for end in ("input", "output"):
+            shape = "x".join(map(str, description[f"{end}_shape"]))
+            lines[end] = f"{description[end]} {shape}"
+        lines["output stride"] = f"{description['output_stride']} (before the scores are enlarged)"
+        if description["field_of_view"]:
+            lines["field of view"] = f"{description['field_of_view']} pixels"
+    for name, value in lines.items():
+        console.print(f"{name:<14} {value}", soft_wrap=True)
