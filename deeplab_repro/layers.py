@@ -1,22 +1,22 @@
 """The layer types that run, as plain data, each with Caffe's shape rules.
 
-A layer type is a small frozen dataclass. `top_shape` maps the shapes of the bottoms (NxCxHxW) to the
-shape of the top; `blob_shapes` gives the shapes of the learnable arrays. Both raise NetError when the
-bottoms do not suit the layer; the net adds the layer's name to the message.
+A layer type is a small frozen dataclass. `top_shape` maps the shapes of the bottoms (NxCxHxW) to
+the shape of the top; `blob_shapes` gives the shapes of the learnable arrays. Both raise NetError
+when the bottoms do not suit the layer; the net adds the layer's name to the message.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import NetError
+from deeplab_repro.errors import NetError
 
 Shape = tuple[int, ...]
 HW = tuple[int, int]
 
 
 class LayerType:
-    """One top from one bottom of the same shape, and nothing to learn, unless a subclass differs."""
+    """One top from one bottom of the same shape and nothing to learn, unless a subclass differs."""
 
     bottoms_wanted: int | None = 1  # None: one or more
 
@@ -83,7 +83,10 @@ class Convolution(LayerType):
 
 @dataclass(frozen=True)
 class InnerProduct(LayerType):
-    """A fully connected layer over everything behind the first axis; blobs num_output x K, num_output."""
+    """A fully connected layer over all that lies behind the first axis.
+
+    Blobs: weight num_output x K, and bias num_output.
+    """
 
     num_output: int
     bias: bool = True

@@ -13,6 +13,7 @@ from deeplab_repro.paper import published
 VOC_CLASSES: tuple[str, ...] = tuple(published()["classes"])
 """The 21 classes of PASCAL VOC 2012 by label, background first."""
 
+
 @dataclass(frozen=True)
 class Weights:
     """A released caffemodel: its file name, and the split that it was trained on."""

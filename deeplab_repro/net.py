@@ -214,7 +214,7 @@ class Net:
         )
 
     def activation_bytes(self, input_shape: Shape) -> int:
-        """Bytes of all blobs together at this input shape (float32, in-place layers counted once)."""
+        """Bytes of all blobs together at this input shape (float32; in-place layers count once)."""
         return 4 * sum(map(math.prod, self.blob_shapes(input_shape).values()))
 
     def fill_random(self, seed: int) -> None:
@@ -231,4 +231,3 @@ class Net:
                     fan_in = math.prod(blob.shape[1:])
                     blob.data = rng.standard_normal(blob.shape, np.float32)
                     blob.data *= np.float32(np.sqrt(2 / fan_in))
-

@@ -64,7 +64,7 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
 
 
 def check_outputs(paths: Iterable[Path], out: Path) -> None:
-    """Raise FileError where results would overwrite each other or a picture, or cannot be written."""
+    """Raise FileError if results would overwrite each other or a picture, or cannot be written."""
     written: dict[Path, Path] = {}
     for path in paths:
         target = out / f"{path.stem}.png"
@@ -126,9 +126,7 @@ def write(
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(
-            f"{display_name(stem.parent)}: cannot be made: {error.strerror}"
-        ) from error
+        raise FileError(f"{display_name(stem.parent)}: cannot be made: {error.strerror}") from error
     written = [stem.with_name(f"{stem.name}.png")]
     write_labels(written[0], segmentation.labels)
     if "overlay" in outputs:

@@ -16,6 +16,7 @@ from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files import require_memory
 from deeplab_repro.image import MEAN_BGR, preprocess
+from deeplab_repro.layers import dims
 from deeplab_repro.models import MODELS, get_model
 from deeplab_repro.net import Net
 
@@ -67,7 +68,7 @@ class DeepLab:
         weights: str | Path | None = None,
         *,
         device: str = "auto",
-        crf: CrfParams | None | Literal["model"] = "model",
+        crf: CrfParams | Literal["model"] | None = "model",
         iterations: int = 10,
         variables: Mapping[str, str] | None = None,
     ) -> None:
@@ -146,8 +147,8 @@ class DeepLab:
     def check(self, image: np.ndarray) -> tuple[int, int]:
         """The size (H, W) at which the net would run an image; raises what running it would."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            shape = "x".join(map(str, image.shape))
-            raise ArgumentError(f"the image is {shape} {image.dtype}, expected HxWx3 uint8, RGB")
+            found = f"{dims(image.shape)} {image.dtype}"
+            raise ArgumentError(f"the image is {found}, expected HxWx3 uint8, RGB")
         height, width = self.net.fitting_size((image.shape[0], image.shape[1]))
         shape = (1, 3, height, width)
         n_bytes = (

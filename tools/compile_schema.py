@@ -3,8 +3,9 @@
 The generated code must come from the oldest protoc that setup.cfg's lower bound of protobuf allows,
 so that every newer runtime accepts it: protoc 3.21, as grpcio-tools 1.50 brings it.
 
-    python3.11 -m venv /tmp/protoc && /tmp/protoc/bin/pip install "setuptools<70" grpcio-tools==1.50.0
-    /tmp/protoc/bin/python tools/compile_schema.py
+    python3.11 -m venv protoc
+    protoc/bin/pip install "setuptools<70" grpcio-tools==1.50.0
+    protoc/bin/python tools/compile_schema.py
 """
 
 import subprocess

@@ -5,9 +5,6 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from deeplab_repro.errors import NetError
-from deeplab_repro.files import write_atomically
-from deeplab_repro.net import Net
 from deeplab_repro.caffe.caffemodel import (
     Caffemodel,
     ModelLayer,
@@ -18,6 +15,9 @@ from deeplab_repro.caffe.caffemodel import (
 from deeplab_repro.caffe.prototxt import parse_prototxt, parse_solver
 from deeplab_repro.caffe.structure import net_from_message, net_to_message
 from deeplab_repro.caffe.weights import load_weights
+from deeplab_repro.errors import NetError
+from deeplab_repro.files import write_atomically
+from deeplab_repro.net import Net
 
 __all__ = [
     "Caffemodel",

@@ -9,12 +9,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
+from deeplab_repro.caffe.structure import dialect_of, layer_type, net_to_message
 from deeplab_repro.errors import FileError, FormatError, WeightsError
 from deeplab_repro.files import check_readable, write_atomically
 from deeplab_repro.layers import Shape, dims
 from deeplab_repro.net import Net
-from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
-from deeplab_repro.caffe.structure import dialect_of, layer_type, net_to_message
 
 _V1_LAYER, _CURRENT_LAYER = 2, 100  # of NetParameter
 _MOST_AXES = 32
@@ -64,9 +64,9 @@ class Caffemodel:
 def read_caffemodel(path: str | Path) -> Caffemodel:
     """Read a caffemodel of either dialect.
 
-    The weights go from the file straight into their arrays; reading takes little more time than the
-    file's bytes and no more memory than its floats. Raises FileError, and FormatError where the file
-    is cut off, broken or something else.
+    The weights go from the file straight into their arrays, so that reading takes little more time
+    than the file's bytes, and no more memory than its floats. Raises FileError, and FormatError
+    where the file is cut off, broken or something else.
     """
     size = check_readable(path)
     try:
@@ -126,9 +126,7 @@ def _parsed(message: Any, data: bytes | bytearray) -> Any:
 
 def _read_layer(file: BinaryIO, end: int, number: int) -> ModelLayer:
     schema, blob_field = (
-        (deeplab_pb2.LayerParameter, 6)
-        if number == _V1_LAYER
-        else (bvlc_pb2.LayerParameter, 7)
+        (deeplab_pb2.LayerParameter, 6) if number == _V1_LAYER else (bvlc_pb2.LayerParameter, 7)
     )
     rest = bytearray()
     blobs = []
@@ -165,7 +163,9 @@ def _read_blob(file: BinaryIO, end: int) -> np.ndarray:
     if len(shape) > _MOST_AXES:
         raise FormatError(f"{len(shape)} axes, expected at most {_MOST_AXES}")
     if math.prod(shape) != data.size:
-        raise FormatError(f"{data.size} values for shape {dims(shape)}, expected {math.prod(shape)}")
+        raise FormatError(
+            f"{data.size} values for shape {dims(shape)}, expected {math.prod(shape)}"
+        )
     return data.reshape(shape)
 
 
@@ -188,9 +188,7 @@ def _read_floats(
     dtype = np.dtype("<f4" if number == _DATA else "<f8")
     if kind == wire.BYTES:
         if length % dtype.itemsize:
-            raise FormatError(
-                f"{length} bytes of data, expected a multiple of {dtype.itemsize}"
-            )
+            raise FormatError(f"{length} bytes of data, expected a multiple of {dtype.itemsize}")
         values = np.empty(length // dtype.itemsize, dtype)
         if file.readinto(values.data.cast("B")) != length:  # type: ignore[attr-defined]
             raise FormatError("cut off inside the data")

@@ -42,7 +42,7 @@ V1_TYPES = {
 
 
 def read_parameters(message: Any, kind: str) -> LayerType:
-    """The layer type of a layer message; NetError, naming layer and field, where it does not run."""
+    """The layer type of a layer message; NetError, naming layer and field, if it does not run."""
     reader = _READERS.get(V1_TYPES.get(kind, kind))
     if reader is None:
         raise NetError(
@@ -182,7 +182,6 @@ def _write_pooling(op: Pooling, message: Any) -> None:
 
 def _read_interp(message: Any) -> Interp:
     p = message.interp_param
-    size = (p.height, p.width) if p.HasField("height") and p.HasField("width") else (None, None)
     given = [name for name in ("zoom_factor", "shrink_factor") if p.HasField(name)]
     given += ["height and width"] * p.HasField("height")
     if len(given) != 1 or p.HasField("height") != p.HasField("width"):
@@ -192,12 +191,11 @@ def _read_interp(message: Any) -> Interp:
         )
     for name in ("zoom_factor", "shrink_factor"):
         _count(p, name)
-    if size != (None, None):
-        _count(p, "height")
-        _count(p, "width")
+    height = _count(p, "height") if p.HasField("height") else None
+    width = _count(p, "width") if p.HasField("width") else None
     if p.pad_beg > 0 or p.pad_end > 0:
         raise NetError(f"pads {p.pad_beg}, {p.pad_end}, expected none above 0 (they crop)")
-    return Interp(p.zoom_factor, p.shrink_factor, *size, p.pad_beg, p.pad_end)
+    return Interp(p.zoom_factor, p.shrink_factor, height, width, p.pad_beg, p.pad_end)
 
 
 def _write_interp(op: Interp, message: Any) -> None:

@@ -16,9 +16,9 @@ from google.protobuf import text_encoding
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.errors import FormatError
 from deeplab_repro.files import read_bytes
-from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def parse_prototxt(
     names = _top_level_names(tokens)
     if "layer" in names and "layers" in names:
         raise FormatError(
-            f"{path}: both 'layers' (V1) and 'layer' (current) at the top level, expected one format"
+            f"{path}: both 'layers' (V1) and 'layer' (current) at the top level, expected one"
         )
     if not names & {"layer", "layers"}:
         if names & {"base_lr", "max_iter", "lr_policy", "train_net", "net"}:
@@ -202,9 +202,7 @@ class _Parser:
             self._skip(";", ",")
         self._next()
 
-    def _value(
-        self, message: Any, field: FieldDescriptor | None, name: _Token, depth: int
-    ) -> None:
+    def _value(self, message: Any, field: FieldDescriptor | None, name: _Token, depth: int) -> None:
         opening = self.token
         if self._skip("{", "<"):
             inner = None

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
+from deeplab_repro.caffe.parameters import V1_TYPES, read_parameters, write_parameters
 from deeplab_repro.errors import NetError
 from deeplab_repro.layers import Shape, dims
 from deeplab_repro.net import DenseCrfParameter, Layer, Net
-from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
-from deeplab_repro.caffe.parameters import V1_TYPES, read_parameters, write_parameters
 
 # What a net that names no size gets: the crop of the released nets.
 _CROP = 513
@@ -69,7 +69,7 @@ def net_from_message(message: Any) -> Net:
     for layer in everything:
         if not current and layer.HasField("layer"):
             raise NetError(
-                f"layer '{layer.layer.name}' is in Caffe's V0 format of 2013, expected V1 or later: "
+                f"layer '{layer.layer.name}' is in the V0 format of 2013, expected V1 or later: "
                 "upgrade the file with Caffe's upgrade_net_proto_text"
             )
         _refuse_variables(layer.name, *layer.bottom, *layer.top)
@@ -229,4 +229,6 @@ def net_to_message(net: Net, current: bool) -> Any:
     return message
 
 
-_TYPES_IN_V1 = {current: getattr(deeplab_pb2.LayerParameter, v1) for v1, current in V1_TYPES.items()}
+_TYPES_IN_V1 = {
+    current: getattr(deeplab_pb2.LayerParameter, v1) for v1, current in V1_TYPES.items()
+}

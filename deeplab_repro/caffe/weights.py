@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, legacy_dims, read_caffemodel
 from deeplab_repro.errors import WeightsError
 from deeplab_repro.layers import dims
 from deeplab_repro.net import Blob, Layer, Net
-from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, legacy_dims, read_caffemodel
 
 
 def load_weights(net: Net, weights: Caffemodel | str | Path) -> None:

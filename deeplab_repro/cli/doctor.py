@@ -90,7 +90,7 @@ def _check_numba() -> Iterator[tuple[str, str, str | None]]:
         text = " ".join(str(error).split())
         yield "CRF", "cannot run", f"Numba does not import: {text}; install it again"
         return
-    yield "CRF on cpu", f"yes, {numba.config.NUMBA_NUM_THREADS} threads", None
+    yield "CRF on cpu", f"yes, {numba.get_num_threads()} threads", None
 
 
 def _check_machine() -> Iterator[tuple[str, str, str | None]]:

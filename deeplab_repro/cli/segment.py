@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def row(path: Path, segmentation: "Segmentation") -> str:
-    """One line about a picture: its size, the labels found with their share, and the times taken."""
+    """One line about a picture: its size, the times taken, and the labels with their shares."""
     import numpy as np
 
     from deeplab_repro.models import VOC_CLASSES

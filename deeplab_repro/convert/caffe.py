@@ -30,7 +30,7 @@ def fits_any_size(net: Net) -> bool:
 def stock_net(net: Net, input_shape: Shape | None = None) -> Net:
     """The same net with upstream's layers only, for one input shape; it shares the weights."""
     layers = []
-    for layer, bottoms, top in net.walk(input_shape):
+    for layer, _, top in net.walk(input_shape):
         channels = top[1]
         if isinstance(layer.op, Padding):
             layers += _shifts(layer, layer.op.pad_beg, layer.op.pad_end, channels)
