@@ -53,19 +53,6 @@ def test_neighbours_are_mutual_and_one_step_away():
             assert neighbours[axis, :, side].tolist() == expected
 
 
-def test_points_of_a_vertex_are_ascending_and_complete():
-    points = (np.random.default_rng(1).random((50, 2)) * 4).astype(np.float32)
-    lattice = build_lattice(points)
-    pairs = {}
-    for i, row in enumerate(lattice.corners):
-        for vertex, weight in zip(row, lattice.weights[i], strict=True):
-            pairs.setdefault(int(vertex), []).append((i, weight))
-    for vertex in range(lattice.vertices):
-        part = slice(lattice.first[vertex], lattice.first[vertex + 1])
-        found = list(zip(lattice.points[part], lattice.point_weights[part], strict=True))
-        assert found == pairs.get(vertex, [])
-
-
 def test_naive_lattice_is_nearly_a_gaussian():
     """The oracle itself: against exp(-|x|^2 / 2), which the lattice only approximates."""
     y, x = np.indices((12, 12))

@@ -1,0 +1,103 @@
+"""What the CRF accepts, on every device: types, shapes and ranges."""
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import ArgumentError
+
+F32 = npt.NDArray[np.float32]
+
+# How far a pixel's probabilities may sum from 1: enough for values kept in half precision.
+SUM_TOLERANCE = 0.01
+MOST_LABELS = 255
+
+
+def check_arguments(
+    image: npt.NDArray[np.uint8], probs: F32, params: CrfParams, iterations: int
+) -> None:
+    """Raise ArgumentError unless the arguments are what `dense_crf` expects."""
+    check_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
+    if image.shape[2] != 3 or 0 in image.shape:
+        raise ArgumentError(
+            f"image has shape {_by(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
+        )
+    check_array("probs", probs, np.float32, "CxHxW", "label probabilities")
+    labels, size = probs.shape[0], image.shape[:2]
+    if probs.shape[1:] != size:
+        expected = f"probs has shape {_by(probs.shape)} but the image is {_by(size)} (HxW)"
+        if probs.shape[1:] == size[::-1]:
+            mend = "height and width are swapped, use probs.transpose(0, 2, 1)"
+        elif probs.shape[:2] == size:
+            mend = "the labels come last, use probs.transpose(2, 0, 1)"
+        else:
+            mend = "expected CxHxW of the same size, crop or resize the probabilities"
+        raise ArgumentError(f"{expected}; {mend}")
+    if not 1 <= labels <= MOST_LABELS:
+        raise ArgumentError(
+            f"probs has {labels} labels; expected 1 to {MOST_LABELS}, as labels are kept in 8 bits"
+            " and 255 means void"
+        )
+    check_probabilities(probs)
+    if not isinstance(iterations, (int, np.integer)) or iterations < 0:
+        raise ArgumentError(f"iterations is {iterations!r}; expected a whole number from 0, say 10")
+    check_sigmas(image, params)
+
+
+def check_array(name: str, array: object, dtype: type, shape: str, meaning: str) -> None:
+    """Raise ArgumentError unless array is a NumPy array of this dtype with three axes."""
+    expected = f"expected a {shape} {np.dtype(dtype)} array ({meaning})"
+    if not isinstance(array, np.ndarray):
+        raise ArgumentError(f"{name} is a {type(array).__name__}; {expected}")
+    if array.dtype != dtype:
+        raise ArgumentError(
+            f"{name} is {array.dtype}; {expected}, convert it with .astype(np.{np.dtype(dtype)})"
+        )
+    if array.ndim != 3:
+        raise ArgumentError(f"{name} has shape {_by(array.shape)}; {expected}")
+
+
+def check_probabilities(probs: F32) -> None:
+    """Raise ArgumentError unless each pixel of CxHxW probs has a distribution over the labels."""
+    low, high = float(probs.min()), float(probs.max())
+    if not np.isfinite(low) or not np.isfinite(high):  # min and max hand a NaN on
+        count = int(np.count_nonzero(~np.isfinite(probs)))
+        raise ArgumentError(
+            f"probs has {count} values that are NaN or infinite; expected probabilities from 0 to 1"
+        )
+    if low < 0 or high > 1 + SUM_TOLERANCE:
+        raise ArgumentError(
+            f"probs goes from {low:.4g} to {high:.4g}; expected probabilities from 0 to 1."
+            " Are these scores or energies? Apply a softmax over the labels first"
+        )
+    sums = probs.sum(axis=0)
+    worst = np.unravel_index(int(np.abs(sums - 1).argmax()), sums.shape)
+    if abs(float(sums[worst]) - 1) > SUM_TOLERANCE:
+        raise ArgumentError(
+            f"probs sums to {sums[worst]:.4g} over the labels at row {worst[0]}, column {worst[1]};"
+            " expected 1 at every pixel, divide by probs.sum(axis=0)"
+        )
+
+
+def check_sigmas(image: npt.NDArray[np.uint8], params: CrfParams) -> None:
+    """Raise ArgumentError if a deviation is so small that lattice coordinates overflow."""
+    height, width = image.shape[:2]
+    position = [side / params.sigma_gamma for side in (width, height)]
+    bilateral = [side / params.sigma_alpha for side in (width, height)]
+    bilateral += 3 * [255 / params.sigma_beta]
+    kernels = {
+        f"sigma_gamma={params.sigma_gamma:g}": position,
+        f"sigma_alpha={params.sigma_alpha:g} with sigma_beta={params.sigma_beta:g}": bilateral,
+    }
+    for name, extents in kernels.items():
+        reach = largest_coordinate(extents)
+        if reach > LARGEST_COORDINATE:
+            raise ArgumentError(
+                f"{name} is too small for an image of {height}x{width}: lattice coordinates reach"
+                f" {reach:.3g}, {LARGEST_COORDINATE:.0f} fit; use a larger deviation"
+            )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "()"

@@ -1,0 +1,40 @@
+"""The five numbers of the CRF. Free of Numba: the model registry and the command line read it."""
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Real
+
+from deeplab_repro.errors import ArgumentError
+
+# Beyond this single precision has nothing left to tell apart; the paper's values are below 200.
+LARGEST = 1e6
+
+
+@dataclass(frozen=True)
+class CrfParams:
+    """Weights and standard deviations of the two Gaussian kernels (DeepLab v1, section 4.2).
+
+    w1, sigma_alpha, sigma_beta: the bilateral kernel's weight, its standard deviation in position
+    (pixels) and in colour (RGB steps, 0..255). w2, sigma_gamma: the positional kernel's weight and
+    standard deviation (pixels), 3 and 3 throughout the paper.
+
+    Raises ArgumentError for a weight beyond +-1e6 or a standard deviation outside (0, 1e6].
+    """
+
+    w1: float
+    sigma_alpha: float
+    sigma_beta: float
+    w2: float = 3.0
+    sigma_gamma: float = 3.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_sigma = field.name.startswith("sigma")
+            number = float(value) if isinstance(value, Real) else math.nan
+            if not abs(number) <= LARGEST or (is_sigma and number <= 0):  # NaN is not <= anything
+                expected = "a number above 0 (at most 1e6)" if is_sigma else "a number within +-1e6"
+                raise ArgumentError(
+                    f"CRF parameter {field.name} is {value!r}; expected {expected},"
+                    f" for example {'50' if is_sigma else '5'}"
+                )

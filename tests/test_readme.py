@@ -1,0 +1,92 @@
+"""Every command of the README runs, and its tables say what the package says."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deeplab_repro.caffe import read_net, write_caffemodel
+from deeplab_repro.cli import main
+from deeplab_repro.models import MODELS, get_model
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL_LINES = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
+SET_UP = [line for line in SHELL_LINES if line.startswith("python3 -m venv")]
+COMMANDS = [line for line in SHELL_LINES if line.startswith("deeplab-repro ")]
+
+
+@pytest.fixture(scope="module")
+def user_folder(tmp_path_factory):
+    """A folder with the files that the README's commands name."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos").mkdir()
+    (folder / "more").mkdir()
+    for name in ("photo.jpg", "photos/one.jpg", "more/two.jpg"):
+        shutil.copy(ROOT / "examples" / "street.jpg", folder / name)
+    prototxt = get_model("DeepLab-LargeFOV").test_prototxt
+    shutil.copy(prototxt, folder / "test.prototxt")
+    net = read_net(prototxt)
+    net.fill_random(1)
+    write_caffemodel(net, folder / "train_iter_6000.caffemodel")
+    shutil.copy(folder / "train_iter_6000.caffemodel", folder / "train2_iter_8000.caffemodel")
+    return folder
+
+
+def test_every_shell_line_is_known():
+    assert len(SET_UP) == 2
+    assert len(COMMANDS) == 6
+    assert len(SET_UP) + len(COMMANDS) == len(SHELL_LINES)
+
+
+@pytest.mark.parametrize("line", SET_UP)
+def test_ci_runs_the_set_up(line):
+    assert line in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command(line, user_folder, monkeypatch):
+    monkeypatch.chdir(user_folder)
+    status = main(shlex.split(line)[1:])
+    # The doctor may find something wrong with this very machine; the others must succeed.
+    assert status == 0 or line.endswith("doctor")
+
+
+def test_python(user_folder, monkeypatch):
+    monkeypatch.chdir(user_folder)
+    (code,) = (block for kind, block in BLOCKS if kind == "python")
+    names = {}
+    exec(code, names)
+    assert names["result"].labels.shape == names["image"].shape[:2] == (375, 500)
+    assert names["refined"].marginals.shape == (21, 375, 500)
+
+
+def test_table_of_models():
+    rows = {
+        cells[0]: cells[1:]
+        for line in README.splitlines()
+        if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0] in MODELS
+        and len(cells) == 5
+        and "M" not in cells[1]
+    }
+    assert list(rows) == list(MODELS)
+    for name, model in MODELS.items():
+        crf = model.crf and (model.crf.w1, model.crf.sigma_alpha, model.crf.sigma_beta)
+        figures = (model.val_mean_iou, model.val_mean_iou_crf)
+        test = model.test_mean_iou_crf
+        assert rows[name] == [
+            ", ".join(f"{value:g}" for value in crf or ()),
+            *("" if figure is None else f"{figure:.2f}" for figure in figures),
+            "" if test is None else f"{test:.1f}",
+        ]
+
+
+def test_table_2():
+    for name in ("DeepLab-7x7", "DeepLab", "DeepLab-4x4", "DeepLab-LargeFOV"):
+        net = read_net(get_model(name).test_prototxt)
+        millions = f"{net.parameters / 1e6:.1f}M"
+        view = net.field_of_view
+        assert f"| {name} | {millions} | {millions} | {view} | {view} |" in README
