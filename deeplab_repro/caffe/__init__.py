@@ -16,7 +16,7 @@ from deeplab_repro.caffe.prototxt import parse_prototxt, parse_solver
 from deeplab_repro.caffe.structure import net_from_message, net_to_message
 from deeplab_repro.caffe.weights import load_weights
 from deeplab_repro.errors import NetError
-from deeplab_repro.files import write_atomically
+from deeplab_repro.files import display_name, write_atomically
 from deeplab_repro.net import Net
 
 __all__ = [
@@ -44,7 +44,7 @@ def read_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Ne
     try:
         return net_from_message(message)
     except NetError as error:
-        raise NetError(f"{path}: {error}") from None
+        raise NetError(f"{display_name(path)}: {error}") from None
 
 
 def prototxt_text(net: Net, current: bool = False) -> str:

@@ -1,26 +1,32 @@
 """Caffemodels, the binary format of both dialects, read and written."""
 
+import codecs
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
+from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type, net_to_message
+from deeplab_repro.caffe.wire import Field, Reader
 from deeplab_repro.errors import FileError, FormatError, WeightsError
-from deeplab_repro.files import check_readable, write_atomically
+from deeplab_repro.files import check_readable, display_name, require_memory, write_atomically
 from deeplab_repro.layers import Shape, dims
 from deeplab_repro.net import Net
 
-_V1_LAYER, _CURRENT_LAYER = 2, 100  # of NetParameter
+_NAME, _V1_LAYER, _CURRENT_LAYER = 1, 2, 100  # of NetParameter
 _MOST_AXES = 32
+_LONGEST_DIM = 2**31 - 1
+_MOST_DESCRIPTION = 1 << 24  # bytes of a layer without its blobs
 # BlobProto
 _LEGACY_DIMS = (1, 2, 3, 4)
-_DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
+_DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF = 5, 6, 7, 8, 9
+_FLOATS = {_DATA: "<f4", _DIFF: "<f4", _DOUBLE_DATA: "<f8", _DOUBLE_DIFF: "<f8"}
 
 _OTHER_FORMATS = {
     b"\x89HDF": "an HDF5 file",
@@ -39,7 +45,7 @@ class ModelLayer:
     """
 
     message: Any  # LayerParameter of the file's dialect
-    blobs: list[np.ndarray] = field(default_factory=list)
+    blobs: list[np.ndarray]
 
     @property
     def name(self) -> str:
@@ -65,146 +71,213 @@ def read_caffemodel(path: str | Path) -> Caffemodel:
     """Read a caffemodel of either dialect.
 
     The weights go from the file straight into their arrays, so that reading takes little more time
-    than the file's bytes, and no more memory than its floats. Raises FileError, and FormatError
-    where the file is cut off, broken or something else.
+    than the file's bytes, and no more memory than its floats. Raises FileError, FormatError where
+    the file is cut off, broken or something else, and ResourceError where it is larger than the
+    free memory.
     """
+    name = display_name(path)
     size = check_readable(path)
     try:
         with open(path, "rb") as file:
             _refuse_other_formats(file.read(512))
-            file.seek(0)
-            return _read_net(file, size)
+            require_memory(size, name, "check that it is the right file")
+            return _read_net(Reader(file), size)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+        raise FormatError(f"{name}: {error}") from None
     except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from None
+        raise FileError(f"{name}: cannot be read: {error.strerror}") from None
 
 
 def _refuse_other_formats(head: bytes) -> None:
     for magic, kind in _OTHER_FORMATS.items():
         if head.startswith(magic):
             raise FormatError(f"this is {kind}, expected a caffemodel")
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
-        raise FormatError(
-            "this is a text file, expected a caffemodel (binary); "
-            "is it the prototxt in the wrong place?"
-        )
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return
+    # A caffemodel has control characters in its first bytes: the tags and lengths of its fields.
+    if any(char < " " and char not in "\t\n\v\f\r" for char in text):
+        return
+    if text.lstrip().lower().startswith(("<!doctype", "<html")):
+        raise FormatError("this is a web page, expected a caffemodel: download it again")
+    raise FormatError(
+        "this is a text file, expected a caffemodel (binary); "
+        "is it the prototxt in the wrong place?"
+    )
 
 
-def _read_net(file: BinaryIO, size: int) -> Caffemodel:
-    net = deeplab_pb2.NetParameter()  # its name has the same number in both dialects
-    rest = bytearray()
+def _read_net(reader: Reader, size: int) -> Caffemodel:
+    name = ""
     layers = []
-    for number, kind, start, value in wire.fields(file, size):
-        if kind == wire.BYTES and number in (_V1_LAYER, _CURRENT_LAYER):
-            layers.append(_read_layer(file, file.tell() + value, number))
-        elif number == 1:
-            rest += _field_bytes(file, start, kind, value)
+    for field in reader.fields(0, size):
+        if field.kind == wire.BYTES and field.number in (_V1_LAYER, _CURRENT_LAYER):
+            layers.append(_read_layer(reader, field))
+        elif field.number == _NAME and field.kind == wire.VARINT:
+            raise FormatError(
+                "this is a .solverstate or a .binaryproto, expected a caffemodel: give the file "
+                "that lies beside it"
+            )
+        elif field.number == _NAME:
+            # Parsed by itself: of a name that is given twice the last one counts, as anywhere.
+            net = deeplab_pb2.NetParameter()  # its name has the same number in both dialects
+            name = _parsed(net, _description(reader, field)).name
     if not layers:
         raise FormatError("no layers in it, expected a caffemodel")
-    formats = {type(layer.message) for layer in layers}
-    if len(formats) > 1:
+    if len({type(layer.message) for layer in layers}) > 1:
         raise FormatError("layers of V1 and of the current format, expected one of them")
-    dialect = dialect_of([layer.message for layer in layers])
-    return Caffemodel(_parsed(net, rest).name, dialect, layers)
+    return Caffemodel(name, dialect_of([layer.message for layer in layers]), layers)
 
 
-def _field_bytes(file: BinaryIO, start: int, kind: int, value: int) -> bytes:
-    after = file.tell() + (0 if kind == wire.VARINT else value)
-    file.seek(start)
-    return file.read(after - start)
+def _description(reader: Reader, field: Field, already: int = 0) -> bytes:
+    """A field with its tag, as bytes, for protobuf's own parser."""
+    if field.end - field.start + already > _MOST_DESCRIPTION:
+        raise FormatError(
+            f"broken: field {field.number} at byte {field.start} is too long for a description"
+        )
+    return reader.between(field.start, field.end)
 
 
-def _parsed(message: Any, data: bytes | bytearray) -> Any:
+def _parsed(message: Any, data: bytes) -> Any:
+    """The message of these bytes, its name and type checked to be plain text."""
     try:
-        message.ParseFromString(bytes(data))
-        str(message.name)
+        message.ParseFromString(data)
+        names = [message.name, layer_type(message) if hasattr(message, "type") else ""]
     except (DecodeError, UnicodeDecodeError):
         raise FormatError("broken: a layer's description does not parse") from None
+    for name in names:
+        # Protobuf gives text that is not UTF-8 as bytes.
+        if isinstance(name, bytes) or not is_plain_name(name):
+            raise FormatError(f"broken: a layer or net is named {shown(str(name))}")
     return message
 
 
-def _read_layer(file: BinaryIO, end: int, number: int) -> ModelLayer:
-    schema, blob_field = (
-        (deeplab_pb2.LayerParameter, 6) if number == _V1_LAYER else (bvlc_pb2.LayerParameter, 7)
+def _read_layer(reader: Reader, field: Field) -> ModelLayer:
+    schema, blob_number = (
+        (deeplab_pb2.LayerParameter, 6)
+        if field.number == _V1_LAYER
+        else (bvlc_pb2.LayerParameter, 7)
     )
-    rest = bytearray()
+    description = bytearray()
     blobs = []
-    for number, kind, start, value in wire.fields(file, end):
-        if number == blob_field and kind == wire.BYTES:
-            blobs.append((start, file.tell(), file.tell() + value))
+    for inner in reader.fields(field.begin, field.end):
+        if inner.number == blob_number and inner.kind == wire.BYTES:
+            blobs.append(inner)
         else:
-            rest += _field_bytes(file, start, kind, value)
-    layer = ModelLayer(_parsed(schema(), rest))
-    for start, begin, stop in blobs:
-        file.seek(begin)
+            description += _description(reader, inner, len(description))
+    layer = ModelLayer(_parsed(schema(), bytes(description)), [])
+    if field.number == _V1_LAYER and layer.message.HasField("layer"):
+        raise FormatError(
+            "a caffemodel in the V0 format of 2013, expected V1 or later: upgrade it with Caffe's "
+            "upgrade_net_proto_binary"
+        )
+    for blob in blobs:
         try:
-            layer.blobs.append(_read_blob(file, stop))
+            layer.blobs.append(_read_blob(reader, blob))
         except FormatError as error:
-            raise FormatError(f"layer '{layer.name}', blob at byte {start}: {error}") from None
+            raise FormatError(f"layer '{layer.name}', blob at byte {blob.start}: {error}") from None
+    reader.file.seek(field.end)
     return layer
 
 
-def _read_blob(file: BinaryIO, end: int) -> np.ndarray:
+def _read_blob(reader: Reader, blob: Field) -> np.ndarray:
     legacy: dict[int, int] = {}
-    shape: list[int] | None = None
-    parts = []
-    for number, kind, start, value in wire.fields(file, end):
-        if number in _LEGACY_DIMS and kind == wire.VARINT:
-            legacy[number] = value
-        elif number == _SHAPE and kind == wire.BYTES:
-            shape = _read_shape(file, file.tell() + value)
-        elif number in (_DATA, _DOUBLE_DATA):
-            parts.append(_read_floats(file, number, kind, start, value, end))
-    data = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
-    if shape is None:
+    shape: list[int] = []
+    has_shape = False
+    parts: dict[int, list[np.ndarray]] = {number: [] for number in _FLOATS}
+    for field in reader.fields(blob.begin, blob.end):
+        if field.number in _LEGACY_DIMS and field.kind == wire.VARINT:
+            legacy[field.number] = _signed(field.value, 32)
+        elif field.number == _SHAPE and field.kind == wire.BYTES:
+            shape += _read_shape(reader, field)
+            has_shape = True
+        elif field.number in _FLOATS and field.kind == wire.BYTES:
+            if field.number in (_DATA, _DOUBLE_DATA):
+                parts[field.number].append(_read_packed(reader, field))
+        elif field.number in _FLOATS:
+            parts[field.number].append(_read_unpacked(reader, field, blob.end))
+    # As Caffe does: doubles go before floats, and legacy dims before a BlobShape.
+    chunks = parts[_DOUBLE_DATA] or parts[_DATA]
+    data = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.float32), *chunks])
+    if legacy or not has_shape:
         # Protobuf leaves out zeros, so a dim that is not there is 0.
         shape = [legacy.get(number, 0) for number in _LEGACY_DIMS]
-    if len(shape) > _MOST_AXES:
-        raise FormatError(f"{len(shape)} axes, expected at most {_MOST_AXES}")
+    if any(not 0 <= dim <= _LONGEST_DIM for dim in shape):
+        raise FormatError(f"shape {dims(shape)}, expected sizes from 0 to {_LONGEST_DIM}")
     if math.prod(shape) != data.size:
         raise FormatError(
             f"{data.size} values for shape {dims(shape)}, expected {math.prod(shape)}"
         )
-    return data.reshape(shape)
+    try:
+        return data.reshape(shape)
+    except ValueError:  # no values, but axes that NumPy finds too long all the same
+        raise FormatError(f"shape {dims(shape)}, expected one with values") from None
 
 
-def _read_shape(file: BinaryIO, end: int) -> list[int]:
+def _signed(value: int, bits: int) -> int:
+    """A varint as the signed integer of that many bits that it stands for."""
+    value &= (1 << bits) - 1
+    return value - (value >> (bits - 1) << bits)
+
+
+def _read_shape(reader: Reader, field: Field) -> list[int]:
     shape: list[int] = []
-    for number, kind, _, value in wire.fields(file, end):
-        if number == 1 and kind == wire.VARINT:
-            shape.append(value)
-        elif number == 1 and kind == wire.BYTES:
-            stop = file.tell() + value
-            while file.tell() < stop:
-                shape.append(wire.read_varint(file, stop))
+    for dim in reader.fields(field.begin, field.end):
+        if dim.number != 1:
+            continue
+        if dim.kind == wire.VARINT:
+            shape.append(_signed(dim.value, 64))
+        while dim.kind == wire.BYTES and reader.file.tell() < dim.end:
+            shape.append(_signed(reader.varint(dim.end), 64))
+            if len(shape) > _MOST_AXES:
+                break
+        if len(shape) > _MOST_AXES:
+            raise FormatError(f"more than {_MOST_AXES} axes")
     return shape
 
 
-def _read_floats(
-    file: BinaryIO, number: int, kind: int, start: int, length: int, end: int
-) -> np.ndarray:
-    """float32 values of one packed field, or of a run of unpacked ones."""
-    dtype = np.dtype("<f4" if number == _DATA else "<f8")
-    if kind == wire.BYTES:
-        if length % dtype.itemsize:
-            raise FormatError(f"{length} bytes of data, expected a multiple of {dtype.itemsize}")
-        values = np.empty(length // dtype.itemsize, dtype)
-        if file.readinto(values.data.cast("B")) != length:  # type: ignore[attr-defined]
-            raise FormatError("cut off inside the data")
-    elif kind == (wire.FIXED32 if number == _DATA else wire.FIXED64):
-        # Unpacked: every value has its own tag. The run is read at once; one value at a time would
-        # take minutes for a large file.
-        file.seek(start)
-        record = np.dtype([("tag", "u1"), ("value", dtype)])
-        raw = np.frombuffer(file.read((end - start) // record.itemsize * record.itemsize), record)
-        other = np.flatnonzero(raw["tag"] != (number << 3 | kind))
+def _read_packed(reader: Reader, field: Field) -> np.ndarray:
+    """The values of one packed field as float32."""
+    dtype = np.dtype(_FLOATS[field.number])
+    length = field.end - field.begin
+    if length % dtype.itemsize:
+        raise FormatError(f"{length} bytes of data, expected a multiple of {dtype.itemsize}")
+    values = np.empty(length // dtype.itemsize, dtype)
+    if reader.file.readinto(values.view(np.uint8)) != length:  # type: ignore[attr-defined]
+        raise FormatError("cut off inside the data")
+    return _as_float32(values)
+
+
+def _read_unpacked(reader: Reader, field: Field, end: int) -> np.ndarray:
+    """The value of one unpacked field and of those of the same tag behind it, as float32.
+
+    Every value has its own tag, but the run is read in large pieces; one value at a time would take
+    minutes for a large file.
+    """
+    dtype = np.dtype(_FLOATS[field.number])
+    if field.kind != (wire.FIXED32 if dtype.itemsize == 4 else wire.FIXED64):
+        raise FormatError(f"data of wire type {field.kind}, expected floats")
+    pieces = [np.frombuffer(reader.between(field.begin, field.end), dtype)]
+    record = np.dtype([("tag", "u1"), ("value", dtype)])
+    tag = field.number << 3 | field.kind
+    at, most = field.end, 64
+    while at < end:
+        count = min((end - at) // record.itemsize, most)
+        raw = np.frombuffer(reader.between(at, at + count * record.itemsize), record)
+        other = np.flatnonzero(raw["tag"] != tag)
         run = raw[: other[0]] if other.size else raw
-        values = run["value"].copy()
-        file.seek(start + run.nbytes)
-    else:
-        raise FormatError(f"data of wire type {kind}, expected floats")
-    return values.astype(np.float32, copy=False)
+        pieces.append(run["value"])
+        at += run.nbytes
+        if run.size < most:
+            break
+        most = min(2 * most, 1 << 20)  # small at first, since most runs of a broken file are short
+    reader.file.seek(at)
+    return _as_float32(np.concatenate(pieces))
+
+
+def _as_float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a double that is too large becomes inf, as in Caffe
+        return values.astype(np.float32, copy=False)
 
 
 def caffemodel_chunks(net: Net, current: bool = False) -> Iterator[bytes | memoryview]:
@@ -219,15 +292,17 @@ def caffemodel_chunks(net: Net, current: bool = False) -> Iterator[bytes | memor
     message.ClearField("input_shape" if current else "input_dim")  # as Caffe's own snapshots
     yield message.SerializeToString()
     number, blob_number = (_CURRENT_LAYER, 7) if current else (_V1_LAYER, 6)
-    by_name = {layer.name: layer for layer in net.layers}
-    for out in layers:
+    # The current format has the input as a layer of its own, in front.
+    sources = [None, *net.layers] if current else net.layers
+    for out, layer in zip(layers, sources, strict=True):
         pieces = [out.SerializeToString()]
-        for blob in by_name[out.name].blobs if out.name in by_name else []:
+        for blob in layer.blobs if layer else []:
             if blob.data is None:
                 raise WeightsError(f"layer '{out.name}' has no weights, expected them loaded")
             data = np.ascontiguousarray(blob.data, "<f4")
             head = _shape_bytes(blob.shape, current) + wire.prefix(_DATA, data.nbytes)
-            pieces += [wire.prefix(blob_number, len(head) + data.nbytes), head, data.data.cast("B")]
+            values = data.reshape(-1).view(np.uint8).data
+            pieces += [wire.prefix(blob_number, len(head) + data.nbytes), head, values]
         yield wire.prefix(number, sum(map(len, pieces)))
         yield from pieces
 

@@ -41,6 +41,11 @@ V1_TYPES = {
 }
 
 
+def runs(kind: str) -> bool:
+    """Whether a layer of this type, by its V1 or its current name, can be part of a Net."""
+    return V1_TYPES.get(kind, kind) in _READERS
+
+
 def read_parameters(message: Any, kind: str) -> LayerType:
     """The layer type of a layer message; NetError, naming layer and field, if it does not run."""
     reader = _READERS.get(V1_TYPES.get(kind, kind))
@@ -112,6 +117,8 @@ def _count(parameters: Any, name: str) -> int:
 
 def _read_convolution(message: Any) -> Convolution:
     p = message.convolution_param
+    if getattr(p, "axis", 1) != 1:
+        raise NetError(f"axis is {p.axis}, which does not run here; expected 1 (the channels)")
     hole = _pair(p, "hole", 1)
     if p.dilation:
         if hole != (1, 1):
@@ -251,7 +258,9 @@ def _write_eltwise(op: Eltwise, message: Any) -> None:
 
 def _read_concat(message: Any) -> Concat:
     p = message.concat_param
-    return Concat(p.concat_dim if p.HasField("concat_dim") else getattr(p, "axis", 1))
+    axis = p.concat_dim if p.HasField("concat_dim") else getattr(p, "axis", 1)
+    # V1 has no negative ones, which count from the last of the four axes.
+    return Concat(axis + 4 if -4 <= axis < 0 else axis)
 
 
 def _write_concat(op: Concat, message: Any) -> None:

@@ -5,46 +5,54 @@ these files need three things that it lacks: ${VARIABLES}, unknown fields that a
 named, and positions in every message.
 """
 
+import codecs
+import difflib
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from google.protobuf import text_encoding
+import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
-from deeplab_repro.errors import FormatError
-from deeplab_repro.files import read_bytes
+from deeplab_repro.caffe.names import shown
+from deeplab_repro.errors import FileError, FormatError
+from deeplab_repro.files import check_readable, display_name
 
 log = logging.getLogger(__name__)
 
 # The released weights were made with these; they name and size the classifier.
 VARIABLES = {"EXP": "voc12", "NUM_LABELS": "21"}
 
+# The longest known net has a few hundred thousand characters.
+_LONGEST_FILE = 2_000_000
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _TOKEN = re.compile(
     r"""(?P<blank>\s+|\#[^\n]*)
       | (?P<word>[A-Za-z_]\w*)
       | (?P<number>-?\s*(?:\.?\d[\w.]*(?:(?<=[eE])[-+]\d+)?f?|inf(?:inity)?\b|nan\b))
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
       | (?P<sign>[{}<>\[\]:;,])""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
+_ESCAPE = re.compile(rb"\\(?:[xX]([\da-fA-F]{1,2})|([0-7]{1,3})|([abfnrtv?\\'\"])|)")
+_ESCAPED = dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 _MOST_NESTED = 32
+_MOST_UNKNOWN_NAMED = 10
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+_BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str  # word, number, string, sign or end
     text: str
     line: int
@@ -62,14 +70,16 @@ def parse_prototxt(
     """
     tokens = _tokens(read_text(path, variables), path)
     names = _top_level_names(tokens)
+    file = display_name(path)
     if "layer" in names and "layers" in names:
         raise FormatError(
-            f"{path}: both 'layers' (V1) and 'layer' (current) at the top level, expected one"
+            f"{file}: both 'layers' (V1) and 'layer' (current) at the top level, expected one"
         )
     if not names & {"layer", "layers"}:
+        _Parser(tokens, path).parse(None)  # a mistake in the syntax goes first
         if names & {"base_lr", "max_iter", "lr_policy", "train_net", "net"}:
-            raise FormatError(f"{path}: this is a solver, expected a net: give the file it names")
-        raise FormatError(f"{path}: no layers in it, expected the prototxt of a net")
+            raise FormatError(f"{file}: this is a solver, expected a net: give the file it names")
+        raise FormatError(f"{file}: no layers in it, expected the prototxt of a net")
     schema = bvlc_pb2 if "layer" in names else deeplab_pb2
     return _Parser(tokens, path).parse(schema.NetParameter())
 
@@ -79,27 +89,43 @@ def parse_solver(
 ) -> deeplab_pb2.SolverParameter:
     """Read a solver's prototxt; variables and errors as in `parse_prototxt`."""
     tokens = _tokens(read_text(path, variables), path)
-    return _Parser(tokens, path).parse(deeplab_pb2.SolverParameter())
+    if _top_level_names(tokens) & {"layer", "layers"}:
+        raise FormatError(f"{display_name(path)}: this is a net, expected a solver")
+    solver = _Parser(tokens, path).parse(deeplab_pb2.SolverParameter())
+    if not solver.ListFields():
+        raise FormatError(f"{display_name(path)}: no settings in it, expected a solver")
+    return solver
 
 
 def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> str:
     """A prototxt's text with its ${VARIABLES} replaced."""
-    data = read_bytes(path)
+    name = display_name(path)
+    size = check_readable(path)
     try:
-        text = data.decode("utf-8-sig")
+        with open(path, "rb") as file:
+            data = file.read(_LONGEST_FILE)
+    except OSError as error:
+        raise FileError(f"{name}: cannot be read: {error.strerror}") from None
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=size == len(data))
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
         raise FormatError(
-            f"{path}: this is a binary file, expected a prototxt (text); "
+            f"{name}: this is a binary file, expected a prototxt (text); "
             "is it the caffemodel in the wrong place?"
+        )
+    if size > _LONGEST_FILE:
+        raise FormatError(
+            f"{name}: {size / 1e6:.0f} MB of text, expected a prototxt of at most "
+            f"{_LONGEST_FILE // 10**6} MB"
         )
     values = {**VARIABLES, **(variables or {})}
     return _VARIABLE.sub(lambda match: values.get(match[1], match[0]), text)
 
 
 def _error(path: str | Path, line: int, column: int, problem: str) -> FormatError:
-    return FormatError(f"{path}:{line}:{column}: {problem}")
+    return FormatError(f"{display_name(path)}:{line}:{column}: {problem}")
 
 
 def _tokens(text: str, path: str | Path) -> list[_Token]:
@@ -113,7 +139,8 @@ def _tokens(text: str, path: str | Path) -> list[_Token]:
             variable = _VARIABLE.match(text, at)
             if variable:
                 problem = (
-                    f"variable {variable[0]} has no value; give one with --set {variable[1]}=VALUE"
+                    f"variable {shown(variable[0])} has no value; "
+                    f"give one with --set {shown(variable[1])[1:-1]}=VALUE"
                 )
             elif text[at] in "\"'":
                 problem = "this string has no closing quote on its line"
@@ -134,7 +161,7 @@ def _top_level_names(tokens: list[_Token]) -> set[str]:
     names, depth = set(), 0
     for token in tokens:
         if token.kind == "sign":
-            depth += (token.text in "{<") - (token.text in "}>")
+            depth = max(0, depth + (token.text in "{<") - (token.text in "}>"))
         elif token.kind == "word" and depth == 0:
             names.add(token.text)
     return names
@@ -146,16 +173,21 @@ class _Parser:
     def __init__(self, tokens: list[_Token], path: str | Path) -> None:
         self.tokens, self.path = tokens, path
         self.position = 0
-        self.unknown: list[str] = []
+        self.unknown: dict[str, int] = {}  # the field's name and the line where it is first
 
     @property
     def token(self) -> _Token:
         return self.tokens[self.position]
 
     def parse(self, message: Any) -> Any:
+        """Fill the message; None checks the syntax only."""
         self._fields(message, closing="", depth=0)
         if self.unknown:
-            log.warning("%s: unknown fields left out: %s", self.path, ", ".join(self.unknown))
+            named = [f"{shown(name)} (line {line})" for name, line in self.unknown.items()]
+            if len(named) > _MOST_UNKNOWN_NAMED:
+                named[_MOST_UNKNOWN_NAMED:] = [f"and {len(named) - _MOST_UNKNOWN_NAMED} more"]
+            file = display_name(self.path)
+            log.warning("%s: unknown fields left out: %s", file, ", ".join(named))
         return message
 
     def _error(self, problem: str, token: _Token | None = None) -> FormatError:
@@ -174,7 +206,7 @@ class _Parser:
         return found
 
     def _found(self) -> str:
-        return f"'{self.token.text}'" if self.token.text else "the end of the file"
+        return shown(self.token.text) if self.token.text else "the end of the file"
 
     def _fields(self, message: Message | None, closing: str, depth: int) -> None:
         """Fields up to `closing`; into nothing where the message itself is unknown."""
@@ -189,10 +221,12 @@ class _Parser:
             if message is not None:
                 field = message.DESCRIPTOR.fields_by_name.get(name.text)
                 if field is None:
-                    self.unknown.append(f"{name.text} (line {name.line})")
+                    self.unknown.setdefault(name.text, name.line)
             colon = self._skip(":")
-            if not colon and not (self.token.kind == "sign" and self.token.text in "{<"):
-                raise self._error(f"found {self._found()}, expected ':' after '{name.text}'")
+            is_message = field is None or field.message_type is not None
+            opening = "{<[" if is_message else "{<"
+            if not colon and not (self.token.kind == "sign" and self.token.text in opening):
+                raise self._error(f"found {self._found()}, expected ':' after {shown(name.text)}")
             if self._skip("["):
                 while not self._skip("]"):
                     self._value(message, field, name, depth)
@@ -209,6 +243,12 @@ class _Parser:
             if field is not None:
                 if field.message_type is None:
                     raise self._error(f"'{name.text}' takes a value, not a message", opening)
+                if field.message_type.name == "V0LayerParameter":
+                    raise self._error(
+                        "a layer in the V0 format of 2013, expected V1 or later: upgrade the file "
+                        "with Caffe's upgrade_net_proto_text",
+                        name,
+                    )
                 target = getattr(message, name.text)
                 if hasattr(target, "add"):
                     inner = target.add()
@@ -219,7 +259,7 @@ class _Parser:
             self._fields(inner, closing="}" if opening.text == "{" else ">", depth=depth + 1)
             return
         if self.token.kind not in ("word", "number", "string"):
-            raise self._error(f"found {self._found()}, expected a value for '{name.text}'")
+            raise self._error(f"found {self._found()}, expected a value for {shown(name.text)}")
         value = self._next()
         strings = [value.text]
         while value.kind == "string" and self.token.kind == "string":
@@ -243,41 +283,67 @@ class _Parser:
     def _convert(self, field: FieldDescriptor, value: _Token, strings: list[str]) -> Any:
         """A token as the field's Python value."""
         text = value.text
-        wrong = self._error(f"'{field.name}' is {text}, expected ", value)
+
+        def wrong(expected: str) -> FormatError:
+            return self._error(f"'{field.name}' is {shown(text)}, expected {expected}", value)
+
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
             if value.kind != "string":
-                raise FormatError(f"{wrong}text in quotes")
+                raise wrong("text in quotes")
             try:
-                raw = b"".join(text_encoding.CUnescape(part[1:-1]) for part in strings)
-                return raw.decode()
+                return b"".join(_unescape(part[1:-1]) for part in strings).decode()
             except ValueError:
-                raise FormatError(f"{wrong}text in UTF-8 with valid escapes") from None
+                raise wrong("text in UTF-8 with valid escapes") from None
+        if value.kind == "string":
+            raise wrong("a value without quotes")
         if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
             values = field.enum_type.values_by_name
             if text in values:
                 return values[text].number
-            if text.isdigit() and len(text) < 10 and int(text) in field.enum_type.values_by_number:
+            if re.fullmatch(r"[0-9]{1,9}", text) and int(text) in field.enum_type.values_by_number:
                 return int(text)
-            raise FormatError(f"{wrong}one of {', '.join(values)}")
+            raise wrong(f"one of {', '.join(_nearest(text, list(values)))}")
         if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-            booleans = {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}
-            if text.lower() in booleans and value.kind != "string":
-                return booleans[text.lower()]
-            raise FormatError(f"{wrong}true or false")
+            if text.lower() in _BOOLEANS:
+                return _BOOLEANS[text.lower()]
+            raise wrong("true or false")
         if field.cpp_type in _INTEGERS:
             low, high = _INTEGERS[field.cpp_type]
-            match = re.fullmatch(r"(-?)\s*(0[xX][\da-fA-F]{1,16}|0[0-7]{0,21}|[1-9]\d{0,19})", text)
-            if match is None or value.kind != "number":
-                raise FormatError(f"{wrong}a whole number")
+            match = re.fullmatch(r"(-?)\s*(0[xX][\da-fA-F]{1,16}|0[0-7]{0,22}|[1-9]\d{0,19})", text)
+            if match is None:
+                raise wrong(f"a whole number from {low} to {high}")
             digits = match[2]
             base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
             number = int(match[1] + digits, base)
             if not low <= number <= high:
-                raise FormatError(f"{wrong}a whole number from {low} to {high}")
+                raise wrong(f"a whole number from {low} to {high}")
             return number
         try:
-            if value.kind == "string" or "_" in text:
+            if "_" in text:
                 raise ValueError
-            return float(re.sub(r"\s|(?<=[\d.])[fF]$", "", text))
+            real = float(re.sub(r"\s|(?<=[\d.])[fF]$", "", text))
         except ValueError:
-            raise FormatError(f"{wrong}a number") from None
+            raise wrong("a number") from None
+        if abs(real) > _LARGEST_FLOAT and "inf" not in text.lower():
+            raise wrong(f"a number up to {_LARGEST_FLOAT:.4g}")
+        return real
+
+
+def _unescape(text: str) -> bytes:
+    """What a string in quotes stands for; ValueError for an escape that there is not."""
+
+    def one(match: re.Match[bytes]) -> bytes:
+        if match[1] or match[2]:
+            return bytes([int(match[1], 16) if match[1] else int(match[2], 8)])
+        if match[3]:
+            return bytes([_ESCAPED.get(match[3][0], match[3][0])])
+        raise ValueError("unknown escape")
+
+    return _ESCAPE.sub(one, text.encode())
+
+
+def _nearest(text: str, known: list[str]) -> list[str]:
+    """The few known words that are most like this one, or all where they are few."""
+    if len(known) <= 8:
+        return known
+    return difflib.get_close_matches(text[:40], known, n=4, cutoff=0) or known

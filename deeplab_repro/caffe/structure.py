@@ -1,30 +1,34 @@
 """Between the messages of both dialects and the Net: which layers run, and in which order."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
-from deeplab_repro.caffe.parameters import V1_TYPES, read_parameters, write_parameters
+from deeplab_repro.caffe.names import is_plain_name, shown
+from deeplab_repro.caffe.parameters import V1_TYPES, read_parameters, runs, write_parameters
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import Shape, dims
+from deeplab_repro.layers import Shape, Split, dims
 from deeplab_repro.net import DenseCrfParameter, Layer, Net
 
 # What a net that names no size gets: the crop of the released nets.
 _CROP = 513
 _DATA_TYPES = {
-    *("DATA", "IMAGE_DATA", "MEMORY_DATA", "IMAGE_SEG_DATA"),
-    *("Data", "ImageData", "MemoryData", "ImageSegData"),
+    *("DATA", "IMAGE_DATA", "MEMORY_DATA", "HDF5_DATA", "WINDOW_DATA", "IMAGE_SEG_DATA"),
+    *("Data", "ImageData", "MemoryData", "HDF5Data", "WindowData", "ImageSegData"),
 }
 # What training and testing add around the net, and what only looks at its results.
 _ASIDE_TYPES = {
-    *("SOFTMAX_LOSS", "SEG_ACCURACY", "ACCURACY", "SILENCE", "MAT_WRITE", "DENSE_CRF"),
+    *("SOFTMAX_LOSS", "SEG_ACCURACY", "ACCURACY", "SILENCE", "MAT_READ", "MAT_WRITE", "DENSE_CRF"),
     *("EUCLIDEAN_LOSS", "HINGE_LOSS", "INFOGAIN_LOSS", "SIGMOID_CROSS_ENTROPY_LOSS"),
-    *("MULTINOMIAL_LOGISTIC_LOSS", "CONTRASTIVE_LOSS", "HDF5_OUTPUT"),
-    *("SoftmaxWithLoss", "SegAccuracy", "Accuracy", "Silence", "MatWrite", "DenseCRF"),
+    *("MULTINOMIAL_LOGISTIC_LOSS", "CONTRASTIVE_LOSS", "HDF5_OUTPUT", "ARGMAX"),
+    *("HISTOGRAM", "RELATIVE_ERROR", "UNIQUE_LABEL", "CENSOR_LABEL", "IGNORE_OVERLAY"),
+    *("SoftmaxWithLoss", "SegAccuracy", "Accuracy", "Silence", "MatRead", "MatWrite", "DenseCRF"),
     *("EuclideanLoss", "HingeLoss", "InfogainLoss", "SigmoidCrossEntropyLoss"),
-    *("MultinomialLogisticLoss", "ContrastiveLoss", "HDF5Output"),
+    *("MultinomialLogisticLoss", "ContrastiveLoss", "HDF5Output", "ArgMax"),
 }
+_LEARNING_TYPES = {"CONVOLUTION", "Convolution", "INNER_PRODUCT", "InnerProduct"}
 _AUTHORS_PARAMETERS = {
     *("seg_accuracy_param", "interp_param", "softmaxloss_param", "padding_param"),
     *("mat_write_param", "mat_read_param", "dense_crf_param", "strict_dim"),
@@ -62,17 +66,12 @@ def net_from_message(message: Any) -> Net:
     """The TEST view of a net: from one image to its scores.
 
     Data layers become the input, of one image; losses, accuracies, SILENCE and MAT_WRITE fall away,
-    and so does what works on labels only. DENSE_CRF is kept as parameters. Raises NetError.
+    and so does what takes labels only, or takes labels and does not run here. DENSE_CRF is kept as
+    parameters. Raises NetError.
     """
     current = isinstance(message, bvlc_pb2.NetParameter)
     everything = list(message.layer if current else message.layers)
-    for layer in everything:
-        if not current and layer.HasField("layer"):
-            raise NetError(
-                f"layer '{layer.layer.name}' is in the V0 format of 2013, expected V1 or later: "
-                "upgrade the file with Caffe's upgrade_net_proto_text"
-            )
-        _refuse_variables(layer.name, *layer.bottom, *layer.top)
+    _check_names(message, everything)
     included = [layer for layer in everything if _is_included(layer, message.state)]
     data_layers = [layer for layer in included if layer_type(layer) in _DATA_TYPES]
     # A training file tested without a data layer of its own takes its image as in training.
@@ -81,6 +80,7 @@ def net_from_message(message: Any) -> Net:
     (image, input_shape), *others = inputs.items()
 
     aside = {name for name, _ in others}
+    aside.update(top for layer in data_layers for top in layer.top if top != image)
     made = {image}
     dense_crf = None
     layers = []
@@ -90,18 +90,17 @@ def net_from_message(message: Any) -> Net:
             continue
         if kind == "DENSE_CRF":
             dense_crf = _dense_crf(layer.dense_crf_param)
-        takes = [bottom in aside for bottom in layer.bottom]
-        if kind in _ASIDE_TYPES or (takes and all(takes)):
-            aside.update(layer.top)
+        takes = [bottom for bottom in layer.bottom if bottom in aside]
+        only_labels = takes and len(takes) == len(layer.bottom) and kind not in _LEARNING_TYPES
+        if kind in _ASIDE_TYPES or only_labels or (takes and not runs(kind)):
+            aside.update(top for top in layer.top if top not in made)
             continue
-        if any(takes):
-            bottom = layer.bottom[takes.index(True)]
+        if takes:
             raise NetError(
-                f"layer '{layer.name}' ({kind}) takes '{bottom}', which is there in training only"
+                f"layer '{layer.name}' ({kind}) takes '{takes[0]}', which is there in training only"
             )
         op = read_parameters(layer, kind)
-        wanted = len(layer.top) if kind in ("SPLIT", "Split") and layer.top else 1
-        if len(layer.top) != wanted:
+        if len(layer.top) != 1 and not (isinstance(op, Split) and layer.top):
             raise NetError(f"layer '{layer.name}' ({kind}) has {len(layer.top)} tops, expected 1")
         for top in layer.top:
             if top in made and top not in layer.bottom:
@@ -121,16 +120,21 @@ def net_from_message(message: Any) -> Net:
         mean_bgr=(mean[0], mean[1], mean[2]) if mean else None,
         dense_crf=dense_crf,
     )
-    learners = [layer.name for layer in net.layers if layer.blobs]
-    for name in learners:
-        if learners.count(name) > 1:
+    for name, count in Counter(layer.name for layer in net.layers if layer.blobs).items():
+        if count > 1:
             raise NetError(f"two layers with weights are named '{name}', expected different names")
     return net
 
 
-def _refuse_variables(*names: str) -> None:
-    for name in names:
-        variable = re.search(r"\$\{(\w*)\}", name)
+def _check_names(message: Any, layers: list[Any]) -> None:
+    """Refuse names that messages cannot show, and names in which a ${VARIABLE} was left."""
+    kinds = [layer_type(layer) for layer in layers]
+    tops = [name for layer in layers for name in (layer.name, *layer.bottom, *layer.top)]
+    for name in (message.name, *kinds, *message.input, *tops):
+        if not is_plain_name(name):
+            raise NetError(f"a name is {shown(name)}, expected a short one that can be printed")
+    for name in (*message.input, *tops):
+        variable = re.search(r"\$\{([^}]*)\}?", name)
         if variable:
             raise NetError(
                 f"the name '{name}' holds the variable {variable[0]} without a value: "

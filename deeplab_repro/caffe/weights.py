@@ -8,6 +8,7 @@ import numpy as np
 
 from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, legacy_dims, read_caffemodel
 from deeplab_repro.errors import WeightsError
+from deeplab_repro.files import display_name
 from deeplab_repro.layers import dims
 from deeplab_repro.net import Blob, Layer, Net
 
@@ -20,7 +21,7 @@ def load_weights(net: Net, weights: Caffemodel | str | Path) -> None:
     leaves a layer that the file lacks with random weights; here that is an error.
     Raises WeightsError, naming the layer; the net is then as it was.
     """
-    source = "the caffemodel" if isinstance(weights, Caffemodel) else str(weights)
+    source = "the caffemodel" if isinstance(weights, Caffemodel) else display_name(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
     # As Caffe's: of two layers of one name the last one wins.
     by_name = {layer.name: layer for layer in model.layers}
@@ -39,8 +40,8 @@ def load_weights(net: Net, weights: Caffemodel | str | Path) -> None:
 
 def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:
     name = missing[0]
-    with_weights = [layer.name for layer in model.layers if layer.blobs]
-    near = difflib.get_close_matches(name, with_weights, n=3, cutoff=0.5) or with_weights[-3:]
+    with_weights = [layer.name for layer in model.layers if layer.blobs][-500:]
+    near = difflib.get_close_matches(name, with_weights, n=3, cutoff=0.4) or with_weights[-3:]
     named = ", ".join(f"'{other}'" for other in near) or "none: it holds no weights at all"
     more = f" (and {len(missing) - 1} more of the net's {len(learners)})" if missing[1:] else ""
     mend = "use the net that it was made for"

@@ -6,56 +6,87 @@ No length found in a file is trusted: it must fit what encloses it before anythi
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from deeplab_repro.errors import FormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-
-def read_varint(file: BinaryIO, end: int) -> int:
-    """The varint at the file's position; FormatError where it passes `end` or 64 bits."""
-    value = shift = 0
-    while True:
-        byte = file.read(1) if file.tell() < end else b""
-        if not byte:
-            raise FormatError(f"cut off at byte {file.tell()}, inside a number")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF
-        shift += 7
-        if shift > 63:
-            raise FormatError(f"broken at byte {file.tell()}: a number of more than 64 bits")
+# A net of a thousand layers has about 30,000. The limit bounds the time that a broken file takes.
+_MOST_FIELDS = 200_000
 
 
-def fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Every field from the file's position to `end`: (number, wire type, start, value).
+class Field(NamedTuple):
+    """A field of a message. Positions are bytes of the file."""
 
-    `start` is where the field's tag begins. `value` is a VARINT's value, and for the other types
-    the payload's length; the file then stands at the payload. The next field is looked for behind
-    the payload, or further on where the caller has read further.
-    """
-    while (start := file.tell()) < end:
-        tag = read_varint(file, end)
-        number, kind = tag >> 3, tag & 7
-        if not 0 < number < 2**29:
-            raise FormatError(f"broken at byte {start}: no field has number {number}")
-        if kind == VARINT:
-            value, length = read_varint(file, end), 0
-        elif kind == BYTES:
-            value = length = read_varint(file, end)
-        elif kind in (FIXED32, FIXED64):
-            value = length = 4 if kind == FIXED32 else 8
-        else:
-            raise FormatError(f"broken at byte {start}: no field of a caffemodel is of kind {kind}")
-        after = file.tell() + length
-        if after > end:
-            raise FormatError(
-                f"cut off or broken: field {number} at byte {start} asks for {length} bytes, "
-                f"but {end - file.tell()} are left"
-            )
-        yield number, kind, start, value
-        file.seek(max(after, file.tell()))
+    number: int
+    kind: int  # VARINT, FIXED64, BYTES or FIXED32
+    start: int  # of the tag
+    begin: int  # of the payload
+    end: int  # of the payload
+    value: int  # of a VARINT
+
+
+class Reader:
+    """Walks the messages of one file. Raises FormatError where the file is broken or cut off."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self._fields_left = _MOST_FIELDS
+
+    def varint(self, end: int) -> int:
+        """The number at the file's position, from 0 to 2^64 - 1."""
+        value = shift = 0
+        while True:
+            byte = self.file.read(1) if self.file.tell() < end else b""
+            if not byte:
+                raise FormatError(f"cut off or broken at byte {self.file.tell()}, inside a number")
+            value |= (byte[0] & 0x7F) << shift
+            if byte[0] < 0x80:
+                return value & 0xFFFFFFFFFFFFFFFF
+            shift += 7
+            if shift > 63:
+                raise FormatError(f"broken at byte {self.file.tell()}: a number above 64 bits")
+
+    def fields(self, begin: int, end: int) -> Iterator[Field]:
+        """Every field from `begin` to `end`; the file stands at the field's payload.
+
+        The next field is looked for behind the payload, or further on where the caller has read
+        further.
+        """
+        after = begin
+        while after < end:
+            self._fields_left -= 1
+            if self._fields_left < 0:
+                raise FormatError(f"broken: more than {_MOST_FIELDS} fields, too many for a net")
+            start = self.file.seek(after)
+            tag = self.varint(end)
+            number, kind = tag >> 3, tag & 7
+            if not 0 < number < 2**29:
+                raise FormatError(f"broken at byte {start}: no field has number {number}")
+            value = length = 0
+            if kind == VARINT:
+                value = self.varint(end)
+            elif kind == BYTES:
+                length = self.varint(end)
+            elif kind in (FIXED32, FIXED64):
+                length = 4 if kind == FIXED32 else 8
+            else:
+                raise FormatError(f"broken at byte {start}: no field here is of kind {kind}")
+            payload = self.file.tell()
+            after = payload + length
+            if after > end:
+                raise FormatError(
+                    f"cut off or broken: field {number} at byte {start} asks for {length} bytes, "
+                    f"but {end - payload} are left"
+                )
+            yield Field(number, kind, start, payload, after, value)
+            after = max(after, self.file.tell())
+
+    def between(self, begin: int, end: int) -> bytes:
+        """The bytes from `begin` to `end`."""
+        self.file.seek(begin)
+        return self.file.read(end - begin)
 
 
 def varint(value: int) -> bytes:

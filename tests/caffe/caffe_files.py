@@ -1,0 +1,233 @@
+"""What the tests of caffe/ share: nets at random, hand-made bytes, the checks of errors."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from deeplab_repro.errors import DeepLabError, FormatError, NetError
+from deeplab_repro.layers import (
+    Concat,
+    Convolution,
+    Dropout,
+    Eltwise,
+    InnerProduct,
+    Interp,
+    LayerType,
+    Padding,
+    Pooling,
+    ReLU,
+    Softmax,
+    Split,
+)
+from deeplab_repro.net import Layer, Net
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT.parent / "shared" / "golden"
+GOLDEN_NETS = tuple(
+    f"DeepLab{name}" for name in ("", "-LargeFOV", "-LargeFOV-513", "-MSc", "-MSc-LargeFOV")
+)
+
+
+def golden(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that compares with the original software."""
+    absent = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"there is no {GOLDEN}")
+    return pytest.mark.golden(absent(test))
+
+
+INPUT = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 9\n'
+
+
+def v1(kind: str, parameters: str = "", bottom: str = "data", top: str = "y") -> str:
+    """A V1 layer named as its top."""
+    taken = f'bottom: "{bottom}"' if bottom else ""
+    return f'layers {{ name: "{top}" type: {kind} {taken} top: "{top}" {parameters} }}\n'
+
+
+def current(kind: str, parameters: str = "", bottom: str = "data", top: str = "y") -> str:
+    """A layer of the current format named as its top."""
+    taken = f'bottom: "{bottom}"' if bottom else ""
+    return f'layer {{ name: "{top}" type: "{kind}" {taken} top: "{top}" {parameters} }}\n'
+
+
+def refused(
+    call: Callable[[], object], pattern: str, kind: type[DeepLabError] = FormatError
+) -> str:
+    """The message of the error that the call must raise: one line that matches the pattern."""
+    with pytest.raises(kind, match=pattern) as caught:
+        call()
+    message = str(caught.value)
+    assert type(caught.value) is kind
+    assert message.isprintable()
+    assert len(message) < 1000
+    return message
+
+
+# --- nets at random
+
+SIDE = st.integers(1, 3)
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+NAMES = st.text(
+    st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12
+).filter(lambda name: "${" not in name)
+
+
+def _pairs(values: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(values, values)
+
+
+def _operations(channels: int) -> st.SearchStrategy[tuple[LayerType, int, int]]:
+    """(what it does, how many bottoms, how many tops)."""
+    group = st.sampled_from([n for n in range(1, channels + 1) if channels % n == 0])
+    convolution = group.flatmap(
+        lambda n: st.builds(
+            Convolution,
+            num_output=st.integers(1, 3).map(lambda outputs: outputs * n),
+            kernel=_pairs(SIDE),
+            pad=_pairs(st.integers(0, 3)),
+            stride=_pairs(SIDE),
+            hole=_pairs(SIDE),
+            group=st.just(n),
+            bias=st.booleans(),
+        )
+    )
+    pooling = st.builds(
+        Pooling,
+        method=st.sampled_from(["MAX", "AVE"]),
+        kernel=_pairs(st.integers(2, 4)),
+        pad=_pairs(st.integers(0, 1)),
+        stride=_pairs(SIDE),
+    ) | st.builds(Pooling, method=st.sampled_from(["MAX", "AVE"]), kernel=st.just((0, 0)))
+    crop = {"pad_beg": st.integers(-2, 0), "pad_end": st.integers(-2, 0)}
+    interp = (
+        st.builds(Interp, zoom_factor=SIDE, **crop)
+        | st.builds(Interp, shrink_factor=SIDE, **crop)
+        | st.builds(Interp, height=st.integers(1, 20), width=st.integers(1, 20), **crop)
+    )
+    grown = st.builds(Padding, st.integers(0, 3), st.integers(0, 3))
+    cropped = st.builds(Padding, st.integers(-3, 0), st.integers(-3, 0))
+    single = st.one_of(
+        convolution,
+        pooling,
+        interp,
+        grown | cropped,
+        st.builds(InnerProduct, st.integers(1, 4), st.booleans()),
+        st.builds(ReLU, FLOATS),
+        st.builds(Dropout, FLOATS),
+        st.just(Softmax()),
+    )
+    eltwise = st.builds(
+        Eltwise,
+        operation=st.sampled_from(["SUM", "PROD", "MAX"]),
+        coeff=st.just(()) | st.tuples(FLOATS, FLOATS),
+    )
+    return st.one_of(
+        single.map(lambda op: (op, 1, 1)),
+        eltwise.map(lambda op: (op, 2, 1)),
+        st.builds(Concat, st.integers(0, 3)).map(lambda op: (op, 2, 1)),
+        st.integers(1, 3).map(lambda tops: (Split(), 1, tops)),
+    )
+
+
+@st.composite
+def nets(draw: st.DrawFn) -> Net:
+    """A small net, without weights, of up to eight layers of every type that runs."""
+    names = iter(draw(st.lists(NAMES, min_size=30, max_size=30, unique=True)))
+    start = next(names)
+    shape = (draw(st.integers(1, 2)), draw(st.integers(1, 4)), *draw(_pairs(st.integers(5, 24))))
+    net = Net(draw(NAMES), start, shape, [Layer(next(names), ReLU(), (start,), (next(names),))])
+    for _ in range(draw(st.integers(0, 7))):
+        shapes = net.blob_shapes()
+        bottom = draw(st.sampled_from(list(shapes)))
+        op, n_bottoms, n_tops = draw(_operations(shapes[bottom][1]))
+        tops = tuple(next(names) for _ in range(n_tops))
+        layer = Layer(next(names), op, (bottom,) * n_bottoms, tops, [], draw(st.booleans()))
+        try:
+            larger = Net(net.name, start, shape, [*net.layers, layer])
+        except NetError:  # the image has become too small for it
+            continue
+        if larger.parameters + larger.activation_bytes(shape) < 200_000:
+            net = larger
+    return net
+
+
+# --- bytes by hand
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+def number(value: int) -> bytes:
+    """A varint; a negative number takes ten bytes, as protobuf writes it."""
+    value &= 2**64 - 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def field(tag: int, value: int | float | bytes | str, kind: int = BYTES) -> bytes:
+    """One field of a message."""
+    head = number(tag << 3 | kind)
+    if isinstance(value, str):
+        value = value.encode()
+    if kind == VARINT:
+        return head + number(int(value))
+    if kind == BYTES:
+        assert isinstance(value, bytes)
+        return head + number(len(value)) + value
+    return head + np.array(value, "<f4" if kind == FIXED32 else "<f8").tobytes()
+
+
+def floats(*values: float) -> bytes:
+    """Packed floats, without tag and length."""
+    return np.array(values, "<f4").tobytes()
+
+
+def v1_layer(*blobs: bytes, name: str = "conv") -> bytes:
+    """A NetParameter with one V1 layer."""
+    described = field(4, name) + field(5, 4, VARINT)
+    return field(2, described + b"".join(field(6, blob) for blob in blobs))
+
+
+def current_layer(*blobs: bytes, name: str = "conv") -> bytes:
+    """A NetParameter with one layer of the current format."""
+    described = field(1, name) + field(2, "Convolution")
+    return field(100, described + b"".join(field(7, blob) for blob in blobs))
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """The data after a few accidents: flipped bits, bytes lost, added or doubled, the end gone."""
+    out = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        at = rng.randrange(len(out) + 1)
+        some = rng.choice([1, 2, 9, 100, len(out) // 3])
+        accident = rng.randrange(6)
+        if accident == 0:
+            out[at : at + 1] = bytes(byte ^ 1 << rng.randrange(8) for byte in out[at : at + 1])
+        elif accident == 1:
+            del out[at : at + some]
+        elif accident == 2:
+            out[at:at] = rng.randbytes(min(some, 300))
+        elif accident == 3:
+            out[at:at] = out[max(0, at - some) : at]
+        elif accident == 4:
+            del out[at:]
+        else:
+            out[at : at + 1] = rng.choice([b"\x00", b"\xff", b"\x80", b'"', b"\\", b"{", b"}"])
+    return bytes(out)
+
+
+def survives(call: Callable[[], object]) -> bool:
+    """Whether the call returned; it may only fail with one line of ours."""
+    try:
+        call()
+    except DeepLabError as error:
+        message = str(error)
+    else:
+        return True
+    assert message.isprintable()
+    return False
