@@ -199,18 +199,22 @@ class Net:
         Above the crop it is the next size at which the scores are as large as the input. Raises
         ArgumentError where there is none.
         """
-        sizes = [max(s, c) for s, c in zip(size, self.input_shape[2:], strict=True)]
-        height, width = map(self._next_fit, sizes)
-        return height, width
+        # One axis at a time, the other at the crop: they do not depend on each other.
+        return self._next_fit(2, size[0]), self._next_fit(3, size[1])
 
-    def _next_fit(self, size: int) -> int:
-        for tried in range(size, size + _SIZES_TRIED):
-            # Square, since the axes do not depend on each other.
-            if self.output_shape((*self.input_shape[:2], tried, tried))[2] == tried:
-                return tried
+    def _next_fit(self, axis: int, size: int) -> int:
+        shape = [1, *self.input_shape[1:]]
+        first = max(size, shape[axis])
+        for tried in range(first, first + _SIZES_TRIED):
+            shape[axis] = tried
+            try:
+                if self.output_shape(tuple(shape))[axis] == tried:
+                    return tried
+            except NetError:  # branches of several scales meet at some sizes only
+                continue
         raise ArgumentError(
-            f"net '{self.name}' has no size from {size} to {size + _SIZES_TRIED - 1} at which its "
-            "scores cover the image: give the net's test prototxt"
+            f"net '{self.name}' has no size from {first} to {first + _SIZES_TRIED - 1} at which "
+            "its scores cover the image: give the net's test prototxt"
         )
 
     def activation_bytes(self, input_shape: Shape) -> int:

@@ -14,9 +14,16 @@ from deeplab_repro.files import check_readable, display_name, write_atomically
 from deeplab_repro.image import overlay, read_image, write_image, write_labels
 from deeplab_repro.segmenter import DeepLab, Segmentation
 
-_EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_EXTENSIONS = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_ENDINGS = {
+    "labels": ".png",
+    "overlay": ".overlay.jpg",
+    "scores": ".scores.npy",
+    "probs": ".probs.npy",
+    "marginals": ".marginals.npy",
+}
 
-OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals")
+OUTPUTS = tuple(_ENDINGS)
 """What `segment_files` can write of a picture; the labels are always written."""
 
 
@@ -40,49 +47,67 @@ class Failed:
 def find_pictures(names: Iterable[str | Path]) -> list[Path]:
     """The files that are meant by names of files, folders (their pictures) and patterns (*.jpg).
 
-    Raises FileError for a name that stands for nothing.
+    A file that is named twice comes once. Raises FileError for a name that stands for nothing.
     """
     found: list[Path] = []
     for name in names:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _EXTENSIONS)
+        shown = display_name(name)
+        if os.path.isdir(name):
+            inside = _files(os.path.join(glob.escape(str(name)), "*"))
+            inside = [path for path in inside if path.suffix.lower() in _EXTENSIONS]
             if not inside:
-                raise FileError(
-                    f"{display_name(path)}: holds no pictures, expected {' or '.join(_EXTENSIONS)}"
-                )
+                expected = " or ".join(_EXTENSIONS)
+                raise FileError(f"{shown}: holds no readable pictures, expected {expected}")
             found += inside
-        elif not path.exists() and glob.has_magic(str(name)):
-            matching = sorted(Path(match) for match in glob.glob(str(name), recursive=True))
+        elif not os.path.exists(name) and glob.has_magic(str(name)):
+            matching = _files(str(name))
             if not matching:
-                raise FileError(f"{display_name(str(name))}: no file matches this pattern")
+                raise FileError(f"{shown}: no file matches this pattern")
             found += matching
         else:
-            check_readable(path)
-            found.append(path)
-    return list(dict.fromkeys(found))
+            check_readable(name)
+            found.append(Path(name))
+    once: dict[tuple[str, str], Path] = {}
+    for path in found:
+        once.setdefault((os.path.realpath(path), path.stem), path)
+    return list(once.values())
 
 
-def check_outputs(paths: Iterable[Path], out: Path) -> None:
+def _files(pattern: str) -> list[Path]:
+    return sorted(
+        Path(match) for match in glob.iglob(pattern, recursive=True) if os.path.isfile(match)
+    )
+
+
+def check_outputs(paths: Iterable[Path], out: Path, outputs: Collection[str] = ()) -> None:
     """Raise FileError if results would overwrite each other or a picture, or cannot be written."""
+    pictures = {os.path.realpath(path): path for path in paths}
     written: dict[Path, Path] = {}
     for path in paths:
-        target = out / f"{path.stem}.png"
-        other = written.setdefault(target, path)
-        if other != path:
-            raise FileError(
-                f"{display_name(path)} and {display_name(other)} would both be written to "
-                f"{display_name(target)}: segment them one at a time, with another --out"
-            )
-        if target.exists() and target.samefile(path):
-            raise FileError(
-                f"{display_name(path)}: its labels would overwrite it: give another --out"
-            )
-    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+        for target in _targets(out, path, outputs).values():
+            other = written.setdefault(target, path)
+            if other != path:
+                raise FileError(
+                    f"{display_name(path)} and {display_name(other)} would both be written to "
+                    f"{display_name(target)}: segment them one at a time, with another --out"
+                )
+            overwritten = pictures.get(os.path.realpath(target))
+            if overwritten:
+                raise FileError(
+                    f"{display_name(overwritten)}: the results of {display_name(path)} would "
+                    "overwrite it: give another --out"
+                )
+    existing = next(folder for folder in (out, *out.absolute().parents) if os.path.exists(folder))
     if not existing.is_dir():
         raise FileError(f"{display_name(existing)}: is a file, expected a folder for the results")
-    if not os.access(existing, os.W_OK):
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise FileError(f"{display_name(existing)}: cannot be written to: give another --out")
+
+
+def _targets(out: Path, picture: Path, outputs: Collection[str]) -> dict[str, Path]:
+    """The files that are written for a picture, by what is in them."""
+    names = ["labels", *(name for name in OUTPUTS[1:] if name in outputs)]
+    return {name: out / f"{picture.stem}{_ENDINGS[name]}" for name in names}
 
 
 def segment_files(
@@ -92,49 +117,58 @@ def segment_files(
 
     Writes <stem>.png (labels, VOC palette) and, as `outputs` asks, <stem>.overlay.jpg,
     <stem>.scores.npy, <stem>.probs.npy and <stem>.marginals.npy (CxHxW float32 at the picture's
-    size). A picture that cannot be read is yielded as Failed, and the others go on. Raises
-    FileError where something cannot be written, ArgumentError for outputs that there are not.
+    size). A picture that cannot be read or segmented is yielded as Failed, and the others go on.
+    Raises FileError where something cannot be written, ArgumentError for outputs that there are
+    not.
     """
+    unknown = sorted(set(outputs) - set(OUTPUTS))
+    if unknown:
+        raise ArgumentError(f"output '{unknown[0]}' is none of {', '.join(OUTPUTS)}")
     if "marginals" in outputs and model.crf is None:
         raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
-    reading: deque[tuple[Path, np.ndarray]] = deque()
-    failed: deque[Failed] = deque()
+    failed: list[Failed] = []
+    read: deque[tuple[list[Failed], Path, np.ndarray]] = deque()
 
     def images() -> Iterator[np.ndarray]:
         for path in paths:
             try:
                 image = read_image(path)
-                model.check(image)
             except DeepLabError as error:
                 failed.append(Failed(path, error))
                 continue
-            reading.append((path, image))
+            read.append((failed.copy(), path, image))
+            failed.clear()
             yield image
 
-    for segmentation in model.stream(images()):
-        path, image = reading.popleft()
-        yield Done(path, segmentation, write(segmentation, image, out / path.stem, outputs))
-        while failed:
-            yield failed.popleft()
+    for outcome in model.outcomes(images()):
+        failed_before, path, image = read.popleft()
+        yield from failed_before
+        if isinstance(outcome, DeepLabError):
+            yield Failed(path, outcome)
+        else:
+            yield Done(path, outcome, write(outcome, image, path, out, outputs))
     yield from failed
 
 
 def write(
-    segmentation: Segmentation, image: np.ndarray, stem: Path, outputs: Collection[str] = ()
+    segmentation: Segmentation,
+    image: np.ndarray,
+    picture: Path,
+    out: Path,
+    outputs: Collection[str] = (),
 ) -> tuple[Path, ...]:
     """Write one picture's results as `segment_files` says, and return their paths."""
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{display_name(stem.parent)}: cannot be made: {error.strerror}") from error
-    written = [stem.with_name(f"{stem.name}.png")]
-    write_labels(written[0], segmentation.labels)
-    if "overlay" in outputs:
-        written.append(stem.with_name(f"{stem.name}.overlay.jpg"))
-        write_image(written[-1], overlay(image, segmentation.labels))
-    for name in ("scores", "probs", "marginals"):
-        if name in outputs:
-            written.append(stem.with_name(f"{stem.name}.{name}.npy"))
-            with write_atomically(written[-1]) as file:
+        raise FileError(f"{display_name(out)}: cannot be made: {error.strerror}") from error
+    targets = _targets(out, picture, outputs)
+    for name, target in targets.items():
+        if name == "labels":
+            write_labels(target, segmentation.labels)
+        elif name == "overlay":
+            write_image(target, overlay(image, segmentation.labels))
+        else:
+            with write_atomically(target) as file:
                 np.save(file, getattr(segmentation, name))
-    return tuple(written)
+    return tuple(targets.values())

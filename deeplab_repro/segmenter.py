@@ -1,6 +1,7 @@
 """DeepLab: an image goes in, labels come out."""
 
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,22 +14,26 @@ import numpy as np
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv import OpenCVEngine
-from deeplab_repro.errors import ArgumentError
+from deeplab_repro.errors import ArgumentError, DeepLabError, NetError, WeightsError
 from deeplab_repro.files import require_memory
-from deeplab_repro.image import MEAN_BGR, preprocess
-from deeplab_repro.layers import dims
+from deeplab_repro.image import MEAN_BGR, VOID, preprocess
+from deeplab_repro.layers import HW, Shape, dims
 from deeplab_repro.models import MODELS, get_model
 from deeplab_repro.net import Net
 
 RANDOM = "random:"
 """With a seed behind it, stands for weights where there is no caffemodel."""
 
-# Peak memory measured with OpenCV 4.14, from 513x513 to 1537x1025: its blobs are reused, but its
-# convolutions pack their inputs and weights anew.
-_COPIES_OF_WEIGHTS = 5
-_ACTIVATIONS_HELD = 0.75
-# Scores, probabilities, marginals and the CRF's working arrays, in float32 maps of image size.
-_MAPS_HELD = 8
+# Fitted to peaks measured with OpenCV 4.14 on a CPU, from which the estimates lie -9% to +22% off.
+# DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 651, 1009 and 2100 MB, with the CRF 897, 1536
+# and 2925 MB; at 513x513 DeepLab 1346 MB, DeepLab-MSc-LargeFOV 1046 MB, both without CRF.
+_NET_BYTES = 130e6
+_COPIES_OF_WEIGHTS = 3.6  # OpenCV packs them anew for its convolutions
+_ACTIVATIONS_HELD = 0.48  # and reuses blobs
+_CRF_BYTES = 100e6  # Numba, and what it compiles
+# CxHxW float32 arrays: OpenCV's scores, ours and the probabilities; the CRF's and its lattices.
+_MAPS_HELD = 3
+_CRF_MAPS_HELD = 6
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,15 @@ class Segmentation:
 class DeepLab:
     """A net with its weights, and the CRF behind it.
 
-    model: a name of `deeplab_repro.models.MODELS`, or the path of a prototxt.
+    model: a name of `deeplab_repro.models.MODELS`, or the path of a prototxt (as a Path always).
     weights: the path of a caffemodel, or "random:SEED" to try things out without one.
     device: where the net runs: "cpu", "cuda", or "auto" for the best there is (see `.device`).
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
 
-    Raises a DeepLabError, on one line, for files that cannot be used and devices that are absent.
+    Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
+    that do not take a colour image to scores of 1 to 255 labels, and too little memory.
     """
 
     def __init__(
@@ -72,12 +78,18 @@ class DeepLab:
         iterations: int = 10,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        is_file = Path(model).suffix == ".prototxt" or Path(model).is_file()
-        path = model if is_file else get_model(str(model)).test_prototxt
+        if not isinstance(iterations, int | np.integer) or iterations < 0:
+            raise ArgumentError(f"iterations is {iterations!r}, expected a whole number from 0")
+        path = model if _is_path(model) else get_model(str(model)).test_prototxt
         net = read_net(path, variables).ending_in_scores()
+        _check_net(net)
         self.crf = _published_crf(net) if crf == "model" else crf
+        if not isinstance(self.crf, CrfParams | None):
+            raise ArgumentError(f"crf is {crf!r}, expected 'model', CrfParams or None")
         self.iterations = iterations
         self.engine = OpenCVEngine(net, device)
+        self._net_bytes_held = 0.0
+        self._check_memory(net.fitting_size((1, 1)))
         _fill(net, weights)
 
     @property
@@ -100,27 +112,57 @@ class DeepLab:
         return self.refine(image, self.run_net(image))
 
     def stream(self, images: Iterable[np.ndarray]) -> Iterator[Segmentation]:
-        """Segment images one after the other: while the CRF works on one, the net does the next."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crf") as crf:
+        """Segment images one after the other: while the CRF works on one, the net does the next.
+
+        Raises what calling raises, once the images before have been yielded.
+        """
+        for outcome in self.outcomes(images):
+            if isinstance(outcome, DeepLabError):
+                raise outcome
+            yield outcome
+
+    def outcomes(self, images: Iterable[np.ndarray]) -> Iterator[Segmentation | DeepLabError]:
+        """As `stream`, but an error that one image causes is yielded in its place."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crf") as worker:
             if self.crf:
                 # Numba takes a moment to load; the first image's net hides it.
-                crf.submit(_load_crf)
-            previous: Future[Segmentation] | None = None
+                worker.submit(_load_crf)
+            previous: Future[Segmentation | DeepLabError] | None = None
             for image in images:
-                coming = crf.submit(self.refine, image, self.run_net(image))
+                coming = worker.submit(self._try_refine, image, self._try_net(image))
                 if previous:
                     yield previous.result()
                 previous = coming
             if previous:
                 yield previous.result()
 
+    def _try_net(self, image: np.ndarray) -> Segmentation | DeepLabError:
+        try:
+            return self.run_net(image)
+        except DeepLabError as error:
+            return error
+
+    def _try_refine(
+        self, image: np.ndarray, result: Segmentation | DeepLabError
+    ) -> Segmentation | DeepLabError:
+        try:
+            return result if isinstance(result, DeepLabError) else self.refine(image, result)
+        except DeepLabError as error:
+            return error
+
     def run_net(self, image: np.ndarray) -> Segmentation:
-        """The net alone: a Segmentation without CRF."""
+        """The net alone: a Segmentation without CRF. Raises what calling raises."""
         start = time.perf_counter()
-        size = self.check(image)
+        size = self._check(image)
         height, width = image.shape[:2]
         data = preprocess(image, size, self.net.mean_bgr or MEAN_BGR)
         scores = np.ascontiguousarray(self.engine.forward(data)[0, :, :height, :width])
+        self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
+        if not np.isfinite(scores).all():
+            raise WeightsError(
+                f"net '{self.net.name}' gives scores that are NaN or infinite: its weights are "
+                "broken, get them again"
+            )
         return Segmentation(
             labels=scores.argmax(axis=0).astype(np.uint8),
             probs=softmax(scores),
@@ -144,29 +186,60 @@ class DeepLab:
             crf_seconds=time.perf_counter() - start,
         )
 
-    def check(self, image: np.ndarray) -> tuple[int, int]:
-        """The size (H, W) at which the net would run an image; raises what running it would."""
+    def _check(self, image: np.ndarray) -> HW:
+        """The size (H, W) at which to run an image, which must suit, as must the memory."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             found = f"{dims(image.shape)} {image.dtype}"
             raise ArgumentError(f"the image is {found}, expected HxWx3 uint8, RGB")
-        height, width = self.net.fitting_size((image.shape[0], image.shape[1]))
-        shape = (1, 3, height, width)
-        n_bytes = (
-            _COPIES_OF_WEIGHTS * 4 * self.net.parameters
-            + _ACTIVATIONS_HELD * self.net.activation_bytes(shape)
-            + _MAPS_HELD * 4 * math.prod(self.net.output_shape(shape))
-        )
-        what = f"net '{self.net.name}' on an image of {width}x{height} pixels"
+        size = self.net.fitting_size((image.shape[0], image.shape[1]))
+        self._check_memory(size)
+        return size
+
+    def _check_memory(self, size: HW) -> None:
+        shape = (1, 3, *size)
+        map_bytes = 4 * math.prod(self.net.output_shape(shape))
+        n_bytes = self._net_bytes(shape) + _MAPS_HELD * map_bytes
+        if self.crf:
+            n_bytes += _CRF_MAPS_HELD * map_bytes + _CRF_BYTES
+        # What the net took for an earlier image, it has not given back.
+        n_bytes -= self._net_bytes_held
+        what = f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
         require_memory(int(n_bytes), what)
-        return height, width
+
+    def _net_bytes(self, shape: Shape) -> float:
+        activations = self.net.activation_bytes(shape)
+        weights = 4 * self.net.parameters
+        return _NET_BYTES + _COPIES_OF_WEIGHTS * weights + _ACTIVATIONS_HELD * activations
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Softmax over the labels of CxHxW float32 scores, maximum subtracted, in float32."""
-    probs = scores - scores.max(axis=0)
+    with np.errstate(over="ignore"):  # -inf is as good as any difference that large
+        probs = scores - scores.max(axis=0)
     np.exp(probs, out=probs)
     probs /= probs.sum(axis=0)
     return probs
+
+
+def _is_path(model: str | Path) -> bool:
+    if isinstance(model, Path):
+        return True
+    looks_so = model.endswith(".prototxt") or os.sep in model or os.path.exists(model)
+    return looks_so and model not in MODELS
+
+
+def _check_net(net: Net) -> None:
+    """Raise NetError unless the net takes a colour image to scores of labels that fit uint8."""
+    if net.input_shape[1:2] != (3,):
+        raise NetError(
+            f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image"
+        )
+    found = net.output_shape((1, *net.input_shape[1:]))
+    if len(found) != 4 or found[0] != 1 or not 1 <= found[1] <= VOID:
+        raise NetError(
+            f"net '{net.name}' ends in '{net.output}' of shape {dims(found)}, expected scores of "
+            f"1 to {VOID} labels, 1xCxHxW"
+        )
 
 
 def _fill(net: Net, weights: str | Path | None) -> None:
@@ -180,7 +253,6 @@ def _fill(net: Net, weights: str | Path | None) -> None:
         seed = name.removeprefix(RANDOM)
         if not (seed.isdecimal() and seed.isascii() and len(seed) < 10):
             raise ArgumentError(f"weights are '{name}', expected {RANDOM} and a whole number")
-        require_memory(4 * net.parameters, f"net '{net.name}' with random weights")
         net.fill_random(int(seed))
     else:
         load_weights(net, weights)
@@ -190,8 +262,10 @@ def _published_crf(net: Net) -> CrfParams:
     """The CRF of the net's name in the registry, or else the one that its own file asks for."""
     published = MODELS[net.name].crf if net.name in MODELS else None
     block = net.dense_crf
-    if published is None and block and all((block.bi_w, block.bi_xy_std, block.bi_rgb_std)):
-        published = CrfParams(block.bi_w[0], block.bi_xy_std[0], block.bi_rgb_std[0])
+    if published is None and block:
+        kernels = (block.bi_w, block.bi_xy_std, block.bi_rgb_std, block.pos_w, block.pos_xy_std)
+        if all(len(values) == 1 for values in kernels):  # with more, it is another CRF than ours
+            published = CrfParams(*(value for (value,) in kernels))
     if published is None:
         raise ArgumentError(
             f"no CRF parameters are published for net '{net.name}': give them as "

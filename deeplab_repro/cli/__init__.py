@@ -1,25 +1,72 @@
 """The command line: arguments in, one library call, one printed answer. One command a file."""
 
 import argparse
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from deeplab_repro.cli import doctor, inspect, segment
+from deeplab_repro.cli.options import one_line, say
 from deeplab_repro.errors import DeepLabError
 
 COMMANDS = (segment, inspect, doctor)
+
+# As a shell reports a command that was ended by SIGINT or SIGPIPE.
+_INTERRUPTED, _NOBODY_READS = 130, 141
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every other error."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """After --help and --version too."""
+        _flush()
+        super().exit(status, message)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever file names are in it."""
+        return f"deeplab-repro: {record.levelname.lower()}: {one_line(record.getMessage())}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status: 0, or 2 after an error that the user can mend."""
+    # OpenCV would print its own account of what becomes a DeepLabError.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be in no encoding
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    try:
+        arguments = _parser().parse_args(argv)
+        status = arguments.run(arguments)
+        _flush()
+        return status
+    except DeepLabError as error:
+        return _failed(str(error))
+    except MemoryError:
+        return _failed("out of memory: use smaller images or a smaller net")
+    except ImportError as error:
+        return _failed(f"{error}: install it again, and see deeplab-repro doctor")
+    except KeyboardInterrupt:
+        say("interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # What is left in the buffer has nowhere to go, and must not be tried at exit again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NOBODY_READS
+    except OSError as error:
+        return _failed(f"{error.filename or 'the standard output'}: {error.strerror}")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="deeplab-repro",
         description="Run the released DeepLab v1 models (ICLR 2015) without Caffe.",
@@ -28,23 +75,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(format="deeplab-repro: %(levelname)s: %(message)s", level=logging.WARNING)
-    logging.addLevelName(logging.WARNING, "warning")
-    try:
-        return arguments.run(arguments)
-    except DeepLabError as error:
-        print(f"deeplab-repro: error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print(
-            "deeplab-repro: error: out of memory: use smaller images or a smaller net",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("deeplab-repro: interrupted", file=sys.stderr)
-        return 130
+    return parser
+
+
+def _flush() -> None:
+    """Write out what was printed, so that a full disk or a closed pipe shows now."""
+    if sys.stdout:  # None where the shell closed it
+        sys.stdout.flush()
+
+
+def _failed(problem: str) -> int:
+    say(f"error: {problem}")
+    return 2
 
 
 def _version() -> str:

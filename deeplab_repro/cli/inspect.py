@@ -2,9 +2,13 @@
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.options import add_variables
+from deeplab_repro.cli.options import add_variables, one_line
+
+if TYPE_CHECKING:
+    from deeplab_repro.caffe import Caffemodel
+    from deeplab_repro.net import Net
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def describe_net(net: Any) -> dict[str, Any]:
+def describe_net(net: "Net") -> dict[str, Any]:
     """A net as plain data, shapes as lists."""
     return {
         "name": net.name,
@@ -63,7 +67,7 @@ def describe_net(net: Any) -> dict[str, Any]:
     }
 
 
-def describe_caffemodel(model: Any) -> dict[str, Any]:
+def describe_caffemodel(model: "Caffemodel") -> dict[str, Any]:
     """A caffemodel as plain data: every layer with the shapes of its blobs."""
     layers = [
         {
@@ -97,8 +101,8 @@ def _print_table(description: dict[str, Any]) -> None:
         shapes = [layer["output_shape"]] if is_net else layer["blob_shapes"]
         named = ", ".join("x".join(map(str, shape)) for shape in shapes)
         count = f"{layer['parameters']:,}" if layer["parameters"] else ""
-        table.add_row(layer["name"], layer["type"], named, count)
-    console = Console(highlight=False, markup=False)
+        table.add_row(one_line(layer["name"]), one_line(layer["type"]), named, count)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 120  # a pipe has no width; the table must not be cut for it
     console.print(table)
@@ -115,4 +119,4 @@ def _print_table(description: dict[str, Any]) -> None:
         if description["field_of_view"]:
             lines["field of view"] = f"{description['field_of_view']} pixels"
     for name, value in lines.items():
-        console.print(f"{name:<14} {value}", soft_wrap=True)
+        console.print(one_line(f"{name:<14} {value}"), soft_wrap=True)

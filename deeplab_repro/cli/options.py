@@ -1,6 +1,17 @@
 """Options that several commands share."""
 
 import argparse
+import sys
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and terminal codes, which file and layer names may hold."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """Tell the user something on stderr, where results never are."""
+    print(f"deeplab-repro: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def add_variables(parser: argparse.ArgumentParser) -> None:

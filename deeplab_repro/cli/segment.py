@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_variables
+from deeplab_repro.cli.options import add_variables, one_line, say
+from deeplab_repro.errors import DeepLabError
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
@@ -50,7 +51,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     crf.add_argument("--no-crf", dest="crf", action="store_const", const=None, help="net only")
     parser.add_argument(
-        "--iterations", metavar="N", type=int, default=10, help="of the CRF (default: %(default)s)"
+        "--iterations",
+        metavar="N",
+        type=_iterations,
+        default=10,
+        help="of the CRF (default: %(default)s)",
     )
     parser.add_argument(
         "--device",
@@ -82,7 +87,16 @@ def _crf(text: str) -> "CrfParams | str":
         raise argparse.ArgumentTypeError(
             f"'{text}' is not W1,SIGMA_ALPHA,SIGMA_BETA (three numbers)"
         ) from None
-    return CrfParams(w1, sigma_alpha, sigma_beta)
+    try:
+        return CrfParams(w1, sigma_alpha, sigma_beta)
+    except DeepLabError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _iterations(text: str) -> int:
+    if not (text.isdecimal() and text.isascii()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+    return int(text)
 
 
 def _outputs(text: str) -> tuple[str, ...]:
@@ -102,33 +116,42 @@ def run(arguments: argparse.Namespace) -> int:
     from deeplab_repro.segmenter import RANDOM, DeepLab
 
     paths = find_pictures(arguments.images)
-    check_outputs(paths, arguments.out)
+    check_outputs(paths, arguments.out, arguments.save)
     model = DeepLab(
-        arguments.prototxt or arguments.model,
+        arguments.model if arguments.prototxt is None else Path(arguments.prototxt),
         arguments.weights,
         device=arguments.device,
         crf=arguments.crf,
         iterations=arguments.iterations,
         variables=dict(arguments.variables),
     )
-    _say(f"net '{model.net.name}' runs on {model.device}, {_crf_text(model.crf)}")
-    if str(arguments.weights).startswith(RANDOM):
-        _say("the weights are random, so the labels mean nothing")
-    failures = 0
+    failures = done = 0
     console = Console(stderr=True)
     columns = ("segmenting", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = len(paths) == 1 or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    progress = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=hidden,
+        # Rich would print the rows above its bar, on stderr: not where they go to a file.
+        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
+    )
+    with progress:
         task = progress.add_task("", total=len(paths))
         for result in segment_files(model, paths, arguments.out, arguments.save):
             if isinstance(result, Done):
-                print(row(result.path, result.segmentation), flush=True)
+                print(one_line(row(result.path, result.segmentation)), flush=True)
+                done += 1
             else:
                 failures += 1
-                _say(f"error: {result.error}")
+                say(f"error: {result.error}")
             progress.advance(task)
-    if failures < len(paths):
-        _say(f"results are in {arguments.out}")
+    if done:
+        say(f"net '{model.net.name}' ran on {model.device}, {_crf_text(model.crf)}")
+        if str(arguments.weights).startswith(RANDOM):
+            say("the weights are random, so the labels mean nothing")
+        say(f"results are in {arguments.out}")
     return 2 if failures else 0
 
 
@@ -156,7 +179,3 @@ def _crf_text(crf: "CrfParams | None") -> str:
     if crf is None:
         return "no CRF"
     return f"CRF {crf.w1:g},{crf.sigma_alpha:g},{crf.sigma_beta:g} on cpu"
-
-
-def _say(text: str) -> None:
-    print(f"deeplab-repro: {text}", file=sys.stderr)

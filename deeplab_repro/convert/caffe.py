@@ -4,6 +4,9 @@ Holes become dilation. The two layers of the authors' that upstream lacks are sa
 an INTERP keeps its resizing only, and PADDING becomes grouped convolutions that shift the image.
 """
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 
 from deeplab_repro.caffe import caffemodel_chunks, prototxt_text
@@ -28,16 +31,31 @@ def fits_any_size(net: Net) -> bool:
 
 
 def stock_net(net: Net, input_shape: Shape | None = None) -> Net:
-    """The same net with upstream's layers only, for one input shape; it shares the weights."""
-    layers = []
+    """The same net with upstream's layers only, for one input shape; it shares the weights.
+
+    Every layer has a name, other than all others' and the input's: Caffe of 2014 did not ask for
+    that, stock software does. Blobs, and layers with weights, keep their names.
+    """
+    layers: list[Layer] = []
+    names = {net.input, *(layer.name for layer in net.layers if layer.blobs)}
+    blobs = {net.input, *(top for layer in net.layers for top in layer.tops)}
     for layer, _, top in net.walk(input_shape):
-        channels = top[1]
-        if isinstance(layer.op, Padding):
-            layers += _shifts(layer, layer.op.pad_beg, layer.op.pad_end, channels)
-        elif isinstance(layer.op, Interp):
-            layers += _resizing(layer, layer.op, top)
-        else:
+        if layer.blobs and layer.name not in ("", net.input):
             layers.append(layer)
+            continue
+        named = replace(layer, name=_free(layer.name or "unnamed", names))
+        if isinstance(layer.op, Padding):
+            made = _shifts(named, layer.op.pad_beg, layer.op.pad_end, top[1])
+        elif isinstance(layer.op, Interp):
+            made = _resizing(named, layer.op, top)
+        else:
+            made = [named]
+        for inner, after in pairwise(made):
+            name = _free(inner.name, names | blobs)
+            names.add(name)
+            blobs.add(name)
+            inner.name, inner.tops, after.bottoms = name, (name,), (name,)
+        layers += made
     return Net(
         name=net.name,
         input=net.input,
@@ -45,6 +63,16 @@ def stock_net(net: Net, input_shape: Shape | None = None) -> Net:
         layers=layers,
         mean_bgr=net.mean_bgr,
     )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """`name`, with a number behind it if it is taken; it is taken from now on."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free
 
 
 def _resizing(layer: Layer, op: Interp, top: Shape) -> list[Layer]:

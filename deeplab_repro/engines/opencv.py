@@ -1,21 +1,22 @@
 """Runs a net with OpenCV's dnn module."""
 
-import logging
+import math
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from deeplab_repro.convert.caffe import fits_any_size, to_caffe
-from deeplab_repro.errors import ArgumentError, DeviceError, ResourceError
+from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError, ResourceError
 from deeplab_repro.layers import Shape, dims
 from deeplab_repro.net import Net
-
-log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 # Built nets that are kept, each with weights of its own.
 _KEPT = 2
+_INPUT = "data"
 
 
 def resolve_device(device: str) -> str:
@@ -56,11 +57,24 @@ def cuda_problem() -> str | None:
 
 
 def _built_with_cuda() -> bool:
-    return any(
-        line.split()[1:2] == ["CUDA:"] or "NVIDIA CUDA:" in line
-        for line in cv2.getBuildInformation().splitlines()
-        if "YES" in line
-    )
+    return re.search(r"NVIDIA CUDA:\s+YES", cv2.getBuildInformation()) is not None
+
+
+def _numbered(net: Net) -> tuple[Net, dict[str, str]]:
+    """The net with numbers for names, and every blob's number; of one changed in place, the last.
+
+    OpenCV takes a blob for the layer that makes it, and a convolution's name from its blob: given
+    names would clash.
+    """
+    numbers = {net.input: _INPUT}
+    layers = []
+    for index, layer in enumerate(net.layers):
+        bottoms = tuple(numbers[bottom] for bottom in layer.bottoms)
+        layers.append(replace(layer, name=str(index), bottoms=bottoms, tops=(str(index),)))
+        numbers.update(dict.fromkeys(layer.tops, str(index)))
+    if numbers[net.input] == _INPUT:  # else a layer changes the input in place
+        del numbers[net.input]
+    return replace(net, input=_INPUT, layers=layers), numbers
 
 
 class OpenCVEngine:
@@ -74,13 +88,14 @@ class OpenCVEngine:
         self.net = net
         self.device = resolve_device(device)
         self._built: dict[Shape, cv2.dnn.Net] = {}
+        self._numbered, self._numbers = _numbered(net)
 
     def forward(self, data: np.ndarray) -> np.ndarray:
         """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
 
         The first call builds OpenCV's net; later calls reuse it, at other sizes too unless the net
         fixes a size. Raises ArgumentError for other arrays, NetError where the net does not fit the
-        size, and ResourceError where OpenCV runs out of memory.
+        size or OpenCV cannot run it, and ResourceError where OpenCV runs out of memory.
         """
         return self.blobs(data, [self.net.output])[self.net.output]
 
@@ -90,26 +105,35 @@ class OpenCVEngine:
             raise ArgumentError(
                 f"the input is {data.dtype} of shape {dims(data.shape)}, expected float32 NxCxHxW"
             )
-        # OpenCV names blobs by the layers that make them.
-        makers = {top: layer.name for layer in self.net.layers for top in layer.tops}
+        shapes = self.net.blob_shapes(data.shape)  # where it does not fit, this says so clearly
         names = list(names)
-        unknown = [name for name in names if name not in makers]
+        unknown = [name for name in names if name not in self._numbers]
         if unknown:
             raise ArgumentError(f"net '{self.net.name}' makes no blob '{unknown[0]}'")
-        for _ in self.net.walk(data.shape):
-            pass  # raises where the shape does not fit, which OpenCV would say less clearly
-        net = self._cv2_net(data.shape)
         try:
-            net.setInput(data, self.net.input)
-            found = net.forward([makers[name] for name in names])
+            net = self._cv2_net(data.shape)
+            net.setInput(data, _INPUT)
+            found = net.forward([self._numbers[name] for name in names])
         except cv2.error as error:
-            if error.code == cv2.Error.STS_NO_MEM:
-                raise ResourceError(
-                    f"net '{self.net.name}' at {dims(data.shape)}: OpenCV ran out of memory; "
-                    "use a smaller image"
-                ) from None
-            raise
-        return dict(zip(names, found, strict=True))
+            raise self._explained(error, data.shape) from error
+        blobs = {}
+        for name, blob in zip(names, found, strict=True):
+            if blob.size != math.prod(shapes[name]):
+                raise NetError(
+                    f"net '{self.net.name}' at {dims(data.shape)}: OpenCV {cv2.__version__} makes "
+                    f"'{name}' {dims(blob.shape)}, Caffe {dims(shapes[name])}"
+                )
+            blobs[name] = blob.reshape(shapes[name])  # an InnerProduct's has two axes in OpenCV
+        return blobs
+
+    def _explained(self, error: cv2.error, shape: Shape) -> DeepLabError:
+        self._built.clear()  # OpenCV does not say in which state it leaves a net that failed
+        what = f"net '{self.net.name}' at {dims(shape)}: OpenCV {cv2.__version__}"
+        text = " ".join(str(getattr(error, "err", None) or error).split())
+        if getattr(error, "code", None) == cv2.Error.STS_NO_MEM or "bad_alloc" in text:
+            return ResourceError(f"{what} ran out of memory: use a smaller image")
+        where = getattr(error, "func", None) or "dnn"
+        return NetError(f"{what} cannot run it on {self.device}: {text} (in {where})")
 
     def _cv2_net(self, shape: Shape) -> "cv2.dnn.Net":
         # OpenCV takes other sizes into a built net, at a fraction of the cost of building one.
@@ -118,7 +142,7 @@ class OpenCVEngine:
         if net is None:
             while len(self._built) >= _KEPT:
                 del self._built[next(iter(self._built))]
-            prototxt, caffemodel = to_caffe(self.net, shape)
+            prototxt, caffemodel = to_caffe(self._numbered, shape)
             net = cv2.dnn.readNetFromCaffe(
                 np.frombuffer(prototxt, np.uint8), np.frombuffer(caffemodel, np.uint8)
             )

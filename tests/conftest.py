@@ -1,0 +1,86 @@
+"""What several test files need: the original's outputs, a tiny net, the command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeplab_repro.cli import main
+
+GOLDEN = Path(__file__).resolve().parents[2] / "shared/golden"
+
+TINY = """
+name: "tiny"
+input: "data" input_dim: 1 input_dim: 3 input_dim: 33 input_dim: 41
+layers {
+  name: "conv" type: CONVOLUTION bottom: "data" top: "conv"
+  convolution_param { num_output: 5 kernel_size: 3 pad: 2 hole: 2 stride: 8 }
+}
+layers { name: "relu" type: RELU bottom: "conv" top: "conv" }
+layers { name: "fc8" type: CONVOLUTION bottom: "conv" top: "fc8"
+  convolution_param { num_output: 4 kernel_size: 1 } }
+layers { name: "up" type: INTERP bottom: "fc8" top: "up" interp_param { zoom_factor: 8 } }
+"""
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of the original software's outputs."""
+    if not GOLDEN.is_dir():
+        pytest.skip(f"the original's outputs are not at {GOLDEN}")
+    return GOLDEN
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    """The prototxt of a net of stride 8, crop 33x41 and 4 labels."""
+    path = tmp_path / "tiny.prototxt"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def photo():
+    """Make a seeded uint8 RGB image of a given height and width, smooth with some noise."""
+
+    def make(height: int, width: int, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:height, :width]
+        phase = rng.uniform(0, 6, (3, 1, 1))
+        smooth = 128 + 100 * np.sin(phase + y / (7 + phase) + x / 9)
+        noise = rng.integers(-20, 20, (3, height, width))
+        return np.ascontiguousarray((smooth + noise).clip(0, 255).transpose(1, 2, 0), np.uint8)
+
+    return make
+
+
+@pytest.fixture
+def command(capsys):
+    """Run the command line in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            status = error.code
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(command):
+    """Run the command line on bad input: its one-line error, without any output."""
+
+    def run(*arguments: object) -> str:
+        status, out, err = command(*arguments)
+        assert (status, out) == (2, "")
+        assert err.startswith("deeplab-repro")
+        assert ": error: " in err
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        assert err[:-1].isprintable()
+        return err
+
+    return run

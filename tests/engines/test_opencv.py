@@ -1,0 +1,450 @@
+"""OpenCV runs our nets as Caffe did: against its own outputs, and against NumPy."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.engines import opencv
+from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem, resolve_device
+from deeplab_repro.errors import ArgumentError, DeviceError, NetError, ResourceError
+from deeplab_repro.image import preprocess
+from deeplab_repro.layers import (
+    Concat,
+    Convolution,
+    Dropout,
+    Eltwise,
+    InnerProduct,
+    Interp,
+    Padding,
+    Pooling,
+    ReLU,
+    Softmax,
+    Split,
+)
+from deeplab_repro.net import Layer, Net
+
+NETS = (
+    "DeepLab",
+    "DeepLab-LargeFOV",
+    "DeepLab-LargeFOV-513",
+    "DeepLab-MSc",
+    "DeepLab-MSc-LargeFOV",
+)
+
+
+def random_input(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 50, shape).astype(np.float32)
+
+
+def engine_of(*layers, shape):
+    net = Net("n", "data", shape, list(layers))
+    net.fill_random(0)
+    for layer in net.layers:
+        for blob in layer.blobs[1:]:  # biases that can be told from none
+            blob.data[:] = np.linspace(-5, 5, blob.data.size)
+    return OpenCVEngine(net, "cpu")
+
+
+# --- the original's outputs
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", NETS)
+def test_every_blob_is_the_originals(golden, name):
+    folder = golden / "nets" / name
+    net = read_net(folder / "deploy.prototxt")
+    load_weights(net, folder / "weights.caffemodel")
+    engine = OpenCVEngine(net, "cpu")
+    with np.load(folder / "expected.npz") as expected, np.load(folder / "blob_samples.npz") as own:
+        data = preprocess(expected["image"], net.input_shape[2:])
+        names = [key.removesuffix("__index") for key in own.files if key.endswith("__index")]
+        names.remove("data")
+        blobs = engine.blobs(data, names)
+        for blob in names:
+            assert blobs[blob].shape == tuple(own[f"{blob}__shape"])
+            difference = blobs[blob].ravel()[own[f"{blob}__index"]] - own[f"{blob}__value"]
+            # Both sum hundreds of products in float32, in another order.
+            assert np.abs(difference).max() <= 1e-4 * max(1, own[f"{blob}__std"]), blob
+        scores = engine.forward(data)
+        if "scores" in expected:
+            theirs = expected["scores"]
+        else:
+            scores, theirs = scores[:, :, ::8, ::8], expected["scores_every_8th_pixel"]
+        assert np.abs(scores - theirs).max() <= 1e-4 * max(1, theirs.std())
+        np.testing.assert_array_equal(scores.argmax(axis=1), theirs.argmax(axis=1))
+
+
+@pytest.mark.golden
+def test_the_authors_layers_alone(golden):
+    for file in sorted(golden.glob("layers/*/*.prototxt")):
+        with np.load(file.with_suffix(".npz")) as arrays:
+            ours = OpenCVEngine(read_net(file), "cpu").forward(arrays["x"])
+            np.testing.assert_allclose(ours, arrays["y"], rtol=0, atol=1e-6, err_msg=file.stem)
+
+
+# --- slow and obvious layers
+
+
+def convolve(x, op, weight, bias):
+    (ph, pw), (sh, sw), (hh, hw) = op.pad, op.stride, op.hole
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    kh, kw = op.kernel
+    out_h = (x.shape[2] - op.span[0]) // sh + 1
+    out_w = (x.shape[3] - op.span[1]) // sw + 1
+    y = np.zeros((len(x), op.num_output, out_h, out_w))
+    inside, outside = weight.shape[1], op.num_output // op.group
+    for channel in range(op.num_output):
+        begin = channel // outside * inside
+        for i in range(kh):
+            for j in range(kw):
+                taps = x[:, begin : begin + inside, i * hh :, j * hw :]
+                taps = taps[:, :, : (out_h - 1) * sh + 1 : sh, : (out_w - 1) * sw + 1 : sw]
+                y[:, channel] += np.einsum("nchw,c->nhw", taps, weight[channel, :, i, j])
+    return y + bias.reshape(1, -1, 1, 1)
+
+
+def pool(x, op):
+    n, c, height, width = x.shape
+    _, _, out_h, out_w = op.top_shape([x.shape])
+    y = np.zeros((n, c, out_h, out_w))
+    for i in range(out_h):
+        for j in range(out_w):
+            top, left = i * op.stride[0] - op.pad[0], j * op.stride[1] - op.pad[1]
+            bottom = min(top + op.kernel[0], height + op.pad[0])
+            right = min(left + op.kernel[1], width + op.pad[1])
+            area = (bottom - top) * (right - left)  # counts the padding
+            window = x[:, :, max(top, 0) : bottom, max(left, 0) : right]
+            if op.method == "MAX":
+                y[:, :, i, j] = window.max(axis=(2, 3))
+            else:
+                y[:, :, i, j] = window.sum(axis=(2, 3)) / area
+    return y
+
+
+def interpolate(x, op):
+    _, _, *size = op.top_shape([x.shape])
+    height, width = x.shape[2] + op.pad_end, x.shape[3] + op.pad_end
+    x = x[:, :, -op.pad_beg : height, -op.pad_beg : width].astype(np.float64)
+    for axis, n_out in zip((2, 3), size, strict=True):
+        n_in = x.shape[axis]
+        at = np.linspace(0, n_in - 1, n_out)
+        low = np.minimum(np.floor(at).astype(int), n_in - 1)
+        high = np.minimum(low + 1, n_in - 1)
+        part = (at - low).reshape((-1, 1) if axis == 2 else (1, -1))
+        x = x.take(low, axis) * (1 - part) + x.take(high, axis) * part
+    return x
+
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+shapes = st.tuples(st.just(1), st.sampled_from([2, 4]), st.integers(5, 9), st.integers(5, 9))
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, pairs, pairs, pairs, pairs, st.sampled_from([1, 2]))
+def test_convolutions_with_holes(shape, kernel, pad, stride, hole, group):
+    op = Convolution(4, kernel, pad, stride, hole, group)
+    engine = engine_of(Layer("a", op, ("data",), ("a",)), shape=shape)
+    weight, bias = (blob.data for blob in engine.net.layers[0].blobs)
+    data = random_input(*shape)
+    # Sums of at most 36 products of values up to about 200: float32 errs by 1e-4 and less.
+    np.testing.assert_allclose(engine.forward(data), convolve(data, op, weight, bias), atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, st.sampled_from(["MAX", "AVE"]), pairs, pairs, pairs)
+def test_poolings(shape, method, kernel, pad, stride):
+    pad = tuple(min(p, k) - 1 for p, k in zip(pad, kernel, strict=True))
+    op = Pooling(method, kernel, pad, tuple(min(s, k) for s, k in zip(stride, kernel, strict=True)))
+    data = random_input(*shape)
+    ours = engine_of(Layer("a", op, ("data",), ("a",)), shape=shape).forward(data)
+    np.testing.assert_allclose(ours, pool(data, op), rtol=1e-5, atol=1e-4)  # float32 sums of 9
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes,
+    st.integers(-2, 0),
+    st.integers(-2, 0),
+    st.one_of(
+        st.builds(lambda z: {"zoom_factor": z}, st.integers(1, 8)),
+        st.builds(lambda f: {"shrink_factor": f}, st.integers(1, 4)),
+        st.builds(lambda h, w: {"height": h, "width": w}, st.integers(1, 20), st.integers(1, 20)),
+    ),
+)
+def test_interpolations(shape, pad_beg, pad_end, size):
+    op = Interp(pad_beg=pad_beg, pad_end=pad_end, **size)
+    data = random_input(*shape)
+    ours = engine_of(Layer("a", op, ("data",), ("a",)), shape=shape).forward(data)
+    # Positions are kept in float32: an error of 1e-6 pixels between neighbours 200 apart.
+    np.testing.assert_allclose(ours, interpolate(data, op), atol=2e-3)
+
+
+def test_small_layers():
+    data = random_input(1, 3, 5, 6)
+
+    def forward(op, bottoms=("data",)):
+        return engine_of(Layer("a", op, bottoms, ("a",)), shape=data.shape).forward(data)
+
+    twice, three = ("data",) * 2, ("data",) * 3
+    exact = np.testing.assert_array_equal
+    exact(forward(ReLU()), np.maximum(data, 0))
+    exact(forward(ReLU(0.5)), np.where(data > 0, data, data * np.float32(0.5)))
+    exact(forward(Dropout(0.9)), data)
+    exact(forward(Eltwise(), three), data + data + data)
+    exact(forward(Eltwise("MAX"), twice), data)
+    exact(forward(Eltwise("PROD"), twice), data * data)
+    np.testing.assert_allclose(forward(Eltwise("SUM", (2, -0.5)), twice), data * 1.5, rtol=1e-6)
+    exact(forward(Concat(), twice), np.concatenate([data, data], axis=1))
+    exact(forward(Concat(3), twice), np.concatenate([data, data], axis=3))
+    shifted = np.exp(data.astype(np.float64) - data.max(axis=1, keepdims=True))
+    softmax = shifted / shifted.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(forward(Softmax()), softmax, rtol=1e-5, atol=1e-7)  # float32's exp
+    exact(forward(Pooling("MAX", (0, 0))), data.max(axis=(2, 3), keepdims=True))
+
+
+def test_inner_product_has_four_axes():
+    engine = engine_of(Layer("a", InnerProduct(7), ("data",), ("a",)), shape=(1, 3, 4, 5))
+    weight, bias = (blob.data for blob in engine.net.layers[0].blobs)
+    data = random_input(1, 3, 4, 5)
+    expected = (weight @ data.ravel() + bias).reshape(1, 7, 1, 1)
+    found = engine.forward(data)
+    assert found.shape == (1, 7, 1, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-3)  # 60 products of up to 200 in float32
+
+
+def test_split():
+    engine = engine_of(
+        Layer("s", Split(), ("data",), ("a", "b")),
+        Layer("sum", Eltwise(), ("a", "b"), ("sum",)),
+        shape=(1, 3, 4, 5),
+    )
+    data = random_input(1, 3, 4, 5)
+    np.testing.assert_array_equal(engine.forward(data), data + data)
+
+
+def test_of_a_blob_changed_in_place_the_last_value_is_given():
+    op = Convolution(4, (1, 1))
+    engine = engine_of(
+        Layer("a", op, ("data",), ("a",)),
+        Layer("relu", ReLU(), ("a",), ("a",)),
+        Layer("b", op, ("a",), ("b",)),
+        shape=(1, 3, 4, 5),
+    )
+    blobs = engine.blobs(random_input(1, 3, 4, 5), ["b", "a"])
+    assert list(blobs) == ["b", "a"]
+    assert blobs["a"].min() == 0
+
+
+def test_the_input_changed_in_place():
+    engine = engine_of(Layer("relu", ReLU(), ("data",), ("data",)), shape=(1, 3, 4, 5))
+    data = random_input(1, 3, 4, 5)
+    np.testing.assert_array_equal(engine.forward(data), np.maximum(data, 0))
+
+
+def test_names_that_opencv_would_confuse():
+    layers = [
+        Layer("data", Convolution(3, (1, 1)), ("data",), ("a",)),
+        Layer("same", ReLU(), ("a",), ("a",)),
+        Layer("same", Padding(1, 0), ("a",), ("same_1",)),
+        Layer("", Interp(zoom_factor=2, pad_beg=-1), ("same_1",), ("c",)),
+        Layer("same_1", ReLU(), ("c",), ("",)),
+    ]
+    data = random_input(1, 3, 4, 5)
+    engine = engine_of(*layers, shape=data.shape)
+    weight, bias = (blob.data for blob in engine.net.layers[0].blobs)
+    expected = np.maximum(convolve(data, layers[0].op, weight, bias), 0)
+    expected = interpolate(expected, Interp(zoom_factor=2))
+    np.testing.assert_allclose(engine.forward(data), expected, atol=2e-3)  # as above
+
+
+# --- sizes and threads
+
+
+def test_other_sizes_on_one_engine_are_as_on_a_fresh_one(tiny):
+    net = read_net(tiny)
+    net.fill_random(0)
+    engine = OpenCVEngine(net, "cpu")
+    for seed, size in enumerate([(33, 41), (41, 33), (9, 9), (65, 17), (33, 41)]):
+        data = random_input(1, 3, *size, seed=seed)
+        fresh = OpenCVEngine(net, "cpu").blobs(data, ["conv", "fc8", "up"])
+        for name, blob in engine.blobs(data, ["conv", "fc8", "up"]).items():
+            np.testing.assert_array_equal(blob, fresh[name])
+    assert len(engine._built) == 1
+
+
+def test_a_net_that_fixes_its_size_is_built_anew_for_another():
+    op = Interp(shrink_factor=2)
+    engine = engine_of(Layer("a", op, ("data",), ("a",)), shape=(1, 3, 9, 9))
+    for size in (9, 11, 13, 9):
+        data = random_input(1, 3, size, size)
+        np.testing.assert_array_equal(engine.forward(data), data[:, :, ::2, ::2])
+    assert len(engine._built) == 2  # no more are kept
+
+
+def test_a_net_is_built_once_for_a_size(tiny, monkeypatch):
+    net = read_net(tiny)
+    net.fill_random(0)
+    engine = OpenCVEngine(net, "cpu")
+    data = random_input(1, 3, 33, 41)
+    first = engine.forward(data)
+    kept = first.copy()
+    monkeypatch.setattr(opencv, "to_caffe", None)  # calling it again would fail
+    engine.forward(data + 1)
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(engine.forward(data), kept)
+
+
+def test_batches_and_any_layout_of_the_array(tiny):
+    net = read_net(tiny)
+    net.fill_random(0)
+    engine = OpenCVEngine(net, "cpu")
+    data = random_input(3, 3, 33, 41)
+    together = engine.forward(data)
+    for image, scores in zip(data, together, strict=True):
+        # One image or three: OpenCV may sum in another order.
+        np.testing.assert_allclose(engine.forward(image[None])[0], scores, atol=1e-3)
+    view = data[:1, :, ::-1, ::-1]
+    np.testing.assert_array_equal(engine.forward(view), engine.forward(view.copy()))
+
+
+def test_one_engine_a_thread(tiny):
+    net = read_net(tiny)
+    net.fill_random(0)
+    inputs = [random_input(1, 3, 33 + 8 * (seed % 3), 41, seed=seed) for seed in range(12)]
+    alone = [OpenCVEngine(net, "cpu").forward(data) for data in inputs]
+    found = {}
+
+    def work(thread):
+        engine = OpenCVEngine(net, "cpu")
+        found[thread] = [engine.forward(data) for _ in range(3) for data in inputs]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for results in found.values():
+        for result, expected in zip(results, alone * 3, strict=True):
+            np.testing.assert_array_equal(result, expected)
+    assert len(found) == 2
+
+
+# --- what it refuses
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.zeros((1, 3, 33, 41)),
+        np.zeros((3, 33, 41), np.float32),
+        np.zeros((1, 3, 33, 41), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(tiny, data):
+    with pytest.raises(ArgumentError, match="expected float32 NxCxHxW"):
+        OpenCVEngine(read_net(tiny), "cpu").forward(data)
+
+
+def test_shapes_that_do_not_fit_and_unknown_blobs(tiny):
+    net = read_net(tiny)
+    net.fill_random(0)
+    engine = OpenCVEngine(net, "cpu")
+    with pytest.raises(NetError, match="'conv'"):
+        engine.forward(random_input(1, 4, 33, 41))
+    with pytest.raises(NetError, match="1x3x0x41"):
+        engine.forward(random_input(1, 3, 0, 41))
+    with pytest.raises(ArgumentError, match="makes no blob 'nothing'"):
+        engine.blobs(random_input(1, 3, 33, 41), ["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (cv2.Error.STS_NO_MEM, "Failed to allocate 99 bytes", ResourceError),
+        (None, "std::bad_alloc", ResourceError),
+        (cv2.Error.STS_ASSERT, "all is\nlost", NetError),
+    ],
+)
+@pytest.mark.parametrize("method", ["readNetFromCaffe", "forward"])
+def test_opencvs_errors_become_ours(tiny, monkeypatch, method, code, text, kind):
+    error = cv2.error(text)
+    if code is not None:
+        error.code, error.err, error.func = code, text, "run"
+
+    def fail(*_):
+        raise error
+
+    class Broken:
+        setInput = setPreferableBackend = setPreferableTarget = lambda *_: None  # noqa: N815
+        forward = fail
+
+    net = read_net(tiny)
+    net.fill_random(0)
+    engine = OpenCVEngine(net, "cpu")
+    broken = fail if method == "readNetFromCaffe" else lambda *_: Broken()
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2.dnn, "readNetFromCaffe", broken)
+        with pytest.raises(kind) as caught:
+            engine.forward(random_input(1, 3, 33, 41))
+    message = str(caught.value)
+    assert "'tiny' at 1x3x33x41" in message
+    assert "\n" not in message
+    # The engine goes on with a net built anew.
+    assert engine.forward(random_input(1, 3, 33, 41)).shape == (1, 4, 33, 41)
+
+
+def test_a_size_that_opencv_makes_otherwise_is_an_error(tiny, monkeypatch):
+    net = read_net(tiny)
+    net.fill_random(0)
+    engine = OpenCVEngine(net, "cpu")
+    monkeypatch.setitem(engine._numbers, "up", engine._numbers["fc8"])
+    with pytest.raises(NetError, match=r"makes 'up' 1x4x5x6, Caffe 1x4x33x41"):
+        engine.forward(random_input(1, 3, 33, 41))
+
+
+# --- devices
+
+
+def test_device_names():
+    assert resolve_device("cpu") == "cpu"
+    with pytest.raises(ArgumentError, match="'gpu', expected one of auto, cpu, cuda"):
+        resolve_device("gpu")
+
+
+def pretend(monkeypatch, built="YES (ver 12.4, CUFFT CUBLAS)", count=1, targets=(6,)):
+    text = f"General configuration\n  NVIDIA CUDA:                   {built}\n"
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: text)
+    monkeypatch.setattr(cv2.cuda, "getCudaEnabledDeviceCount", lambda: count)
+    monkeypatch.setattr(cv2.dnn, "getAvailableTargets", lambda _: list(targets))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"built": "NO"}, "is built without CUDA"),
+        ({"count": 0}, "finds no GPU"),
+        ({"count": -1}, "finds no usable driver"),
+        ({"targets": ()}, "has no CUDA target"),
+    ],
+)
+def test_what_keeps_cuda_from_running(monkeypatch, tiny, found, expected):
+    pretend(monkeypatch, **found)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError) as error:
+        OpenCVEngine(read_net(tiny), "cuda")
+    message = str(error.value)
+    assert message.startswith("CUDA was asked for, but ")
+    assert expected in message
+    assert "--device cpu" in message
+    assert "\n" not in message
+
+
+def test_cuda_where_it_is(monkeypatch):
+    pretend(monkeypatch, targets=[cv2.dnn.DNN_TARGET_CUDA])
+    assert cuda_problem() is None
+    assert resolve_device("cuda") == resolve_device("auto") == "cuda"

@@ -1,0 +1,391 @@
+"""The pipeline: images of any size in, labels of that size out, one after the other or streamed."""
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+from deeplab_repro import files
+from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.errors import (
+    ArgumentError,
+    DeepLabError,
+    NetError,
+    ResourceError,
+    WeightsError,
+)
+from deeplab_repro.image import preprocess
+from deeplab_repro.models import MODELS
+from deeplab_repro.segmenter import DeepLab, softmax
+
+CRF = CrfParams(4, 20, 5)
+
+
+@pytest.fixture
+def model(tiny):
+    return DeepLab(tiny, "random:0", device="cpu", crf=None)
+
+
+@pytest.fixture
+def write_net(tmp_path):
+    """Write a prototxt of layers on an image of 3 channels (or others) and 17x17 pixels."""
+
+    def write(layers, channels=3, name="other"):
+        path = tmp_path / f"{name}.prototxt"
+        size = "input_dim: 17 input_dim: 17"
+        head = f'name: "{name}" input: "data" input_dim: 1 input_dim: {channels} {size}\n'
+        path.write_text(head + layers)
+        return path
+
+    return write
+
+
+def conv(num_output, top="fc8", bottom="data"):
+    parameters = f"convolution_param {{ num_output: {num_output} kernel_size: 1 }}"
+    names = f'name: "{top}" type: CONVOLUTION bottom: "{bottom}" top: "{top}"'
+    return f"layers {{ {names} {parameters} }}\n"
+
+
+# --- the net
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (33, 41), (20, 7), (34, 41), (90, 77)])
+def test_any_size_is_padded_to_what_the_net_takes(model, photo, size):
+    image = photo(*size)
+    result = model(image)
+    fitted = model.net.fitting_size(size)
+    whole = OpenCVEngine(model.net, "cpu").forward(preprocess(image, fitted))
+    np.testing.assert_array_equal(result.scores, whole[0, :, : size[0], : size[1]])
+    assert result.scores.shape == (4, *size)
+    assert result.scores.dtype == result.probs.dtype == np.float32
+    assert result.scores.flags.c_contiguous
+    np.testing.assert_array_equal(result.labels, result.scores.argmax(axis=0))
+    assert result.labels.dtype == np.uint8
+    assert result.marginals is None
+    assert result.net_seconds > 0
+    assert result.crf_seconds == 0
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["DeepLab", "DeepLab-LargeFOV", "DeepLab-MSc"])
+def test_scores_of_the_original_at_image_size(golden, name):
+    folder = golden / "nets" / name
+    model = DeepLab(folder / "deploy.prototxt", folder / "weights.caffemodel", crf=None)
+    with np.load(folder / "expected.npz") as expected:
+        image, theirs = expected["image"], expected["scores"]
+    theirs = theirs[0, :, : image.shape[0], : image.shape[1]]
+    result = model(image)
+    # The bar of the golden nets: float32 sums in another order.
+    assert np.abs(result.scores - theirs).max() <= 1e-4 * max(1, theirs.std())
+    np.testing.assert_array_equal(result.labels, theirs.argmax(axis=0))
+
+
+@pytest.mark.golden
+def test_a_large_image_runs_at_its_own_size_in_a_multiscale_net(golden, photo):
+    folder = golden / "nets" / "DeepLab-MSc"
+    model = DeepLab(folder / "deploy.prototxt", folder / "weights.caffemodel", crf=None)
+    assert model(photo(100, 150)).scores.shape == (21, 100, 150)
+
+
+def test_ties_go_to_the_lowest_label(write_net):
+    path = write_net(conv(3))
+    model = DeepLab(path, "random:0", crf=None)
+    for blob in model.net.layers[0].blobs:
+        blob.data[:] = 0
+    result = model(np.full((4, 5, 3), 200, np.uint8))
+    assert (result.labels == 0).all()
+    np.testing.assert_allclose(result.probs, 1 / 3, rtol=1e-6)  # float32
+
+
+def test_softmax():
+    scores = np.random.default_rng(0).normal(0, 30, (5, 4, 3)).astype(np.float32)
+    exact = np.exp(scores.astype(np.float64) - scores.max(axis=0))
+    exact /= exact.sum(axis=0)
+    probs = softmax(scores)
+    assert probs.dtype == np.float32
+    # float32's exp of differences up to 100, and below 1e-38 it has no numbers.
+    np.testing.assert_allclose(probs, exact, rtol=1e-5, atol=1e-38)
+    large = np.float32([[[3e38]], [[-3e38]]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(softmax(large).ravel(), [1, 0])
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((5, 6), np.uint8),
+        np.zeros((5, 6, 1), np.uint8),
+        np.zeros((5, 6, 4), np.uint8),
+        np.zeros((3, 5, 6), np.uint8),
+        np.zeros((5, 6, 3), np.float32),
+        np.zeros((0, 6, 3), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(model, image):
+    with pytest.raises(ArgumentError, match="expected HxWx3 uint8, RGB"):
+        model(image)
+
+
+def test_a_view_of_an_image_is_an_image(model, photo):
+    image = photo(40, 50)
+    view = image[::2, ::-1]
+    np.testing.assert_array_equal(model(view).scores, model(view.copy()).scores)
+
+
+# --- which nets
+
+
+def test_a_training_net_is_made_one_of_scores(write_net):
+    layers = """layers { name: "fc8" type: CONVOLUTION bottom: "data" top: "fc8"
+      convolution_param { num_output: 3 kernel_size: 3 pad: 1 stride: 8 } }
+    layers { name: "prob" type: SOFTMAX bottom: "fc8" top: "prob" }"""
+    model = DeepLab(write_net(layers), "random:0", crf=None)
+    assert model.net.output == "fc8_interp"
+    result = model(np.zeros((20, 9, 3), np.uint8))
+    assert result.scores.shape == (3, 20, 9)
+
+
+def test_the_training_net_of_the_paper():
+    model = MODELS["DeepLab-LargeFOV"]
+    ours = read_net(model.train_prototxt).ending_in_scores()
+    assert ours.output_shape() == (1, 21, 321, 321)
+    with pytest.raises(ArgumentError, match="give the net's test prototxt"):
+        DeepLab(MODELS["DeepLab"].train_prototxt, "random:0")
+
+
+@pytest.mark.parametrize("labels", [1, 2, 255])
+def test_any_number_of_labels_that_fits(write_net, labels):
+    model = DeepLab(write_net(conv(labels)), "random:0", crf=None)
+    result = model(np.zeros((4, 5, 3), np.uint8))
+    assert result.probs.shape == (labels, 4, 5)
+    assert result.labels.max() < labels
+
+
+@pytest.mark.parametrize(
+    ("layers", "channels", "expected"),
+    [
+        (conv(256), 3, "of shape 1x256x17x17, expected scores of 1 to 255 labels"),
+        (conv(2), 1, "takes 1x1x17x17, expected 3 channels"),
+        (
+            'layers { name: "c" type: CONCAT bottom: "data" bottom: "data" top: "c" '
+            "concat_param { concat_dim: 0 } }",
+            3,
+            "of shape 2x3x17x17",
+        ),
+    ],
+)
+def test_nets_that_do_not_segment(write_net, layers, channels, expected):
+    with pytest.raises(NetError) as error:
+        DeepLab(write_net(layers, channels), "random:0", crf=None)
+    assert expected in str(error.value)
+
+
+def test_a_net_of_one_vector_an_image(write_net):
+    path = write_net(
+        'layers { name: "ip" type: INNER_PRODUCT bottom: "data" top: "ip" '
+        "inner_product_param { num_output: 10 } }"
+    )
+    with pytest.raises(ArgumentError, match="no size from 17 to 80 at which its scores cover"):
+        DeepLab(path, "random:0", crf=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"weights": None}, "needs weights: give a caffemodel, or random:0"),
+        ({"weights": "random:"}, "expected random: and a whole number"),
+        ({"weights": "random:-1"}, "expected random: and a whole number"),
+        ({"weights": "random:0", "iterations": -1}, "iterations is -1"),
+        ({"weights": "random:0", "iterations": 2.5}, "iterations is 2.5"),
+        ({"weights": "random:0", "device": "gpu"}, "device is 'gpu'"),
+        ({"weights": "random:0", "crf": "paper"}, "crf is 'paper'"),
+        ({"weights": "random:0", "crf": "model"}, "no CRF parameters are published for net 'tiny'"),
+    ],
+)
+def test_arguments_out_of_range(tiny, arguments, expected):
+    with pytest.raises(ArgumentError) as error:
+        DeepLab(tiny, **{"crf": None, **arguments})
+    assert expected in str(error.value)
+
+
+def test_unknown_models_and_missing_files(tmp_path):
+    with pytest.raises(ArgumentError, match="did you mean DeepLab-LargeFOV"):
+        DeepLab("DeepLab-LargeFOW", "random:0")
+    for missing in ("nowhere.prototxt", "some/where", tmp_path / "DeepLab"):
+        with pytest.raises(DeepLabError, match="cannot be read: no such file"):
+            DeepLab(missing, "random:0")
+    with pytest.raises(DeepLabError, match="is a folder"):
+        DeepLab(str(tmp_path), "random:0")
+
+
+def test_a_file_named_as_a_model_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DeepLab").touch()
+    with pytest.raises(ArgumentError, match="net 'DeepLab' needs weights"):
+        DeepLab("DeepLab")
+    with pytest.raises(DeepLabError, match="is empty"):
+        DeepLab(tmp_path / "DeepLab")
+
+
+def test_crf_parameters_of_the_net_or_its_file(write_net):
+    published = DeepLab(write_net(conv(2), name="DeepLab-MSc"), "random:0").crf
+    assert published == MODELS["DeepLab-MSc"].crf
+    block = """layers { name: "crf" type: DENSE_CRF bottom: "fc8" bottom: "data" top: "crf"
+      dense_crf_param { max_iter: 10 pos_w: 2 pos_xy_std: 1
+      bi_w: 7 bi_xy_std: 40 bi_rgb_std: 6 %s } }"""
+    own = DeepLab(write_net(conv(2) + block % ""), "random:0").crf
+    assert own == CrfParams(7, 40, 6, w2=2, sigma_gamma=1)
+    with pytest.raises(ArgumentError, match="no CRF parameters"):
+        DeepLab(write_net(conv(2) + block % "pos_w: 1 pos_xy_std: 9"), "random:0")
+
+
+def test_broken_weights(write_net, tmp_path, photo):
+    path = write_net(conv(2))
+    net = read_net(path)
+    net.fill_random(0)
+    weights = tmp_path / "w.caffemodel"
+    for value in (np.nan, np.inf, 3e38):
+        net.layers[0].blobs[0].data[0, 0] = value
+        write_caffemodel(net, weights)
+        model = DeepLab(path, weights, crf=CRF)
+        with pytest.raises(WeightsError, match="'other' gives scores that are NaN or infinite"):
+            model(photo(4, 5))
+
+
+# --- memory
+
+
+def test_too_little_memory_is_seen_first(tiny, monkeypatch, photo):
+    model = DeepLab(tiny, "random:0", crf=None)
+    model(photo(33, 41))
+    monkeypatch.setattr(files, "available_memory", lambda: 10**6)
+    with pytest.raises(ResourceError, match=r"net 'tiny' on an image of 1201x1601 pixels: needs"):
+        model(photo(1600, 1200))
+    model(photo(20, 20))  # takes no more than it has
+
+
+def test_a_net_that_needs_more_memory_than_there_is(write_net):
+    path = write_net(conv(2))
+    huge = path.read_text().replace("17", "2000000")
+    path.write_text(huge)
+    with pytest.raises(ResourceError, match="2000000x2000000 pixels"):
+        DeepLab(path, "random:0", crf=None)
+    path.write_text(huge.replace("2000000", "17").replace("output: 2", "output: 2147483647"))
+    with pytest.raises(DeepLabError):
+        DeepLab(path, "random:0", crf=None)
+
+
+def test_hidden_layers_that_need_more_memory_than_there_is(write_net):
+    path = write_net(conv(2147483647, top="a") + conv(2, bottom="a"))
+    with pytest.raises(ResourceError, match="net 'other'"):
+        DeepLab(path, "random:0", crf=None)
+
+
+# --- the CRF, and streaming
+
+
+def test_the_crf_refines(tiny, photo):
+    image = photo(30, 40)
+    model = DeepLab(tiny, "random:0", crf=CRF, iterations=2)
+    plain = model.run_net(image)
+    result = model(image)
+    np.testing.assert_array_equal(result.probs, plain.probs)
+    assert result.marginals.shape == (4, 30, 40)
+    assert result.marginals.dtype == np.float32
+    np.testing.assert_array_equal(result.labels, result.marginals.argmax(axis=0))
+    assert result.crf_seconds > 0
+    without = DeepLab(tiny, "random:0", crf=CRF, iterations=0)(image)
+    np.testing.assert_array_equal(without.labels, plain.labels)
+
+
+@pytest.mark.parametrize("crf", [None, CRF])
+def test_stream_is_as_one_by_one_in_order(tiny, photo, crf):
+    model = DeepLab(tiny, "random:0", crf=crf, iterations=1)
+    images = [photo(20 + 7 * seed, 40 - 5 * seed, seed) for seed in range(5)]
+    streamed = list(model.stream(iter(images)))
+    assert len(streamed) == 5
+    for image, result in zip(images, streamed, strict=True):
+        alone = model(image)
+        np.testing.assert_array_equal(result.scores, alone.scores)
+        np.testing.assert_array_equal(result.labels, alone.labels)
+    assert list(model.stream([])) == []
+
+
+def test_the_net_works_ahead_of_the_crf(tiny, photo, monkeypatch):
+    model = DeepLab(tiny, "random:0", crf=CRF, iterations=1)
+    next_net_has_run = threading.Event()
+    nets_run = []
+    run_net, refine = DeepLab.run_net, DeepLab.refine
+
+    def counted(self, image):
+        nets_run.append(image)
+        if len(nets_run) == 2:
+            next_net_has_run.set()
+        return run_net(self, image)
+
+    def waits(self, image, segmentation):
+        assert next_net_has_run.wait(timeout=30)
+        return refine(self, image, segmentation)
+
+    monkeypatch.setattr(DeepLab, "run_net", counted)
+    monkeypatch.setattr(DeepLab, "refine", waits)
+    assert len(list(model.stream([photo(9, 9), photo(9, 9)]))) == 2
+
+
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("crf")]
+
+
+def test_the_worker_ends_when_the_consumer_stops(model, photo):
+    stream = model.stream([photo(9, 9)] * 9)
+    next(stream)
+    assert workers()
+    stream.close()
+    assert not workers()
+
+
+def test_the_worker_ends_when_the_images_do_not_come(model, photo):
+    def images():
+        yield photo(9, 9)
+        yield photo(9, 9)
+        raise KeyboardInterrupt
+
+    stream = model.stream(images())
+    next(stream)
+    with pytest.raises(KeyboardInterrupt):
+        list(stream)
+    assert not workers()
+
+
+def test_an_error_comes_in_its_place(model, photo):
+    images = [photo(9, 9), photo(9, 9)[..., 0], photo(9, 9)]
+    outcomes = list(model.outcomes(images))
+    assert [isinstance(outcome, ArgumentError) for outcome in outcomes] == [False, True, False]
+    stream = model.stream(images)
+    assert next(stream).labels.shape == (9, 9)
+    with pytest.raises(ArgumentError):
+        next(stream)
+    assert not workers()
+
+
+def test_an_error_of_the_crf_comes_in_its_place(tiny, photo):
+    model = DeepLab(tiny, "random:0", crf=CrfParams(4, 0.001, 5), iterations=1)
+    small, large = photo(1, 1), photo(60, 60)
+    outcomes = list(model.outcomes([small, large, small]))
+    assert [isinstance(outcome, ArgumentError) for outcome in outcomes] == [False, True, False]
+
+
+@pytest.mark.golden
+def test_weights_of_a_caffemodel_are_loaded(golden):
+    folder = golden / "nets" / "DeepLab-LargeFOV"
+    model = DeepLab(str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel"), crf=None)
+    net = read_net(folder / "deploy.prototxt")
+    load_weights(net, folder / "weights.caffemodel")
+    for ours, theirs in zip(model.net.layers, net.layers, strict=True):
+        for blob, other in zip(ours.blobs, theirs.blobs, strict=True):
+            np.testing.assert_array_equal(blob.data, other.data)
+    assert model.device == "cpu"
