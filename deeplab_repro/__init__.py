@@ -21,6 +21,7 @@ _HOMES = {
 }
 
 __all__ = ["MODELS", "CrfParams", "DeepLab", "DeepLabError", "Segmentation", "dense_crf"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,5 @@
 """python -m deeplab_repro"""
 
-import sys
+from deeplab_repro.cli import command
 
-from deeplab_repro.cli import main
-
-sys.exit(main())
+command()

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +62,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = _writable_target(path)
     # Not made from the target's name, which may already be as long as a name can be.
-    temporary = target.with_name(f".deeplab-{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".deeplab-{os.urandom(8).hex()}.tmp")
     # tempfile would make it 0600; this way the umask decides, as for any new file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:

@@ -204,15 +204,17 @@ def _read(
     file_size = check_readable(path)
     name = display_name(path)
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed by the with below
+        with open(path, "rb") as file:
+            is_png = file.read(4) == b"\x89PNG"
     except OSError as error:
         raise FileError(f"{name}: cannot be read: {error.strerror}") from error
-    with file, _pillow_lock, warnings.catch_warnings():
+    # The likely format first: Pillow then loads nothing for the others.
+    formats = tuple(sorted(formats, key=lambda each: is_png and each != "PNG"))
+    with _pillow_lock, warnings.catch_warnings():
         # Only Pillow's own: what another thread warns of meanwhile is none of ours.
         warnings.filterwarnings("ignore", module=r"PIL\b")
         try:
-            Image.preinit()
-            with Image.open(file, formats=formats) as picture:
+            with Image.open(path, formats=formats) as picture:
                 what = f"{name}: the image of {picture.height}x{picture.width} pixels"
                 n_pixels = picture.width * picture.height
                 require_memory(file_size + n_pixels * _BYTES_PER_PIXEL, what)

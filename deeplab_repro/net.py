@@ -224,14 +224,16 @@ class Net:
     def fill_random(self, seed: int) -> None:
         """Give every layer seeded random weights that keep the scale of what flows through.
 
-        Weights are gaussian with variance 2/fan-in (He et al. 2015), biases zero.
+        Weights are gaussian with variance 2/fan-in (He et al. 2015), and biases zero. Where a layer
+        takes the image, it also brings its values, of about 64, down to 1.
         """
         rng = np.random.default_rng(seed)
         for layer in self.layers:
+            scale = 1 / 64 if self.input in layer.bottoms else 1
             for blob in layer.blobs:
                 if len(blob.shape) == 1:
                     blob.data = np.zeros(blob.shape, np.float32)
                 else:
                     fan_in = math.prod(blob.shape[1:])
                     blob.data = rng.standard_normal(blob.shape, np.float32)
-                    blob.data *= np.float32(np.sqrt(2 / fan_in))
+                    blob.data *= np.float32(scale * math.sqrt(2 / fan_in))

@@ -24,12 +24,12 @@ from deeplab_repro.net import Net
 RANDOM = "random:"
 """With a seed behind it, stands for weights where there is no caffemodel."""
 
-# Fitted to peaks measured with OpenCV 4.14 on a CPU, from which the estimates lie -9% to +22% off.
-# DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 651, 1009 and 2100 MB, with the CRF 897, 1536
-# and 2925 MB; at 513x513 DeepLab 1346 MB, DeepLab-MSc-LargeFOV 1046 MB, both without CRF.
-_NET_BYTES = 130e6
-_COPIES_OF_WEIGHTS = 3.6  # OpenCV packs them anew for its convolutions
-_ACTIVATIONS_HELD = 0.48  # and reuses blobs
+# Fitted to peaks measured with OpenCV 4.14 on a CPU, from which the estimates lie -11% to +14% off.
+# DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 578, 1002 and 2096 MB, with the CRF 857, 1569
+# and 3033 MB; without CRF DeepLab at 513x513 1093 MB, DeepLab-MSc-LargeFOV 971 and 2107 MB.
+_NET_BYTES = 90e6
+_COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them anew for its convolutions
+_ACTIVATIONS_HELD = 0.5  # and reuses blobs
 _CRF_BYTES = 100e6  # Numba, and what it compiles
 # CxHxW float32 arrays: OpenCV's scores, ours and the probabilities; the CRF's and its lattices.
 _MAPS_HELD = 3
@@ -91,6 +91,7 @@ class DeepLab:
         self._net_bytes_held = 0.0
         self._check_memory(net.fitting_size((1, 1)))
         _fill(net, weights)
+        self.engine.build()
 
     @property
     def net(self) -> Net:
@@ -124,11 +125,11 @@ class DeepLab:
     def outcomes(self, images: Iterable[np.ndarray]) -> Iterator[Segmentation | DeepLabError]:
         """As `stream`, but an error that one image causes is yielded in its place."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crf") as worker:
-            if self.crf:
-                # Numba takes a moment to load; the first image's net hides it.
-                worker.submit(_load_crf)
             previous: Future[Segmentation | DeepLabError] | None = None
             for image in images:
+                if self.crf and previous is None:
+                    # Numba takes a moment to load; the first image's net hides it.
+                    worker.submit(_load_crf)
                 coming = worker.submit(self._try_refine, image, self._try_net(image))
                 if previous:
                     yield previous.result()
@@ -158,14 +159,16 @@ class DeepLab:
         data = preprocess(image, size, self.net.mean_bgr or MEAN_BGR)
         scores = np.ascontiguousarray(self.engine.forward(data)[0, :, :height, :width])
         self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
-        if not np.isfinite(scores).all():
+        probs = softmax(scores)
+        # One score that is NaN or infinite makes NaN of all its pixel's probabilities.
+        if np.isnan(probs[0]).any():
             raise WeightsError(
                 f"net '{self.net.name}' gives scores that are NaN or infinite: its weights are "
                 "broken, get them again"
             )
         return Segmentation(
             labels=scores.argmax(axis=0).astype(np.uint8),
-            probs=softmax(scores),
+            probs=probs,
             scores=scores,
             marginals=None,
             net_seconds=time.perf_counter() - start,
@@ -214,7 +217,8 @@ class DeepLab:
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Softmax over the labels of CxHxW float32 scores, maximum subtracted, in float32."""
-    with np.errstate(over="ignore"):  # -inf is as good as any difference that large
+    # A difference too large becomes -inf, and one of infinities NaN, which the caller looks for.
+    with np.errstate(over="ignore", invalid="ignore"):
         probs = scores - scores.max(axis=0)
     np.exp(probs, out=probs)
     probs /= probs.sum(axis=0)

@@ -2,8 +2,8 @@
 
     python tools/bench_segment.py [--repeat 5]
 
-Uses the full-width DeepLab-LargeFOV with seeded random weights, written to a temporary folder. Every
-run is a process of its own, alternating between what is compared; figures are medians.
+Uses the full-width DeepLab-LargeFOV with seeded random weights, in a temporary folder. Every run is
+a process of its own, alternating between what is compared; figures are medians.
 """
 
 import argparse
@@ -44,7 +44,7 @@ _READ_ARRAYS = _MEASURE.format(work="model = read_caffemodel(sys.argv[1])")
 
 # The command itself, with a stopwatch around OpenCV's forward and around the CRF.
 _SEGMENT = """
-import json, sys, time
+import json, os, sys, time
 spent = {"forward": 0.0, "crf": 0.0}
 def timed(name, function):
     def run(*args):
@@ -64,10 +64,14 @@ class Timed:
 cv2.dnn.readNetFromCaffe = Timed
 import deeplab_repro.segmenter
 deeplab_repro.segmenter.DeepLab.refine = timed("crf", deeplab_repro.segmenter.DeepLab.refine)
-from deeplab_repro.cli import main
-status = main(["segment", *sys.argv[1:]])
-print(json.dumps(spent))
-sys.exit(status)
+leave = os._exit
+def report(status):
+    print(json.dumps(spent), flush=True)
+    leave(status)
+os._exit = report
+from deeplab_repro.cli import command
+sys.argv.insert(1, "segment")
+command()
 """
 
 
@@ -102,9 +106,7 @@ def bench_segment(weights: Path, repeat: int) -> dict[str, float]:
     for _ in range(repeat):
         with tempfile.TemporaryDirectory() as out:
             start = time.perf_counter()
-            spent = json.loads(
-                run(_SEGMENT, str(EXAMPLE), "--weights", str(weights), "--out", out)
-            )
+            spent = json.loads(run(_SEGMENT, str(EXAMPLE), "--weights", str(weights), "--out", out))
             total = time.perf_counter() - start
         totals.append(total)
         forwards.append(spent["forward"])

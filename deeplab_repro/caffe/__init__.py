@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from google.protobuf import text_format
-
 from deeplab_repro.caffe.caffemodel import (
     Caffemodel,
     ModelLayer,
@@ -49,6 +47,8 @@ def read_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Ne
 
 def prototxt_text(net: Net, current: bool = False) -> str:
     """The net's prototxt: V1 in the authors' dialect, or the current format."""
+    from google.protobuf import text_format  # slow to load, and seldom needed
+
     return text_format.MessageToString(net_to_message(net, current))
 
 

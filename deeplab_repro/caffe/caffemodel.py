@@ -16,7 +16,7 @@ from deeplab_repro.caffe.structure import dialect_of, layer_type, net_to_message
 from deeplab_repro.caffe.wire import Field, Reader
 from deeplab_repro.errors import FileError, FormatError, WeightsError
 from deeplab_repro.files import check_readable, display_name, require_memory, write_atomically
-from deeplab_repro.layers import Shape, dims
+from deeplab_repro.layers import Convolution, Shape, dims
 from deeplab_repro.net import Net
 
 _NAME, _V1_LAYER, _CURRENT_LAYER = 1, 2, 100  # of NetParameter
@@ -280,27 +280,32 @@ def _as_float32(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32, copy=False)
 
 
-def caffemodel_chunks(net: Net, current: bool = False) -> Iterator[bytes | memoryview]:
+def caffemodel_chunks(
+    net: Net, current: bool = False, hollow: bool = False
+) -> Iterator[bytes | memoryview]:
     """A caffemodel's bytes piece by piece, the weights as views of the net's own arrays.
 
-    V1 in the authors' dialect with legacy dims, or the current format with a BlobShape. Raises
-    WeightsError where a layer has no weights.
+    V1 in the authors' dialect with legacy dims, or the current format with a BlobShape. `hollow`
+    puts a single zero in place of each of a convolution's arrays, for a reader that is given these
+    in another way. Raises WeightsError where a layer has no weights.
     """
     message = net_to_message(net, current)
-    layers = list(message.layer if current else message.layers)
-    message.ClearField("layer" if current else "layers")
-    message.ClearField("input_shape" if current else "input_dim")  # as Caffe's own snapshots
+    everything = message.layer if current else message.layers
+    # The current format has the input as a layer of its own, in front.
+    layers = everything[1:] if current else list(everything)
+    del everything[len(everything) - len(layers) :]
+    message.ClearField("input_dim")  # as Caffe's own snapshots
     yield message.SerializeToString()
     number, blob_number = (_CURRENT_LAYER, 7) if current else (_V1_LAYER, 6)
-    # The current format has the input as a layer of its own, in front.
-    sources = [None, *net.layers] if current else net.layers
-    for out, layer in zip(layers, sources, strict=True):
+    for out, layer in zip(layers, net.layers, strict=True):
         pieces = [out.SerializeToString()]
-        for blob in layer.blobs if layer else []:
+        for blob in layer.blobs:
             if blob.data is None:
                 raise WeightsError(f"layer '{out.name}' has no weights, expected them loaded")
             data = np.ascontiguousarray(blob.data, "<f4")
-            head = _shape_bytes(blob.shape, current) + wire.prefix(_DATA, data.nbytes)
+            if hollow and isinstance(layer.op, Convolution):
+                data = np.zeros((1,) * data.ndim, "<f4")
+            head = _shape_bytes(data.shape, current) + wire.prefix(_DATA, data.nbytes)
             values = data.reshape(-1).view(np.uint8).data
             pieces += [wire.prefix(blob_number, len(head) + data.nbytes), head, values]
         yield wire.prefix(number, sum(map(len, pieces)))

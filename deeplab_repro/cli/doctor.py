@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import platform
 from collections.abc import Iterator
-from importlib import metadata
 
 _PACKAGES = ("deeplab-repro", "numpy", "numba", "scipy", "protobuf", "pillow", "rich")
 _OPENCV_PACKAGES = (
@@ -39,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - every command t
 
 def check() -> Iterator[tuple[str, str, str | None]]:
     """What was looked at, what was found, and what is wrong with it."""
+    import platform
+
     yield "python", f"{platform.python_version()} on {platform.platform()}", None
     for package in _PACKAGES:
         yield package, _installed(package) or "not installed", None
@@ -48,6 +48,8 @@ def check() -> Iterator[tuple[str, str, str | None]]:
 
 
 def _installed(package: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

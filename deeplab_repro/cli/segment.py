@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,9 +111,6 @@ def _outputs(text: str) -> tuple[str, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment every picture; exit status 2 if one of them could not be."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from deeplab_repro.pictures import Done, check_outputs, find_pictures, segment_files
     from deeplab_repro.segmenter import RANDOM, DeepLab
 
@@ -126,19 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         variables=dict(arguments.variables),
     )
     failures = done = 0
-    console = Console(stderr=True)
-    columns = ("segmenting", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = len(paths) == 1 or not console.is_terminal
-    progress = Progress(
-        *columns,
-        console=console,
-        transient=True,
-        disable=hidden,
-        # Rich would print the rows above its bar, on stderr: not where they go to a file.
-        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
-    )
-    with progress:
-        task = progress.add_task("", total=len(paths))
+    with _progress(len(paths)) as advance:
         for result in segment_files(model, paths, arguments.out, arguments.save):
             if isinstance(result, Done):
                 print(one_line(row(result.path, result.segmentation)), flush=True)
@@ -146,13 +133,36 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 failures += 1
                 say(f"error: {result.error}")
-            progress.advance(task)
+            advance()
     if done:
         say(f"net '{model.net.name}' ran on {model.device}, {_crf_text(model.crf)}")
         if str(arguments.weights).startswith(RANDOM):
             say("the weights are random, so the labels mean nothing")
         say(f"results are in {arguments.out}")
     return 2 if failures else 0
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, if that is a terminal and there are several pictures; yields its step."""
+    if total == 1 or not (sys.stderr and sys.stderr.isatty()):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        "segmenting",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # Rich would print the rows above its bar, on stderr: not where they go to a file.
+        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
+    ) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
 
 
 def row(path: Path, segmentation: "Segmentation") -> str:

@@ -14,15 +14,18 @@ from deeplab_repro.layers import Convolution, Interp, Padding, Shape
 from deeplab_repro.net import Blob, Layer, Net
 
 
-def to_caffe(net: Net, input_shape: Shape | None = None) -> tuple[bytes, bytes]:
+def to_caffe(
+    net: Net, input_shape: Shape | None = None, hollow: bool = False
+) -> tuple[bytes, bytes]:
     """The net as a prototxt and a caffemodel in the current format, both as bytes in memory.
 
-    `input_shape` is NxCxHxW, the net's own by default. Raises WeightsError where a layer has no
-    weights, and NetError where the net does not fit the shape.
+    `input_shape` is NxCxHxW, the net's own by default. `hollow` leaves out the weights of
+    convolutions: see `caffemodel_chunks`. Raises WeightsError where a layer has no weights, and
+    NetError where the net does not fit the shape.
     """
     stock = stock_net(net, input_shape)
     prototxt = prototxt_text(stock, current=True).encode()
-    return prototxt, b"".join(caffemodel_chunks(stock, current=True))
+    return prototxt, b"".join(caffemodel_chunks(stock, current=True, hollow=hollow))
 
 
 def fits_any_size(net: Net) -> bool:

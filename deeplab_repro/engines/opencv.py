@@ -8,9 +8,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from deeplab_repro.convert.caffe import fits_any_size, to_caffe
+from deeplab_repro.convert.caffe import fits_any_size, stock_net, to_caffe
 from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError, ResourceError
-from deeplab_repro.layers import Shape, dims
+from deeplab_repro.layers import Convolution, Shape, dims
 from deeplab_repro.net import Net
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -77,6 +77,24 @@ def _numbered(net: Net) -> tuple[Net, dict[str, str]]:
     return replace(net, input=_INPUT, layers=layers), numbers
 
 
+def _read(stock: Net) -> "cv2.dnn.Net":
+    """OpenCV's net, which shares the arrays of the convolutions.
+
+    By way of the caffemodel's bytes, OpenCV would copy the weights four times: that took longer
+    than all else before the first forward together.
+    """
+    prototxt, caffemodel = to_caffe(stock, hollow=True)
+    net = cv2.dnn.readNetFromCaffe(
+        np.frombuffer(prototxt, np.uint8), np.frombuffer(caffemodel, np.uint8)
+    )
+    for layer in stock.layers:
+        if isinstance(layer.op, Convolution):
+            for index, blob in enumerate(layer.blobs):
+                data = np.ascontiguousarray(blob.data, np.float32)
+                net.setParam(net.getLayerId(layer.name), index, np.atleast_2d(data))
+    return net
+
+
 class OpenCVEngine:
     """A net on OpenCV's dnn. Use one engine per thread; engines share nothing that changes.
 
@@ -89,6 +107,16 @@ class OpenCVEngine:
         self.device = resolve_device(device)
         self._built: dict[Shape, cv2.dnn.Net] = {}
         self._numbered, self._numbers = _numbered(net)
+
+    def build(self) -> None:
+        """Build OpenCV's net for the net's own size, which the first call would do otherwise.
+
+        Raises WeightsError where a layer has no weights, and NetError where OpenCV cannot read it.
+        """
+        try:
+            self._cv2_net(self.net.input_shape)
+        except cv2.error as error:
+            raise self._explained(error, self.net.input_shape) from error
 
     def forward(self, data: np.ndarray) -> np.ndarray:
         """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
@@ -142,10 +170,7 @@ class OpenCVEngine:
         if net is None:
             while len(self._built) >= _KEPT:
                 del self._built[next(iter(self._built))]
-            prototxt, caffemodel = to_caffe(self._numbered, shape)
-            net = cv2.dnn.readNetFromCaffe(
-                np.frombuffer(prototxt, np.uint8), np.frombuffer(caffemodel, np.uint8)
-            )
+            net = _read(stock_net(self._numbered, shape))
             if self.device == "cuda":
                 net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
                 net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)

@@ -380,7 +380,8 @@ def test_opencvs_errors_become_ours(tiny, monkeypatch, method, code, text, kind)
         raise error
 
     class Broken:
-        setInput = setPreferableBackend = setPreferableTarget = lambda *_: None  # noqa: N815
+        setInput = setParam = getLayerId = lambda *_: None  # noqa: N815
+        setPreferableBackend = setPreferableTarget = setInput  # noqa: N815
         forward = fail
 
     net = read_net(tiny)
