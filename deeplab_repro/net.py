@@ -94,6 +94,8 @@ class Net:
                     raise NetError(
                         f"layer '{layer.name}' takes '{bottom}', which no layer before it makes"
                     )
+            for made in set(layer.tops) & shapes.keys() - set(layer.bottoms):
+                raise NetError(f"layer '{layer.name}' makes '{made}', which an earlier layer made")
             bottoms = [shapes[bottom] for bottom in layer.bottoms]
             if layer.op.bottoms_wanted not in (None, len(bottoms)) or not bottoms:
                 wanted = layer.op.bottoms_wanted or "at least 1"

@@ -102,9 +102,6 @@ def net_from_message(message: Any) -> Net:
         op = read_parameters(layer, kind)
         if len(layer.top) != 1 and not (isinstance(op, Split) and layer.top):
             raise NetError(f"layer '{layer.name}' ({kind}) has {len(layer.top)} tops, expected 1")
-        for top in layer.top:
-            if top in made and top not in layer.bottom:
-                raise NetError(f"layer '{layer.name}' makes '{top}', which an earlier layer made")
         made.update(layer.top)
         layers.append(
             Layer(layer.name, op, tuple(layer.bottom), tuple(layer.top), [], layer.strict_dim)

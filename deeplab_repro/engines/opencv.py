@@ -102,7 +102,12 @@ class OpenCVEngine:
     """
 
     def __init__(self, net: Net, device: str = "auto") -> None:
-        """Raises DeviceError where `device` is "cuda" and not to be had."""
+        """Raises DeviceError where `device` is not to be had, or OpenCV is one without Caffe."""
+        if not hasattr(cv2.dnn, "readNetFromCaffe"):
+            raise DeviceError(
+                f"OpenCV {cv2.__version__} reads no Caffe nets, expected OpenCV 4: "
+                'pip install "opencv-python-headless<5"'
+            )
         self.net = net
         self.device = resolve_device(device)
         self._built: dict[Shape, cv2.dnn.Net] = {}

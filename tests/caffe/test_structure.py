@@ -335,6 +335,11 @@ BIG = "4294967295"
     ("text", "problem"),
     [
         (INPUT + v1("RELU", bottom="x"), "layer 'y' takes 'x', which no layer before it makes"),
+        (
+            # The mistake is named, not that the layer then no longer works in place.
+            INPUT + v1("RELU") + v1("RELU", bottom="x"),
+            "layer 'y' takes 'x', which no layer before it makes",
+        ),
         (INPUT + v1("RELU", bottom=""), "layer 'y' .RELU|ReLU. has 0 bottoms"),
         (INPUT + 'layers { name: "y" type: RELU bottom: "data" }', "has 0 tops, expected 1"),
         (INPUT + v1("RELU") * 2, "layer 'y' makes 'y', which an earlier layer made"),

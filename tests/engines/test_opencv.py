@@ -449,3 +449,9 @@ def test_cuda_where_it_is(monkeypatch):
     pretend(monkeypatch, targets=[cv2.dnn.DNN_TARGET_CUDA])
     assert cuda_problem() is None
     assert resolve_device("cuda") == resolve_device("auto") == "cuda"
+
+
+def test_an_opencv_without_the_caffe_importer(monkeypatch, tiny):
+    monkeypatch.delattr(cv2.dnn, "readNetFromCaffe")
+    with pytest.raises(DeviceError, match=r"reads no Caffe nets, expected OpenCV 4: pip install"):
+        OpenCVEngine(read_net(tiny), "cpu")
