@@ -5,7 +5,6 @@ an INTERP keeps its resizing only, and PADDING becomes grouped convolutions that
 """
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -34,86 +33,52 @@ def fits_any_size(net: Net) -> bool:
 
 
 def stock_net(net: Net, input_shape: Shape | None = None) -> Net:
-    """The same net with upstream's layers only, for one input shape; it shares the weights.
-
-    Every layer has a name, other than all others' and the input's: Caffe of 2014 did not ask for
-    that, stock software does. Blobs, and layers with weights, keep their names.
-    """
+    """The same net with upstream's layers only, for one input shape; it shares the weights."""
     layers: list[Layer] = []
-    names = {net.input, *(layer.name for layer in net.layers if layer.blobs)}
-    blobs = {net.input, *(top for layer in net.layers for top in layer.tops)}
     for layer, _, top in net.walk(input_shape):
-        if layer.blobs and layer.name not in ("", net.input):
-            layers.append(layer)
-            continue
-        named = replace(layer, name=_free(layer.name or "unnamed", names))
         if isinstance(layer.op, Padding):
-            made = _shifts(named, layer.op.pad_beg, layer.op.pad_end, top[1])
+            layers += _shifts(layer, layer.op, channels=top[1])
         elif isinstance(layer.op, Interp):
-            made = _resizing(named, layer.op, top)
+            layers += _resizing(layer, layer.op, top)
         else:
-            made = [named]
-        for inner, after in pairwise(made):
-            name = _free(inner.name, names | blobs)
-            names.add(name)
-            blobs.add(name)
-            inner.name, inner.tops, after.bottoms = name, (name,), (name,)
-        layers += made
-    return Net(
-        name=net.name,
-        input=net.input,
-        input_shape=tuple(input_shape or net.input_shape),
-        layers=layers,
-        mean_bgr=net.mean_bgr,
-    )
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """`name`, with a number behind it if it is taken; it is taken from now on."""
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    taken.add(free)
-    return free
+            layers.append(layer)
+    shape = tuple(input_shape or net.input_shape)
+    return replace(net, input_shape=shape, layers=layers, dialect="Caffe", dense_crf=None)
 
 
 def _resizing(layer: Layer, op: Interp, top: Shape) -> list[Layer]:
-    bottom = layer.bottoms[0]
-    crop = []
+    """INTERP's crop as PADDING, in stock terms, and its resizing alone."""
+    crop, bottoms = [], layer.bottoms
     if op.pad_beg or op.pad_end:
         cropped = f"{layer.name}_crop"
-        whole = Layer(cropped, Padding(), (bottom,), (cropped,))
-        crop = _shifts(whole, op.pad_beg, op.pad_end, top[1])
-        bottom = cropped
+        padding = Padding(op.pad_beg, op.pad_end)
+        crop = _shifts(Layer(cropped, padding, bottoms, (cropped,)), padding, channels=top[1])
+        bottoms = (cropped,)
     # A zoom factor holds at any input size; the other ways to give a size are said as the size.
     if op.zoom_factor > 1:
-        plain = Interp(zoom_factor=op.zoom_factor)
+        resize = Interp(zoom_factor=op.zoom_factor)
     else:
-        plain = Interp(height=top[2], width=top[3])
-    return [*crop, Layer(layer.name, plain, (bottom,), layer.tops)]
+        resize = Interp(height=top[2], width=top[3])
+    return [*crop, replace(layer, op=resize, bottoms=bottoms)]
 
 
-def _shifts(layer: Layer, pad_beg: int, pad_end: int, channels: int) -> list[Layer]:
+def _shifts(layer: Layer, op: Padding, channels: int) -> list[Layer]:
     """PADDING as convolutions of each channel with a single 1, at any image size.
 
     All sides are first padded alike, by what the larger pad asks for. What is then too much is
     cropped by a 2x2 kernel with hole h, whose output is h smaller: tap 1 reads the pixel h further
     down and right, so it crops the top left, and tap 0 crops the bottom right.
     """
-    pad = max(pad_beg, pad_end, 0)
-    steps = [(pad - pad_beg, 1), (pad - pad_end, 0)]  # (hole, tap)
+    pad = max(op.pad_beg, op.pad_end, 0)
+    steps = [(pad - op.pad_beg, 1), (pad - op.pad_end, 0)]  # (hole, tap)
     steps = [(hole, tap) for hole, tap in steps if hole] or [(0, 0)]
     layers = []
-    bottom = layer.bottoms[0]
+    bottoms = layer.bottoms
     for number, (hole, tap) in enumerate(steps, start=1):
-        is_last = number == len(steps)
-        name = layer.name if is_last else f"{layer.name}_{number}"
-        top = layer.tops[0] if is_last else name
         side = 2 if hole else 1
         weight = np.zeros((channels, 1, side, side), np.float32)
         weight[:, :, tap, tap] = 1
-        op = Convolution(
+        shift = Convolution(
             num_output=channels,
             kernel=(side, side),
             pad=(pad, pad),
@@ -121,6 +86,11 @@ def _shifts(layer: Layer, pad_beg: int, pad_end: int, channels: int) -> list[Lay
             group=channels,
             bias=False,
         )
-        layers.append(Layer(name, op, (bottom,), (top,), [Blob(weight.shape, weight)]))
-        bottom, pad = top, 0
+        blobs = [Blob(weight.shape, weight)]
+        if number == len(steps):
+            layers.append(replace(layer, op=shift, bottoms=bottoms, blobs=blobs))
+        else:
+            name = f"{layer.name}_{number}"
+            layers.append(Layer(name, shift, bottoms, (name,), blobs))
+            bottoms, pad = (name,), 0
     return layers

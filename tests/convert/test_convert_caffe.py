@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net
 from deeplab_repro.convert.caffe import fits_any_size, stock_net, to_caffe
 from deeplab_repro.errors import WeightsError
-from deeplab_repro.layers import Convolution, Interp, Padding, ReLU
+from deeplab_repro.layers import Interp, Padding
 from deeplab_repro.net import Layer, Net
 
 
@@ -83,25 +83,6 @@ def test_weights_are_shared_and_must_be_there(tiny):
     net.fill_random(0)
     weights = [blob.data for layer in stock_net(net).layers for blob in layer.blobs]
     assert all(a is b.data for a, b in zip(weights, net.layers[0].blobs, strict=False))
-
-
-def test_names_that_clash_are_told_apart():
-    layers = [
-        Layer("a", Convolution(2, (1, 1)), ("data",), ("a",)),
-        Layer("a", Padding(-1, -1), ("a",), ("a_1",)),
-        Layer("data", ReLU(), ("a_1",), ("b",)),
-        Layer("", Padding(-1, -2), ("b",), ("c",)),
-    ]
-    net = Net("n", "data", (1, 2, 9, 9), layers)
-    net.fill_random(0)
-    stock = stock_net(net)
-    names = [layer.name for layer in stock.layers]
-    assert len({*names, "data", ""}) == len(names) + 2
-    assert names[0] == "a"
-    data = np.random.default_rng(0).normal(size=(1, 2, 9, 9)).astype(np.float32)
-    weight = net.layers[0].blobs[0].data[:, :, 0, 0]
-    expected = np.maximum(np.einsum("oc,nchw->nohw", weight, data), 0)[:, :, 2:-3, 2:-3]
-    np.testing.assert_allclose(run(net, data), expected, atol=1e-5)  # two products in float32
 
 
 @pytest.mark.golden
