@@ -1,4 +1,4 @@
-"""What several test files need: the original's outputs, a tiny net, the command line."""
+"""What several test files need: the original's outputs, a tiny net, pictures, the command line."""
 
 from pathlib import Path
 
@@ -21,6 +21,25 @@ layers { name: "fc8" type: CONVOLUTION bottom: "conv" top: "fc8"
   convolution_param { num_output: 4 kernel_size: 1 } }
 layers { name: "up" type: INTERP bottom: "fc8" top: "up" interp_param { zoom_factor: 8 } }
 """
+
+
+# Three of four pixels tell every orientation apart; red, green / blue, white.
+CORNERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
+
+
+def smooth_photo(height: int = 24, width: int = 32) -> np.ndarray:
+    """A smooth picture: survives JPEG."""
+    y, x = np.mgrid[:height, :width]
+    channels = (255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 5 + y / 7))
+    return np.stack(channels, axis=2).astype(np.uint8)
+
+
+def assert_one_line(error: pytest.ExceptionInfo, *parts: object) -> None:
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.isprintable()
+    for part in parts:
+        assert str(part) in message
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from deeplab_repro.caffe import Caffemodel, deeplab_pb2, read_caffemodel, read_net
+from deeplab_repro.caffe.caffemodel import legacy_dims
 from deeplab_repro.errors import DeepLabError, FormatError, NetError
 from deeplab_repro.layers import (
     Concat,
@@ -39,6 +41,7 @@ def golden(test: Callable[..., None]) -> Callable[..., None]:
 
 
 INPUT = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 9\n'
+CONV = "convolution_param { num_output: 2 kernel_size: 3 pad: 1 }"
 
 
 def v1(kind: str, parameters: str = "", bottom: str = "data", top: str = "y") -> str:
@@ -51,6 +54,13 @@ def current(kind: str, parameters: str = "", bottom: str = "data", top: str = "y
     """A layer of the current format named as its top."""
     taken = f'bottom: "{bottom}"' if bottom else ""
     return f'layer {{ name: "{top}" type: "{kind}" {taken} top: "{top}" {parameters} }}\n'
+
+
+def net(tmp_path: Path, text: str, **variables: str) -> Net:
+    """The net of a prototxt of this text."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    return read_net(path, variables)
 
 
 def refused(
@@ -197,6 +207,50 @@ def current_layer(*blobs: bytes, name: str = "conv") -> bytes:
     """A NetParameter with one layer of the current format."""
     described = field(1, name) + field(2, "Convolution")
     return field(100, described + b"".join(field(7, blob) for blob in blobs))
+
+
+def legacy(*dims: int) -> bytes:
+    """The four dims of old."""
+    return b"".join(field(tag, dim, VARINT) for tag, dim in zip((1, 2, 3, 4), dims, strict=True))
+
+
+def shape(*dims: int) -> bytes:
+    """A BlobShape."""
+    return field(7, b"".join(field(1, dim, VARINT) for dim in dims))
+
+
+LEGACY = legacy(1, 1, 2, 3)
+DATA = field(5, floats(0, 1, 2, 3, 4, 5))
+
+
+def read(tmp_path: Path, data: bytes) -> Caffemodel:
+    """What the reader makes of a caffemodel of these bytes."""
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(data)
+    return read_caffemodel(path)
+
+
+def protobuf_net(schema, names: list[str], arrays: list[np.ndarray], is_legacy: bool):
+    """A NetParameter with one layer a name, and all arrays in each."""
+    net = schema.NetParameter(name="net")
+    for name in names:
+        is_v1 = schema is deeplab_pb2
+        layer = (net.layers if is_v1 else net.layer).add(name=name)
+        layer.type = 4 if is_v1 else "Convolution"
+        layer.convolution_param.num_output = 3
+        for array in arrays:
+            blob = layer.blobs.add()
+            if array.dtype == np.float64 and not is_v1:
+                blob.double_data.extend(array.ravel().tolist())
+            else:
+                blob.data.extend(array.ravel().tolist())
+                blob.diff.extend(array.ravel().tolist())
+            if is_legacy or is_v1:
+                dims = legacy_dims(array.shape)
+                blob.num, blob.channels, blob.height, blob.width = dims
+            else:
+                blob.shape.dim.extend(array.shape)
+    return net
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
