@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.segmenter import Segmentation
 
+# As pictures.OUTPUTS, which takes too long to load for --help; a test compares them.
 _OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals")
 # Labels with a smaller share of the picture are not printed.
 _LEAST_SHARE = 0.005
