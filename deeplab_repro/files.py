@@ -34,17 +34,17 @@ def check_readable(path: str | os.PathLike[str]) -> int:
     return status.st_size
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return all bytes of `path`.
+@contextlib.contextmanager
+def open_to_read(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
+    """Open the binary file `path`; yields it and its size in bytes.
 
-    Raises FileError if the file is missing, a folder, a pipe or device, empty or unreadable, and
-    ResourceError if it is larger than the free memory.
+    Raises FileError if the file is missing, a folder, a pipe or device, empty or unreadable; an
+    OSError out of the block counts as the last of these.
     """
     size = check_readable(path)
-    require_memory(size, display_name(path), "check that it is the right file")
     try:
         with open(path, "rb") as file:
-            return file.read()
+            yield file, size
     except OSError as error:
         raise FileError(f"{display_name(path)}: cannot be read: {_reason(error)}") from error
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.errors import ArgumentError, FileError, ImageError, ResourceError
-from deeplab_repro.files import check_readable, display_name, require_memory, write_atomically
+from deeplab_repro.errors import ArgumentError, ImageError, ResourceError
+from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
+from deeplab_repro.layers import dims
 
 if TYPE_CHECKING:
     from PIL.Image import Image, Transpose
@@ -201,13 +202,9 @@ def _read(
     """Open, check and decode a file, and turn all that Pillow may raise or warn into our errors."""
     from PIL import Image, UnidentifiedImageError
 
-    file_size = check_readable(path)
     name = display_name(path)
-    try:
-        with open(path, "rb") as file:
-            is_png = file.read(4) == b"\x89PNG"
-    except OSError as error:
-        raise FileError(f"{name}: cannot be read: {error.strerror}") from error
+    with open_to_read(path) as (file, file_size):
+        is_png = file.read(4) == b"\x89PNG"
     # The likely format first: Pillow then loads nothing for the others.
     formats = tuple(sorted(formats, key=lambda each: is_png and each != "PNG"))
     with _pillow_lock, warnings.catch_warnings():
@@ -310,8 +307,8 @@ def _check_labels(labels: UInt8) -> None:
 
 def _check_array(what: str, array: UInt8, fits: bool, expected: str) -> None:
     if array.dtype != np.uint8 or not fits or array.size == 0:
-        shape = "x".join(map(str, array.shape))
-        raise ArgumentError(f"{what}: is {shape} {array.dtype}, expected {expected}, not empty")
+        found = f"{dims(array.shape)} {array.dtype}"
+        raise ArgumentError(f"{what}: is {found}, expected {expected}, not empty")
 
 
 def _one_line(error: Exception) -> str:

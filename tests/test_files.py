@@ -9,7 +9,7 @@ import pytest
 
 from deeplab_repro import files
 from deeplab_repro.errors import FileError, ResourceError
-from deeplab_repro.files import available_memory, read_bytes, require_memory, write_atomically
+from deeplab_repro.files import available_memory, open_to_read, require_memory, write_atomically
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 
@@ -122,10 +122,17 @@ def test_the_longest_name(tmp_path):
 # --- reading
 
 
-def test_read_bytes(tmp_path):
+def test_open_to_read(tmp_path):
     (tmp_path / "a").write_bytes(b"\0\xff")
-    assert read_bytes(tmp_path / "a") == b"\0\xff"
-    assert read_bytes(str(tmp_path / "a")) == b"\0\xff"
+    for path in (tmp_path / "a", str(tmp_path / "a")):
+        with open_to_read(path) as (file, size):
+            assert file.read() == b"\0\xff"
+            assert size == 2
+    with (
+        pytest.raises(FileError, match="a: cannot be read: bad sector"),
+        open_to_read(tmp_path / "a"),
+    ):
+        raise OSError(5, "bad sector")
 
 
 def test_what_cannot_be_read(tmp_path):
@@ -136,8 +143,8 @@ def test_what_cannot_be_read(tmp_path):
         (tmp_path / "empty", "empty"),
         (tmp_path / "a\0b", "null"),
     ):
-        with pytest.raises(FileError) as error:
-            read_bytes(path)
+        with pytest.raises(FileError) as error, open_to_read(path):
+            pass
         assert_one_line(error, found)
 
 
@@ -145,15 +152,8 @@ def test_what_cannot_be_read(tmp_path):
 def test_a_pipe_or_device_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(FileError, match="pipe or a device"):
-            read_bytes(path)
-
-
-def test_larger_than_the_memory(tmp_path, monkeypatch):
-    (tmp_path / "a").write_bytes(b"x" * 100)
-    monkeypatch.setattr(files, "available_memory", lambda: 99)
-    with pytest.raises(ResourceError, match="memory"):
-        read_bytes(tmp_path / "a")
+        with pytest.raises(FileError, match="pipe or a device"), open_to_read(path):
+            pass
 
 
 # --- memory

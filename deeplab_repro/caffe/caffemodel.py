@@ -14,8 +14,8 @@ from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type, net_to_message
 from deeplab_repro.caffe.wire import Field, Reader
-from deeplab_repro.errors import FileError, FormatError, WeightsError
-from deeplab_repro.files import check_readable, display_name, require_memory, write_atomically
+from deeplab_repro.errors import FormatError, WeightsError
+from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
 from deeplab_repro.layers import Convolution, Shape, dims
 from deeplab_repro.net import Net
 
@@ -76,16 +76,13 @@ def read_caffemodel(path: str | Path) -> Caffemodel:
     free memory.
     """
     name = display_name(path)
-    size = check_readable(path)
     try:
-        with open(path, "rb") as file:
+        with open_to_read(path) as (file, size):
             _refuse_other_formats(file.read(512))
             require_memory(size, name, "check that it is the right file")
             return _read_net(Reader(file), size)
     except FormatError as error:
         raise FormatError(f"{name}: {error}") from None
-    except OSError as error:
-        raise FileError(f"{name}: cannot be read: {error.strerror}") from None
 
 
 def _refuse_other_formats(head: bytes) -> None:

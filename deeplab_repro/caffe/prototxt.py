@@ -19,8 +19,8 @@ from google.protobuf.message import Message
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import shown
-from deeplab_repro.errors import FileError, FormatError
-from deeplab_repro.files import check_readable, display_name
+from deeplab_repro.errors import FormatError
+from deeplab_repro.files import display_name, open_to_read
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +100,8 @@ def parse_solver(
 def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> str:
     """A prototxt's text with its ${VARIABLES} replaced."""
     name = display_name(path)
-    size = check_readable(path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LONGEST_FILE)
-    except OSError as error:
-        raise FileError(f"{name}: cannot be read: {error.strerror}") from None
+    with open_to_read(path) as (file, size):
+        data = file.read(_LONGEST_FILE)
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=size == len(data))
     except UnicodeDecodeError:

@@ -27,10 +27,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Print the description of the file."""
     from deeplab_repro.caffe import read_caffemodel, read_net
-    from deeplab_repro.files import check_readable
+    from deeplab_repro.files import open_to_read
 
-    check_readable(arguments.file)
-    with open(arguments.file, "rb") as file:
+    with open_to_read(arguments.file) as (file, _):
         is_binary = b"\0" in file.read(4096)
     if is_binary:
         description = describe_caffemodel(read_caffemodel(arguments.file))
@@ -91,6 +90,8 @@ def _print_table(description: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from deeplab_repro.layers import dims
+
     is_net = "output" in description
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", no_wrap=True)
@@ -99,7 +100,7 @@ def _print_table(description: dict[str, Any]) -> None:
     table.add_column("parameters", justify="right", no_wrap=True)
     for layer in description["layers"]:
         shapes = [layer["output_shape"]] if is_net else layer["blob_shapes"]
-        named = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        named = ", ".join(map(dims, shapes))
         count = f"{layer['parameters']:,}" if layer["parameters"] else ""
         table.add_row(one_line(layer["name"]), one_line(layer["type"]), named, count)
     console = Console(highlight=False, markup=False, emoji=False)
@@ -113,8 +114,7 @@ def _print_table(description: dict[str, Any]) -> None:
     }
     if is_net:
         for end in ("input", "output"):
-            shape = "x".join(map(str, description[f"{end}_shape"]))
-            lines[end] = f"{description[end]} {shape}"
+            lines[end] = f"{description[end]} {dims(description[f'{end}_shape'])}"
         lines["output stride"] = f"{description['output_stride']} (before the scores are enlarged)"
         if description["field_of_view"]:
             lines["field of view"] = f"{description['field_of_view']} pixels"

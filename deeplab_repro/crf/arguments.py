@@ -6,6 +6,7 @@ import numpy.typing as npt
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
+from deeplab_repro.layers import dims
 
 F32 = npt.NDArray[np.float32]
 
@@ -21,12 +22,12 @@ def check_arguments(
     check_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
     if image.shape[2] != 3 or 0 in image.shape:
         raise ArgumentError(
-            f"image has shape {_by(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
+            f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
         )
     check_array("probs", probs, np.float32, "CxHxW", "label probabilities")
     labels, size = probs.shape[0], image.shape[:2]
     if probs.shape[1:] != size:
-        expected = f"probs has shape {_by(probs.shape)} but the image is {_by(size)} (HxW)"
+        expected = f"probs has shape {dims(probs.shape)} but the image is {dims(size)} (HxW)"
         if probs.shape[1:] == size[::-1]:
             mend = "height and width are swapped, use probs.transpose(0, 2, 1)"
         elif probs.shape[:2] == size:
@@ -55,7 +56,7 @@ def check_array(name: str, array: object, dtype: type, shape: str, meaning: str)
             f"{name} is {array.dtype}; {expected}, convert it with .astype(np.{np.dtype(dtype)})"
         )
     if array.ndim != 3:
-        raise ArgumentError(f"{name} has shape {_by(array.shape)}; {expected}")
+        raise ArgumentError(f"{name} has shape {dims(array.shape)}; {expected}")
 
 
 def check_probabilities(probs: F32) -> None:
@@ -97,7 +98,3 @@ def check_sigmas(image: npt.NDArray[np.uint8], params: CrfParams) -> None:
                 f"{name} is too small for an image of {height}x{width}: lattice coordinates reach"
                 f" {reach:.3g}, {LARGEST_COORDINATE:.0f} fit; use a larger deviation"
             )
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "()"
