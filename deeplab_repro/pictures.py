@@ -3,16 +3,20 @@
 import glob
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError
 from deeplab_repro.files import check_readable, display_name, write_atomically
 from deeplab_repro.image import overlay, read_image, write_image, write_labels
-from deeplab_repro.segmenter import DeepLab, Segmentation
+from deeplab_repro.maps import write_bin, write_scores_mat
+
+if TYPE_CHECKING:
+    from deeplab_repro.segmenter import DeepLab, Segmentation
 
 _EXTENSIONS = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _ENDINGS = {
@@ -21,6 +25,8 @@ _ENDINGS = {
     "scores": ".scores.npy",
     "probs": ".probs.npy",
     "marginals": ".marginals.npy",
+    "bin": ".bin",
+    "mat": "_blob_0.mat",  # as the original names and asks for them
 }
 
 OUTPUTS = tuple(_ENDINGS)
@@ -32,13 +38,13 @@ class Done:
     """A picture that was segmented, and the files that were written for it."""
 
     path: Path
-    segmentation: Segmentation
+    segmentation: "Segmentation"
     written: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A picture that could not be segmented, and why."""
+    """A picture without a result, and why."""
 
     path: Path
     error: DeepLabError
@@ -81,27 +87,46 @@ def _files(pattern: str) -> list[Path]:
 
 def check_outputs(paths: Iterable[Path], out: Path, outputs: Collection[str] = ()) -> None:
     """Raise FileError if results would overwrite each other or a picture, or cannot be written."""
-    pictures = {os.path.realpath(path): path for path in paths}
+    targets = {path: list(_targets(out, path, outputs).values()) for path in paths}
+    check_targets(targets, targets)
+
+
+def check_targets(targets: Mapping[Path, Iterable[Path]], inputs: Iterable[Path]) -> None:
+    """Raise FileError if files would overwrite each other or an input, or cannot be written.
+
+    targets: for each picture the files that are written for it; their folders need not exist.
+    """
+    read = {os.path.realpath(path): path for path in inputs}
     written: dict[Path, Path] = {}
-    for path in paths:
-        for target in _targets(out, path, outputs).values():
+    for path, files in targets.items():
+        for target in files:
             other = written.setdefault(target, path)
             if other != path:
                 raise FileError(
                     f"{display_name(path)} and {display_name(other)} would both be written to "
                     f"{display_name(target)}: segment them one at a time, with another --out"
                 )
-            overwritten = pictures.get(os.path.realpath(target))
+            overwritten = read.get(os.path.realpath(target))
             if overwritten:
                 raise FileError(
                     f"{display_name(overwritten)}: the results of {display_name(path)} would "
                     "overwrite it: give another --out"
                 )
-    existing = next(folder for folder in (out, *out.absolute().parents) if os.path.exists(folder))
-    if not existing.is_dir():
-        raise FileError(f"{display_name(existing)}: is a file, expected a folder for the results")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise FileError(f"{display_name(existing)}: cannot be written to: give another --out")
+    for folder in {target.parent: None for target in written}:
+        existing = next(f for f in (folder, *folder.absolute().parents) if os.path.exists(f))
+        if not existing.is_dir():
+            name = display_name(existing)
+            raise FileError(f"{name}: is a file, expected a folder for the results")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise FileError(f"{display_name(existing)}: cannot be written to: give another --out")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and those above it. Raises FileError if that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{display_name(folder)}: cannot be made: {error.strerror}") from error
 
 
 def _targets(out: Path, picture: Path, outputs: Collection[str]) -> dict[str, Path]:
@@ -111,15 +136,16 @@ def _targets(out: Path, picture: Path, outputs: Collection[str]) -> dict[str, Pa
 
 
 def segment_files(
-    model: DeepLab, paths: Iterable[Path], out: Path, outputs: Collection[str] = ()
+    model: "DeepLab", paths: Iterable[Path], out: Path, outputs: Collection[str] = ()
 ) -> Iterator[Done | Failed]:
     """Segment picture files and write the results to the folder `out`, which is made if need be.
 
     Writes <stem>.png (labels, VOC palette) and, as `outputs` asks, <stem>.overlay.jpg,
     <stem>.scores.npy, <stem>.probs.npy and <stem>.marginals.npy (CxHxW float32 at the picture's
-    size). A picture that cannot be read or segmented is yielded as Failed, and the others go on.
-    Raises FileError where something cannot be written, ArgumentError for outputs that there are
-    not.
+    size), and what the original's dense CRF reads: <stem>.bin (the probabilities) and
+    <stem>_blob_0.mat (the scores). A picture that cannot be read or segmented is yielded as
+    Failed, and the others go on. Raises FileError where something cannot be written, ArgumentError
+    for outputs that there are not.
     """
     unknown = sorted(set(outputs) - set(OUTPUTS))
     if unknown:
@@ -151,23 +177,24 @@ def segment_files(
 
 
 def write(
-    segmentation: Segmentation,
+    segmentation: "Segmentation",
     image: np.ndarray,
     picture: Path,
     out: Path,
     outputs: Collection[str] = (),
 ) -> tuple[Path, ...]:
     """Write one picture's results as `segment_files` says, and return their paths."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{display_name(out)}: cannot be made: {error.strerror}") from error
+    make_folder(out)
     targets = _targets(out, picture, outputs)
     for name, target in targets.items():
         if name == "labels":
             write_labels(target, segmentation.labels)
         elif name == "overlay":
             write_image(target, overlay(image, segmentation.labels))
+        elif name == "bin":
+            write_bin(target, segmentation.probs)
+        elif name == "mat":
+            write_scores_mat(target, segmentation.scores)
         else:
             with write_atomically(target) as file:
                 np.save(file, getattr(segmentation, name))

@@ -9,6 +9,7 @@ import pytest
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, ImageError
 from deeplab_repro.image import read_image, read_labels, write_image
+from deeplab_repro.maps import read_probs
 from deeplab_repro.pictures import (
     OUTPUTS,
     Done,
@@ -154,7 +155,8 @@ def test_what_is_written(pictures, tiny):
     for result in results:
         assert isinstance(result, Done)
         stem = result.path.stem
-        endings = (".png", ".overlay.jpg", ".scores.npy", ".probs.npy", ".marginals.npy")
+        endings = (".png", ".overlay.jpg", ".scores.npy", ".probs.npy", ".marginals.npy", ".bin")
+        endings += ("_blob_0.mat",)
         assert result.written == tuple(out / f"{stem}{ending}" for ending in endings)
         alone = model(read_image(result.path))
         np.testing.assert_array_equal(read_labels(out / f"{stem}.png"), alone.labels)
@@ -163,7 +165,9 @@ def test_what_is_written(pictures, tiny):
             array = np.load(out / f"{stem}.{name}.npy")
             np.testing.assert_array_equal(array, getattr(alone, name))
             assert array.dtype == np.float32
-    assert len(list(out.iterdir())) == 15
+        for name in (f"{stem}.bin", f"{stem}_blob_0.mat"):
+            np.testing.assert_array_equal(read_probs(out / name, (20, 30)), alone.probs)
+    assert len(list(out.iterdir())) == 21
 
 
 def test_labels_only_unless_more_is_asked_for(pictures, model):

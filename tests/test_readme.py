@@ -5,10 +5,12 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
+from deeplab_repro.maps import write_bin
 from deeplab_repro.models import MODELS, get_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,16 +19,21 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL_LINES = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
 SET_UP = [line for line in SHELL_LINES if line.startswith("python3 -m venv")]
 COMMANDS = [line for line in SHELL_LINES if line.startswith("deeplab-repro ")]
+# Whether a bench runs shows at any size.
+TINY_BENCH = ["--size", "16x12", "--repeat", "1", "--iterations", "1"]
 
 
 @pytest.fixture(scope="module")
 def user_folder(tmp_path_factory):
     """A folder with the files that the README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "photos").mkdir()
-    (folder / "more").mkdir()
+    for name in ("photos", "more", "maps"):
+        (folder / name).mkdir()
     for name in ("photo.jpg", "photos/one.jpg", "more/two.jpg"):
         shutil.copy(ROOT / "examples" / "street.jpg", folder / name)
+    probs = np.full((21, 375, 500), 1 / 21, np.float32)
+    np.save(folder / "photo.npy", probs)
+    write_bin(folder / "maps" / "one.bin", probs)
     prototxt = get_model("DeepLab-LargeFOV").test_prototxt
     shutil.copy(prototxt, folder / "test.prototxt")
     net = read_net(prototxt)
@@ -38,7 +45,7 @@ def user_folder(tmp_path_factory):
 
 def test_every_shell_line_is_known():
     assert len(SET_UP) == 2
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 9
     assert len(SET_UP) + len(COMMANDS) == len(SHELL_LINES)
 
 
@@ -50,7 +57,10 @@ def test_ci_runs_the_set_up(line):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line, user_folder, monkeypatch):
     monkeypatch.chdir(user_folder)
-    status = main(shlex.split(line)[1:])
+    arguments = shlex.split(line)[1:]
+    if arguments[0] == "bench":
+        arguments += TINY_BENCH
+    status = main(arguments)
     # The doctor may find something wrong with this very machine; the others must succeed.
     assert status == 0 or line.endswith("doctor")
 

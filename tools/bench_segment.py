@@ -8,14 +8,14 @@ a process of its own, alternating between what is compared; figures are medians.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from deeplab_repro.bench import machine
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "street.jpg"
 
@@ -126,19 +126,6 @@ def bench_segment(weights: Path, repeat: int) -> dict[str, float]:
             rest / total for rest, total in zip(rests, totals, strict=True)
         ),
     }
-
-
-def machine() -> str:
-    """What this ran on."""
-    from importlib.metadata import version
-
-    packages = ("numpy", "numba", "opencv-python-headless", "protobuf")
-    versions = ", ".join(f"{package} {version(package)}" for package in packages)
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
-    return f"{os.cpu_count()} cores of {cpu}, Python {platform.python_version()}, {versions}"
 
 
 def main() -> None:

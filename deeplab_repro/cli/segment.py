@@ -2,23 +2,27 @@
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_variables, one_line, say
-from deeplab_repro.errors import DeepLabError
+from deeplab_repro.cli.options import (
+    add_device,
+    add_iterations,
+    add_pictures,
+    add_variables,
+    crf_params,
+    one_line,
+    progress,
+    say,
+    shares,
+)
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.segmenter import Segmentation
 
 # As pictures.OUTPUTS, which takes too long to load for --help; a test compares them.
-_OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals")
-# Labels with a smaller share of the picture are not printed.
-_LEAST_SHARE = 0.005
+_OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals", "bin", "mat")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,9 +32,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="segment photos: one label picture each",
         description="Segment photos. Writes <stem>.png, an indexed PNG with the VOC palette, each.",
     )
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="a picture, a folder of pictures, or a pattern"
-    )
+    add_pictures(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--model",
@@ -54,19 +56,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="CRF parameters (default: those published with the model)",
     )
     crf.add_argument("--no-crf", dest="crf", action="store_const", const=None, help="net only")
-    parser.add_argument(
-        "--iterations",
-        metavar="N",
-        type=_iterations,
-        default=10,
-        help="of the CRF (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where the net runs (default: the best there is)",
-    )
+    add_iterations(parser)
+    add_device(parser, "net")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
     )
@@ -81,26 +72,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _crf(text: str) -> "CrfParams | str":
-    from deeplab_repro.crf.params import CrfParams
-
-    if text == "model":  # the default: those published with the model
-        return text
-    try:
-        w1, sigma_alpha, sigma_beta = map(float, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not W1,SIGMA_ALPHA,SIGMA_BETA (three numbers)"
-        ) from None
-    try:
-        return CrfParams(w1, sigma_alpha, sigma_beta)
-    except DeepLabError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _iterations(text: str) -> int:
-    if not (text.isdecimal() and text.isascii()):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
-    return int(text)
+    # The default: those published with the model.
+    return text if text == "model" else crf_params(text)
 
 
 def _outputs(text: str) -> tuple[str, ...]:
@@ -129,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         variables=dict(arguments.variables),
     )
     failures = done = 0
-    with _progress(len(paths)) as advance:
+    with progress("segmenting", len(paths)) as advance:
         for result in segment_files(model, paths, arguments.out, arguments.save):
             if isinstance(result, Done):
                 print(one_line(row(result.path, result.segmentation)), flush=True)
@@ -146,47 +119,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if failures else 0
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, if that is a terminal and there are several pictures; yields its step."""
-    if total == 1 or not (sys.stderr and sys.stderr.isatty()):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        "segmenting",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # Rich would print the rows above its bar, on stderr: not where they go to a file.
-        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
-    ) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
-
-
 def row(path: Path, segmentation: "Segmentation") -> str:
     """One line about a picture: its size, the times taken, and the labels with their shares."""
-    import numpy as np
-
-    from deeplab_repro.models import VOC_CLASSES
-
     height, width = segmentation.labels.shape
-    counts = np.bincount(segmentation.labels.ravel())
-    names = VOC_CLASSES if len(segmentation.scores) == len(VOC_CLASSES) else range(256)
-    shares = [
-        f"{names[label]} {counts[label] / counts.sum():.0%}"
-        for label in np.argsort(-counts, kind="stable")
-        if counts[label] >= _LEAST_SHARE * counts.sum()
-    ]
     times = f"net {segmentation.net_seconds * 1e3:5.0f} ms"
     if segmentation.marginals is not None:
         times += f"  CRF {segmentation.crf_seconds * 1e3:5.0f} ms"
-    return f"{path.name}  {width}x{height}  {times}  {', '.join(shares)}"
+    found = shares(segmentation.labels, len(segmentation.scores))
+    return f"{path.name}  {width}x{height}  {times}  {found}"
 
 
 def _crf_text(crf: "CrfParams | None") -> str:

@@ -12,16 +12,19 @@ LARGEST_COORDINATE = 32_000.0
 
 
 def kernel_features(image: npt.NDArray[np.uint8], params: CrfParams) -> tuple[F32, F32]:
-    """N x 2 positional (x, y) and N x 5 bilateral (x, y, R, G, B) features over their deviations.
+    """2 x N positional (x, y) and 5 x N bilateral (x, y, R, G, B) features over their deviations.
 
     image: HxWx3 uint8; N = H W pixels in row order. float32, divided in single precision.
     """
     height, width = image.shape[:2]
-    y, x = np.indices((height, width), dtype=np.float32)
-    xy = np.stack([x.ravel(), y.ravel()], axis=1)
-    colour = image.reshape(-1, 3).astype(np.float32) / np.float32(params.sigma_beta)
-    bilateral = np.concatenate([xy / np.float32(params.sigma_alpha), colour], axis=1)
-    return xy / np.float32(params.sigma_gamma), bilateral
+    bilateral = np.empty((5, height, width), np.float32)
+    bilateral[0] = np.arange(width)
+    bilateral[1] = np.arange(height)[:, None]
+    position = bilateral[:2] / np.float32(params.sigma_gamma)
+    bilateral[:2] /= np.float32(params.sigma_alpha)
+    bilateral[2:] = image.transpose(2, 0, 1)
+    bilateral[2:] /= np.float32(params.sigma_beta)
+    return position.reshape(2, -1), bilateral.reshape(5, -1)
 
 
 def axis_scales(d: int) -> F32:

@@ -1,126 +1,323 @@
-"""The two steps of a mean-field iteration, over all pixels and labels, on all threads.
+"""The steps of a mean-field iteration, over all pixels and labels, on all threads.
 
-Splat and blur of one kernel; slice of both kernels with the softmax that follows. Each pixel and
-each vertex is computed by one thread in a fixed order, so the number of threads changes no bit.
+Splat, blur, and in between one pass that slices the kernels' messages, takes the softmax and splats
+the result into the next iteration's lattice. Each chunk of pixels and each chain of vertices is
+worked on by one thread, in a fixed order, so the number of threads changes no bit.
+
+Rows, one a pixel or a vertex, hold the labels' values and are padded to `lanes` float32. `width`
+says how many of them are worked on at once (see vectors.py); the lattice is one of lattice.py.
+Functions whose first argument is a team are for threads.run_together.
 """
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from deeplab_repro.crf.blocks import (
+    BLOCK,
+    ONE,
+    read_block,
+    slice_block,
+    softmax_block,
+    splat_block,
+    write_block,
+)
 from deeplab_repro.crf.jit import jit
+from deeplab_repro.crf.threads import wait
+from deeplab_repro.crf.vectors import (
+    LANES,
+    item,
+    load,
+    multiply_add,
+    prefetch,
+    store,
+    where_less,
+    zeros,
+)
 
-# Pixels are splat in so many parts, each into its own lattice. The number is fixed, so that the
-# order of additions does not depend on the threads, and small, as each part costs memory.
-PARTS = 2
+LEAST = np.float32(1e-20)  # probabilities below count as 0
+TINY = np.float32(1e-20)
+AHEAD = 6  # for how many rows ahead the blur asks memory
 
-FAST = {"contract", "reassoc", "nnan", "nsz"}  # not ninf: a probability of 0 is a score of -inf
-LOG2_E = np.float32(1.4426950408889634)
-SMALLEST = np.float32(-20.0)  # the original's exp is 0 below
-
-
-@jit(parallel=True, fastmath=FAST)
-def splat_and_blur(
-    q: Any, corners: Any, weights: Any, neighbours: Any, parts: Any, there: Any
-) -> Any:
-    """One kernel's lattice values for q (N x L float32), blurred along all axes.
-
-    corners, weights, neighbours: see Lattice. parts: PARTS x (M+1) x L float32 and there: (M+1)
-    x L float32, work space whose last rows are 0, for missing neighbours. Returns (M+1) x L values.
-    """
-    n, lanes = q.shape
-    m = neighbours.shape[1]
-    half = np.float32(0.5)
-    count = parts.shape[0]
-    for part in numba.prange(count):
-        values = parts[part]
-        values[:] = np.float32(0.0)
-        for i in range(n * int(part) // count, n * (int(part) + 1) // count):
-            source = q[i]
-            for k in range(corners.shape[1]):
-                weight = weights[i, k]
-                row = values[corners[i, k]]
-                for lane in range(lanes):
-                    row[lane] += weight * source[lane]
-    here = parts[0]
-    for v in numba.prange(m):
-        row = here[v]
-        for part in range(1, count):
-            source = parts[part, v]
-            for lane in range(lanes):
-                row[lane] += source[lane]
-    for axis in range(neighbours.shape[0]):
-        for v in numba.prange(m):
-            row = there[v]
-            middle = here[v]
-            before = here[neighbours[axis, v, 0]]
-            after = here[neighbours[axis, v, 1]]
-            for lane in range(lanes):
-                row[lane] = middle[lane] + half * (before[lane] + after[lane])
-        here, there = there, here
-    return here
+NONE, BEFORE, AFTER, SYMMETRIC = range(4)
 
 
-@jit(parallel=True, fastmath=FAST)
-def slice_and_normalise(
-    scores: Any,
-    corners1: Any,
-    weights1: Any,
-    values1: Any,
-    corners2: Any,
-    weights2: Any,
-    values2: Any,
-    q: Any,
+@jit()
+def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
+    """Transpose L x N into the first L lanes of N rows; what is below `least` becomes 0."""
+    n, lanes = rows.shape
+    for first in range(team.thread * BLOCK, n, team.threads * BLOCK):
+        last = min(first + BLOCK, n)
+        read_block(arrays, first, last, rows[first:last])
+        for place in range(first * lanes, last * lanes, LANES):
+            x = load(rows, place, ONE)
+            store(rows, place, where_less(x, least, np.float32(0.0), x))
+
+
+@jit()
+def iterate(
+    team: Any,
+    width: Any,
+    unary: Any,
+    is_log: Any,
+    lattice: Any,
+    slice_weights: Any,
+    splat_weights: Any,
+    here: Any,
+    there: Any,
+    iterations: Any,
+    is_end: Any,
+    marginals: Any,
 ) -> None:
-    """q = softmax over labels of (scores + sliced values1 + sliced values2).
+    """Mean-field iterations, each q = softmax over labels of (log unary + messages).
 
-    scores (minus the unary; -inf in lanes without a label), q: N x L float32. corners: N x K int32,
-    weights: N x K float32, the kernel's weight and normalisation in it; values: M x L float32.
+    unary: N rows of probabilities (0 in lanes without a label), or if is_log of their logarithms
+    (-inf there). slice_weights, splat_weights: N x K float32, weights with normalisation in them.
+    here: blurred values; with `there` they take turns. is_end: there will be no more iterations.
+    marginals: L x N, gets the last q; 0 x N for not at all.
     """
-    n, lanes = q.shape
-    for i in numba.prange(n):
-        row = q[i]
-        start = scores[i]
-        for lane in range(lanes):
-            row[lane] = start[lane]
-        for k in range(corners1.shape[1]):
-            weight = weights1[i, k]
-            source = values1[corners1[i, k]]
-            for lane in range(lanes):
-                row[lane] += weight * source[lane]
-        for k in range(corners2.shape[1]):
-            weight = weights2[i, k]
-            source = values2[corners2[i, k]]
-            for lane in range(lanes):
-                row[lane] += weight * source[lane]
-        top = row[0]
-        for lane in range(lanes):
-            top = max(top, row[lane])
-        total = np.float32(0.0)
-        for lane in range(lanes):
-            x = row[lane] - top
-            scaled = max(x, SMALLEST) * LOG2_E
-            whole = np.rint(scaled)
-            y = exp2_fraction(scaled - whole)
-            power = np.int32(np.int32(whole) + np.int32(127)) << np.int32(23)
-            y *= np.int32(power).view(np.float32)
-            y = y if x >= SMALLEST else np.float32(0.0)
-            row[lane] = y
-            total += y
-        factor = np.float32(1.0) / total
-        for lane in range(lanes):
-            row[lane] *= factor
+    for iteration in range(1, iterations + 1):
+        is_last = iteration == iterations
+        wanted = marginals if is_last else marginals[:0]
+        splats = there[:0] if is_last and is_end else there
+        update(
+            team,
+            width,
+            unary,
+            is_log,
+            lattice,
+            slice_weights,
+            splat_weights,
+            here,
+            splats,
+            -1,
+            wanted,
+        )
+        wait(team)
+        if splats.size:
+            blur(team, width, there, lattice)
+        here, there = there, here
 
 
-@jit(fastmath=FAST)
-def exp2_fraction(x: Any) -> Any:
-    """2^x for x in [-1/2, 1/2]: the Taylor series of exp(x log 2), relative error about 1e-7."""
-    y = np.float32(1.5252733804059841e-05)
-    y = y * x + np.float32(1.5403530393381609e-04)
-    y = y * x + np.float32(1.3333558146428443e-03)
-    y = y * x + np.float32(9.6181291076284772e-03)
-    y = y * x + np.float32(5.5504108664821580e-02)
-    y = y * x + np.float32(2.4022650695910071e-01)
-    y = y * x + np.float32(6.9314718055994531e-01)
-    return y * x + np.float32(1.0)
+@jit()
+def start(
+    team: Any,
+    width: Any,
+    unary: Any,
+    is_log: Any,
+    lattice: Any,
+    splat_weights: Any,
+    here: Any,
+    ones_lane: Any,
+    marginals: Any,
+) -> None:
+    """The blurred splat of q = softmax over labels of log unary, as the first iteration finds it.
+
+    here: gets it; no rows for no splat. ones_lane: a lane that is splat as 1, or -1. marginals: L x
+    N, gets q; 0 x N for not at all.
+    """
+    update(
+        team,
+        width,
+        unary,
+        is_log,
+        lattice,
+        splat_weights,
+        splat_weights,
+        here[:0],
+        here,
+        ones_lane,
+        marginals,
+    )
+    wait(team)
+    if here.size:
+        blur(team, width, here, lattice)
+
+
+@jit()
+def update(
+    team: Any,
+    width: Any,
+    unary: Any,
+    is_log: Any,
+    lattice: Any,
+    slice_weights: Any,
+    splat_weights: Any,
+    here: Any,
+    there: Any,
+    ones_lane: Any,
+    marginals: Any,
+) -> None:
+    """q from the messages sliced from `here`, splat to `there`; either may have no rows."""
+    corners, points, rows = lattice.corners, lattice.points, lattice.rows
+    lanes = unary.shape[1]
+    block = np.zeros((BLOCK, lanes), np.float32)
+    for chunk in range(team.thread, points.size - 1, team.threads):
+        old, new = here[rows[chunk] : rows[chunk + 1]], there[rows[chunk] : rows[chunk + 1]]
+        new[:] = np.float32(0.0)
+        for first in range(points[chunk], points[chunk + 1], BLOCK):
+            last = min(first + BLOCK, points[chunk + 1])
+            if here.size:
+                slice_block(width, old, corners, slice_weights, first, last, block)
+            else:
+                block[:] = np.float32(0.0)
+            softmax_block(width, unary, is_log, first, last, block)
+            if ones_lane >= 0:
+                block[:, ones_lane] = np.float32(1.0)
+            if there.size:
+                splat_block(width, block, corners, splat_weights, first, last, new)
+            if marginals.size:
+                write_block(block, first, last, marginals)
+
+
+@jit()
+def splat(
+    team: Any,
+    width: Any,
+    lattice: Any,
+    weights: Any,
+    q: Any,
+    here: Any,
+) -> None:
+    """The blurred splat of L x N values."""
+    block = np.zeros((BLOCK, here.shape[1]), np.float32)
+    for chunk in range(team.thread, lattice.points.size - 1, team.threads):
+        mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
+        mine[:] = np.float32(0.0)
+        for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
+            last = min(first + BLOCK, lattice.points[chunk + 1])
+            read_block(q, first, last, block)
+            splat_block(width, block, lattice.corners, weights, first, last, mine)
+    wait(team)
+    blur(team, width, here, lattice)
+
+
+@jit()
+def slice_(
+    team: Any,
+    width: Any,
+    lattice: Any,
+    weights: Any,
+    here: Any,
+    message: Any,
+) -> None:
+    """Slice L x N messages from blurred values."""
+    block = np.empty((BLOCK, here.shape[1]), np.float32)
+    for chunk in range(team.thread, lattice.points.size - 1, team.threads):
+        mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
+        for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
+            last = min(first + BLOCK, lattice.points[chunk + 1])
+            slice_block(width, mine, lattice.corners, weights, first, last, block)
+            write_block(block, first, last, message)
+
+
+@jit()
+def normalise(
+    team: Any,
+    lattice: Any,
+    factors: Any,
+    modes: Any,
+    here: Any,
+    lane: Any,
+    slice_weights: Any,
+    splat_weights: Any,
+) -> None:
+    """Write slice_weights and splat_weights: barycentric with the kernels' normalisation in them.
+
+    here: values of which `lane` is the kernels' response to ones, before alpha. factors: kernels x
+    2 float32, alpha and the kernel's weight. modes: where each kernel is normalised. splat_weights
+    may be the lattice's own if no kernel is normalised before.
+    """
+    corners, weights, starts = lattice.corners, lattice.weights, lattice.kernel_starts
+    for chunk in range(team.thread, lattice.points.size - 1, team.threads):
+        mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
+        for i in range(lattice.points[chunk], lattice.points[chunk + 1]):
+            for k in range(modes.size):
+                response = np.float32(0.0)
+                for c in range(i * starts[-1] + starts[k], i * starts[-1] + starts[k + 1]):
+                    response += item(weights, c) * item(mine, item(corners, c) + lane)
+                response = response * factors[k, 0] + TINY
+                before = after = np.float32(1.0)
+                if modes[k] == BEFORE:
+                    before = before / response
+                elif modes[k] == AFTER:
+                    after = after / response
+                elif modes[k] == SYMMETRIC:
+                    before = after = np.float32(1.0) / np.sqrt(response)
+                after *= factors[k, 0] * factors[k, 1]
+                for c in range(starts[k], starts[k + 1]):
+                    slice_weights[i, c] = weights[i, c] * after
+                    splat_weights[i, c] = weights[i, c] * before
+
+
+@jit()
+def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
+    """Blur all rows along all axes, in place.
+
+    Ghosts are added to their owners before and copied from them after.
+    """
+    lanes = values.shape[1]
+    strip = LANES * len(width)
+    if team.thread == 0:
+        for g in range(lattice.ghosts.shape[0]):
+            ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
+            for s in range(0, lanes, strip):
+                x = load(values, owner + s, width) + load(values, ghost + s, width)
+                store(values, owner + s, x)
+    wait(team)
+    n_parts = lattice.parts.shape[1] - 1
+    for axis in range(lattice.parts.shape[0]):
+        first = lattice.parts[axis, n_parts * team.thread // team.threads]
+        last = lattice.parts[axis, n_parts * (team.thread + 1) // team.threads]
+        blur_chains(width, values, lattice.chains, first, last)
+        wait(team)
+    if team.thread == 0:
+        for g in range(lattice.ghosts.shape[0]):
+            ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
+            for s in range(0, lanes, strip):
+                store(values, ghost + s, load(values, owner + s, width))
+    wait(team)
+
+
+@jit()
+def blur_chains(width: Any, values: Any, chains: Any, first: Any, last: Any) -> None:
+    """Each row + half of the rows before and after it, along the chains first..last."""
+    lanes = values.shape[1]
+    half = np.float32(0.5)
+    if first == last:
+        return
+    for s in range(0, lanes, LANES * len(width)):
+        before = zeros(width)
+        row = item(chains, first)
+        middle = load(values, row * lanes + s, width)
+        for i in range(first, last):
+            ahead = item(chains, min(i + AHEAD, last - 1))
+            prefetch(values, max(ahead, ~ahead) * lanes + s, before)
+            following = item(chains, min(i + 1, last - 1))
+            after = load(values, max(following, ~following) * lanes + s, width)
+            if row < 0:
+                store(values, ~row * lanes + s, multiply_add(before, half, middle))
+                before = zeros(width)
+            else:
+                store(values, row * lanes + s, multiply_add(before + after, half, middle))
+                before = middle
+            row = following
+            middle = after
+
+
+@jit()
+def argmax(team: Any, marginals: Any, labels: Any) -> None:
+    """The lowest label of the largest of L x N marginals, for each of N >= 8 pixels."""
+    n_labels, n = marginals.shape
+    number = np.empty(LANES, np.float32)
+    for start in range(team.thread * LANES, n, team.threads * LANES):
+        i = min(start, n - LANES)
+        most = load(marginals, i, ONE)
+        best = zeros(ONE)
+        for label in range(1, n_labels):
+            x = load(marginals, label * n + i, ONE)
+            best = where_less(most, x, np.float32(label), best)
+            most = where_less(most, x, x, most)
+        store(number, 0, best)
+        for k in range(LANES):
+            labels[i + k] = np.uint8(number[k])

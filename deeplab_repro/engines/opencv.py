@@ -9,36 +9,21 @@ import cv2
 import numpy as np
 
 from deeplab_repro.convert.caffe import fits_any_size, stock_net, to_caffe
+from deeplab_repro.device import resolve_device
 from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError, ResourceError
 from deeplab_repro.layers import Convolution, Shape, dims
 from deeplab_repro.net import Net
 
-DEVICES = ("auto", "cpu", "cuda")
 # Built nets that are kept, each with weights of its own.
 _KEPT = 2
 _INPUT = "data"
 
 
-def resolve_device(device: str) -> str:
-    """`device` ("cpu", "cuda" or "auto") as what will be used, "cpu" or "cuda".
+def cuda_problem() -> str | None:
+    """What keeps OpenCV's dnn from running on CUDA here, with the mend; None where it runs.
 
     Bare OpenCV falls back to the CPU without a word, or dies on an assertion; so this looks first.
-    Raises DeviceError where CUDA is asked for and absent, saying which piece is missing.
     """
-    if device not in DEVICES:
-        raise ArgumentError(f"device is '{device}', expected one of {', '.join(DEVICES)}")
-    if device == "cpu":
-        return "cpu"
-    problem = cuda_problem()
-    if problem is None:
-        return "cuda"
-    if device == "auto":
-        return "cpu"
-    raise DeviceError(f"CUDA was asked for, but {problem}")
-
-
-def cuda_problem() -> str | None:
-    """What keeps OpenCV's dnn from running on CUDA here, with the mend; None where it runs."""
     if not hasattr(cv2.dnn, "DNN_BACKEND_CUDA") or not _built_with_cuda():
         return (
             f"OpenCV {cv2.__version__} is built without CUDA (no wheel on PyPI has it): "
@@ -109,7 +94,7 @@ class OpenCVEngine:
                 'pip install "opencv-python-headless<5"'
             )
         self.net = net
-        self.device = resolve_device(device)
+        self.device = resolve_device(device, cuda_problem)
         self._built: dict[Shape, cv2.dnn.Net] = {}
         self._numbered, self._numbers = _numbered(net)
 

@@ -17,7 +17,9 @@ def shell(script, cwd, **environment):
     return subprocess.run(["bash", "-c", script], cwd=cwd, env=env, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["segment", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["segment", "--help"], ["crf", "--help"]]
+)
 def test_help_loads_none_of_the_heavy_packages(tmp_path, arguments):
     script = """
 import sys
@@ -40,12 +42,12 @@ def test_help_names_every_command(command):
     status, out, err = command("--help")
     assert status == 0
     assert err == ""
-    for name in ("segment", "inspect", "doctor"):
+    for name in ("segment", "crf", "inspect", "doctor", "bench"):
         assert name in out
         status, help_text, _ = command(name, "--help")
         assert status == 0
         assert f"deeplab-repro {name}" in help_text
-    assert len(COMMANDS) == 3
+    assert len(COMMANDS) == 5
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,7 @@ def test_help_names_every_command(command):
         (["inspect"], "FILE"),
         (["inspect", "--colour", "x"], "--colour"),
         (["segment"], "IMAGE"),
+        (["crf"], "IMAGE"),
         (["inspect", "nowhere\nelse"], r"'nowhere\nelse': cannot be read"),
         (["inspect", "a", "--set", "a\nb"], r"'a\nb' is not KEY=VALUE"),
     ],

@@ -65,8 +65,8 @@ def test_everything_that_can_be_saved(command, folder):
     assert "CRF" in out
     assert "CRF 4,20,5 on cpu" in err
     names = {path.name for path in (folder / "some" / "where").iterdir()}
-    endings = ("png", "overlay.jpg", "scores.npy", "probs.npy", "marginals.npy")
-    assert names == {f"a.{ending}" for ending in endings}
+    endings = (".png", ".overlay.jpg", ".scores.npy", ".probs.npy", ".marginals.npy", ".bin")
+    assert names == {f"a{ending}" for ending in (*endings, "_blob_0.mat")}
     assert np.load(folder / "some/where/a.marginals.npy").shape == (4, 20, 30)
 
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import naive_dense_crf, softmax
 
+from deeplab_repro.crf import dense_crf as module
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.lattice import build_lattice
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError
+from deeplab_repro.errors import ArgumentError, DeviceError
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT.parent / "shared" / "golden" / "crf"
@@ -67,8 +68,8 @@ def test_same_result_as_the_original_program(name):
     probs = softmax(upsample_8(golden["scores"])[:, :height, :width])
     assert probs.dtype == np.float32
 
-    vertices = [build_lattice(features).vertices for features in kernel_features(image, params)]
-    assert vertices == golden["lattice_vertices"].tolist()
+    vertices = build_lattice(kernel_features(image, params), lanes=8).vertices
+    assert vertices.tolist() == golden["lattice_vertices"].tolist()
     result = dense_crf(image, probs, params, int(golden["iterations"]))
     assert np.count_nonzero(result.labels != golden["label"]) == 0
     if "marginals" in golden:
@@ -180,6 +181,30 @@ assert all((one == alone).all() for one in together)
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_each_iteration_can_be_seen():
+    image, probs = random_case(9)
+    seen = {}
+    dense_crf(image, probs, PARAMS, 3, on_iteration=lambda i, q: seen.update({i: q.copy()}))
+    assert list(seen) == [1, 2, 3]
+    for i, marginals in seen.items():
+        assert marginals.shape == probs.shape
+        assert (marginals == dense_crf(image, probs, PARAMS, i).marginals).all()
+
+
+def test_the_result_says_where_it_was_computed():
+    case = random_case(10)
+    assert dense_crf(*case, PARAMS, 1).device == "cpu"
+    assert dense_crf(*case, PARAMS, 1, device="cpu").device == "cpu"
+    with pytest.raises(ArgumentError, match="'gpu', expected one of auto, cpu, cuda"):
+        dense_crf(*case, PARAMS, 1, device="gpu")
+
+
+def test_no_silent_fall_back_from_cuda(monkeypatch):
+    monkeypatch.setattr(module, "crf_cuda_problem", lambda: "there is no GPU: buy one")
+    with pytest.raises(DeviceError, match=r"^CUDA was asked for, but there is no GPU: buy one$"):
+        dense_crf(*random_case(10), PARAMS, 1, device="cuda")
 
 
 def test_parameters_come_without_numba():

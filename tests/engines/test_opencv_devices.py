@@ -4,14 +4,8 @@ import cv2
 import pytest
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem, resolve_device
-from deeplab_repro.errors import ArgumentError, DeviceError
-
-
-def test_device_names():
-    assert resolve_device("cpu") == "cpu"
-    with pytest.raises(ArgumentError, match="'gpu', expected one of auto, cpu, cuda"):
-        resolve_device("gpu")
+from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem
+from deeplab_repro.errors import DeviceError
 
 
 def pretend(monkeypatch, built="YES (ver 12.4, CUFFT CUBLAS)", count=1, targets=(6,)):
@@ -32,7 +26,7 @@ def pretend(monkeypatch, built="YES (ver 12.4, CUFFT CUBLAS)", count=1, targets=
 )
 def test_what_keeps_cuda_from_running(monkeypatch, tiny, found, expected):
     pretend(monkeypatch, **found)
-    assert resolve_device("auto") == "cpu"
+    assert OpenCVEngine(read_net(tiny), "auto").device == "cpu"
     with pytest.raises(DeviceError) as error:
         OpenCVEngine(read_net(tiny), "cuda")
     message = str(error.value)
@@ -42,10 +36,11 @@ def test_what_keeps_cuda_from_running(monkeypatch, tiny, found, expected):
     assert "\n" not in message
 
 
-def test_cuda_where_it_is(monkeypatch):
+def test_cuda_where_it_is(monkeypatch, tiny):
     pretend(monkeypatch, targets=[cv2.dnn.DNN_TARGET_CUDA])
     assert cuda_problem() is None
-    assert resolve_device("cuda") == resolve_device("auto") == "cuda"
+    for device in ("cuda", "auto"):
+        assert OpenCVEngine(read_net(tiny), device).device == "cuda"
 
 
 def test_an_opencv_without_the_caffe_importer(monkeypatch, tiny):

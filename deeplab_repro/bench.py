@@ -1,0 +1,374 @@
+"""What the dense CRF costs: against pydensecrf2, and as pixels and labels grow.
+
+Only ratios of times that were taken in turns mean something on a machine that does other things.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, astuple, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.device import Device
+from deeplab_repro.errors import ResourceError
+from deeplab_repro.files import require_memory
+from deeplab_repro.image import read_image
+from deeplab_repro.layers import HW
+
+LABEL_COUNTS = (2, 8, 21, 32, 64)
+"""With how many labels the growth with labels is measured."""
+
+SCALES = (0.5, 1, 2, 4)
+"""Of the sides of the image, for the growth with pixels; 1 is among them. A large bench adds 8."""
+
+_SCENE = (375, 500)
+_REGIONS = 25
+_STRIDE = 8  # of a net's scores
+_BYTES_PER_PROB = 4 * 12  # more than all arrays together take
+
+_CHILD = """
+import json, sys
+from deeplab_repro.bench import measure
+print(json.dumps(measure(json.loads(sys.argv[1]))))
+"""
+
+Outcome = tuple[np.ndarray, np.ndarray]
+"""Labels, HxW uint8, and marginals, CxHxW float32."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured: a drawn scene, or a picture file, with label probabilities over it.
+
+    size: (H, W), to which the scene or the picture is cropped, or repeated side by side: so all
+    places have about as many colours and labels, and the lattices grow as the pixels do.
+    """
+
+    size: HW = _SCENE
+    labels: int = 21
+    params: CrfParams = field(default_factory=lambda: CrfParams(4, 121, 5))
+    iterations: int = 10
+    picture: str | None = None
+
+    def inputs(self) -> Outcome:
+        """The image, HxWx3 uint8 RGB, and the probabilities, CxHxW float32. The same every time."""
+        image, probs = draw_scene(self.labels)
+        if self.picture:
+            image = read_image(self.picture)
+        return _fill(image, self.size, axis=0), _fill(probs, self.size, axis=1)
+
+
+def bench_crf(
+    work: Work, repeat: int = 10, large: bool = False, step: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """All that there is to know, as plain data: times in milliseconds, memory in bytes.
+
+    repeat: rounds, in each of which all contenders run once. large: up to 64 times the pixels.
+    step: is called `n_steps` times. Raises DeepLabErrors: for pictures that cannot be read,
+    arguments that the CRF refuses, and too little memory.
+    """
+    contenders, absent = find_contenders(work)
+    runs, outcomes = race(contenders, repeat, step)
+    few = min(repeat, 5)
+    by_pixels, by_labels = [], []
+    for size in _sizes(work, large):
+        by_pixels.append(_measure_apart(replace(work, size=size), few))
+        step()
+    for labels in LABEL_COUNTS:
+        by_labels.append(_measure_apart(replace(work, labels=labels), few))
+        step()
+    return {
+        "machine": machine(),
+        "work": {**asdict(work), "params": list(astuple(work.params))},
+        "repeat": repeat,
+        "runs": {
+            name: {"median_ms": 1e3 * statistics.median(times), "ms": [1e3 * t for t in times]}
+            for name, times in runs.items()
+        },
+        "absent": absent,
+        "against_pydensecrf2": compare(runs, outcomes),
+        "memory": _memory(by_pixels[SCALES.index(1)], by_labels),
+        "pixels": {
+            "rows": by_pixels,
+            "slope_of_time": slope(by_pixels, "pixels", "median_ms"),
+            "slope_of_memory": slope(by_pixels, "pixels", "peak_bytes"),
+        },
+        "labels": {"rows": by_labels, "slope_of_time": slope(by_labels, "labels", "median_ms")},
+    }
+
+
+def n_steps(work: Work, repeat: int, large: bool) -> int:
+    """How often `bench_crf` calls `step`."""
+    return repeat + len(_sizes(work, large)) + len(LABEL_COUNTS)
+
+
+def find_contenders(work: Work) -> tuple[dict[str, Callable[[], Outcome]], dict[str, str]]:
+    """What can run the work here, and why the others cannot.
+
+    The clock of pydensecrf2 starts when it has its unary; ours takes the logarithm of the
+    probabilities on the clock.
+    """
+    import numba
+
+    from deeplab_repro.crf.dense_crf import dense_crf
+
+    image, probs = work.inputs()
+
+    def ours(device: Device, threads: int) -> Callable[[], Outcome]:
+        def run() -> Outcome:
+            before = numba.get_num_threads()
+            numba.set_num_threads(threads)
+            try:
+                result = dense_crf(image, probs, work.params, work.iterations, device=device)
+            finally:
+                numba.set_num_threads(before)
+            return result.labels, result.marginals
+
+        return run
+
+    contenders = {"all_threads": ours("cpu", numba.get_num_threads()), "one_thread": ours("cpu", 1)}
+    absent = {}
+    if problem := _cuda_problem():
+        absent["cuda"] = problem
+    else:
+        contenders["cuda"] = ours("cuda", 1)
+    if importlib.util.find_spec("pydensecrf"):
+        contenders["pydensecrf2"] = _pydensecrf(work, image, probs)
+    else:
+        absent["pydensecrf2"] = "not installed: pip install pydensecrf2"
+    return contenders, absent
+
+
+def race(
+    contenders: Mapping[str, Callable[[], Outcome]],
+    repeat: int,
+    step: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, list[float]], dict[str, Outcome]]:
+    """Run all in turns, `repeat` times: the seconds of each run, and what came out of the last.
+
+    Each has one run before, which may compile and is not counted.
+    """
+    outcomes = {name: run() for name, run in contenders.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeat):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            outcomes[name] = run()
+            seconds[name].append(time.perf_counter() - start)
+        step()
+    return seconds, outcomes
+
+
+def compare(
+    seconds: Mapping[str, list[float]],
+    outcomes: Mapping[str, Outcome],
+    yardstick: str = "pydensecrf2",
+) -> dict[str, dict[str, float]]:
+    """How many times faster than the yardstick the others are, and how far from its results."""
+    if yardstick not in seconds:
+        return {}
+    theirs, (labels, marginals) = seconds[yardstick], outcomes[yardstick]
+    return {
+        name: {
+            "ratio_of_medians": statistics.median(theirs) / statistics.median(ours),
+            "median_of_ratios": statistics.median(
+                their / our for their, our in zip(theirs, ours, strict=True)
+            ),
+            "labels_differing": int(np.count_nonzero(outcomes[name][0] != labels)),
+            "largest_difference": float(np.abs(outcomes[name][1] - marginals).max()),
+        }
+        for name, ours in seconds.items()
+        if name != yardstick
+    }
+
+
+def measure(task: dict[str, Any]) -> dict[str, Any]:
+    """Time and memory of a work, given as plain data, in a process that has done nothing else."""
+    from deeplab_repro.crf.dense_crf import dense_crf
+
+    work = Work(**{**task["work"], "params": CrfParams(*task["work"]["params"])})
+    small, few = replace(work, size=(8, 8)).inputs()
+    dense_crf(small, few, work.params, work.iterations, device="cpu")  # compiles, starts threads
+    image, probs = work.inputs()
+    before = _reset_peak()
+    times = []
+    for _ in range(task["repeat"]):
+        start = time.perf_counter()
+        dense_crf(image, probs, work.params, work.iterations, device="cpu")
+        times.append(time.perf_counter() - start)
+    peak = _status_bytes("VmHWM")
+    return {
+        "width": work.size[1],
+        "height": work.size[0],
+        "pixels": work.size[0] * work.size[1],
+        "labels": work.labels,
+        "median_ms": 1e3 * statistics.median(times),
+        "peak_bytes": None if before is None or peak is None else peak - before,
+    }
+
+
+def slope(rows: Iterable[Mapping[str, Any]], over: str, of: str) -> float | None:
+    """The slope of log `of` over log `over`: 1 for what grows in proportion. None if unknown."""
+    points = [(row[over], row[of]) for row in rows]
+    if any(not y or y <= 0 for _, y in points):
+        return None
+    x, y = np.log(np.array(points, float)).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def machine() -> str:
+    """What this runs on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = []
+    for package in ("numpy", "numba", "opencv-python-headless", "protobuf", "pydensecrf2"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
+    python = platform.python_version()
+    return f"{os.cpu_count()} cores of {cpu}, Python {python}, {', '.join(versions)}"
+
+
+def draw_scene(labels: int) -> Outcome:
+    """A scene of 375x500 pixels, uint8 RGB, and label probabilities over it, Cx375x500 float32.
+
+    Regions of one colour, shaded, with the noise of a camera: its lattices have as many vertices
+    as those of a photo. The probabilities are those of a net: of stride 8, enlarged, sure of
+    themselves inside the regions and not at their borders.
+    """
+    rng = np.random.default_rng(0)
+    height, width = _SCENE
+    waves = 0.03 * _enlarge(rng.standard_normal((2, 12, 16)), _SCENE)
+    y = np.linspace(0, 1, height)[:, None] + waves[0]
+    x = np.linspace(0, 1, width) + waves[1]
+    centres = rng.random((_REGIONS, 2))
+    regions = np.argmin([(y - cy) ** 2 + (x - cx) ** 2 for cy, cx in centres], axis=0)
+    colours = rng.uniform(30, 225, (_REGIONS, 3))
+    image = colours[regions] + 18 * _enlarge(rng.standard_normal((3, 8, 10)), _SCENE).transpose(
+        1, 2, 0
+    )
+    image += rng.normal(0, 7, (height, width, 1)) + rng.normal(0, 1.5, image.shape)
+    label_of = rng.integers(0, labels, _REGIONS)
+    coarse = label_of[regions[::_STRIDE, ::_STRIDE]] == np.arange(labels)[:, None, None]
+    scores = _enlarge(6.0 * coarse + rng.standard_normal(coarse.shape), _SCENE)
+    probs = np.exp(scores - scores.max(axis=0))
+    probs /= probs.sum(axis=0)
+    return image.clip(0, 255).astype(np.uint8), probs.astype(np.float32)
+
+
+def _enlarge(maps: np.ndarray, size: HW) -> np.ndarray:
+    """Cxhxw to CxHxW, bilinear with aligned corners."""
+    for axis, length in ((1, size[0]), (2, size[1])):
+        at = np.linspace(0, maps.shape[axis] - 1, length)
+        low = np.minimum(at.astype(int), maps.shape[axis] - 2)
+        share = (at - low).reshape(-1, 1) if axis == 1 else at - low
+        maps = maps.take(low, axis) * (1 - share) + maps.take(low + 1, axis) * share
+    return maps
+
+
+def _fill(array: np.ndarray, size: HW, axis: int) -> np.ndarray:
+    """Repeat or crop the two axes from `axis` on to a size."""
+    for along, length in ((axis, size[0]), (axis + 1, size[1])):
+        array = array.take(np.arange(length) % array.shape[along], along)
+    return array
+
+
+def _pydensecrf(work: Work, image: np.ndarray, probs: np.ndarray) -> Callable[[], Outcome]:
+    densecrf: Any = importlib.import_module("pydensecrf.densecrf")
+    labels, height, width = probs.shape
+    unary = -np.log(probs).reshape(labels, -1)
+    params, after = work.params, densecrf.NORMALIZE_AFTER
+
+    def run() -> Outcome:
+        crf = densecrf.DenseCRF2D(width, height, labels)
+        crf.setUnaryEnergy(unary)
+        crf.addPairwiseGaussian(params.sigma_gamma, params.w2, normalization=after)
+        crf.addPairwiseBilateral(
+            params.sigma_alpha, params.sigma_beta, image, params.w1, normalization=after
+        )
+        marginals = np.array(crf.inference(work.iterations), np.float32).reshape(probs.shape)
+        return marginals.argmax(axis=0).astype(np.uint8), marginals
+
+    return run
+
+
+def _cuda_problem() -> str | None:
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
+        return "Numba simulates it, which says nothing of its speed"
+    from deeplab_repro.crf.gpu import crf_cuda_problem
+
+    return crf_cuda_problem()
+
+
+def _sizes(work: Work, large: bool) -> list[HW]:
+    height, width = work.size
+    scales = (*SCALES, 8) if large else SCALES
+    return [(math.ceil(height * scale), math.ceil(width * scale)) for scale in scales]
+
+
+def _measure_apart(work: Work, repeat: int) -> dict[str, Any]:
+    """`measure` in a process of its own, so that its peak of memory is of this work only."""
+    what = f"{work.size[1]}x{work.size[0]} pixels with {work.labels} labels"
+    require_memory(math.prod(work.size) * work.labels * _BYTES_PER_PROB, what, "do without --large")
+    task = {"work": {**asdict(work), "params": astuple(work.params)}, "repeat": repeat}
+    command = [sys.executable, "-c", _CHILD, json.dumps(task)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.splitlines() or ["the system ended it"])[-1]
+        raise ResourceError(f"{what}: the process that measures them failed: {reason}")
+    return json.loads(done.stdout)
+
+
+def _memory(at_work: Mapping[str, Any], by_labels: list[dict[str, Any]]) -> dict[str, Any]:
+    """Peak of memory above the inputs; with the results, which are one array and the labels."""
+    peak = at_work["peak_bytes"]
+    if peak is None:
+        return {"peak_bytes": None, "arrays": None, "arrays_a_label": None, "fixed_bytes": None}
+    # Between whole rows of eight, memory is a line: its slope are arrays, and what is left at no
+    # labels are the lattices.
+    full = [row for row in by_labels if row["labels"] % 8 == 0]
+    labels, peaks = (np.array([row[of] for row in full], float) for of in ("labels", "peak_bytes"))
+    per_label, fixed = map(float, np.polyfit(labels, peaks, 1))
+    one = 4 * at_work["pixels"]
+    return {
+        "peak_bytes": peak,
+        "arrays": peak / (one * at_work["labels"]),
+        "arrays_a_label": per_label / one,
+        "fixed_bytes": fixed,
+    }
+
+
+def _reset_peak() -> int | None:
+    """Let the peak of this process's memory begin now: its resident bytes, None where unknown."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what is free must not be filled unseen
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _status_bytes("VmRSS")
+
+
+def _status_bytes(name: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith(name + ":")), None)

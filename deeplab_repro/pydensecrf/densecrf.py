@@ -1,0 +1,239 @@
+"""pydensecrf's `densecrf`: a fully connected CRF over any points (DenseCRF) or pixels (DenseCRF2D).
+
+Kraehenbuehl and Koltun (NIPS 2011): unary energies, and pairwise energies that are a label
+compatibility times a Gaussian kernel of the points' features.
+
+Errors are ArgumentError, which is a ValueError, and ResourceError where memory would not suffice.
+Arrays need not be contiguous. Marginals are plain NumPy arrays, nlabels x points float32.
+"""
+# ruff: noqa: N803 - pydensecrf's argument names
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.crf.mean_field import Kernel, MeanField, Normalization
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.files import require_memory
+from deeplab_repro.layers import dims
+from deeplab_repro.pydensecrf.arguments import (
+    choice,
+    deviations,
+    energies,
+    float32_array,
+    label_compatibility,
+    marginals,
+    point_features,
+    rgb_image,
+    whole_number,
+)
+
+F32 = npt.NDArray[np.float32]
+
+
+class KernelType(IntEnum):
+    """How the features are correlated. As long as nothing is learned, all three are the same."""
+
+    CONST_KERNEL = 0
+    DIAG_KERNEL = 1
+    FULL_KERNEL = 2
+
+
+class NormalizationType(IntEnum):
+    """Where a kernel's message is divided by r, the kernel's response to ones.
+
+    before: K (Q / r); after: (K Q) / r; symmetric: K (Q / sqrt r) / sqrt r; none: K Q.
+    """
+
+    NO_NORMALIZATION = 0
+    NORMALIZE_BEFORE = 1
+    NORMALIZE_AFTER = 2
+    NORMALIZE_SYMMETRIC = 3
+
+
+CONST_KERNEL = KernelType.CONST_KERNEL
+DIAG_KERNEL = KernelType.DIAG_KERNEL
+FULL_KERNEL = KernelType.FULL_KERNEL
+NO_NORMALIZATION = NormalizationType.NO_NORMALIZATION
+NORMALIZE_BEFORE = NormalizationType.NORMALIZE_BEFORE
+NORMALIZE_AFTER = NormalizationType.NORMALIZE_AFTER
+NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
+
+_NORMALIZATIONS: dict[NormalizationType, Normalization] = {
+    NO_NORMALIZATION: "none",
+    NORMALIZE_BEFORE: "before",
+    NORMALIZE_AFTER: "after",
+    NORMALIZE_SYMMETRIC: "symmetric",
+}
+
+
+class Unary:
+    """Unary energies; make a ConstUnary or a LogisticUnary."""
+
+    energies: F32
+
+
+class ConstUnary(Unary):
+    """Energies u: nlabels x points float32, copied."""
+
+    def __init__(self, u: F32) -> None:
+        self.energies = np.array(float32_array("u", u), order="C")
+
+
+class LogisticUnary(Unary):
+    """Energies L @ f. L: nlabels x features, f: features x points; both float32."""
+
+    def __init__(self, L: F32, f: F32) -> None:
+        left, right = float32_array("L", L), float32_array("f", f)
+        if left.ndim != 2 or right.ndim != 2 or left.shape[1] != len(right):
+            raise ArgumentError(
+                f"L and f have shapes {dims(left.shape)} and {dims(right.shape)}; expected"
+                " labels x features and features x points"
+            )
+        self.energies = left @ right
+
+
+class DenseCRF:
+    """A fully connected CRF over `nvar` points with `nlabels` labels each."""
+
+    _size: tuple[int, int] | None = None  # height and width, where the points are pixels
+
+    def __init__(self, nvar: int, nlabels: int) -> None:
+        self._nvar = whole_number("nvar", nvar, 1)
+        self._nlabels = whole_number("nlabels", nlabels, 1)
+        self._energies: F32 | None = None
+        self._kernels: list[Kernel] = []
+        self._mean_field: MeanField | None = None
+
+    def setUnary(self, u: Unary) -> None:
+        """Set the unary energies, in place of any set before."""
+        if not hasattr(u, "energies"):
+            raise ArgumentError(
+                f"the unary is a {type(u).__name__}; expected ConstUnary(U) or LogisticUnary(L, f),"
+                " use setUnaryEnergy(U) for an array"
+            )
+        self._energies = energies(u.energies, self._nlabels, self._nvar, self._size)
+        self._mean_field = None
+
+    def setUnaryEnergy(self, u: F32) -> None:
+        """Set the unary energies -log p: nlabels x nvar float32; +inf is allowed. `u` is copied.
+
+        Arrays that hold probabilities or log-probabilities, or that were reshaped with the labels
+        last, are recognised and refused.
+        """
+        self.setUnary(ConstUnary(u))
+
+    def addPairwiseEnergy(
+        self,
+        features: F32,
+        compat: float | F32,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add an energy of compatibility times exp(-|f_i - f_j|^2 / 2).
+
+        features: d x nvar float32, each already divided by its standard deviation.
+        compat: a number w, for Potts: points of different labels cost w times their kernel. Or,
+        float32, the energies themselves: nlabels for points of the same label, nlabels x nlabels
+        for all pairs (made symmetric). Their sign is pydensecrf's, so a Potts model of weight w is
+        also -w for each label, or -w times the identity.
+        kernel: one of the KernelTypes. normalization: one of the NormalizationTypes.
+        """
+        choice("kernel", kernel, KernelType)
+        normalized = choice("normalization", normalization, NormalizationType)
+        points = point_features(features, self._nvar)
+        compatibility = label_compatibility(compat, self._nlabels)
+        self._kernels.append(
+            Kernel(np.array(points, order="C"), compatibility, _NORMALIZATIONS[normalized])
+        )
+        self._mean_field = None
+
+    def inference(self, niter: int) -> F32:
+        """The marginals, nlabels x nvar, after `niter` mean-field steps from softmax(-U)."""
+        return self._prepared().run(whole_number("the number of iterations", niter, 0))
+
+    def startInference(self) -> tuple[F32, F32, F32]:
+        """Marginals softmax(-U) to step on, and two empty arrays that stepInference ignores."""
+        nothing = np.empty((0, 0), np.float32)
+        return self._prepared().run(0), nothing, nothing.copy()
+
+    def stepInference(self, Q: F32, tmp1: Any, tmp2: Any) -> None:  # noqa: ARG002
+        """Make one mean-field step from the marginals Q, in place."""
+        Q[...] = self._prepared().step(marginals(Q, self._nlabels, self._nvar))
+
+    def klDivergence(self, Q: F32) -> float:
+        """The KL divergence of Q from the CRF's distribution, up to a constant.
+
+        The sum over points and labels of Q (log Q + U - messages), in nats; a Q of 0 counts 0.
+        """
+        q = marginals(Q, self._nlabels, self._nvar)
+        messages = self._prepared().message(q)
+        with np.errstate(divide="ignore", invalid="ignore"):  # log 0, and 0 times infinity
+            terms = q * (np.log(q) + self._energies - messages)
+        return float(terms.sum(dtype=np.float64, where=q > 0))
+
+    def _prepared(self) -> MeanField:
+        if self._energies is None:
+            raise ArgumentError("the CRF has no unary yet; call setUnaryEnergy first")
+        if self._mean_field is None:
+            self._require_memory()
+            self._mean_field = MeanField(self._energies, self._kernels, energies=True)
+        return self._mean_field
+
+    def _require_memory(self) -> None:
+        """Raise ResourceError if the least that inference takes is not there."""
+        corners = sum(len(kernel.features) + 1 for kernel in self._kernels)
+        require_memory(
+            4 * self._nvar * (4 * self._nlabels + 3 * corners),
+            f"a CRF of {self._nvar} points and {self._nlabels} labels",
+        )
+
+
+class DenseCRF2D(DenseCRF):
+    """A fully connected CRF over the pixels of an image: width first, then height.
+
+    Point y * w + x is the pixel in row y and column x.
+    """
+
+    def __init__(self, w: int, h: int, nlabels: int) -> None:
+        width, height = whole_number("the width", w, 1), whole_number("the height", h, 1)
+        super().__init__(width * height, nlabels)
+        self._size: tuple[int, int] = height, width
+
+    def addPairwiseGaussian(
+        self,
+        sxy: float | tuple[float, float],
+        compat: float | F32,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a pairwise energy of the pixels' distance.
+
+        sxy: standard deviation in pixels, one or (x, y). The rest: see addPairwiseEnergy.
+        """
+        self.addPairwiseEnergy(self._positions(sxy), compat, kernel, normalization)
+
+    def addPairwiseBilateral(
+        self,
+        sxy: float | tuple[float, float],
+        srgb: float | tuple[float, float, float],
+        rgbim: npt.NDArray[np.uint8],
+        compat: float | F32,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a pairwise energy of the pixels' distance and their difference in colour.
+
+        sxy: standard deviation in pixels, one or (x, y). srgb: standard deviation in steps of
+        colour, one or (r, g, b). rgbim: HxWx3 uint8. The rest: see addPairwiseEnergy.
+        """
+        positions = self._positions(sxy)
+        deviation = deviations("srgb", srgb, ("red", "green", "blue"))
+        colours = rgb_image(rgbim, self._size).reshape(-1, 3).T / deviation[:, None]
+        self.addPairwiseEnergy(np.concatenate([positions, colours]), compat, kernel, normalization)
+
+    def _positions(self, sxy: float | tuple[float, float]) -> F32:
+        y, x = np.indices(self._size, np.float32)
+        return np.stack([x.ravel(), y.ravel()]) / deviations("sxy", sxy, ("x", "y"))[:, None]

@@ -1,0 +1,99 @@
+import numba
+import numpy as np
+import pytest
+
+from deeplab_repro.crf.vectors import (
+    LANES,
+    exp,
+    item,
+    largest,
+    load,
+    multiply_add,
+    prefetch,
+    rint,
+    store,
+    total,
+    transpose,
+    where_less,
+    zeros,
+)
+
+COUNTS = (1, 3)
+
+
+@numba.njit
+def apply_all(a, b, out, width):
+    """Every operation once, on the rows of a and b."""
+    for i in range(a.shape[0]):
+        x = load(a, i * a.shape[1], width)
+        y = load(b, i * b.shape[1], width)
+        prefetch(a, i * a.shape[1], x)
+        store(out, (i * 9 + 0) * a.shape[1], x + y)
+        store(out, (i * 9 + 1) * a.shape[1], x - y)
+        store(out, (i * 9 + 2) * a.shape[1], x * y)
+        store(out, (i * 9 + 3) * a.shape[1], x * np.float32(1.1))
+        store(out, (i * 9 + 4) * a.shape[1], rint(x))
+        store(out, (i * 9 + 5) * a.shape[1], where_less(x, y, x, np.float32(7)))
+        store(out, (i * 9 + 6) * a.shape[1], exp(x))
+        store(out, (i * 9 + 7) * a.shape[1], zeros(width) + item(b, i))
+        store(out, (i * 9 + 8) * a.shape[1], multiply_add(x, y, np.float32(2)))
+
+
+@numba.njit
+def fold_all(a, width):
+    x = load(a, 0, width)
+    return total(x), largest(x)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_every_operation_is_numpys(count):
+    rng = np.random.default_rng(count)
+    a = rng.normal(0, 20, (40, count * LANES)).astype(np.float32)
+    a[0] = np.arange(a.shape[1]) + 0.5  # halves go to even
+    b = rng.normal(0, 20, a.shape).astype(np.float32)
+    out = np.empty((40, 9, a.shape[1]), np.float32)
+    apply_all(a, b, out, (0,) * count)
+    assert (out[:, 0] == a + b).all()
+    assert (out[:, 1] == a - b).all()
+    assert (out[:, 2] == a * b).all()
+    assert (out[:, 3] == a * np.float32(1.1)).all()
+    assert (out[:, 4] == np.rint(a)).all()
+    assert (out[:, 5] == np.where(a < b, a, 7)).all()
+    # Seven terms of the series leave 1.2e-7 off the exact value, and rounding as much again.
+    np.testing.assert_allclose(out[:, 6], np.exp(a.astype(np.float64)), rtol=3e-7)
+    assert (out[:, 7] == b.ravel()[:40, None]).all()
+    # One rounding or two, as the machine has it.
+    np.testing.assert_allclose(out[:, 8], a * b + 2, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_folding(count):
+    a = np.random.default_rng(count).normal(0, 1, count * LANES).astype(np.float32)
+    assert fold_all(a, (0,) * count)[1] == a.max()
+    # Float32 sums of 24 numbers, added in another order.
+    np.testing.assert_allclose(fold_all(a, (0,) * count)[0], a.sum(dtype=float), atol=1e-5)
+
+
+def test_exp_at_its_ends():
+    """Cut to 87 on both sides: normal numbers, whatever goes in."""
+    a = np.array([-np.inf, -1e30, -88, -87, 0, 87, 88, np.inf], np.float32)
+    out = np.empty((1, 9, 8), np.float32)
+    with np.errstate(all="ignore"):
+        apply_all(a[None], np.zeros((1, 8), np.float32), out, (0,))
+    expected = np.exp(np.clip(a.astype(np.float64), -87, 87))
+    np.testing.assert_allclose(out[0, 6], expected, rtol=3e-7)
+    assert out[0, 6, 4] == 1
+
+
+@numba.njit
+def transpose_8(source, target):
+    transpose(source, 3, source.shape[1], target, 2 * target.shape[1] + 1, target.shape[1])
+
+
+def test_transposing():
+    source = np.random.default_rng(0).random((8, 13)).astype(np.float32)
+    target = np.zeros((11, 10), np.float32)
+    transpose_8(source, target)
+    expected = np.zeros((11, 10), np.float32)
+    expected[2:10, 1:9] = source[:, 3:11].T
+    assert (target == expected).all()
