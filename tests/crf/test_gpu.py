@@ -1,0 +1,87 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deeplab_repro.crf import gpu
+from deeplab_repro.crf.gpu import crf_cuda_problem, roomy
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def test_on_the_simulator():
+    """The simulator has to be chosen before Numba is loaded, so in a process of its own."""
+    if crf_cuda_problem() is None:
+        pytest.skip("the tests run on a GPU here")
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header"]
+    done = subprocess.run(
+        [*command, str(HERE / "test_gpu_mean_field.py")],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+ passed", done.stdout), done.stdout
+    assert "skipped" not in done.stdout, done.stdout
+
+
+def run(program, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+PROBLEM = "from deeplab_repro.crf.gpu import crf_cuda_problem; print(crf_cuda_problem())"
+
+
+def test_the_simulator_counts_as_a_gpu():
+    done = run(PROBLEM, NUMBA_ENABLE_CUDASIM="1")
+    assert done.stdout == "None\n", done.stderr
+
+
+def test_a_machine_without_a_driver_is_told_so():
+    done = run(PROBLEM, NUMBA_DISABLE_CUDA="1", NUMBA_ENABLE_CUDASIM="0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert "no usable CUDA driver" in done.stdout
+    assert "NUMBA_DISABLE_CUDA" in done.stdout
+    assert "--device cpu" in done.stdout
+
+
+def test_a_numba_without_cuda_is_told_so():
+    done = run("import sys; sys.modules['numba.cuda'] = None\n" + PROBLEM)
+    assert "Numba has no CUDA here" in done.stdout, done.stderr
+    assert "pip install" in done.stdout
+
+
+def test_asking_is_free_of_numba_until_it_is_done():
+    program = "import sys, deeplab_repro.crf.gpu; sys.exit('numba' in sys.modules)"
+    assert run(program).returncode == 0
+
+
+@pytest.mark.parametrize("error", ["one line", "\n  a first line.\nand more", ""])
+def test_what_is_wrong_is_told_in_one_line(error):
+    phrase = gpu._driver_problem(RuntimeError(error))
+    assert "\n" not in phrase
+    assert (error.strip().splitlines() or ["RuntimeError"])[0].rstrip(".") in phrase
+
+
+def test_a_driver_without_a_gpu_is_told_from_none():
+    phrase = gpu._driver_problem("Call to cuInit results in CUDA_ERROR_NO_DEVICE (100)")
+    assert phrase.startswith("Numba finds no GPU on this machine")
+
+
+def test_arrays_are_a_quarter_too_long_at_most():
+    for rows in [*range(1, 2000), 85_915, 5_000_001]:
+        assert rows <= roomy(rows) <= 1.25 * rows
+    assert roomy(85_915) == roomy(86_500)
