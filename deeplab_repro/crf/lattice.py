@@ -30,8 +30,7 @@ F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
-LARGE = 16_000  # points: more are cut in two at least
-POINTS_IN_A_CHUNK = 100_000
+LEAST_IN_A_CHUNK = 25_000  # points
 MOST_CHUNKS = 16
 KEY_LIMIT = 1 << 62
 PARTS = 64  # in which the blur is shared among threads
@@ -143,8 +142,10 @@ def chunk_starts(n: int, floats_a_point: int) -> I64:
     Chunks are the units of parallel work, but each brings ghosts: a few for small images, more for
     large ones, and as many as it takes for offsets of rows to fit 32 bits.
     """
-    count = 2 if n >= LARGE else 1
-    count = max(count, min(n // POINTS_IN_A_CHUNK, MOST_CHUNKS), -(-n * floats_a_point // 2**31))
+    count = 1
+    while n >= 2 * LEAST_IN_A_CHUNK * count and count < MOST_CHUNKS:
+        count *= 2
+    count = max(count, -(-n * floats_a_point // 2**31))
     starts = n * np.arange(count + 1) // count
     starts[:-1] -= starts[:-1] % LANES
     return starts

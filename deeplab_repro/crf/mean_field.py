@@ -185,8 +185,8 @@ class MeanField:
         of = self._lattice
         self._slice_weights = np.empty_like(of.weights)
         modes = [NORMALIZATIONS.index(kernel.normalization) for kernel in self._kernels]
-        if any(kernel.normalization in ("before", "symmetric") for kernel in self._kernels):
-            self._splat_weights = np.empty_like(of.weights)
+        early = any(kernel.normalization in ("before", "symmetric") for kernel in self._kernels)
+        splat_weights = np.empty_like(of.weights) if early else np.empty((0, 0), np.float32)
         factors = [
             (1 / (1 + 2.0 ** -len(kernel.features)), w if np.ndim(w) == 0 else 1.0)
             for kernel in self._kernels
@@ -199,9 +199,11 @@ class MeanField:
             np.array(modes),
             here,
             ones_lane,
-            self._slice_weights,
-            self._splat_weights,
+            self._slice_weights.reshape(-1),
+            splat_weights.reshape(-1),
         )
+        if splat_weights.size:
+            self._splat_weights = splat_weights
 
 
 def most_probable(marginals: F32) -> npt.NDArray[np.uint8]:

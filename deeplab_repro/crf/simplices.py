@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_repro.crf.jit import jit
-from deeplab_repro.crf.vectors import LANES, load, rint, store, where_less, zeros
+from deeplab_repro.crf.vectors import LANES, item, load, rint, store, where_less, zeros
 
 WIDTH = (0,)  # one vector: 8 points are embedded at a time
 
@@ -20,8 +20,8 @@ def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
 
     table: int32 numbers of vertices, -1 in free slots; keys: M x 2 int64, theirs.
     """
-    mixed = np.uint64(key0) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed + np.uint64(key1)) * np.uint64(0xD6E8FEB86659FD93)
+    mixed = np.uint64(key0) + np.uint64(key1) * np.uint64(0xD6E8FEB86659FD93)
+    mixed = mixed * np.uint64(0x9E3779B97F4A7C15)
     # Multiplying moves every bit upwards, so the upper half is the well-mixed one.
     mask = np.uint64(table.size - 1)
     slot = (mixed >> np.uint64(32)) & mask
@@ -34,9 +34,9 @@ def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
 
 @jit()
 def make_table(keys: Any, count: Any, room: Any) -> Any:
-    """A hash table over the first `count` keys, at most half full with `room` of them."""
+    """A hash table over the first `count` keys, at most a quarter full with `room` of them."""
     size = 1024
-    while size < 2 * room:
+    while size < 4 * room:
         size *= 2
     table = np.full(size, -1, np.int32)
     for vertex in range(count):
@@ -95,6 +95,38 @@ def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, 
 
 
 @jit()
+def name_corners(
+    quotients: Any, ranks: Any, shares: Any, units: Any, origin: Any, names: Any, weights: Any
+) -> None:
+    """The corners of 8 simplices, see `enclose`: (8 (d+1)) x 2 int64 keys, and 8 (d+1) weights."""
+    d = units.shape[0] - 1
+    axis_of_rank = np.empty(d + 1, np.int64)
+    by_rank = np.empty(d + 1, np.float32)
+    for lane in range(LANES):
+        key0, key1 = -origin[0], -origin[1]
+        for j in range(d + 1):
+            rank = np.uint64(np.int64(item(ranks, j * LANES + lane)))
+            axis_of_rank[rank] = j
+            by_rank[rank] = item(shares, j * LANES + lane)
+            quotient = np.int64(item(quotients, j * LANES + lane))
+            key0 += quotient * item(units, 2 * j)
+            key1 += quotient * item(units, 2 * j + 1)
+        first = np.uint64(lane * (d + 1))
+        names[first, 0] = key0
+        names[first, 1] = key1
+        weights[first] = item(by_rank, d) + (np.float32(1.0) - item(by_rank, 0))
+        for corner in range(1, d + 1):
+            # The next corner is 1 further along every axis, and back d + 1 along one.
+            axis = item(axis_of_rank, d + 1 - corner)
+            key0 += 1 - item(units, 2 * axis)
+            key1 -= item(units, 2 * axis + 1)
+            number = first + np.uint64(corner)
+            names[number, 0] = key0
+            names[number, 1] = key1
+            weights[number] = item(by_rank, d - corner) - item(by_rank, d + 1 - corner)
+
+
+@jit()
 def embed(
     corners: Any,
     weights: Any,
@@ -108,64 +140,48 @@ def embed(
     last: Any,
     first_row: Any,
 ) -> Any:
-    """Write one kernel's corners and weights of the points first..last.
+    """Write one kernel's corners and weights, see Lattice, of the points first..last.
 
-    features: d x N float32; scales: d float32; units, lowest: see key_units. Returns the vertices'
-    keys, M x W int64, numbered as they are first met, and the hash table over them; their rows are
+    features: d x N float32; scales: d float32; units, origin: see key_units. lanes: of a row of
+    values. Returns the vertices' keys, M x 2 int64, numbered as they are first met; their rows are
     first_row + number.
     """
     d = features.shape[0]
     quotients = np.empty((d + 1, LANES), np.float32)
     ranks = np.empty((d + 1, LANES), np.float32)
     shares = np.empty((d + 1, LANES), np.float32)
-    by_rank = np.empty(d + 1, np.float32)
-    axis_of_rank = np.empty(d + 1, np.int64)
-    last_keys = np.full((d + 1, 2), -1, np.int64)
-    last_offsets = np.empty(d + 1, np.uint32)
+    names = np.empty((LANES * (d + 1), 2), np.int64)
+    shown = np.empty(LANES * (d + 1), np.float32)
+    last_names = np.full((d + 1, 2), -1, np.int64)
+    last_corners = np.empty(d + 1, np.uint32)
     keys = np.empty((1024, 2), np.int64)
     table = make_table(keys, 0, keys.shape[0])
     count = 0
     for start in range(first, last, LANES):
-        enclose(features, scales, start, quotients, ranks, shares)
         if count + LANES * (d + 1) > keys.shape[0]:
-            longer = np.empty((4 * keys.shape[0], 2), np.int64)
+            longer = np.empty((2 * keys.shape[0], 2), np.int64)
             longer[:count] = keys[:count]
             keys = longer
             table = make_table(keys, count, keys.shape[0])
+        enclose(features, scales, start, quotients, ranks, shares)
+        name_corners(quotients, ranks, shares, units, origin, names, shown)
         for lane in range(min(LANES, last - start)):
-            i = start + lane
-            key0 = key1 = np.int64(0)
-            for j in range(d + 1):
-                rank = np.int64(ranks[j, lane])
-                axis_of_rank[rank] = j
-                by_rank[rank] = shares[j, lane]
-                quotient = np.int64(quotients[j, lane])
-                key0 += quotient * units[j, 0]
-                key1 += quotient * units[j, 1]
-            key0 -= origin[0]
-            key1 -= origin[1]
             for corner in range(d + 1):
-                if corner == 0:
-                    weight = by_rank[d] + (np.float32(1.0) - by_rank[0])
-                else:
-                    weight = by_rank[d - corner] - by_rank[d + 1 - corner]
-                    # The next corner is 1 further along every axis, and back d + 1 along one.
-                    axis = axis_of_rank[d + 1 - corner]
-                    key0 += 1 - units[axis, 0]
-                    key1 -= units[axis, 1]
+                number = lane * (d + 1) + corner
+                key0, key1 = item(names, 2 * number), item(names, 2 * number + 1)
                 # Points in a row often share corners.
-                if key0 != last_keys[corner, 0] or key1 != last_keys[corner, 1]:
+                if key0 != item(last_names, 2 * corner) or key1 != item(last_names, 2 * corner + 1):
                     slot = find_slot(table, keys, key0, key1)
                     if table[slot] < 0:
                         keys[count, 0] = key0
                         keys[count, 1] = key1
                         table[slot] = count
                         count += 1
-                    last_keys[corner, 0] = key0
-                    last_keys[corner, 1] = key1
-                    last_offsets[corner] = lanes * (first_row + table[slot])
-                corners[i, first_corner + corner] = last_offsets[corner]
-                weights[i, first_corner + corner] = weight
+                    last_names[corner, 0] = key0
+                    last_names[corner, 1] = key1
+                    last_corners[corner] = lanes * (first_row + table[slot])
+                corners[start + lane, first_corner + corner] = item(last_corners, corner)
+                weights[start + lane, first_corner + corner] = item(shown, number)
     return keys[:count].copy()
 
 

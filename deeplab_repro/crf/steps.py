@@ -228,14 +228,18 @@ def normalise(
     2 float32, alpha and the kernel's weight. modes: where each kernel is normalised. splat_weights
     may be the lattice's own if no kernel is normalised before.
     """
-    corners, weights, starts = lattice.corners, lattice.weights, lattice.kernel_starts
+    starts = lattice.kernel_starts
+    n_kernels = starts.size - 1
     for chunk in range(team.thread, lattice.points.size - 1, team.threads):
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         for i in range(lattice.points[chunk], lattice.points[chunk + 1]):
-            for k in range(modes.size):
+            corner = i * starts[n_kernels]
+            for k in range(n_kernels):
+                begin, end = corner + item(starts, k), corner + item(starts, k + 1)
                 response = np.float32(0.0)
-                for c in range(i * starts[-1] + starts[k], i * starts[-1] + starts[k + 1]):
-                    response += item(weights, c) * item(mine, item(corners, c) + lane)
+                for c in range(begin, end):
+                    value = item(mine, item(lattice.corners, c) + lane)
+                    response += item(lattice.weights, c) * value
                 response = response * factors[k, 0] + TINY
                 before = after = np.float32(1.0)
                 if modes[k] == BEFORE:
@@ -245,9 +249,11 @@ def normalise(
                 elif modes[k] == SYMMETRIC:
                     before = after = np.float32(1.0) / np.sqrt(response)
                 after *= factors[k, 0] * factors[k, 1]
-                for c in range(starts[k], starts[k + 1]):
-                    slice_weights[i, c] = weights[i, c] * after
-                    splat_weights[i, c] = weights[i, c] * before
+                for c in range(begin, end):
+                    weight = item(lattice.weights, c)
+                    slice_weights[np.uint64(c)] = weight * after
+                    if splat_weights.size:
+                        splat_weights[np.uint64(c)] = weight * before
 
 
 @jit()
