@@ -30,7 +30,7 @@ F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
-LEAST_IN_A_CHUNK = 25_000  # points
+LEAST_IN_A_CHUNK = 15_000  # points
 MOST_CHUNKS = 16
 KEY_LIMIT = 1 << 62
 PARTS = 64  # in which the blur is shared among threads
@@ -43,10 +43,11 @@ class Lattice(NamedTuple):
     point's chunk; weights: the same shape, float32, barycentric coordinates. kernel_starts: where
     each kernel's corners start, and K. points: where each chunk's points start, and N; rows: where
     its rows start, and their number; kernel_rows: chunks x (kernels + 1), where the rows of its
-    kernels start, and where they end. ghosts: G x 2, rows and their owners. chains: rows, axis
-    after axis; each is followed by its neighbour along the axis, the last of a chain is there as
-    ~row, and rows without neighbours are left out. parts: axes x (PARTS + 1), ends of chains that
-    cut an axis's about evenly. vertices: each kernel's number of them.
+    kernels start, and where they end. ghosts: G x 2, rows and their owners; ghost_starts: where
+    each chunk's start. chains: rows, axis after axis; each is followed by its neighbour along the
+    axis, the last of a chain is there as ~row, and rows without neighbours are left out. parts:
+    axes x (PARTS + 1), ends of chains that cut an axis's about evenly. vertices: each kernel's
+    number of them.
     """
 
     corners: npt.NDArray[np.uint32]
@@ -56,6 +57,7 @@ class Lattice(NamedTuple):
     rows: I64
     kernel_rows: I64
     ghosts: I32
+    ghost_starts: I64
     chains: I32
     parts: I64
     vertices: I64
@@ -114,15 +116,17 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         axes = [np.concatenate([chains.result() for chains in axis]) for axis in found]
     starts = np.cumsum([0, *map(len, axes)])
     ghosts = np.flatnonzero(owners != np.arange(len(owners)))
+    rows = np.append(first_rows[:, 0], len(owners))
     points[-1] = n
     return Lattice(
         corners=corners,
         weights=weights,
         kernel_starts=kernel_starts,
         points=points,
-        rows=np.append(first_rows[:, 0], len(owners)),
+        rows=rows,
         kernel_rows=np.column_stack([first_rows, np.append(first_rows[1:, 0], len(owners))]),
         ghosts=np.column_stack([ghosts, owners[ghosts]]).astype(np.int32),
+        ghost_starts=np.searchsorted(ghosts, rows),
         chains=np.concatenate(axes),
         parts=np.stack([cut(axis) + start for axis, start in zip(axes, starts, strict=False)]),
         vertices=np.array([len(rows) for rows, *_ in merged]),

@@ -50,10 +50,10 @@ class MeanField:
         self._shape = n_labels, n = unary.shape
         nothing = Kernel(np.zeros((1, n), np.float32), 0.0)
         self._kernels = kernels or [nothing]
-        # There is room for one more lane, which carries ones once.
-        vectors = n_labels // LANES + 1
-        self._width = (0,) * min(vectors, MOST_VECTORS)
-        lanes = -(-vectors // len(self._width)) * len(self._width) * LANES
+        vectors = -(-n_labels // LANES)
+        strips = -(-vectors // MOST_VECTORS)
+        self._width = (0,) * -(-vectors // strips)
+        lanes = strips * len(self._width) * LANES
         self._lattice = build_lattice([kernel.features for kernel in self._kernels], lanes)
         self._is_log = energies or _largest_message(kernels) > LARGEST_MESSAGE
         self._unary = aligned_empty(n, lanes)
@@ -108,16 +108,15 @@ class MeanField:
     def _start_normalised(self) -> F32:
         """The blurred splat of softmax(log unary), with the kernels' normalisation known."""
         here = self._values[0]
-        if self._slice_weights is None:
-            ones_lane = self._shape[0]
-            self._start(here, ones_lane=ones_lane)
-            self._normalise(here, ones_lane)
-            if self._splat_weights is self._lattice.weights:
-                return here
         self._start(here)
+        if self._slice_weights is None:
+            self._normalise(here)
+            if self._splat_weights is not self._lattice.weights:
+                self._start(here)
+        self._mix(here)
         return here
 
-    def _start(self, here: F32, marginals: F32 | None = None, ones_lane: int = -1) -> None:
+    def _start(self, here: F32, marginals: F32 | None = None) -> None:
         run_together(
             steps.start,
             self._width,
@@ -126,10 +125,8 @@ class MeanField:
             self._lattice,
             self._splat_weights,
             here,
-            ones_lane,
             self._no_marginals if marginals is None else marginals,
         )
-        self._mix(here)
 
     def _iterate(self, here: F32, iterations: int, marginals: F32, is_end: bool = True) -> F32:
         """Iterate from the blurred values `here`; returns those of the last iteration's q."""
@@ -180,8 +177,8 @@ class MeanField:
                     labels @ compatibility.T if compatibility.ndim == 2 else labels * compatibility
                 )
 
-    def _normalise(self, here: F32, ones_lane: int) -> None:
-        """Compute the weights, given the blurred splat of ones."""
+    def _normalise(self, here: F32) -> None:
+        """Compute the weights, given the blurred splat of some q."""
         of = self._lattice
         self._slice_weights = np.empty_like(of.weights)
         modes = [NORMALIZATIONS.index(kernel.normalization) for kernel in self._kernels]
@@ -194,11 +191,12 @@ class MeanField:
         ]
         run_together(
             steps.normalise,
+            self._width,
             of,
             np.array(factors, np.float32),
             np.array(modes),
             here,
-            ones_lane,
+            np.empty(here.size // LANES, np.float32),
             self._slice_weights.reshape(-1),
             splat_weights.reshape(-1),
         )

@@ -23,7 +23,7 @@ from deeplab_repro.crf.blocks import (
     write_block,
 )
 from deeplab_repro.crf.jit import jit
-from deeplab_repro.crf.threads import wait
+from deeplab_repro.crf.threads import take, wait
 from deeplab_repro.crf.vectors import (
     LANES,
     item,
@@ -31,6 +31,7 @@ from deeplab_repro.crf.vectors import (
     multiply_add,
     prefetch,
     store,
+    total,
     where_less,
     zeros,
 )
@@ -90,7 +91,6 @@ def iterate(
             splat_weights,
             here,
             splats,
-            -1,
             wanted,
         )
         wait(team)
@@ -108,13 +108,11 @@ def start(
     lattice: Any,
     splat_weights: Any,
     here: Any,
-    ones_lane: Any,
     marginals: Any,
 ) -> None:
     """The blurred splat of q = softmax over labels of log unary, as the first iteration finds it.
 
-    here: gets it; no rows for no splat. ones_lane: a lane that is splat as 1, or -1. marginals: L x
-    N, gets q; 0 x N for not at all.
+    here: gets it; no rows for no splat. marginals: L x N, gets q; 0 x N for not at all.
     """
     update(
         team,
@@ -126,7 +124,6 @@ def start(
         splat_weights,
         here[:0],
         here,
-        ones_lane,
         marginals,
     )
     wait(team)
@@ -145,14 +142,14 @@ def update(
     splat_weights: Any,
     here: Any,
     there: Any,
-    ones_lane: Any,
     marginals: Any,
 ) -> None:
     """q from the messages sliced from `here`, splat to `there`; either may have no rows."""
     corners, points, rows = lattice.corners, lattice.points, lattice.rows
     lanes = unary.shape[1]
     block = np.zeros((BLOCK, lanes), np.float32)
-    for chunk in range(team.thread, points.size - 1, team.threads):
+    chunk = take(team)
+    while chunk < points.size - 1:
         old, new = here[rows[chunk] : rows[chunk + 1]], there[rows[chunk] : rows[chunk + 1]]
         new[:] = np.float32(0.0)
         for first in range(points[chunk], points[chunk + 1], BLOCK):
@@ -162,12 +159,11 @@ def update(
             else:
                 block[:] = np.float32(0.0)
             softmax_block(width, unary, is_log, first, last, block)
-            if ones_lane >= 0:
-                block[:, ones_lane] = np.float32(1.0)
             if there.size:
                 splat_block(width, block, corners, splat_weights, first, last, new)
             if marginals.size:
                 write_block(block, first, last, marginals)
+        chunk = take(team)
 
 
 @jit()
@@ -181,13 +177,15 @@ def splat(
 ) -> None:
     """The blurred splat of L x N values."""
     block = np.zeros((BLOCK, here.shape[1]), np.float32)
-    for chunk in range(team.thread, lattice.points.size - 1, team.threads):
+    chunk = take(team)
+    while chunk < lattice.points.size - 1:
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         mine[:] = np.float32(0.0)
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
             last = min(first + BLOCK, lattice.points[chunk + 1])
             read_block(q, first, last, block)
             splat_block(width, block, lattice.corners, weights, first, last, mine)
+        chunk = take(team)
     wait(team)
     blur(team, width, here, lattice)
 
@@ -203,43 +201,57 @@ def slice_(
 ) -> None:
     """Slice L x N messages from blurred values."""
     block = np.empty((BLOCK, here.shape[1]), np.float32)
-    for chunk in range(team.thread, lattice.points.size - 1, team.threads):
+    chunk = take(team)
+    while chunk < lattice.points.size - 1:
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
             last = min(first + BLOCK, lattice.points[chunk + 1])
             slice_block(width, mine, lattice.corners, weights, first, last, block)
             write_block(block, first, last, message)
+        chunk = take(team)
 
 
 @jit()
 def normalise(
     team: Any,
+    width: Any,
     lattice: Any,
     factors: Any,
     modes: Any,
     here: Any,
-    lane: Any,
+    totals: Any,
     slice_weights: Any,
     splat_weights: Any,
 ) -> None:
     """Write slice_weights and splat_weights: barycentric with the kernels' normalisation in them.
 
-    here: values of which `lane` is the kernels' response to ones, before alpha. factors: kernels x
-    2 float32, alpha and the kernel's weight. modes: where each kernel is normalised. splat_weights
-    may be the lattice's own if no kernel is normalised before.
+    A kernel's response to ones is the sum over labels of its response to any q. So it is sliced
+    from the totals of the rows of here, blurred values of some q; their place is 1/8 of the row's.
+    factors: kernels x 2 float32, alpha and the kernel's weight. modes: where each kernel is
+    normalised. slice_weights, splat_weights: flat; the latter may be empty if no kernel is
+    normalised before. totals: work space, rows x lanes / 8.
     """
+    lanes = here.shape[1]
+    first, last = share(team, 0, here.shape[0])
+    for row in range(first, last):
+        norm = np.float32(0.0)
+        for s in range(row * lanes, (row + 1) * lanes, LANES * len(width)):
+            norm += total(load(here, s, width))
+        totals[row * lanes // LANES] = norm
+    wait(team)
     starts = lattice.kernel_starts
     n_kernels = starts.size - 1
-    for chunk in range(team.thread, lattice.points.size - 1, team.threads):
-        mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
+    chunk = take(team)
+    while chunk < lattice.points.size - 1:
+        base = lattice.rows[chunk] * lanes // LANES
         for i in range(lattice.points[chunk], lattice.points[chunk + 1]):
             corner = i * starts[n_kernels]
             for k in range(n_kernels):
                 begin, end = corner + item(starts, k), corner + item(starts, k + 1)
                 response = np.float32(0.0)
                 for c in range(begin, end):
-                    value = item(mine, item(lattice.corners, c) + lane)
-                    response += item(lattice.weights, c) * value
+                    place = base + item(lattice.corners, c) // LANES
+                    response += item(lattice.weights, c) * item(totals, place)
                 response = response * factors[k, 0] + TINY
                 before = after = np.float32(1.0)
                 if modes[k] == BEFORE:
@@ -254,35 +266,46 @@ def normalise(
                     slice_weights[np.uint64(c)] = weight * after
                     if splat_weights.size:
                         splat_weights[np.uint64(c)] = weight * before
+        chunk = take(team)
 
 
 @jit()
 def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
     """Blur all rows along all axes, in place.
 
-    Ghosts are added to their owners before and copied from them after.
+    Ghosts are added to their owners before, chunk after chunk, and copied from them after.
     """
     lanes = values.shape[1]
     strip = LANES * len(width)
-    if team.thread == 0:
-        for g in range(lattice.ghosts.shape[0]):
+    starts = lattice.ghost_starts
+    for chunk in range(1, starts.size - 1):
+        first, last = share(team, starts[chunk], starts[chunk + 1])
+        for g in range(first, last):
             ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
             for s in range(0, lanes, strip):
                 x = load(values, owner + s, width) + load(values, ghost + s, width)
                 store(values, owner + s, x)
-    wait(team)
-    n_parts = lattice.parts.shape[1] - 1
-    for axis in range(lattice.parts.shape[0]):
-        first = lattice.parts[axis, n_parts * team.thread // team.threads]
-        last = lattice.parts[axis, n_parts * (team.thread + 1) // team.threads]
-        blur_chains(width, values, lattice.chains, first, last)
         wait(team)
-    if team.thread == 0:
-        for g in range(lattice.ghosts.shape[0]):
-            ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
-            for s in range(0, lanes, strip):
-                store(values, ghost + s, load(values, owner + s, width))
+    for axis in range(lattice.parts.shape[0]):
+        part = take(team)
+        while part < lattice.parts.shape[1] - 1:
+            first, last = lattice.parts[axis, part], lattice.parts[axis, part + 1]
+            blur_chains(width, values, lattice.chains, first, last)
+            part = take(team)
+        wait(team)
+    first, last = share(team, 0, lattice.ghosts.shape[0])
+    for g in range(first, last):
+        ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
+        for s in range(0, lanes, strip):
+            store(values, ghost + s, load(values, owner + s, width))
     wait(team)
+
+
+@jit()
+def share(team: Any, first: Any, last: Any) -> Any:
+    """A thread's part of first..last."""
+    n = last - first
+    return first + n * team.thread // team.threads, first + n * (team.thread + 1) // team.threads
 
 
 @jit()

@@ -22,8 +22,9 @@ from deeplab_repro.crf.jit import jit
 
 intrinsic: Any = extending.intrinsic
 
-# A meeting is three int64: how many have arrived, how often all have, and whether it is called off.
-ARRIVED, MET, OFF = range(3)
+# A meeting is four int64: how many have arrived, how often all have, whether it is called off, and
+# how many tasks have been taken since all met.
+ARRIVED, MET, OFF, TAKEN = range(4)
 SPINS = 2000  # some microseconds, after which the core is offered to others
 
 
@@ -42,7 +43,7 @@ def run_together(function: Any, *arguments: Any) -> None:
     others.
     """
     threads = numba.get_num_threads()
-    meeting = np.zeros(3, np.int64)
+    meeting = np.zeros(4, np.int64)
 
     def run(thread: int) -> None:
         try:
@@ -87,13 +88,17 @@ else:
 
 
 @jit()
+def take(team: Any) -> Any:
+    """The number of a task that no other thread has: 0, 1, 2 and so on since all met."""
+    return _add(team.meeting, TAKEN, 1)
+
+
+@jit()
 def wait(team: Any) -> None:
     """Return when all threads have called this as often; at once when the meeting is off."""
-    if team.threads == 1:
-        return
     met = _add(team.meeting, MET, 0)
     if _add(team.meeting, ARRIVED, 1) == team.threads - 1:
-        _add(team.meeting, ARRIVED, -team.threads)
+        team.meeting[ARRIVED] = team.meeting[TAKEN] = 0
         _add(team.meeting, MET, 1)
         return
     spins = 0
