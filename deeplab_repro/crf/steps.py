@@ -23,7 +23,7 @@ from deeplab_repro.crf.blocks import (
     write_block,
 )
 from deeplab_repro.crf.jit import jit
-from deeplab_repro.crf.threads import take, wait
+from deeplab_repro.crf.threads import share, wait
 from deeplab_repro.crf.vectors import (
     LANES,
     item,
@@ -47,8 +47,9 @@ NONE, BEFORE, AFTER, SYMMETRIC = range(4)
 def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
     """Transpose L x N into the first L lanes of N rows; what is below `least` becomes 0."""
     n, lanes = rows.shape
-    for first in range(team.thread * BLOCK, n, team.threads * BLOCK):
-        last = min(first + BLOCK, n)
+    begin, end = share(team, 0, n)
+    for first in range(begin, end, BLOCK):
+        last = min(first + BLOCK, end)
         read_block(arrays, first, last, rows[first:last])
         for place in range(first * lanes, last * lanes, LANES):
             x = load(rows, place, ONE)
@@ -148,8 +149,8 @@ def update(
     corners, points, rows = lattice.corners, lattice.points, lattice.rows
     lanes = unary.shape[1]
     block = np.zeros((BLOCK, lanes), np.float32)
-    chunk = take(team)
-    while chunk < points.size - 1:
+    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    for chunk in range(first_chunk, last_chunk):
         old, new = here[rows[chunk] : rows[chunk + 1]], there[rows[chunk] : rows[chunk + 1]]
         new[:] = np.float32(0.0)
         for first in range(points[chunk], points[chunk + 1], BLOCK):
@@ -163,7 +164,6 @@ def update(
                 splat_block(width, block, corners, splat_weights, first, last, new)
             if marginals.size:
                 write_block(block, first, last, marginals)
-        chunk = take(team)
 
 
 @jit()
@@ -177,15 +177,14 @@ def splat(
 ) -> None:
     """The blurred splat of L x N values."""
     block = np.zeros((BLOCK, here.shape[1]), np.float32)
-    chunk = take(team)
-    while chunk < lattice.points.size - 1:
+    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    for chunk in range(first_chunk, last_chunk):
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         mine[:] = np.float32(0.0)
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
             last = min(first + BLOCK, lattice.points[chunk + 1])
             read_block(q, first, last, block)
             splat_block(width, block, lattice.corners, weights, first, last, mine)
-        chunk = take(team)
     wait(team)
     blur(team, width, here, lattice)
 
@@ -201,14 +200,13 @@ def slice_(
 ) -> None:
     """Slice L x N messages from blurred values."""
     block = np.empty((BLOCK, here.shape[1]), np.float32)
-    chunk = take(team)
-    while chunk < lattice.points.size - 1:
+    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    for chunk in range(first_chunk, last_chunk):
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
             last = min(first + BLOCK, lattice.points[chunk + 1])
             slice_block(width, mine, lattice.corners, weights, first, last, block)
             write_block(block, first, last, message)
-        chunk = take(team)
 
 
 @jit()
@@ -241,8 +239,8 @@ def normalise(
     wait(team)
     starts = lattice.kernel_starts
     n_kernels = starts.size - 1
-    chunk = take(team)
-    while chunk < lattice.points.size - 1:
+    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    for chunk in range(first_chunk, last_chunk):
         base = lattice.rows[chunk] * lanes // LANES
         for i in range(lattice.points[chunk], lattice.points[chunk + 1]):
             corner = i * starts[n_kernels]
@@ -266,7 +264,6 @@ def normalise(
                     slice_weights[np.uint64(c)] = weight * after
                     if splat_weights.size:
                         splat_weights[np.uint64(c)] = weight * before
-        chunk = take(team)
 
 
 @jit()
@@ -287,11 +284,9 @@ def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
                 store(values, owner + s, x)
         wait(team)
     for axis in range(lattice.parts.shape[0]):
-        part = take(team)
-        while part < lattice.parts.shape[1] - 1:
-            first, last = lattice.parts[axis, part], lattice.parts[axis, part + 1]
-            blur_chains(width, values, lattice.chains, first, last)
-            part = take(team)
+        first_part, last_part = share(team, 0, lattice.parts.shape[1] - 1)
+        first, last = lattice.parts[axis, first_part], lattice.parts[axis, last_part]
+        blur_chains(width, values, lattice.chains, first, last)
         wait(team)
     first, last = share(team, 0, lattice.ghosts.shape[0])
     for g in range(first, last):
@@ -299,13 +294,6 @@ def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
         for s in range(0, lanes, strip):
             store(values, ghost + s, load(values, owner + s, width))
     wait(team)
-
-
-@jit()
-def share(team: Any, first: Any, last: Any) -> Any:
-    """A thread's part of first..last."""
-    n = last - first
-    return first + n * team.thread // team.threads, first + n * (team.thread + 1) // team.threads
 
 
 @jit()
@@ -339,8 +327,9 @@ def argmax(team: Any, marginals: Any, labels: Any) -> None:
     """The lowest label of the largest of L x N marginals, for each of N >= 8 pixels."""
     n_labels, n = marginals.shape
     number = np.empty(LANES, np.float32)
-    for start in range(team.thread * LANES, n, team.threads * LANES):
-        i = min(start, n - LANES)
+    begin, end = share(team, 0, n)
+    for start in range(begin, end, LANES):
+        i = min(start, n - LANES)  # the last ones may be done twice
         most = load(marginals, i, ONE)
         best = zeros(ONE)
         for label in range(1, n_labels):
