@@ -11,8 +11,14 @@ import numpy as np
 
 from deeplab_repro.crf.dense_crf import CrfResult, dense_crf
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, FileError
-from deeplab_repro.files import check_readable, display_name, require_memory, write_atomically
+from deeplab_repro.errors import (
+    ArgumentError,
+    DeepLabError,
+    DeviceError,
+    FileError,
+    ResourceError,
+)
+from deeplab_repro.files import check_readable, display_name, write_atomically
 from deeplab_repro.image import read_image, write_labels
 from deeplab_repro.maps import FORMATS, read_probs
 from deeplab_repro.pictures import Failed, check_targets, make_folder
@@ -22,12 +28,6 @@ Choice = Literal["auto", "cpu", "cuda"]
 # What a folder may call the map of photo.jpg: photo.npy and so on, photo.probs.npy as `segment`
 # does, or photo_blob_0.mat as the original does.
 _ENDINGS = (*FORMATS, ".probs.npy", "_blob_0.mat")
-
-# As `deeplab-repro bench crf` measures it, rounded up: CxHxW float32 arrays that are held at once,
-# with the probabilities; the lattices; Numba, and what it compiles.
-_MAPS_HELD = 6
-_LATTICE_BYTES_A_PIXEL = 350
-_CRF_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,9 @@ def _refine(job: Job, params: CrfParams, iterations: int, device: Choice) -> Ref
     image = read_image(job.picture)
     probs = read_probs(job.probs, image.shape[:2])
     what = f"{display_name(job.picture)} with {display_name(job.probs)}"
-    n_bytes = _MAPS_HELD * probs.nbytes + _LATTICE_BYTES_A_PIXEL * image[..., 0].size
-    require_memory(n_bytes + _CRF_BYTES, what)
     start = time.perf_counter()
     try:
         result = dense_crf(image, probs, params, iterations, device=device)
-    except ArgumentError as error:
-        raise ArgumentError(f"{what}: {error}") from error
+    except (ArgumentError, ResourceError) as error:
+        raise type(error)(f"{what}: {error}") from error
     return Refined(job.picture, result, time.perf_counter() - start)

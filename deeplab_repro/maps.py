@@ -48,6 +48,16 @@ _ZIP_ERRORS = (
 )
 
 
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Softmax over the labels of CxHxW float32 scores, maximum subtracted, in float32."""
+    # A difference too large becomes -inf, and one of infinities NaN, which the caller looks for.
+    with np.errstate(over="ignore", invalid="ignore"):
+        probs = scores - scores.max(axis=0)
+    np.exp(probs, out=probs)
+    probs /= probs.sum(axis=0)
+    return probs
+
+
 def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     """Read label probabilities for an image of `size` = (H, W): CxHxW float32.
 
@@ -85,8 +95,8 @@ def write_bin(path: str | os.PathLike[str], probs: F32) -> None:
 def write_scores_mat(path: str | os.PathLike[str], scores: F32) -> None:
     """Write scores, CxHxW float32, for the original's MATLAB scripts and dense CRF, atomically.
 
-    They lie in the top left corner of a square, as scores of the net's square input would: the
-    original's CRF for .mat files takes the height for the width when it steps from row to row.
+    They lie in the top left corner of a square, as the scores of the net's square input do; the
+    original's scripts crop them to the image.
 
     Raises ArgumentError for more than a MAT-file can hold, FileError if it cannot be written.
     """
@@ -186,8 +196,6 @@ def _read_exactly(file: IO[bytes], n_bytes: int, name: str) -> bytes:
 
 
 def _softmax_of_corner(scores: F32, size: HW, name: str) -> F32:
-    from deeplab_repro.segmenter import softmax
-
     if scores.ndim == 4 and len(scores) == 1:
         scores = scores[0]
     if scores.ndim == 2:  # MATLAB drops a last axis of 1

@@ -12,12 +12,14 @@ from typing import Literal
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import ArgumentError, DeepLabError, NetError, WeightsError
 from deeplab_repro.files import require_memory
 from deeplab_repro.image import MEAN_BGR, VOID, preprocess
 from deeplab_repro.layers import HW, Shape, dims
+from deeplab_repro.maps import softmax
 from deeplab_repro.models import MODELS, get_model
 from deeplab_repro.net import Net
 
@@ -30,10 +32,7 @@ RANDOM = "random:"
 _NET_BYTES = 90e6
 _COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them anew for its convolutions
 _ACTIVATIONS_HELD = 0.5  # and reuses blobs
-_CRF_BYTES = 100e6  # Numba, and what it compiles
-# CxHxW float32 arrays: OpenCV's scores, ours and the probabilities; the CRF's and its lattices.
-_MAPS_HELD = 3
-_CRF_MAPS_HELD = 6
+_MAPS_HELD = 3  # CxHxW float32 arrays: OpenCV's scores, ours and the probabilities
 
 
 @dataclass(frozen=True)
@@ -200,10 +199,11 @@ class DeepLab:
 
     def _check_memory(self, size: HW) -> None:
         shape = (1, 3, *size)
-        map_bytes = 4 * math.prod(self.net.output_shape(shape))
-        n_bytes = self._net_bytes(shape) + _MAPS_HELD * map_bytes
+        _, labels, *output_size = self.net.output_shape(shape)
+        pixels = math.prod(output_size)
+        n_bytes = self._net_bytes(shape) + _MAPS_HELD * 4 * labels * pixels
         if self.crf:
-            n_bytes += _CRF_MAPS_HELD * map_bytes + _CRF_BYTES
+            n_bytes += memory_needed(labels, pixels)
         # What the net took for an earlier image, it has not given back.
         n_bytes -= self._net_bytes_held
         what = f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
@@ -213,16 +213,6 @@ class DeepLab:
         activations = self.net.activation_bytes(shape)
         weights = 4 * self.net.parameters
         return _NET_BYTES + _COPIES_OF_WEIGHTS * weights + _ACTIVATIONS_HELD * activations
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the labels of CxHxW float32 scores, maximum subtracted, in float32."""
-    # A difference too large becomes -inf, and one of infinities NaN, which the caller looks for.
-    with np.errstate(over="ignore", invalid="ignore"):
-        probs = scores - scores.max(axis=0)
-    np.exp(probs, out=probs)
-    probs /= probs.sum(axis=0)
-    return probs
 
 
 def _is_path(model: str | Path) -> bool:

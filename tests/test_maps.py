@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import warnings
 import zipfile
 
 import numpy as np
@@ -14,8 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from deeplab_repro.errors import DeepLabError, FormatError, ResourceError
-from deeplab_repro.maps import FORMATS, read_probs, write_bin, write_scores_mat
-from deeplab_repro.segmenter import softmax
+from deeplab_repro.maps import FORMATS, read_probs, softmax, write_bin, write_scores_mat
 
 SCORES = 3 * np.random.default_rng(0).standard_normal((4, 5, 7)).astype(np.float32)
 PROBS = softmax(SCORES)
@@ -304,3 +304,17 @@ def test_mutations(tmp_path, save):
         except DeepLabError as error:
             outcomes.add("refused" if str(error).isprintable() else "refused in several lines")
     assert outcomes == {"read", "refused"}
+
+
+def test_softmax():
+    scores = np.random.default_rng(0).normal(0, 30, (5, 4, 3)).astype(np.float32)
+    exact = np.exp(scores.astype(np.float64) - scores.max(axis=0))
+    exact /= exact.sum(axis=0)
+    probs = softmax(scores)
+    assert probs.dtype == np.float32
+    # float32's exp of differences up to 100, and below 1e-38 it has no numbers.
+    np.testing.assert_allclose(probs, exact, rtol=1e-5, atol=1e-38)
+    large = np.float32([[[3e38]], [[-3e38]]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(softmax(large).ravel(), [1, 0])

@@ -10,6 +10,7 @@ import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
+from deeplab_repro.image import read_image
 from deeplab_repro.maps import write_bin
 from deeplab_repro.models import MODELS, get_model
 
@@ -67,9 +68,14 @@ def test_command(line, user_folder, monkeypatch):
 
 def test_python(user_folder, monkeypatch):
     monkeypatch.chdir(user_folder)
-    (code,) = (block for kind, block in BLOCKS if kind == "python")
-    names = {}
-    exec(code, names)
+    names = {"probs": np.load("photo.npy"), "image": read_image("photo.jpg")}
+    blocks = [block for kind, block in BLOCKS if kind == "python"]
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, names)
+    assert len(names["maps"]) == 10
+    assert names["maps"][-1].shape == (21, 375, 500)
+    assert names["Q"].shape == (21, 375 * 500)
     assert names["result"].labels.shape == names["image"].shape[:2] == (375, 500)
     assert names["refined"].marginals.shape == (21, 375, 500)
 

@@ -1,7 +1,6 @@
 """The pipeline: images of any size in, labels of that size out, one after the other or streamed."""
 
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from deeplab_repro.errors import (
 )
 from deeplab_repro.image import preprocess
 from deeplab_repro.models import MODELS
-from deeplab_repro.segmenter import DeepLab, softmax
+from deeplab_repro.segmenter import DeepLab
 
 CRF = CrfParams(4, 20, 5)
 
@@ -98,20 +97,6 @@ def test_ties_go_to_the_lowest_label(write_net):
     result = model(np.full((4, 5, 3), 200, np.uint8))
     assert (result.labels == 0).all()
     np.testing.assert_allclose(result.probs, 1 / 3, rtol=1e-6)  # float32
-
-
-def test_softmax():
-    scores = np.random.default_rng(0).normal(0, 30, (5, 4, 3)).astype(np.float32)
-    exact = np.exp(scores.astype(np.float64) - scores.max(axis=0))
-    exact /= exact.sum(axis=0)
-    probs = softmax(scores)
-    assert probs.dtype == np.float32
-    # float32's exp of differences up to 100, and below 1e-38 it has no numbers.
-    np.testing.assert_allclose(probs, exact, rtol=1e-5, atol=1e-38)
-    large = np.float32([[[3e38]], [[-3e38]]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        np.testing.assert_array_equal(softmax(large).ravel(), [1, 0])
 
 
 @pytest.mark.parametrize(

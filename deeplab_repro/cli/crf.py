@@ -66,7 +66,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="the positional kernel (default: %(default)s, as throughout the paper)",
     )
     add_iterations(parser)
-    add_device(parser, "CRF")
+    add_device(parser, "CRF", "which is the cpu for now")
     parser.set_defaults(run=run)
 
 

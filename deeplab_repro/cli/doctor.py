@@ -93,6 +93,10 @@ def _check_numba() -> Iterator[tuple[str, str, str | None]]:
         yield "CRF", "cannot run", f"Numba does not import: {text}; install it again"
         return
     yield "CRF on cpu", f"yes, {numba.get_num_threads()} threads", None
+    from deeplab_repro.crf.gpu import crf_cuda_problem
+
+    without = crf_cuda_problem()
+    yield "CRF on cuda", f"no: {without}" if without else "yes", None
 
 
 def _check_machine() -> Iterator[tuple[str, str, str | None]]:

@@ -79,13 +79,13 @@ def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
     return read
 
 
-def add_device(parser: argparse.ArgumentParser, what: str) -> None:
+def add_device(parser: argparse.ArgumentParser, what: str, auto: str) -> None:
     """--device auto|cpu|cuda."""
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help=f"where the {what} runs (default: the best there is)",
+        help=f"where the {what} runs (default: auto, {auto})",
     )
 
 

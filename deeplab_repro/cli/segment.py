@@ -57,7 +57,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     crf.add_argument("--no-crf", dest="crf", action="store_const", const=None, help="net only")
     add_iterations(parser)
-    add_device(parser, "net")
+    add_device(parser, "net", "the best there is")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
     )

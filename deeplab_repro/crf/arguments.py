@@ -14,6 +14,17 @@ F32 = npt.NDArray[np.float32]
 SUM_TOLERANCE = 0.01
 MOST_LABELS = 255
 
+# As `deeplab-repro bench crf` measures it, rounded up: arrays of CxHxW float32, with the marginals;
+# the lattice of a photo; Numba, and what it compiles.
+_ARRAYS_HELD = 4
+_LATTICE_BYTES_A_PIXEL = 400
+_NUMBA_BYTES = 100_000_000
+
+
+def memory_needed(labels: int, pixels: int) -> int:
+    """The bytes that `dense_crf` takes on the CPU for a photo, beside its arguments."""
+    return (4 * _ARRAYS_HELD * labels + _LATTICE_BYTES_A_PIXEL) * pixels + _NUMBA_BYTES
+
 
 def check_arguments(
     image: npt.NDArray[np.uint8], probs: F32, params: CrfParams, iterations: int

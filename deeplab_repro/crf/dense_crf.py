@@ -7,12 +7,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.crf.arguments import check_arguments
+from deeplab_repro.crf.arguments import check_arguments, memory_needed
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.gpu import crf_cuda_problem
 from deeplab_repro.crf.mean_field import Kernel, MeanField, most_probable
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.device import Device, resolve_device
+from deeplab_repro.files import require_memory
+from deeplab_repro.layers import dims
 
 F32 = npt.NDArray[np.float32]
 
@@ -66,6 +68,8 @@ def dense_crf(
 
         marginals = gpu_dense_crf(image, probs, params, iterations, on_iteration)
     else:
+        n_bytes = memory_needed(len(probs), image.shape[0] * image.shape[1])
+        require_memory(n_bytes, f"the CRF with probs of {dims(probs.shape)}")
         position, bilateral = kernel_features(image, params)
         kernels = [Kernel(position, params.w2), Kernel(bilateral, params.w1)]
         field = MeanField(probs.reshape(len(probs), -1), kernels)

@@ -12,6 +12,7 @@ from deeplab_repro.crf import steps
 from deeplab_repro.crf.lattice import build_lattice
 from deeplab_repro.crf.threads import run_together
 from deeplab_repro.crf.vectors import LANES
+from deeplab_repro.files import require_memory
 
 F32 = npt.NDArray[np.float32]
 Normalization = Literal["none", "before", "after", "symmetric"]
@@ -43,7 +44,8 @@ class MeanField:
     kernels: the pairwise terms; there may be none. Probabilities below 1e-20 count as 0, and
     energies 80 above a pixel's lowest as infinite.
 
-    Not to be used by two threads at once. Raises ArgumentError for features out of reach.
+    Not to be used by two threads at once. Raises ArgumentError for features out of reach, and
+    ResourceError for too little memory.
     """
 
     def __init__(self, unary: F32, kernels: Sequence[Kernel], *, energies: bool = False) -> None:
@@ -66,7 +68,9 @@ class MeanField:
         least = np.float32(-np.inf) if self._is_log else steps.LEAST
         run_together(steps.read_rows, np.ascontiguousarray(unary), self._unary, least)
         # The lattice's values: one array is sliced while the other is splat.
-        self._values = [aligned_empty(self._lattice.rows[-1], lanes) for _ in range(2)]
+        n_rows = int(self._lattice.rows[-1])
+        require_memory(2 * 4 * lanes * n_rows + unary.nbytes, f"a CRF on {n_rows:,} vertices")
+        self._values = [aligned_empty(n_rows, lanes) for _ in range(2)]
         compatibilities = [np.asarray(k.compatibility, np.float32) for k in self._kernels]
         self._matrices = [(k, c) for k, c in enumerate(compatibilities) if c.ndim]
         self._no_marginals = np.empty((0, n), np.float32)

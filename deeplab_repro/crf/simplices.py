@@ -96,12 +96,21 @@ def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, 
 
 @jit()
 def name_corners(
-    quotients: Any, ranks: Any, shares: Any, units: Any, origin: Any, names: Any, weights: Any
+    quotients: Any,
+    ranks: Any,
+    shares: Any,
+    units: Any,
+    origin: Any,
+    axis_of_rank: Any,
+    by_rank: Any,
+    names: Any,
+    weights: Any,
 ) -> None:
-    """The corners of 8 simplices, see `enclose`: (8 (d+1)) x 2 int64 keys, and 8 (d+1) weights."""
+    """The corners of 8 simplices, see `enclose`: (8 (d+1)) x 2 int64 keys, and 8 (d+1) weights.
+
+    axis_of_rank, by_rank: work space, d + 1 int64 and float32.
+    """
     d = units.shape[0] - 1
-    axis_of_rank = np.empty(d + 1, np.int64)
-    by_rank = np.empty(d + 1, np.float32)
     for lane in range(LANES):
         key0, key1 = -origin[0], -origin[1]
         for j in range(d + 1):
@@ -150,6 +159,8 @@ def embed(
     quotients = np.empty((d + 1, LANES), np.float32)
     ranks = np.empty((d + 1, LANES), np.float32)
     shares = np.empty((d + 1, LANES), np.float32)
+    axis_of_rank = np.empty(d + 1, np.int64)
+    by_rank = np.empty(d + 1, np.float32)
     names = np.empty((LANES * (d + 1), 2), np.int64)
     shown = np.empty(LANES * (d + 1), np.float32)
     last_names = np.full((d + 1, 2), -1, np.int64)
@@ -164,7 +175,7 @@ def embed(
             keys = longer
             table = make_table(keys, count, keys.shape[0])
         enclose(features, scales, start, quotients, ranks, shares)
-        name_corners(quotients, ranks, shares, units, origin, names, shown)
+        name_corners(quotients, ranks, shares, units, origin, axis_of_rank, by_rank, names, shown)
         for lane in range(min(LANES, last - start)):
             for corner in range(d + 1):
                 number = lane * (d + 1) + corner

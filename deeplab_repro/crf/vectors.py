@@ -6,13 +6,13 @@ registers. How many is part of its type, so functions are compiled for each coun
 `width`, a tuple of so many zeros, whose length is part of the tuple's type.
 
     width = (0,) * 3                              # 24 lanes
-    total = zeros(width)
-    total = add_scaled(total, weight, load(array, offset, width))
-    store(array, offset, total)
+    x = zeros(width)
+    x = multiply_add(load(array, offset, width), weight, x)
+    store(array, offset, x)
 
 Arrays are contiguous and float32, of any shape; offsets count floats from their start and are not
 checked. LLVM makes of a vector of 8 what the machine has: AVX, or pairs of SSE or NEON registers.
-Operations without "scaled" in their name are rounded one by one, as in plain code.
+Operations are rounded one by one, as in plain code, but for multiply_add and what exp is made of.
 """
 
 # Numba calls an intrinsic with types and gets back a signature and a function that makes code; both
@@ -36,7 +36,6 @@ LANES = 8
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
-
 
 # The polynomial of degree 5 with the least relative error for e^x between +-log(2) / 2, and 1 at 0.
 _EXP_TERMS = (0.008290297551, 0.04189802194, 0.1666763697, 0.4999914885, 0.9999997068, 1.0)
