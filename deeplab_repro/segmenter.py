@@ -128,7 +128,7 @@ class DeepLab:
             for image in images:
                 if self.crf and previous is None:
                     # Numba takes a moment to load; the first image's net hides it.
-                    worker.submit(_load_crf)
+                    worker.submit(self._load_crf)
                 coming = worker.submit(self._try_refine, image, self._try_net(image))
                 if previous:
                     yield previous.result()
@@ -187,6 +187,11 @@ class DeepLab:
             marginals=result.marginals,
             crf_seconds=time.perf_counter() - start,
         )
+
+    def _load_crf(self) -> None:
+        from deeplab_repro.crf.dense_crf import load
+
+        load(self.net.output_shape()[1])
 
     def _check(self, image: np.ndarray) -> HW:
         """The size (H, W) at which to run an image, which must suit, as must the memory."""
@@ -266,10 +271,3 @@ def _published_crf(net: Net) -> CrfParams:
             "W1,SIGMA_ALPHA,SIGMA_BETA (--crf), or do without a CRF (--no-crf)"
         )
     return published
-
-
-def _load_crf() -> None:
-    from deeplab_repro.crf.dense_crf import dense_crf
-
-    image = np.zeros((2, 2, 3), np.uint8)
-    dense_crf(image, np.ones((1, 2, 2), np.float32), CrfParams(1, 1, 1), iterations=1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from naive import naive_dense_crf, softmax
 
 from deeplab_repro.crf import dense_crf as module
-from deeplab_repro.crf.dense_crf import dense_crf
+from deeplab_repro.crf.dense_crf import dense_crf, load
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.lattice import build_lattice
 from deeplab_repro.crf.params import CrfParams
@@ -258,3 +258,10 @@ def test_wrong_parameters_are_named(name, value):
         return
     with pytest.raises(ArgumentError, match=rf"CRF parameter {name} is .*; expected a number"):
         CrfParams(**numbers)
+
+
+def test_loading_ahead():
+    load(3)
+    for labels in (0, 256):
+        with pytest.raises(ArgumentError, match=f"probs has {labels} labels; expected 1 to 255"):
+            load(labels)
