@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import ArgumentError, DeepLabError, NetError, WeightsError
@@ -27,12 +26,14 @@ RANDOM = "random:"
 """With a seed behind it, stands for weights where there is no caffemodel."""
 
 # Fitted to peaks measured with OpenCV 4.14 on a CPU, from which the estimates lie -11% to +14% off.
-# DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 578, 1002 and 2096 MB, with the CRF 857, 1569
-# and 3033 MB; without CRF DeepLab at 513x513 1093 MB, DeepLab-MSc-LargeFOV 971 and 2107 MB.
+# DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 578, 1002 and 2096 MB, with the CRF 791, 1385
+# and 2616 MB; without CRF DeepLab at 513x513 1093 MB, DeepLab-MSc-LargeFOV 971 and 2107 MB.
 _NET_BYTES = 90e6
 _COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them anew for its convolutions
 _ACTIVATIONS_HELD = 0.5  # and reuses blobs
 _MAPS_HELD = 3  # CxHxW float32 arrays: OpenCV's scores, ours and the probabilities
+_CRF_MAPS_HELD = 3  # beside what the net has given back by then
+_CRF_BYTES = 150e6  # with Numba, and what it compiles
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ class DeepLab:
         pixels = math.prod(output_size)
         n_bytes = self._net_bytes(shape) + _MAPS_HELD * 4 * labels * pixels
         if self.crf:
-            n_bytes += memory_needed(labels, pixels)
+            n_bytes += _CRF_MAPS_HELD * 4 * labels * pixels + _CRF_BYTES
         # What the net took for an earlier image, it has not given back.
         n_bytes -= self._net_bytes_held
         what = f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"

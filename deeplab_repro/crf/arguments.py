@@ -16,14 +16,14 @@ MOST_LABELS = 255
 
 # As `deeplab-repro bench crf` measures it, rounded up: arrays of CxHxW float32, with the marginals;
 # the lattice of a photo; Numba, and what it compiles.
-_ARRAYS_HELD = 4
-_LATTICE_BYTES_A_PIXEL = 400
+_ARRAYS_HELD = 3.5
+_LATTICE_BYTES_A_PIXEL = 260
 _NUMBA_BYTES = 100_000_000
 
 
 def memory_needed(labels: int, pixels: int) -> int:
     """The bytes that `dense_crf` takes on the CPU for a photo, beside its arguments."""
-    return (4 * _ARRAYS_HELD * labels + _LATTICE_BYTES_A_PIXEL) * pixels + _NUMBA_BYTES
+    return int((4 * _ARRAYS_HELD * labels + _LATTICE_BYTES_A_PIXEL) * pixels) + _NUMBA_BYTES
 
 
 def check_arguments(
