@@ -89,8 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     from deeplab_repro.pictures import Done, check_outputs, find_pictures, segment_files
     from deeplab_repro.segmenter import RANDOM, DeepLab
 
-    # Else the CRF's threads spin while they wait, and take the cores from the next picture's net.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     paths = find_pictures(arguments.images)
     check_outputs(paths, arguments.out, arguments.save)
     model = DeepLab(
