@@ -1,7 +1,6 @@
 """deeplab-repro segment: photos in, label pictures out."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
