@@ -23,7 +23,7 @@ from deeplab_repro.crf.blocks import (
     write_block,
 )
 from deeplab_repro.crf.jit import jit
-from deeplab_repro.crf.threads import share, wait
+from deeplab_repro.crf.threads import claim, share, wait
 from deeplab_repro.crf.vectors import (
     LANES,
     item,
@@ -149,8 +149,10 @@ def update(
     corners, points, rows = lattice.corners, lattice.points, lattice.rows
     lanes = unary.shape[1]
     block = np.zeros((BLOCK, lanes), np.float32)
-    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
-    for chunk in range(first_chunk, last_chunk):
+    for turn in range(points.size - 1):
+        chunk = claim(team, turn, points.size - 1)  # some have more vertices and take longer
+        if chunk < 0:
+            continue
         old, new = here[rows[chunk] : rows[chunk + 1]], there[rows[chunk] : rows[chunk + 1]]
         new[:] = np.float32(0.0)
         for first in range(points[chunk], points[chunk + 1], BLOCK):

@@ -22,8 +22,10 @@ from deeplab_repro.crf.jit import jit
 
 intrinsic: Any = extending.intrinsic
 
-# A meeting is three int64: how many have arrived, how often all have, and whether it is called off.
-ARRIVED, MET, OFF = range(3)
+# A meeting is a few int64: how many have arrived, how often all have, whether it is called off, and
+# for each task when it was last claimed.
+ARRIVED, MET, OFF, CLAIMED = range(4)
+MOST_TASKS = 1024
 SPINS = 2000  # some microseconds, after which the core is offered to others
 
 
@@ -42,7 +44,7 @@ def run_together(function: Any, *arguments: Any) -> None:
     others.
     """
     threads = numba.get_num_threads()
-    meeting = np.zeros(3, np.int64)
+    meeting = np.zeros(CLAIMED + MOST_TASKS, np.int64)
 
     def run(thread: int) -> None:
         try:
@@ -65,16 +67,23 @@ def run_together(function: Any, *arguments: Any) -> None:
             raise
 
 
-@intrinsic
-def _add(typingctx, meeting, field, value):
-    """Add to a field and return what it was, all at once."""
+def _atomic(change: str) -> Any:
+    """A function that adds to a field of a meeting, or exchanges it, and returns what it was."""
 
-    def codegen(context, builder, signature, arguments):
-        array, field, value = arguments
-        data = context.make_array(meeting)(context, builder, array).data
-        return builder.atomic_rmw("add", builder.gep(data, [field]), value, "seq_cst")
+    @intrinsic
+    def atomic(typingctx, meeting, field, value):
+        def codegen(context, builder, signature, arguments):
+            array, field, value = arguments
+            data = context.make_array(meeting)(context, builder, array).data
+            return builder.atomic_rmw(change, builder.gep(data, [field]), value, "seq_cst")
 
-    return types.int64(meeting, types.int64, types.int64), codegen
+        return types.int64(meeting, types.int64, types.int64), codegen
+
+    return atomic
+
+
+_add = _atomic("add")
+_exchange = _atomic("xchg")
 
 
 if os.name == "posix":
@@ -91,6 +100,20 @@ def share(team: Any, first: Any, last: Any) -> Any:
     """The thread's part of first..last: the same each time, so that its core finds its caches."""
     n = last - first
     return first + n * team.thread // team.threads, first + n * (team.thread + 1) // team.threads
+
+
+@jit()
+def claim(team: Any, turn: Any, tasks: Any) -> Any:
+    """A task for this thread alone, or -1 if that of this turn has been claimed since all met.
+
+    With a turn for each task, all get done: first the thread's share, then what others have not
+    begun, from the end of theirs.
+    """
+    first, last = share(team, 0, tasks)
+    own = last - first
+    task = first + turn if turn < own else (first - 1 - (turn - own)) % tasks
+    now = _add(team.meeting, MET, 0) + 1
+    return task if _exchange(team.meeting, CLAIMED + task, now) != now else -1
 
 
 @jit()

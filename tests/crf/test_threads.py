@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.crf.jit import jit
-from deeplab_repro.crf.threads import run_together, wait
+from deeplab_repro.crf.threads import claim, run_together, wait
 
 
 @jit()
@@ -18,6 +18,17 @@ def take_turns(team, counts, differences):
         wait(team)
         for other in range(team.threads):
             differences[team.thread] += abs(counts[other] - counts[team.thread])
+        wait(team)
+
+
+@jit()
+def claim_all(team, passes, done):
+    """Each pass of some: every task that is claimed counts once in the thread's column."""
+    for _ in range(passes):
+        for turn in range(done.shape[0]):
+            task = claim(team, turn, done.shape[0])
+            if task >= 0:
+                done[task, team.thread] += 1
         wait(team)
 
 
@@ -40,6 +51,13 @@ def test_threads_wait_for_each_other(threads):
     run_together(take_turns, counts, differences)
     assert (counts == 500).all()
     assert (differences == 0).all()
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 8, 13])
+def test_every_task_is_done_once_in_each_pass(threads, tasks):
+    done = np.zeros((tasks, threads), np.int64)
+    run_together(claim_all, 50, done)
+    assert done.sum(axis=1).tolist() == [50] * tasks
 
 
 @pytest.mark.parametrize("failing", [0, 1])
