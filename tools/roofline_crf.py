@@ -27,7 +27,7 @@ LEVELS = {"L1": 16, "L2": 512, "L3": 6_000, "memory": 200_000}  # kilobytes a th
 WIDTH = (0,) * 4
 
 
-@jit()
+@jit
 def read_all(team: Any, array: Any, times: Any, result: Any) -> None:
     """Each thread reads its part of an array so many times."""
     first, last = share(team, 0, array.size // (LANES * len(WIDTH)))
@@ -39,7 +39,7 @@ def read_all(team: Any, array: Any, times: Any, result: Any) -> None:
     store(result, team.thread * LANES * len(WIDTH), x + y)
 
 
-@jit()
+@jit
 def multiply_all(team: Any, times: Any, result: Any) -> None:
     """Twelve independent vectors of multiply-adds."""
     a = b = c = load(result, team.thread * LANES * len(WIDTH), WIDTH)

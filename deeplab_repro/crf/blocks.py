@@ -28,7 +28,7 @@ ONE = (0,)  # the width of one vector
 LEAST_EXPONENT = np.float32(-80.0)
 
 
-@jit()
+@jit
 def slice_block(
     width: Any, here: Any, corners: Any, weights: Any, first: Any, last: Any, block: Any
 ) -> None:
@@ -45,7 +45,7 @@ def slice_block(
             store(block, (i - first) * lanes + s, x)
 
 
-@jit()
+@jit
 def softmax_block(width: Any, unary: Any, is_log: Any, first: Any, last: Any, block: Any) -> None:
     """Messages to q. Messages that are not to be added to logarithms are small: exp holds them."""
     lanes = unary.shape[1]
@@ -80,7 +80,7 @@ def softmax_block(width: Any, unary: Any, is_log: Any, first: Any, last: Any, bl
             store(block, s, load(block, s, width) * item(sums, i))
 
 
-@jit()
+@jit
 def splat_block(
     width: Any, block: Any, corners: Any, weights: Any, first: Any, last: Any, there: Any
 ) -> None:
@@ -96,21 +96,21 @@ def splat_block(
                 store(there, place, multiply_add(x, item(weights, c), load(there, place, width)))
 
 
-@jit()
+@jit
 def read_block(arrays: Any, first: Any, last: Any, block: Any) -> None:
     """The pixels first..last of L x N arrays to the first lanes of the rows of a block."""
     n_labels, n = arrays.shape
     transpose_part(arrays, first, n, block, 0, block.shape[1], n_labels, last - first)
 
 
-@jit()
+@jit
 def write_block(block: Any, first: Any, last: Any, arrays: Any) -> None:
     """The first lanes of the rows of a block to the pixels first..last of L x N arrays."""
     n_labels, n = arrays.shape
     transpose_part(block, 0, block.shape[1], arrays, first, n, last - first, n_labels)
 
 
-@jit()
+@jit
 def transpose_part(
     source: Any,
     start: Any,

@@ -36,8 +36,8 @@ class CrfResult:
 def load(labels: int) -> None:
     """Load, or compile, what `dense_crf` runs on the CPU for so many labels, ahead of its use.
 
-    Loading takes half a second; compiling, once after installation, some ten. Raises ArgumentError
-    for a number of labels that `dense_crf` does not take.
+    Loading takes half a second; compiling, once after installation, some fifteen. Raises
+    ArgumentError for a number of labels that `dense_crf` does not take.
     """
     probs = np.full((labels, 4, 4), 1 / max(labels, 1), np.float32)
     dense_crf(np.zeros((4, 4, 3), np.uint8), probs, CrfParams(1, 1, 1), 1, device="cpu")

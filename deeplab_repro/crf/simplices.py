@@ -14,7 +14,7 @@ from deeplab_repro.crf.vectors import LANES, item, load, rint, store, where_less
 WIDTH = (0,)  # one vector: 8 points are embedded at a time
 
 
-@jit()
+@jit
 def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
     """The slot of the hash table that holds a key, or the free slot where it belongs.
 
@@ -32,7 +32,7 @@ def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
         slot = (slot + np.uint64(1)) & mask
 
 
-@jit()
+@jit
 def make_table(keys: Any, count: Any, room: Any) -> Any:
     """A hash table over the first `count` keys, at most a quarter full with `room` of them."""
     size = 1024
@@ -44,7 +44,7 @@ def make_table(keys: Any, count: Any, room: Any) -> Any:
     return table
 
 
-@jit()
+@jit
 def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, shares: Any) -> Any:
     """The simplices around 8 points: its first corner's quotients, and where in it they lie.
 
@@ -94,7 +94,7 @@ def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, 
         store(shares, j * LANES, (load(shares, j * LANES, WIDTH) - quotient * step) * inverse)
 
 
-@jit()
+@jit
 def name_corners(
     quotients: Any,
     ranks: Any,
@@ -135,7 +135,7 @@ def name_corners(
             weights[number] = item(by_rank, d - corner) - item(by_rank, d + 1 - corner)
 
 
-@jit()
+@jit
 def embed(
     corners: Any,
     weights: Any,
@@ -196,7 +196,7 @@ def embed(
     return keys[:count].copy()
 
 
-@jit()
+@jit
 def find_chains(rows: Any, keys: Any, table: Any, units: Any, axis: Any, n_rows: Any) -> Any:
     """The chains of neighbours along one axis, see Lattice.
 
@@ -233,7 +233,7 @@ def find_chains(rows: Any, keys: Any, table: Any, units: Any, axis: Any, n_rows:
     return chains[:count].copy()
 
 
-@jit()
+@jit
 def merge(keys: Any, starts: Any, first_rows: Any, owners: Any) -> Any:
     """One kernel's vertices: their rows (M int32), keys (M x 2 int64), and the hash table.
 

@@ -43,7 +43,7 @@ AHEAD = 6  # for how many rows ahead the blur asks memory
 NONE, BEFORE, AFTER, SYMMETRIC = range(4)
 
 
-@jit()
+@jit
 def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
     """Transpose L x N into the first L lanes of N rows; what is below `least` becomes 0."""
     n, lanes = rows.shape
@@ -56,7 +56,7 @@ def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
             store(rows, place, where_less(x, least, np.float32(0.0), x))
 
 
-@jit()
+@jit
 def iterate(
     team: Any,
     width: Any,
@@ -100,7 +100,7 @@ def iterate(
         here, there = there, here
 
 
-@jit()
+@jit
 def start(
     team: Any,
     width: Any,
@@ -132,7 +132,7 @@ def start(
         blur(team, width, here, lattice)
 
 
-@jit()
+@jit
 def update(
     team: Any,
     width: Any,
@@ -168,7 +168,7 @@ def update(
                 write_block(block, first, last, marginals)
 
 
-@jit()
+@jit
 def splat(
     team: Any,
     width: Any,
@@ -191,7 +191,7 @@ def splat(
     blur(team, width, here, lattice)
 
 
-@jit()
+@jit
 def slice_(
     team: Any,
     width: Any,
@@ -211,7 +211,7 @@ def slice_(
             write_block(block, first, last, message)
 
 
-@jit()
+@jit
 def normalise(
     team: Any,
     width: Any,
@@ -268,7 +268,7 @@ def normalise(
                         splat_weights[np.uint64(c)] = weight * before
 
 
-@jit()
+@jit
 def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
     """Blur all rows along all axes, in place.
 
@@ -298,7 +298,7 @@ def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
     wait(team)
 
 
-@jit()
+@jit
 def blur_chains(width: Any, values: Any, chains: Any, first: Any, last: Any) -> None:
     """Each row + half of the rows before and after it, along the chains first..last."""
     lanes = values.shape[1]
@@ -324,7 +324,7 @@ def blur_chains(width: Any, values: Any, chains: Any, first: Any, last: Any) -> 
             middle = after
 
 
-@jit()
+@jit
 def argmax(team: Any, marginals: Any, labels: Any) -> None:
     """The lowest label of the largest of L x N marginals, for each of N >= 8 pixels."""
     n_labels, n = marginals.shape

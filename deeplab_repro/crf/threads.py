@@ -90,19 +90,19 @@ if os.name == "posix":
     _rest: Any = types.ExternalFunction("sched_yield", types.int32())
 else:
 
-    @jit()
+    @jit
     def _rest() -> int:
         return 0
 
 
-@jit()
+@jit
 def share(team: Any, first: Any, last: Any) -> Any:
     """The thread's part of first..last: the same each time, so that its core finds its caches."""
     n = last - first
     return first + n * team.thread // team.threads, first + n * (team.thread + 1) // team.threads
 
 
-@jit()
+@jit
 def claim(team: Any, turn: Any, tasks: Any) -> Any:
     """A task for this thread alone, or -1 if that of this turn has been claimed since all met.
 
@@ -116,7 +116,7 @@ def claim(team: Any, turn: Any, tasks: Any) -> Any:
     return task if _exchange(team.meeting, CLAIMED + task, now) != now else -1
 
 
-@jit()
+@jit
 def wait(team: Any) -> None:
     """Return when all threads have called this as often; at once when the meeting is off."""
     met = _add(team.meeting, MET, 0)

@@ -170,4 +170,4 @@ def test_coordinates_stay_within_the_bound():
 def test_a_function_that_cannot_be_cached_still_runs():
     namespace = {}
     exec(compile("def twice(x):\n    return 2 * x", "<no such file>", "exec"), namespace)
-    assert jit()(namespace["twice"])(21) == 42
+    assert jit(namespace["twice"])(21) == 42

@@ -10,7 +10,7 @@ from deeplab_repro.crf.jit import jit
 from deeplab_repro.crf.threads import claim, run_together, wait
 
 
-@jit()
+@jit
 def take_turns(team, counts, differences):
     """Each thread counts; after every meeting all have counted as far."""
     for _ in range(500):
@@ -21,7 +21,7 @@ def take_turns(team, counts, differences):
         wait(team)
 
 
-@jit()
+@jit
 def claim_all(team, passes, done):
     """Each pass of some: every task that is claimed counts once in the thread's column."""
     for _ in range(passes):
@@ -32,7 +32,7 @@ def claim_all(team, passes, done):
         wait(team)
 
 
-@jit()
+@jit
 def fail_in_one(team, failing):
     if team.thread == failing:
         raise ValueError("one thread fails")
