@@ -223,3 +223,40 @@ class Concat(LayerType):
                 f"expected them to differ only on axis {axis}"
             )
         return (*first[:axis], sum(b[axis] for b in bottoms), *first[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class SoftmaxLoss(LayerType):
+    """Caffe's SOFTMAX_LOSS of scores and labels, over the pixels that are not ignored: a scalar."""
+
+    ignore_label: tuple[int, ...] = ()
+    loss_weight: float = 1.0
+
+    bottoms_wanted = 2
+
+    def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
+        _check_labels(bottoms)
+        return (1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class SegAccuracy(LayerType):
+    """Caffe's SEG_ACCURACY of scores and labels: pixel accuracy, mean recall, mean IOU."""
+
+    ignore_label: tuple[int, ...] = ()
+
+    bottoms_wanted = 2
+
+    def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
+        _check_labels(bottoms)
+        return (1, 1, 1, 3)
+
+
+def _check_labels(bottoms: Sequence[Shape]) -> None:
+    scores, labels = bottoms
+    n, _, h, w = _image(scores)
+    if labels != (n, 1, h, w):
+        raise NetError(
+            f"its scores are {dims(scores)} and its labels {dims(labels)}, expected labels of "
+            f"{dims((n, 1, h, w))}"
+        )

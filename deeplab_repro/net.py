@@ -15,12 +15,30 @@ _VGG_CELL = 32
 _SIZES_TRIED = 64
 
 
+@dataclass(frozen=True)
+class Filler:
+    """How Caffe fills a blob before training: constant, gaussian, uniform, xavier or msra."""
+
+    type: str = "constant"
+    value: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+    min: float = 0.0
+    max: float = 1.0
+
+
 @dataclass
 class Blob:
-    """A learnable array of a layer; `data` is float32 of `shape` once weights are loaded."""
+    """A learnable array of a layer; `data` is float32 of `shape` once weights are loaded.
+
+    lr_mult and decay_mult (V1: blobs_lr, weight_decay) multiply the solver's in training.
+    """
 
     shape: Shape
     data: np.ndarray | None = None
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+    filler: Filler = Filler()
 
 
 @dataclass
@@ -57,9 +75,28 @@ class DenseCrfParameter:
     bi_w: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class ImageSegData:
+    """The values of an IMAGE_SEG_DATA layer: where a train net's images and label maps come from.
+
+    Lines of `source` name an image and its label map, behind `root_folder`. crop_size 0 means none;
+    mean_bgr is blue, green, red on the scale 0..255.
+    """
+
+    source: str
+    root_folder: str = ""
+    batch_size: int = 1
+    crop_size: int = 0
+    shuffle: bool = False
+    mirror: bool = False
+    scale: float = 1.0
+    mean_bgr: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ignore_label: int = 255
+
+
 @dataclass
 class Net:
-    """A net from one image to its scores.
+    """A net from one image to its scores, or a train net from a batch of them to its loss.
 
     Building one checks it: every bottom must be made by an earlier layer and every shape must come
     out positive, else NetError names the layer. The blobs of the layers get their shapes here.
@@ -72,6 +109,8 @@ class Net:
     dialect: str = "DeepLab v1"
     mean_bgr: tuple[float, float, float] | None = None  # as the file's data layer says
     dense_crf: DenseCrfParameter | None = None
+    labels: dict[str, Shape] = field(default_factory=dict)  # a train net's inputs beside the image
+    data: ImageSegData | None = None  # a train net's data layer
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -85,7 +124,7 @@ class Net:
 
         Raises NetError, naming the layer, where the net does not hold together at this input shape.
         """
-        shapes = {self.input: tuple(input_shape or self.input_shape)}
+        shapes = {self.input: tuple(input_shape or self.input_shape), **self.labels}
         if min(shapes[self.input]) < 1:
             raise NetError(f"input '{self.input}' has shape {dims(shapes[self.input])}")
         for layer in self.layers:
@@ -124,7 +163,7 @@ class Net:
 
     def blob_shapes(self, input_shape: Shape | None = None) -> dict[str, Shape]:
         """The shape of every blob by name, the input's too."""
-        shapes = {self.input: tuple(input_shape or self.input_shape)}
+        shapes = {self.input: tuple(input_shape or self.input_shape), **self.labels}
         for layer, _, top in self.walk(input_shape):
             shapes.update(dict.fromkeys(layer.tops, top))
         return shapes
@@ -148,7 +187,7 @@ class Net:
 
     def _strides(self) -> dict[str, int]:
         """Input pixels per pixel of every blob, by the strides before it and INTERP's factors."""
-        strides = {self.input: 1}
+        strides = dict.fromkeys((self.input, *self.labels), 1)
         for layer in self.layers:
             stride = max(strides[bottom] for bottom in layer.bottoms)
             if isinstance(layer.op, Convolution | Pooling):

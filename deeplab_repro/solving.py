@@ -1,0 +1,47 @@
+"""What a solver is told and what it remembers, as plain data: Caffe's SolverParameter and State."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SolverParameter:
+    """The settings of Caffe's SGD (reference/SPEC.md, section 6); names and defaults are Caffe's.
+
+    train_net: the train net's prototxt as the solver's file names it.
+    lr_policy: "fixed", "step", "exp", "inv", "multistep", "poly" or "sigmoid".
+    snapshot: iterations between snapshots, 0 for none but the last.
+    random_seed: None where the file has none.
+    """
+
+    train_net: str
+    base_lr: float
+    lr_policy: str = "fixed"
+    gamma: float = 0.0
+    power: float = 0.0
+    stepsize: int = 0
+    stepvalue: tuple[int, ...] = ()
+    max_iter: int = 0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    average_loss: int = 1
+    display: int = 0
+    snapshot: int = 0
+    snapshot_prefix: str = ""
+    snapshot_after_train: bool = True
+    random_seed: int | None = None
+
+
+@dataclass
+class SolverState:
+    """What a solver goes on from: the iteration that comes next, and the momentum of every blob.
+
+    learned_net: the caffemodel that was written with it. history: one float32 array a learnable
+    blob, in the order of the net's layers.
+    """
+
+    iteration: int
+    learned_net: str
+    history: list[np.ndarray] = field(default_factory=list)
+    current_step: int = 0
