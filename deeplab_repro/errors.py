@@ -33,6 +33,10 @@ class ArgumentError(DeepLabError, ValueError):
     """A value given by the caller is out of range or has the wrong shape or type."""
 
 
+class TrainingError(DeepLabError):
+    """Training cannot go on: the loss is no number any more."""
+
+
 class DeviceError(DeepLabError):
     """The asked-for device is not to be had here."""
 

@@ -8,6 +8,7 @@ writes one block of a file. Layer names must stay as they are: weights are match
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,8 +58,11 @@ class Solver:
     base_lr: float
     stepsize: int
     max_iter: int
+    policy: str = "step"
 
 
+TOY_SOLVER = Solver(0.01, 0, 8000, "poly")
+TOY_MSC_SOLVER = Solver(0.01, 0, 2000, "poly")
 SOLVER = Solver(0.001, 2000, 6000)
 SOLVER2 = Solver(0.001, 2000, 8000)
 SOLVER2_DEEPLAB = Solver(0.01, 3000, 12000)
@@ -80,8 +84,12 @@ class Net:
     batch: int
     trunk_lr: int  # blobs_lr of the weights of conv1_1..fc7; biases get twice as much
     classifier_lr: int
-    solver2: Solver
+    solver2: Solver | None
+    solver: Solver = SOLVER
     average_loss: int = 1
+    width: int = 1  # all channels are divided by it
+    from_scratch: bool = False  # or from VGG-16 (MSc: from the net without branches)
+    dropout: float = 0.5
 
 
 # fmt: off
@@ -118,6 +126,20 @@ NETS = (
             about="The layers of DeepLab-LargeFOV, trained on MS COCO before VOC."),
     replace(MSC_LARGE_FOV, name="DeepLab-MSc-COCO-LargeFOV",
             about="The layers of DeepLab-MSc-LargeFOV, trained on MS COCO before VOC."),
+)
+
+TOY = replace(
+    LARGE_FOV, name="ToyVOC-LargeFOV", fc6=Fc6(3, 12, 12, 128), classifier="fc8_toyvoc",
+    about="DeepLab-LargeFOV at an eighth of its width, for ToyVOC; it ships with its weights.",
+    test_crop=241, train_crop=241, batch=10, classifier_lr=1, solver=TOY_SOLVER, solver2=None,
+    width=8, from_scratch=True, dropout=0.1,
+)
+TOY_NETS = (
+    TOY,
+    replace(
+        TOY, name="ToyVOC-MSc-LargeFOV", msc=True, trunk_lr=0, classifier_lr=0,
+        solver=TOY_MSC_SOLVER,
+        about="DeepLab-MSc-LargeFOV at an eighth of its width, for ToyVOC, with its weights."),
 )
 # fmt: on
 
@@ -158,8 +180,9 @@ def comment(text: str) -> list[str]:
 class Learning:
     """How a convolution learns; `std` is its gaussian filler's, None without a filler."""
 
-    lr: int
+    lr: float
     std: float | None = None
+    bias_lr: float | None = None  # twice lr unless given
 
 
 # A test net's convolutions have no Learning. `shape` is pad, stride and hole where they matter.
@@ -169,7 +192,8 @@ def conv(
 ) -> list[str]:  # fmt: skip
     fields: Fields = [] if strict_dim else [("strict_dim", "false")]
     if learning:
-        fields += [("blobs_lr", learning.lr), ("blobs_lr", 2 * learning.lr)]
+        bias_lr = 2 * learning.lr if learning.bias_lr is None else learning.bias_lr
+        fields += [("blobs_lr", learning.lr), ("blobs_lr", bias_lr)]
         fields += [("weight_decay", 1), ("weight_decay", 0)]
     params: Fields = [("num_output", outputs), ("kernel_size", kernel)]
     params += (shape or {}).items()
@@ -184,8 +208,8 @@ def relu(name: str, blob: str) -> list[str]:
     return layer(name, "RELU", [blob], [blob], [])
 
 
-def drop(name: str, blob: str) -> list[str]:
-    return layer(name, "DROPOUT", [blob], [blob], [("dropout_param", [("dropout_ratio", 0.5)])])
+def drop(name: str, blob: str, ratio: float) -> list[str]:
+    return layer(name, "DROPOUT", [blob], [blob], [("dropout_param", [("dropout_ratio", ratio)])])
 
 
 def pool(name: str, bottom: str, kernel: int, stride: int, pad: int, how: str = "MAX") -> list[str]:
@@ -221,55 +245,85 @@ def data(net: Net, train: bool) -> list[str]:
     return lines + layer("silence", "SILENCE", unused, [], [])
 
 
-def branch(tap: str, train: bool) -> list[str]:
+def branch(net: Net, tap: str, train: bool) -> list[str]:
     facts = BRANCHES[tap]
+    channels = BRANCH_CHANNELS // net.width
     names = [f"{tap}_conv", f"{tap}_fc", f"{tap}_ms"]
-    learning = [Learning(1, std) if train else None for std in (0.001, facts.fc_std, facts.ms_std)]
+    stds = [0.001, facts.fc_std, facts.ms_std]
+    learning = [Learning(1, std) if train else None for std in stds]
+    if train and net.from_scratch:
+        # With few channels the authors' small values would leave hardly any signal.
+        taken = {"data": 3, **{f"pool{s}": STAGES[s][1] // net.width for s in STAGES}}[tap]
+        learning = [from_scratch(tap, taken, 3), from_scratch("", channels, 1), Learning(1, 0.01)]
     shape = {"pad": 1, "stride": facts.stride if train else 1}
     lines = comment(f"multi-scale branch of {tap}")
-    lines += conv(names[0], tap, BRANCH_CHANNELS, 3, learning[0], shape)
-    lines += relu(f"relu_{names[0]}", names[0]) + drop(f"drop_{names[0]}", names[0])
-    lines += conv(names[1], names[0], BRANCH_CHANNELS, 1, learning[1])
-    lines += relu(f"relu_{names[1]}", names[1]) + drop(f"drop_{names[1]}", names[1])
+    lines += conv(names[0], tap, channels, 3, learning[0], shape)
+    lines += relu(f"relu_{names[0]}", names[0]) + drop(f"drop_{names[0]}", names[0], net.dropout)
+    lines += conv(names[1], names[0], channels, 1, learning[1])
+    lines += relu(f"relu_{names[1]}", names[1]) + drop(f"drop_{names[1]}", names[1], net.dropout)
     return lines + conv(names[2], names[1], "${NUM_LABELS}", 1, learning[2])
 
 
+def from_scratch(bottom: str, channels: int, kernel: int) -> Learning:
+    """He's initialisation, which keeps the scale of what flows through (He et al. 2015).
+
+    The image's values, of about 64, are brought down to 1 by the first weights, which are then as
+    much smaller and their gradients as much larger: so they learn 64 * 64 times as slowly.
+    """
+    std = (2 / (channels * kernel**2)) ** 0.5
+    if bottom == "data":
+        return Learning(1 / 4096, float(f"{std / 64:.3g}"), bias_lr=2)
+    return Learning(1, float(f"{std:.3g}"))
+
+
 def trunk(net: Net, train: bool) -> list[str]:
-    learning = Learning(net.trunk_lr) if train else None
-    lines = branch("data", train) if net.msc else []
-    bottom = "data"
+    lines = branch(net, "data", train) if net.msc else []
+    bottom, taken = "data", 3
     for stage, (convs, channels) in STAGES.items():
+        channels //= net.width
         stride = min(2 ** (stage - 1), 8)
         shape = {"pad": 2, "hole": 2} if stage == 5 else {"pad": 1}
         lines += comment(f"conv{stage}: stride {stride}" + (", hole 2" if stage == 5 else ""))
         for index in range(1, convs + 1):
             name = f"conv{stage}_{index}"
-            lines += conv(name, bottom, channels, 3, learning, shape)
+            lines += conv(name, bottom, channels, 3, trunk_learning(net, train, bottom, taken), shape)
             lines += relu(f"relu{stage}_{index}", name)
-            bottom = name
+            bottom, taken = name, channels
         kernel = 3 if stage == 5 else net.pool_kernel
         # 2x2 pooling at stride 1 without pad takes the train net's 40 to 39, as the labels have it.
         pad = 0 if train and stage == 4 and kernel == 2 else 1
         lines += pool(f"pool{stage}", bottom, kernel, 2 if stage <= 3 else 1, pad)
         bottom = f"pool{stage}"
         if net.msc and bottom in BRANCHES:
-            lines += branch(bottom, train)
+            lines += branch(net, bottom, train)
     if net.pool5a:
         lines += pool("pool5a", bottom, 3, 1, 1, "AVE")
     return lines
 
 
+def trunk_learning(
+    net: Net, train: bool, bottom: str, channels: int, kernel: int = 3
+) -> Learning | None:
+    if not train:
+        return None
+    if net.from_scratch and net.trunk_lr:
+        return from_scratch(bottom, channels, kernel)
+    return Learning(net.trunk_lr)
+
+
 def head(net: Net, train: bool) -> list[str]:
     fc6 = net.fc6
-    learning = Learning(net.trunk_lr) if train else None
+    taken = STAGES[5][1] // net.width
+    learning = trunk_learning(net, train, "pool5", taken, fc6.kernel)
     bottom = "pool5a" if net.pool5a else "pool5"
     shape = {"pad": fc6.pad, "hole": fc6.hole}
     lines = comment("fc6 and fc7 as convolutions")
     # In VGG-16's own file fc6 and fc7 are InnerProduct layers: as many weights, other legacy dims.
     lines += conv("fc6", bottom, fc6.outputs, fc6.kernel, learning, shape, strict_dim=False)
-    lines += relu("relu6", "fc6") + drop("drop6", "fc6")
+    lines += relu("relu6", "fc6") + drop("drop6", "fc6", net.dropout)
+    learning = trunk_learning(net, train, "fc6", fc6.outputs, 1)
     lines += conv("fc7", "fc6", fc6.outputs, 1, learning, strict_dim=False)
-    lines += relu("relu7", "fc7") + drop("drop7", "fc7")
+    lines += relu("relu7", "fc7") + drop("drop7", "fc7", net.dropout)
     lines += comment("classifier")
     learning = Learning(net.classifier_lr, 0.01) if train else None
     # VGG-16 has no layer of this name, so the train net has nothing to be lenient about.
@@ -353,15 +407,20 @@ def train_text(net: Net) -> str:
     return "\n".join([*lines, *head(net, True), *losses(net), ""])
 
 
+POLICIES: dict[str, Callable[[Solver], Fields]] = {
+    "step": lambda solver: [("gamma", 0.1), ("stepsize", solver.stepsize)],
+    "poly": lambda solver: [("power", 0.9)],  # noqa: ARG005
+}
+
+
 def solver_text(net: Net, solver: Solver, prefix: str) -> str:
     train_set = {"train": "train_aug", "train2": "trainval_aug"}[prefix]
     lines = header(net, f"solver for TRAIN_SET = {train_set}")
     fields: Fields = [
         ("train_net", quoted("train.prototxt")),
         ("base_lr", solver.base_lr),
-        ("lr_policy", quoted("step")),
-        ("gamma", 0.1),
-        ("stepsize", solver.stepsize),
+        ("lr_policy", quoted(solver.policy)),
+        *POLICIES[solver.policy](solver),
         ("max_iter", solver.max_iter),
         ("momentum", 0.9),
         ("weight_decay", 0.0005),
@@ -380,11 +439,13 @@ def solver_text(net: Net, solver: Solver, prefix: str) -> str:
 def files() -> dict[str, str]:
     """Every file of `prototxt/`: its path there, and its text."""
     texts = {}
-    for net in NETS:
+    for net in (*NETS, *TOY_NETS):
         texts[f"{net.name}/test.prototxt"] = test_text(net)
         texts[f"{net.name}/train.prototxt"] = train_text(net)
-        solvers = [("solver", SOLVER, "train"), ("solver2", net.solver2, "train2")]
+        solvers = [("solver", net.solver, "train"), ("solver2", net.solver2, "train2")]
         for file, solver, prefix in solvers:
+            if solver is None:
+                continue
             texts[f"{net.name}/{file}.prototxt"] = solver_text(net, solver, prefix)
     return texts
 

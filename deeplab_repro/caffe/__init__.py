@@ -10,8 +10,12 @@ from deeplab_repro.caffe.caffemodel import (
     read_caffemodel,
     write_caffemodel,
 )
+from deeplab_repro.caffe.messages import net_to_message
 from deeplab_repro.caffe.prototxt import parse_prototxt, parse_solver
-from deeplab_repro.caffe.structure import net_from_message, net_to_message
+from deeplab_repro.caffe.solver import read_solver
+from deeplab_repro.caffe.solverstate import read_solverstate, write_solverstate
+from deeplab_repro.caffe.structure import net_from_message
+from deeplab_repro.caffe.training import read_train_net
 from deeplab_repro.caffe.weights import load_weights
 from deeplab_repro.errors import NetError
 from deeplab_repro.files import display_name, write_atomically
@@ -26,8 +30,12 @@ __all__ = [
     "prototxt_text",
     "read_caffemodel",
     "read_net",
+    "read_solver",
+    "read_solverstate",
+    "read_train_net",
     "write_caffemodel",
     "write_prototxt",
+    "write_solverstate",
 ]
 
 

@@ -2,31 +2,37 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import is_plain_name, shown
-from deeplab_repro.caffe.parameters import V1_TYPES, read_parameters, runs, write_parameters
+from deeplab_repro.caffe.parameters import read_parameters, runs
 from deeplab_repro.errors import NetError
 from deeplab_repro.layers import Shape, Split, dims
 from deeplab_repro.net import DenseCrfParameter, Layer, Net
 
 # What a net that names no size gets: the crop of the released nets.
 _CROP = 513
-_DATA_TYPES = {
+_LARGEST_SIZE = 2**31 - 1
+DATA_TYPES = {
     *("DATA", "IMAGE_DATA", "MEMORY_DATA", "HDF5_DATA", "WINDOW_DATA", "IMAGE_SEG_DATA"),
     *("Data", "ImageData", "MemoryData", "HDF5Data", "WindowData", "ImageSegData"),
 }
+# What training minimises.
+_LOSS_TYPES = {
+    *("SOFTMAX_LOSS", "EUCLIDEAN_LOSS", "HINGE_LOSS", "INFOGAIN_LOSS", "CONTRASTIVE_LOSS"),
+    *("SIGMOID_CROSS_ENTROPY_LOSS", "MULTINOMIAL_LOGISTIC_LOSS"),
+    *("SoftmaxWithLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss", "ContrastiveLoss"),
+    *("SigmoidCrossEntropyLoss", "MultinomialLogisticLoss"),
+}
 # What training and testing add around the net, and what only looks at its results.
-_ASIDE_TYPES = {
-    *("SOFTMAX_LOSS", "SEG_ACCURACY", "ACCURACY", "SILENCE", "MAT_READ", "MAT_WRITE", "DENSE_CRF"),
-    *("EUCLIDEAN_LOSS", "HINGE_LOSS", "INFOGAIN_LOSS", "SIGMOID_CROSS_ENTROPY_LOSS"),
-    *("MULTINOMIAL_LOGISTIC_LOSS", "CONTRASTIVE_LOSS", "HDF5_OUTPUT", "ARGMAX"),
-    *("HISTOGRAM", "RELATIVE_ERROR", "UNIQUE_LABEL", "CENSOR_LABEL", "IGNORE_OVERLAY"),
-    *("SoftmaxWithLoss", "SegAccuracy", "Accuracy", "Silence", "MatRead", "MatWrite", "DenseCRF"),
-    *("EuclideanLoss", "HingeLoss", "InfogainLoss", "SigmoidCrossEntropyLoss"),
-    *("MultinomialLogisticLoss", "ContrastiveLoss", "HDF5Output", "ArgMax"),
+ASIDE_TYPES = {
+    *("SEG_ACCURACY", "ACCURACY", "SILENCE", "MAT_READ", "MAT_WRITE", "DENSE_CRF"),
+    *("HDF5_OUTPUT", "ARGMAX", "HISTOGRAM", "RELATIVE_ERROR"),
+    *("UNIQUE_LABEL", "CENSOR_LABEL", "IGNORE_OVERLAY"),
+    *("SegAccuracy", "Accuracy", "Silence", "MatRead", "MatWrite", "DenseCRF"),
+    *("HDF5Output", "ArgMax"),
 }
 _LEARNING_TYPES = {"CONVOLUTION", "Convolution", "INNER_PRODUCT", "InnerProduct"}
 _AUTHORS_PARAMETERS = {
@@ -69,14 +75,13 @@ def net_from_message(message: Any) -> Net:
     and so does what takes labels only, or takes labels and does not run here. DENSE_CRF is kept as
     parameters. Raises NetError.
     """
-    current = isinstance(message, bvlc_pb2.NetParameter)
-    everything = list(message.layer if current else message.layers)
-    _check_names(message, everything)
-    included = [layer for layer in everything if _is_included(layer, message.state)]
-    data_layers = [layer for layer in included if layer_type(layer) in _DATA_TYPES]
+    everything = layers_of(message)
+    included = [layer for layer in everything if is_included(layer, message.state, bvlc_pb2.TEST)]
+    data_layers = [layer for layer in included if layer_type(layer) in DATA_TYPES]
     # A training file tested without a data layer of its own takes its image as in training.
-    data_layers = data_layers or [x for x in everything if layer_type(x) in _DATA_TYPES]
+    data_layers = data_layers or [x for x in everything if layer_type(x) in DATA_TYPES]
     inputs = _inputs(message, included, data_layers)
+    check_sizes(inputs)
     (image, input_shape), *others = inputs.items()
 
     aside = {name for name, _ in others}
@@ -86,13 +91,13 @@ def net_from_message(message: Any) -> Net:
     layers = []
     for layer in included:
         kind = layer_type(layer)
-        if kind in _DATA_TYPES or kind == "Input":
+        if kind in DATA_TYPES or kind == "Input":
             continue
         if kind == "DENSE_CRF":
             dense_crf = _dense_crf(layer.dense_crf_param)
         takes = [bottom for bottom in layer.bottom if bottom in aside]
         only_labels = takes and len(takes) == len(layer.bottom) and kind not in _LEARNING_TYPES
-        if kind in _ASIDE_TYPES or only_labels or (takes and not runs(kind)):
+        if kind in ASIDE_TYPES | _LOSS_TYPES or only_labels or (takes and not runs(kind)):
             aside.update(top for top in layer.top if top not in made)
             continue
         if takes:
@@ -117,10 +122,32 @@ def net_from_message(message: Any) -> Net:
         mean_bgr=(mean[0], mean[1], mean[2]) if mean else None,
         dense_crf=dense_crf,
     )
+    check_learners(net)
+    return net
+
+
+def layers_of(message: Any) -> list[Any]:
+    """The layer messages of a net of either dialect, their names checked."""
+    current = isinstance(message, bvlc_pb2.NetParameter)
+    layers = list(message.layer if current else message.layers)
+    _check_names(message, layers)
+    return layers
+
+
+def check_sizes(inputs: Mapping[str, Shape]) -> None:
+    """Refuse sizes that Caffe's own arithmetic, and V1's input_dim, cannot hold."""
+    for name, shape in inputs.items():
+        if any(size > _LARGEST_SIZE for size in shape):
+            raise NetError(
+                f"input '{name}' has shape {dims(shape)}, expected sizes up to {_LARGEST_SIZE}"
+            )
+
+
+def check_learners(net: Net) -> None:
+    """Refuse two layers with weights of one name: weights are matched by it."""
     for name, count in Counter(layer.name for layer in net.layers if layer.blobs).items():
         if count > 1:
             raise NetError(f"two layers with weights are named '{name}', expected different names")
-    return net
 
 
 def _check_names(message: Any, layers: list[Any]) -> None:
@@ -139,12 +166,15 @@ def _check_names(message: Any, layers: list[Any]) -> None:
             )
 
 
-def _is_included(layer: Any, state: Any) -> bool:
-    """Whether Caffe would build the layer in the TEST phase, by its include and exclude rules."""
+def is_included(layer: Any, state: Any, phase: int) -> bool:
+    """Whether Caffe would build the layer in the phase, by its include and exclude rules.
+
+    The phases, TRAIN and TEST, have the same numbers in both dialects.
+    """
 
     def met(rule: Any) -> bool:
         return (
-            (not rule.HasField("phase") or rule.phase == deeplab_pb2.TEST)
+            (not rule.HasField("phase") or rule.phase == phase)
             and (not rule.HasField("min_level") or state.level >= rule.min_level)
             and (not rule.HasField("max_level") or state.level <= rule.max_level)
             and set(rule.stage) <= set(state.stage)
@@ -158,6 +188,18 @@ def _is_included(layer: Any, state: Any) -> bool:
 
 def _inputs(message: Any, layers: list[Any], data_layers: list[Any]) -> dict[str, Shape]:
     """The net's inputs and their shapes, the image first."""
+    inputs = declared_inputs(message, layers)
+    if inputs:
+        return inputs
+    if not data_layers or not data_layers[0].top:
+        raise NetError("the net has no input, expected 'input' with 4 'input_dim' or a data layer")
+    image, *labels = data_layers[0].top
+    # The shapes of the labels do not matter: nothing that takes them is run.
+    return {image: _data_shape(data_layers[0]), **dict.fromkeys(labels, ())}
+
+
+def declared_inputs(message: Any, layers: list[Any]) -> dict[str, Shape]:
+    """The inputs that the net names with their shapes, in order; none where a layer brings them."""
     names = list(message.input)
     shapes: list[Shape] = []
     if isinstance(message, bvlc_pb2.NetParameter):
@@ -169,21 +211,17 @@ def _inputs(message: Any, layers: list[Any], data_layers: list[Any]) -> dict[str
     flat = list(message.input_dim)
     if not shapes:
         shapes = [tuple(flat[i : i + 4]) for i in range(0, len(flat), 4)]
-    if names:
-        if len(shapes) == 1:
-            shapes *= len(names)
-        if len(shapes) != len(names) or any(len(shape) != 4 for shape in shapes):
-            found = ", ".join(map(dims, shapes)) or "no dims"
-            raise NetError(
-                f"input '{names[0]}' has {found}, expected 4 input_dim (NxCxHxW) for each of "
-                f"{len(names)} inputs"
-            )
-        return dict(zip(names, shapes, strict=True))
-    if not data_layers or not data_layers[0].top:
-        raise NetError("the net has no input, expected 'input' with 4 'input_dim' or a data layer")
-    image, *labels = data_layers[0].top
-    # The shapes of the labels do not matter: nothing that takes them is run.
-    return {image: _data_shape(data_layers[0]), **dict.fromkeys(labels, ())}
+    if not names:
+        return {}
+    if len(shapes) == 1:
+        shapes *= len(names)
+    if len(shapes) != len(names) or any(len(shape) != 4 for shape in shapes):
+        found = ", ".join(map(dims, shapes)) or "no dims"
+        raise NetError(
+            f"input '{names[0]}' has {found}, expected 4 input_dim (NxCxHxW) for each of "
+            f"{len(names)} inputs"
+        )
+    return dict(zip(names, shapes, strict=True))
 
 
 def _data_shape(layer: Any) -> Shape:
@@ -207,29 +245,3 @@ def _dense_crf(parameters: Any) -> DenseCrfParameter:
             for name in ("pos_xy_std", "pos_w", "bi_xy_std", "bi_rgb_std", "bi_w")
         ),
     )
-
-
-def net_to_message(net: Net, current: bool) -> Any:
-    """The net as a message, without weights: current format, or V1 in the authors' dialect."""
-    if current:
-        message: Any = bvlc_pb2.NetParameter(name=net.name)
-        layer = message.layer.add(name=net.input, type="Input", top=[net.input])
-        layer.input_param.shape.add(dim=net.input_shape)
-    else:
-        message = deeplab_pb2.NetParameter(
-            name=net.name, input=[net.input], input_dim=net.input_shape
-        )
-    for layer in net.layers:
-        out = (message.layer if current else message.layers).add(
-            name=layer.name, bottom=layer.bottoms, top=layer.tops
-        )
-        out.type = layer.type if current else _TYPES_IN_V1[layer.type]
-        write_parameters(layer, out)
-        if not layer.strict_dim:
-            out.strict_dim = False
-    return message
-
-
-_TYPES_IN_V1 = {
-    current: getattr(deeplab_pb2.LayerParameter, v1) for v1, current in V1_TYPES.items()
-}

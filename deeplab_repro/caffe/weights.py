@@ -6,19 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, legacy_dims, read_caffemodel
+from deeplab_repro.caffe.blobs import legacy_dims
+from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
 from deeplab_repro.errors import WeightsError
 from deeplab_repro.files import display_name
 from deeplab_repro.layers import dims
 from deeplab_repro.net import Blob, Layer, Net
 
 
-def load_weights(net: Net, weights: Caffemodel | str | Path) -> None:
+def load_weights(
+    net: Net, weights: Caffemodel | str | Path, partial: bool = False
+) -> list[str]:
     """Put a caffemodel's weights into the net, matched by layer name.
 
     All four legacy dims of a blob must match; on a layer with `strict_dim: false` its number of
     values is enough, so that an InnerProduct's weights fit the convolution that replaces it. Caffe
-    leaves a layer that the file lacks with random weights; here that is an error.
+    leaves a layer that the file lacks with random weights; here that is an error, unless `partial`
+    asks for it and at least one layer is found. Returns the names of the layers that were left.
     Raises WeightsError, naming the layer; the net is then as it was.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else display_name(weights)
@@ -27,15 +31,17 @@ def load_weights(net: Net, weights: Caffemodel | str | Path) -> None:
     by_name = {layer.name: layer for layer in model.layers}
     learners = [layer for layer in net.layers if layer.blobs]
     missing = [layer.name for layer in learners if layer.name not in by_name]
-    if missing:
+    if missing and not (partial and len(missing) < len(learners)):
         raise WeightsError(f"{source}: {_missing(missing, learners, model)}")
     loaded = [
         (blob, data)
         for layer in learners
+        if layer.name in by_name
         for blob, data in _fitted(source, layer, by_name[layer.name])
     ]
     for blob, data in loaded:
         blob.data = data
+    return missing
 
 
 def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:

@@ -89,6 +89,12 @@ class Reader:
         return self.file.read(end - begin)
 
 
+def signed(value: int, bits: int) -> int:
+    """A varint as the signed integer of that many bits that it stands for."""
+    value &= (1 << bits) - 1
+    return value - (value >> (bits - 1) << bits)
+
+
 def varint(value: int) -> bytes:
     """A number that is not negative, in the wire format."""
     out = bytearray()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from deeplab_repro.caffe import Caffemodel, deeplab_pb2, read_caffemodel, read_net
-from deeplab_repro.caffe.caffemodel import legacy_dims
+from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.errors import DeepLabError, FormatError, NetError
 from deeplab_repro.layers import (
     Concat,

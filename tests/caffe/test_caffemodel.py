@@ -39,7 +39,7 @@ from deeplab_repro.caffe import (
     read_net,
     write_caffemodel,
 )
-from deeplab_repro.caffe.caffemodel import legacy_dims
+from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.errors import WeightsError
 from deeplab_repro.layers import Convolution
 from deeplab_repro.net import Layer, Net

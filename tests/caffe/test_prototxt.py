@@ -262,7 +262,7 @@ def test_files_that_are_no_solver(tmp_path):
     path = tmp_path / "solver.prototxt"
     path.write_text(INPUT + RELU)
     refused(lambda: parse_solver(path), "this is a net, expected a solver")
-    path.write_text("type: 'x' # nothing that the schema has")
+    path.write_text("kind: 'x' # nothing that the schema has")
     refused(lambda: parse_solver(path), "no settings in it, expected a solver")
 
 

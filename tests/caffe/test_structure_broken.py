@@ -56,6 +56,10 @@ def test_a_layer_that_does_not_run_on_the_way_to_the_scores_is_refused(tmp_path,
         ("input: 'data' input_dim: [1, 3, 9]" + v1("RELU"), "input 'data' has 1x3x9"),
         ("input: 'data' input_dim: [1, 3, -5, -5]" + v1("RELU"), "shape 1x3x-5x-5"),
         ("input: 'data' input_dim: [1, 0, 5, 5]" + v1("RELU"), "shape 1x0x5x5"),
+        (
+            v1("DATA", f"data_param {{ crop_size: {BIG} }}", "", "data") + v1("RELU"),
+            f"shape 1x3x{BIG}x{BIG}, expected sizes up to 2147483647",
+        ),
         (v1("MEMORY_DATA", "memory_data_param { }", "", "data") + v1("RELU"), "shape 1x0x0x0"),
         ("layers { name: 'd' type: DATA } " + v1("RELU"), "the net has no input"),
         (

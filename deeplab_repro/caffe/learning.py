@@ -1,0 +1,105 @@
+"""How a layer learns: multipliers of rate and decay, and fillers, from both dialects and back."""
+
+import math
+from typing import Any
+
+from deeplab_repro.caffe import deeplab_pb2
+from deeplab_repro.caffe.names import shown
+from deeplab_repro.errors import NetError
+from deeplab_repro.layers import InnerProduct
+from deeplab_repro.net import Filler, Layer
+
+_FILLERS = ("constant", "gaussian", "uniform", "xavier", "msra", "positive_unitball")
+_NUMBERS = ("value", "mean", "std", "min", "max")  # of a filler
+_DEFAULT = Filler()
+
+
+def read_learning(layer: Layer, message: Any) -> None:
+    """Set how the layer's blobs learn; NetError without the layer's name."""
+    _read_multipliers(layer, message)
+    if layer.blobs:
+        parameters = _parameters(layer, message)
+        for blob, name in zip(layer.blobs, ("weight_filler", "bias_filler"), strict=False):
+            if parameters.HasField(name):
+                blob.filler = _read_filler(getattr(parameters, name), name)
+
+
+def write_learning(layer: Layer, message: Any) -> None:
+    """Set a layer message's multipliers and fillers, where they are not Caffe's defaults."""
+    rates = [blob.lr_mult for blob in layer.blobs]
+    decays = [blob.decay_mult for blob in layer.blobs]
+    if not _is_v1(message):
+        if {*rates, *decays} - {1.0}:
+            for rate, decay in zip(rates, decays, strict=True):
+                message.param.add(lr_mult=rate, decay_mult=decay)
+    else:
+        message.blobs_lr.extend(rates if set(rates) - {1.0} else [])
+        message.weight_decay.extend(decays if set(decays) - {1.0} else [])
+    for blob, name in zip(layer.blobs, ("weight_filler", "bias_filler"), strict=False):
+        if blob.filler != _DEFAULT:
+            _write_filler(blob.filler, getattr(_parameters(layer, message), name))
+
+
+def _is_v1(message: Any) -> bool:
+    return isinstance(message, deeplab_pb2.LayerParameter)
+
+
+def _parameters(layer: Layer, message: Any) -> Any:
+    full = isinstance(layer.op, InnerProduct)
+    return message.inner_product_param if full else message.convolution_param
+
+
+def _read_multipliers(layer: Layer, message: Any) -> None:
+    count = len(layer.blobs)
+    if _is_v1(message):
+        given = {"blobs_lr": list(message.blobs_lr), "weight_decay": list(message.weight_decay)}
+        for name, values in given.items():
+            if len(values) not in (0, count):
+                raise NetError(f"{len(values)} {name} for {count} blobs, expected as many or none")
+        rates, decays = given.values()
+    else:
+        if len(message.param) > count:
+            raise NetError(
+                f"{len(message.param)} param for {count} blobs, expected at most {count}"
+            )
+        rates = [parameter.lr_mult for parameter in message.param]
+        decays = [parameter.decay_mult for parameter in message.param]
+        given = {"lr_mult": rates, "decay_mult": decays}
+    for name, values in given.items():
+        for value in values:
+            if not 0 <= value < math.inf:
+                raise NetError(f"{name} is {value:g}, expected a number from 0")
+    for blob, rate in zip(layer.blobs, rates, strict=False):
+        blob.lr_mult = rate
+    for blob, decay in zip(layer.blobs, decays, strict=False):
+        blob.decay_mult = decay
+
+
+def _read_filler(message: Any, name: str) -> Filler:
+    if message.type not in _FILLERS:
+        raise NetError(
+            f"{name} has type {shown(message.type)}, expected one of {', '.join(_FILLERS)}"
+        )
+    numbers = {field: getattr(message, field) for field in _NUMBERS}
+    for field, value in numbers.items():
+        if not math.isfinite(value):
+            raise NetError(f"{name} has {field} {value}, expected a finite number")
+    if message.type == "gaussian" and message.std <= 0:
+        raise NetError(f"{name} has std {message.std:g}, expected one above 0")
+    if message.type == "uniform" and message.min > message.max:
+        raise NetError(
+            f"{name} has min {message.min:g} and max {message.max:g}, expected min <= max"
+        )
+    if message.sparse >= 0:
+        raise NetError(f"{name} has sparse {message.sparse}, which is not supported; take it out")
+    if getattr(message, "variance_norm", 0):
+        raise NetError(f"{name} has a variance_norm that is not supported; expected FAN_IN")
+    return Filler(message.type, **numbers)
+
+
+def _write_filler(filler: Filler, message: Any) -> None:
+    message.type = filler.type
+    for name in _NUMBERS:
+        value = getattr(filler, name)
+        if value != getattr(_DEFAULT, name):
+            setattr(message, name, value)

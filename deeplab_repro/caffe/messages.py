@@ -1,0 +1,78 @@
+"""The Net as a message of either dialect, without its weights."""
+
+from typing import Any
+
+from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
+from deeplab_repro.caffe.learning import write_learning
+from deeplab_repro.caffe.losses import (
+    SEG_ACCURACY,
+    SOFTMAX_LOSS,
+    write_seg_accuracy,
+    write_softmax_loss,
+)
+from deeplab_repro.caffe.parameters import V1_TYPES, write_parameters
+from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
+from deeplab_repro.net import ImageSegData, Layer, Net
+
+_TYPES_IN_V1 = {current: v1 for v1, current in (*V1_TYPES.items(), SOFTMAX_LOSS, SEG_ACCURACY)}
+
+
+def net_to_message(net: Net, current: bool) -> Any:
+    """The net as a message, without weights: current format, or V1 in the authors' dialect.
+
+    A train net's data layer goes before its other layers; data_dim, which nothing takes, is not
+    among its tops.
+    """
+    schema = bvlc_pb2 if current else deeplab_pb2
+    message = schema.NetParameter(name=net.name)
+    layers = message.layer if current else message.layers
+    inputs = {net.input: net.input_shape, **net.labels}
+    if net.data is not None:
+        out = layers.add(name=net.input, top=inputs)
+        out.type = "ImageSegData" if current else out.IMAGE_SEG_DATA
+        _write_data(net.data, out)
+    elif current:
+        for name, shape in inputs.items():
+            layer = layers.add(name=name, type="Input", top=[name])
+            layer.input_param.shape.add(dim=shape)
+    else:
+        message.input.extend(inputs)
+        message.input_dim.extend(dim for shape in inputs.values() for dim in shape)
+    for layer in net.layers:
+        _write_layer(layer, layers.add(name=layer.name, bottom=layer.bottoms, top=layer.tops))
+    return message
+
+
+def _write_layer(layer: Layer, out: Any) -> None:
+    kind = SOFTMAX_LOSS[1] if isinstance(layer.op, SoftmaxLoss) else layer.type
+    is_v1 = isinstance(out, deeplab_pb2.LayerParameter)
+    out.type = out.LayerType.Value(_TYPES_IN_V1[kind]) if is_v1 else kind
+    if isinstance(layer.op, SoftmaxLoss):
+        write_softmax_loss(layer.op, out)
+    elif isinstance(layer.op, SegAccuracy):
+        write_seg_accuracy(layer.op, out)
+    else:
+        write_parameters(layer, out)
+    write_learning(layer, out)
+    if not layer.strict_dim:
+        out.strict_dim = False
+
+
+def _write_data(data: ImageSegData, out: Any) -> None:
+    source, transform = out.image_data_param, out.transform_param
+    source.source = data.source
+    source.batch_size = data.batch_size
+    source.label_type = source.PIXEL
+    if data.root_folder:
+        source.root_folder = data.root_folder
+    if data.shuffle:
+        source.shuffle = True
+    if data.ignore_label != 255:
+        source.ignore_label = data.ignore_label
+    transform.crop_size = data.crop_size
+    if data.mirror:
+        transform.mirror = True
+    if data.scale != 1:
+        transform.scale = data.scale
+    if any(data.mean_bgr):
+        transform.mean_value.extend(data.mean_bgr)

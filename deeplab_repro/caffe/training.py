@@ -1,0 +1,271 @@
+"""From messages to train nets: the TRAIN view, from a batch of images and labels to the loss."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deeplab_repro.caffe import bvlc_pb2
+from deeplab_repro.caffe.learning import read_learning
+from deeplab_repro.caffe.losses import (
+    SEG_ACCURACY,
+    SOFTMAX_LOSS,
+    read_seg_accuracy,
+    read_softmax_loss,
+)
+from deeplab_repro.caffe.parameters import read_parameters
+from deeplab_repro.caffe.prototxt import parse_prototxt
+from deeplab_repro.caffe.structure import (
+    ASIDE_TYPES,
+    DATA_TYPES,
+    check_learners,
+    check_sizes,
+    declared_inputs,
+    dialect_of,
+    is_included,
+    layer_type,
+    layers_of,
+)
+from deeplab_repro.errors import NetError
+from deeplab_repro.files import display_name
+from deeplab_repro.layers import LayerType, Shape, SoftmaxLoss, Split
+from deeplab_repro.net import ImageSegData, Layer, Net
+
+log = logging.getLogger(__name__)
+
+_SEG_DATA = ("IMAGE_SEG_DATA", "ImageSegData")
+# What the authors' layer can do besides, or stock Caffe's can: it would change what is trained on.
+_NOT_SUPPORTED = ("rand_skip", "new_height", "new_width", "mean_file")
+
+
+class _Source(NamedTuple):
+    """Where a train net's blobs come from."""
+
+    inputs: dict[str, Shape]  # the image first
+    data: ImageSegData | None
+    aside: dict[str, str]  # other tops of the data layer, by the name of the layer that makes them
+
+
+def read_train_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Net:
+    """Read a prototxt of either dialect as the net that Caffe would train.
+
+    The net goes from a batch (`input`, Nx3xHxW, and `labels`, Nx1xHxW) to exactly one SoftmaxLoss;
+    `data` holds the parameters of its IMAGE_SEG_DATA layer, None where the file names inputs in
+    place of one. Blobs have multipliers and fillers, but no data yet. `variables` as in `read_net`.
+    Raises FileError, FormatError (with line and column) and NetError, also for what would train
+    otherwise in Caffe than here.
+    """
+    message = parse_prototxt(path, variables)
+    file = display_name(path)
+    try:
+        return _train_net(message, file)
+    except NetError as error:
+        raise NetError(f"{file}: {error}") from None
+
+
+def _train_net(message: Any, file: str) -> Net:
+    everything = layers_of(message)
+    included = [layer for layer in everything if is_included(layer, message.state, bvlc_pb2.TRAIN)]
+    source = _source(message, included, file)
+    check_sizes(source.inputs)
+    (image, input_shape), *labels = source.inputs.items()
+    _refuse_shared_weights(included)
+    kept, layers = [], []
+    aside = dict(source.aside)
+    for layer in included:
+        kind = layer_type(layer)
+        if kind in DATA_TYPES or kind == "Input":
+            continue
+        try:
+            if kind in ASIDE_TYPES and kind not in SEG_ACCURACY:
+                _check_aside(layer)
+                aside.update(dict.fromkeys(layer.top, layer.name))
+                continue
+            layers.append(_layer(layer, kind, aside))
+            kept.append(layer)
+        except NetError as error:
+            raise _named(layer, error) from None
+    _check_losses(layers)
+    mean = source.data.mean_bgr if source.data else (0.0, 0.0, 0.0)
+    net = Net(
+        name=message.name,
+        input=image,
+        input_shape=input_shape,
+        layers=layers,
+        dialect=dialect_of(everything),
+        mean_bgr=mean if any(mean) else None,
+        labels=dict(labels),
+        data=source.data,
+    )
+    check_learners(net)
+    for built, layer in zip(net.layers, kept, strict=True):
+        try:
+            read_learning(built, layer)
+        except NetError as error:
+            raise _named(layer, error) from None
+    return net
+
+
+def _named(layer: Any, error: NetError) -> NetError:
+    """The error with the layer's name, unless it says it already."""
+    if str(error).startswith(f"layer '{layer.name}'"):
+        return error
+    return NetError(f"layer '{layer.name}' ({layer_type(layer)}): {error}")
+
+
+def _layer(layer: Any, kind: str, aside: Mapping[str, str]) -> Layer:
+    for bottom in layer.bottom:
+        if bottom in aside:
+            raise NetError(
+                f"it takes '{bottom}' of layer '{aside[bottom]}', which is left out of training "
+                "here; take both out"
+            )
+    op = _operation(layer, kind)
+    tops = tuple(layer.top)
+    if isinstance(op, SoftmaxLoss) and not tops:
+        tops = (layer.name,)  # Caffe makes one up
+    if len(tops) != 1 and not (isinstance(op, Split) and tops):
+        raise NetError(f"it has {len(tops)} tops, expected 1")
+    return Layer(layer.name, op, tuple(layer.bottom), tops, [], layer.strict_dim)
+
+
+def _operation(layer: Any, kind: str) -> LayerType:
+    blocked = list(getattr(layer, "propagate_down", ()))
+    if kind in SOFTMAX_LOSS:
+        _check_propagation(blocked[:1])  # no gradient goes to labels anyway
+        return read_softmax_loss(layer)
+    _check_no_loss(layer)
+    _check_propagation(blocked)
+    return read_seg_accuracy(layer) if kind in SEG_ACCURACY else read_parameters(layer, kind)
+
+
+def _check_propagation(propagate_down: Sequence[bool]) -> None:
+    if not all(propagate_down):
+        raise NetError(
+            "propagate_down is false, which is not supported; "
+            "expected lr_mult 0 on the layers that must not learn"
+        )
+
+
+def _check_no_loss(layer: Any) -> None:
+    if any(layer.loss_weight):
+        raise NetError("it has a loss_weight, expected one on SOFTMAX_LOSS only")
+
+
+def _check_aside(layer: Any) -> None:
+    """Refuse to leave out a layer that would change what is trained."""
+    _check_no_loss(layer)
+    if set(layer.top) & set(layer.bottom):
+        raise NetError("it works in place, but does not run in training here; take it out")
+
+
+def _check_losses(layers: Sequence[Layer]) -> None:
+    losses = [layer.name for layer in layers if isinstance(layer.op, SoftmaxLoss)]
+    if not losses:
+        raise NetError(
+            "the net has no loss in its TRAIN phase, expected one SOFTMAX_LOSS: give the train "
+            "net's prototxt"
+        )
+    if len(losses) > 1:
+        named = ", ".join(f"'{name}'" for name in losses[:5])
+        raise NetError(f"the net has {len(losses)} losses ({named}), expected one SOFTMAX_LOSS")
+
+
+def _refuse_shared_weights(layers: Sequence[Any]) -> None:
+    """Weights that two layers share, by a name in `param`, would be trained apart here."""
+    owners: dict[str, str] = {}
+    for layer in layers:
+        for parameter in layer.param:
+            # V1 has the name alone.
+            name = parameter if isinstance(parameter, str) else parameter.name
+            if name and name in owners:
+                raise NetError(
+                    f"layers '{owners[name]}' and '{layer.name}' share the weights of a param "
+                    "name, which is not supported; give them names of their own"
+                )
+            owners[name] = layer.name
+
+
+# --- data
+
+
+def _source(message: Any, layers: Sequence[Any], file: str) -> _Source:
+    data_layers = [layer for layer in layers if layer_type(layer) in DATA_TYPES]
+    inputs = declared_inputs(message, list(layers))
+    if len(data_layers) + bool(inputs) != 1:
+        raise NetError(
+            f"the net has {len(inputs)} inputs and {len(data_layers)} data layers in its TRAIN "
+            "phase, expected inputs (image and labels) or one data layer"
+        )
+    if inputs:
+        return _Source(inputs, None, {})
+    (layer,) = data_layers
+    try:
+        return _data_source(layer, file)
+    except NetError as error:
+        raise _named(layer, error) from None
+
+
+def _data_source(layer: Any, file: str) -> _Source:
+    if layer_type(layer) not in _SEG_DATA:
+        raise NetError("it does not train here, expected IMAGE_SEG_DATA")
+    if not layer.top:
+        raise NetError("it has no tops, expected the image and its labels")
+    data = _read_data(layer, file)
+    image, *others = layer.top
+    n, crop = data.batch_size, data.crop_size
+    inputs: dict[str, Shape] = {image: (n, 3, crop, crop)}
+    inputs.update((label, (n, 1, crop, crop)) for label in others[:1])
+    return _Source(inputs, data, dict.fromkeys(others[1:], layer.name))
+
+
+def _read_data(layer: Any, file: str) -> ImageSegData:
+    p, transform = layer.image_data_param, layer.transform_param
+
+    def either(name: str) -> Any:
+        return getattr(transform if transform.HasField(name) else p, name)
+
+    if not p.HasField("label_type"):
+        log.warning(
+            "%s: layer '%s' has no label_type, taken as PIXEL (one label map an image); "
+            "write label_type: PIXEL",
+            file,
+            layer.name,
+        )
+    elif p.label_type != p.PIXEL:
+        kind = p.LabelType.Name(p.label_type)
+        raise NetError(f"label_type is {kind}, which does not train here; expected PIXEL")
+    unsupported = [name for name in _NOT_SUPPORTED if getattr(p, name)]
+    unsupported += ["mean_file"] * bool(transform.mean_file) + ["is_color"] * (not p.is_color)
+    if unsupported:
+        raise NetError(f"it sets {unsupported[0]}, which is not supported; take it out")
+    if p.batch_size < 1:
+        raise NetError(f"batch_size is {p.batch_size}, expected at least 1")
+    if not either("crop_size"):
+        raise NetError("crop_size is 0, expected one: the images of a batch must have one size")
+    if not p.source:
+        raise NetError("it has no source, expected the list of images and label maps")
+    if not 0 < abs(either("scale")) < math.inf:
+        raise NetError(f"scale is {either('scale'):g}, expected a finite number other than 0")
+    return ImageSegData(
+        source=p.source,
+        root_folder=p.root_folder,
+        batch_size=p.batch_size,
+        crop_size=either("crop_size"),
+        shuffle=p.shuffle,
+        mirror=either("mirror"),
+        scale=either("scale"),
+        mean_bgr=_mean(list(transform.mean_value)),
+        ignore_label=p.ignore_label,
+    )
+
+
+def _mean(values: list[float]) -> tuple[float, float, float]:
+    if len(values) not in (0, 1, 3) or not all(map(math.isfinite, values)):
+        raise NetError(
+            f"mean_value is {', '.join(f'{value:g}' for value in values[:5])}, "
+            "expected three finite numbers: blue, green, red"
+        )
+    blue, green, red = values if len(values) == 3 else (values or [0.0]) * 3
+    return blue, green, red

@@ -1,0 +1,90 @@
+"""deeplab-repro demo: drawn scenes through the shipped models, scored and shown."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplab_repro.cli.options import one_line, progress, say, whole_number
+
+if TYPE_CHECKING:
+    from deeplab_repro.toy.demo import Report
+
+_MODELS = ("ToyVOC-LargeFOV", "ToyVOC-MSc-LargeFOV")
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "demo",
+        help="see it work: drawn scenes, two small trained nets, the CRF; needs nothing else",
+        description="Draw scenes, segment them with two small trained nets that come along, alone "
+        "and with the CRF, and score the results. Writes index.html, to open in a browser, and "
+        "contact_sheet.png.",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("demo"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--scenes",
+        metavar="N",
+        type=whole_number(1),
+        default=60,
+        help="how many (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=whole_number(0),
+        default=0,
+        help="other scenes (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with every class's IOU")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, segment, score, write, and print the table."""
+    from deeplab_repro.pictures import check_targets, make_folder
+    from deeplab_repro.segmenter import DeepLab
+    from deeplab_repro.toy.demo import measure, n_steps
+    from deeplab_repro.toy.report import write_contact_sheet, write_page
+
+    page, sheet = arguments.out / "index.html", arguments.out / "contact_sheet.png"
+    check_targets({arguments.out: [page, sheet]}, ())
+    models = [(name, DeepLab(name)) for name in _MODELS]
+    say("drawing and segmenting; the first run compiles the CRF, some 15 seconds")
+    with progress("segmenting", n_steps(len(models), arguments.scenes)) as step:
+        report = measure(models, arguments.scenes, arguments.seed, step)
+    make_folder(arguments.out)
+    write_contact_sheet(sheet, report)
+    write_page(page, report)
+    if arguments.json:
+        print(json.dumps({**report.as_json(), "page": str(page), "contact_sheet": str(sheet)}))
+    else:
+        _print(report)
+    say(f"the scenes side by side are in {sheet}; open {page} in a browser")
+    return 0
+
+
+def _print(report: "Report") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from deeplab_repro.toy.demo import SPLIT, notes, table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120  # a pipe has no width; the table must not be cut for it
+    heading, *rows = table(report)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, text in enumerate(heading):
+        shown.add_column(text, justify="right" if column else "left", no_wrap=not column)
+    for row in rows:
+        shown.add_row(*row)
+    n_scenes = len(report.scenes)
+    console.print(f"{n_scenes} scenes of ToyVOC {SPLIT}, seed {report.seed}")
+    console.print(shown)
+    for note in notes(report):
+        console.print(one_line(note))

@@ -1,0 +1,63 @@
+"""deeplab-repro init: the weights that training begins with, from a classification net's."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from deeplab_repro.cli.options import add_variables, one_line
+
+if TYPE_CHECKING:
+    from deeplab_repro.net import Net
+    from deeplab_repro.train.initialise import Initialised
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "init",
+        help="make the weights that training begins with, from VGG-16's",
+        description="Make the weights that training begins with from those of a classification "
+        "net: layers are matched by name, and decimated where the net's are smaller. Layers that "
+        "the file lacks are left out; training fills them by their fillers.",
+    )
+    parser.add_argument("--net", metavar="F", required=True, help="the train or test prototxt")
+    parser.add_argument(
+        "--weights", metavar="F", required=True, help="the classification net's caffemodel"
+    )
+    parser.add_argument("--out", metavar="F", required=True, help="the caffemodel to write")
+    add_variables(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the weights, and print what became of every layer."""
+    from deeplab_repro.caffe import read_net
+    from deeplab_repro.files import display_name
+    from deeplab_repro.train.initialise import initialise, write_initialised
+
+    net = read_net(arguments.net, dict(arguments.variables))
+    initialised = initialise(net, arguments.weights)
+    write_initialised(net, arguments.out)
+    _print_table(net, initialised)
+    if initialised.unused:
+        print(one_line(f"not in the net, left out: {', '.join(initialised.unused)}"))
+    print(f"written: {display_name(arguments.out)}")
+    return 0
+
+
+def _print_table(net: "Net", initialised: "Initialised") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from deeplab_repro.layers import dims
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("layer", "weight", "initialised"):
+        table.add_column(title, no_wrap=True)
+    shapes = {layer.name: layer.blobs[0].shape for layer in net.layers if layer.blobs}
+    for name, told in initialised.layers.items():
+        table.add_row(one_line(name), dims(shapes[name]), told)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120  # a pipe has no width; the table must not be cut for it
+    console.print(table)

@@ -1,0 +1,117 @@
+"""deeplab-repro train: Caffe's SGD on a train net, from a solver's prototxt."""
+
+import argparse
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deeplab_repro.cli.options import add_variables, say, whole_number
+
+if TYPE_CHECKING:
+    from deeplab_repro.train.solver import Solver
+    from deeplab_repro.train.training import Row
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "train",
+        help="train a net as Caffe did, on the CPU",
+        description="Train a net with Caffe's SGD, on the CPU. Writes snapshots, <prefix>_iter_N "
+        ".caffemodel and .solverstate, and the loss curve, <prefix>_loss.csv. Ctrl-C writes a "
+        "snapshot and stops.",
+    )
+    parser.add_argument("--solver", metavar="F", type=Path, required=True, help="its prototxt")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--weights",
+        metavar="F",
+        help="a caffemodel to begin with; layers that it lacks are filled as the net says",
+    )
+    begin.add_argument("--resume", metavar="F", help="a .solverstate to go on from")
+    add_variables(parser)
+    parser.add_argument(
+        "--iterations", metavar="N", type=whole_number(0), help="instead of the solver's max_iter"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and name the last snapshot."""
+    # The threads are those of the trainer, each with a GEMM of its own. OpenBLAS would wait for its
+    # own threads in a loop that takes a core. It looks here when NumPy is loaded, which is now.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from deeplab_repro.train.training import prepare, train, write_plot
+
+    solver, data = prepare(arguments.solver, dict(arguments.variables), arguments.iterations)
+    parameter = solver.parameter
+    if arguments.resume:
+        solver.restore(arguments.resume)
+        say(f"goes on from iteration {solver.iteration}")
+    elif arguments.weights:
+        left = solver.load(arguments.weights, partial=True)
+        if left:
+            say(f"{', '.join(left)}: not in {arguments.weights}, so filled as the net says")
+    say(
+        f"net '{solver.net.name}', {solver.net.parameters:,} parameters, {len(data.pairs)} images, "
+        f"batches of {data.data.batch_size}, {parameter.max_iter} iterations"
+    )
+    with _interrupts() as stopped, _reports(solver) as report:
+        model = train(solver, data, report, stopped)
+    if solver.iteration < parameter.max_iter:
+        say(f"stopped at iteration {solver.iteration}: go on with --resume {model.with_suffix('.solverstate')}")
+    curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
+    plot = write_plot(curve)
+    say(f"loss curve: {curve}" + (f" and {plot}" if plot else ""))
+    print(model)
+    return 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[Any]:
+    """Yields what tells whether Ctrl-C was pressed; pressed again it interrupts as ever."""
+    pressed = False
+
+    def note(number: int, frame: object) -> None:  # noqa: ARG001
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+        say("stops after this iteration, with a snapshot")
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _reports(solver: "Solver") -> Iterator[Any]:
+    """Yields what tells of an iteration: a line every `display`, and a bar on a terminal."""
+    import time
+
+    start, first = time.perf_counter(), solver.iteration
+
+    def report(row: "Row") -> None:
+        every = solver.parameter.display
+        done = row.iteration + 1 - first
+        if every and row.iteration % every == 0:
+            seconds = (time.perf_counter() - start) / done
+            left = seconds * (solver.parameter.max_iter - row.iteration - 1)
+            images = solver.net.input_shape[0] / seconds
+            print(
+                f"iteration {row.iteration}  loss {row.average_loss:.4f}  lr {row.learning_rate:.3g}"
+                f"  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}  {images:.1f} images/s"
+                f"  {_duration(left)} left",
+                flush=True,
+            )
+
+    yield report
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

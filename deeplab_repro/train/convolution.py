@@ -1,0 +1,198 @@
+"""Convolution with holes by im2col and GEMM, forward and backward (reference/SPEC.md, 1.1).
+
+Columns hold, for each pixel of some rows of an image, what lies under each tap of the kernel. They
+are made a tile of rows at a time, so that they are still in the caches when the GEMM reads them.
+"""
+
+import numpy as np
+
+from deeplab_repro.crf.jit import jit
+from deeplab_repro.errors import NetError
+from deeplab_repro.layers import HW, Convolution
+from deeplab_repro.net import Layer
+from deeplab_repro.train.parallel import in_waves, threads
+from deeplab_repro.train.values import F32, Memory, Parameter, Value
+
+# Floats in the columns of a tile: little enough for the caches, but enough for a fast GEMM.
+_TILE, _LEAST_PIXELS = 1 << 19, 512
+
+Tile = tuple[int, int, int]
+"""An image of the batch, and the first and last + 1 of its rows."""
+
+
+class ConvolutionStep:
+    """One CONVOLUTION layer."""
+
+    def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
+        assert isinstance(layer.op, Convolution)
+        if layer.op.group != 1:
+            raise NetError(
+                f"layer '{layer.name}' (Convolution): group {layer.op.group} cannot be trained "
+                "here, expected 1"
+            )
+        self.op = layer.op
+        (self.bottom,), (self.top,) = bottoms, tops
+        self.parameters = [
+            Parameter(_zeros(*blob.shape), _zeros(*blob.shape), blob.lr_mult, blob.decay_mult)
+            for blob in layer.blobs
+        ]
+        self._memory = [Memory() for _ in range(threads())]
+        self._products = [Memory() for _ in range(threads())]
+
+    def forward(self) -> None:
+        """top = weights * columns of the bottom + bias."""
+        weights, *bias = (parameter.data for parameter in self.parameters)
+        matrix = weights.reshape(self.op.num_output, -1)
+
+        def work(slot: int, tile: Tile) -> None:
+            top = _pixels(self.top.data, tile)
+            np.matmul(matrix, self._bottom_columns(slot, tile), out=top)
+            if bias:
+                np.add(top, bias[0][:, None], out=top)
+
+        in_waves(_tiles(self.top.data, matrix.shape[1]), work)
+
+    def backward(self) -> None:
+        """Set the parameters' gradients, and add to the bottom's."""
+        assert self.top.diff is not None
+        weights, *biases = self.parameters
+        for bias in biases:
+            bias.diff[...] = self.top.diff.sum(axis=(0, 2, 3)) if bias.lr_mult else 0
+        weights.diff[...] = 0
+        if self.bottom.diff is not None:
+            self._backward_to_bottom(self.top.diff, self.bottom.diff)
+        elif weights.lr_mult:
+            self._backward_to_weights(self.top.diff)
+
+    def _backward_to_weights(self, top_diff: F32) -> None:
+        gradient = self.parameters[0].diff.reshape(self.op.num_output, -1)
+
+        def work(slot: int, tile: Tile) -> None:
+            columns = self._bottom_columns(slot, tile)
+            np.matmul(
+                _pixels(top_diff, tile), columns.T, out=self._products[slot].of(*gradient.shape)
+            )
+
+        def after(slot: int) -> None:
+            np.add(gradient, self._products[slot].of(*gradient.shape), out=gradient)
+
+        in_waves(_tiles(top_diff, gradient.shape[1]), work, after)
+
+    def _backward_to_bottom(self, top_diff: F32, bottom_diff: F32) -> None:
+        """Both gradients from the same columns: of the top's, under each pixel of the bottom.
+
+        With one of the kernel's taps above it, a pixel of the bottom is in as many of the top.
+        """
+        weights = self.parameters[0]
+        outputs, channels, *taps = weights.data.shape
+        matrix = np.ascontiguousarray(weights.data.swapaxes(0, 1)).reshape(channels, -1)
+        gradient = np.zeros_like(matrix)
+        spread = _spread(top_diff, self.op.stride)
+        width = bottom_diff.shape[3]
+
+        def work(slot: int, tile: Tile) -> None:
+            image, target = spread[tile[0]], _pixels(bottom_diff, tile)
+            columns = self._columns(slot, image, tile, width, self.op.pad, _minus(self.op.hole))
+            part = self._products[slot].of(*target.shape)
+            np.add(target, np.matmul(matrix, columns, out=part), out=target)
+            if weights.lr_mult:
+                product = self._products[slot].of(*gradient.shape)
+                np.matmul(_pixels(self.bottom.data, tile), columns.T, out=product)
+
+        def after(slot: int) -> None:
+            np.add(gradient, self._products[slot].of(*gradient.shape), out=gradient)
+
+        tiles = _tiles(bottom_diff, matrix.shape[1])
+        if weights.lr_mult:
+            in_waves(tiles, work, after)
+            weights.diff[...] = gradient.reshape(channels, outputs, *taps).swapaxes(0, 1)
+        else:
+            in_waves(tiles, work)
+
+    def _bottom_columns(self, slot: int, tile: Tile) -> F32:
+        """What the taps over each pixel of the top's tile see of the bottom."""
+        bottom, width, op = self.bottom.data[tile[0]], self.top.data.shape[3], self.op
+        return self._columns(slot, bottom, tile, width, _minus(op.pad), op.hole, op.stride)
+
+    def _columns(
+        self, slot: int, image: F32, tile: Tile, width: int, at: HW, hole: HW, stride: HW = (1, 1)
+    ) -> F32:
+        """Channels and taps x pixels: pixel * stride + at + tap * hole of an image, or 0 outside.
+
+        They stay until the slot's next are made.
+        """
+        _, first, last = tile
+        taps = self.op.kernel[0] * self.op.kernel[1]
+        columns = self._memory[slot].of(len(image) * taps, (last - first) * width)
+        geometry = (*self.op.kernel, *at, *hole, *stride)
+        _fill_columns(image, columns, first, last, width, *geometry)
+        return columns
+
+
+def _zeros(*shape: int) -> F32:
+    return np.zeros(shape, np.float32)
+
+
+def _minus(pair: HW) -> HW:
+    return -pair[0], -pair[1]
+
+
+def _tiles(blob: F32, taps: int) -> list[Tile]:
+    """All rows of a blob, some at a time."""
+    images, _, height, width = blob.shape
+    rows = max(1, max(_TILE // taps, _LEAST_PIXELS) // width)
+    return [
+        (image, first, min(first + rows, height))
+        for image in range(images)
+        for first in range(0, height, rows)
+    ]
+
+
+def _pixels(blob: F32, tile: Tile) -> F32:
+    """A tile of a blob: channels x pixels."""
+    image, first, last = tile
+    width = blob.shape[3]
+    return blob[image].reshape(blob.shape[1], -1)[:, first * width : last * width]
+
+
+def _spread(blob: F32, stride: HW) -> F32:
+    """The blob with its pixels `stride` apart, and zeros between them."""
+    if stride == (1, 1):
+        return blob
+    *outer, height, width = blob.shape
+    spread = _zeros(*outer, (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1)
+    spread[:, :, :: stride[0], :: stride[1]] = blob
+    return spread
+
+
+@jit
+def _fill_columns(  # type: ignore[no-untyped-def]
+    image, columns, first, last, width,
+    kernel_h, kernel_w, at_h, at_w, hole_h, hole_w, stride_h, stride_w,
+):  # fmt: skip
+    """Fill the columns for the rows first..last of pixels."""
+    for channel in range(len(image)):
+        for i in range(kernel_h):
+            for j in range(kernel_w):
+                out = columns[(channel * kernel_h + i) * kernel_w + j]
+                left = at_w + j * hole_w
+                # The pixels for which this tap lies inside the image.
+                inside = min(max(0, (-left + stride_w - 1) // stride_w), width)
+                outside = min((image.shape[2] - left + stride_w - 1) // stride_w, width)
+                outside = max(outside, inside)
+                for row in range(first, last):
+                    y = row * stride_h + at_h + i * hole_h
+                    pixels = out[(row - first) * width : (row - first + 1) * width]
+                    if y < 0 or y >= image.shape[1]:
+                        pixels[:] = 0
+                        continue
+                    pixels[:inside] = 0
+                    pixels[outside:] = 0
+                    seen = pixels[inside:outside]
+                    source = image[channel, y, left + inside * stride_w :]
+                    if stride_w == 1:  # said apart, for it is copied many at a time
+                        for x in range(len(seen)):
+                            seen[x] = source[x]
+                    else:
+                        for x in range(len(seen)):
+                            seen[x] = source[x * stride_w]

@@ -1,0 +1,97 @@
+"""SOFTMAX_LOSS with its gradient, and SEG_ACCURACY (reference/SPEC.md, sections 1.6 and 1.7)."""
+
+import numpy as np
+
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
+from deeplab_repro.net import Layer
+from deeplab_repro.train.values import Value
+
+_SMALLEST = np.finfo(np.float32).tiny  # Caffe's FLT_MIN
+
+
+class SoftmaxLossStep:
+    """One SOFTMAX_LOSS layer: -log of each pixel's probability of its label, averaged.
+
+    The average is over the pixels of the whole batch whose label is not ignored; of none it is NaN.
+    The original leaves what was in the gradient where a label is ignored; here that is 0.
+    """
+
+    def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
+        assert isinstance(layer.op, SoftmaxLoss)
+        self.scores, self.labels = bottoms
+        (self.top,) = tops
+        self.op, self.name = layer.op, layer.name
+        self.probs = np.empty(self.scores.data.shape, np.float32)
+
+    def forward(self) -> None:
+        """Set the top to the loss. Raises ArgumentError for a label out of range."""
+        labels, counted = _counted(self.name, self.labels, self.op.ignore_label, self.probs.shape)
+        np.subtract(self.scores.data, self.scores.data.max(axis=1, keepdims=True), out=self.probs)
+        np.exp(self.probs, out=self.probs)
+        self.probs /= self.probs.sum(axis=1, keepdims=True)
+        of_label = np.take_along_axis(self.probs, labels, axis=1)[counted]
+        losses = -np.log(np.maximum(of_label, _SMALLEST))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.top.data[...] = np.divide(losses.sum(dtype=np.float64), counted.sum())
+        self.label_index, self.counted = labels, counted
+
+    def backward(self) -> None:
+        """Add to the scores' gradient: probability - one-hot, over the number of pixels."""
+        if self.scores.diff is None:
+            return
+        one_hot = np.arange(self.probs.shape[1])[None, :, None, None] == self.label_index
+        self.probs -= one_hot
+        self.probs *= self.counted
+        self.probs *= np.float32(self.op.loss_weight) / np.float32(max(1, self.counted.sum()))
+        self.scores.diff += self.probs
+
+
+class SegAccuracyStep:
+    """One SEG_ACCURACY layer, over one batch: pixel accuracy, mean recall, mean IOU.
+
+    Equal scores count for the highest class. The mean recall is over the classes that are in the
+    labels; the IOU of a class that is nowhere counts as 1.
+    """
+
+    def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
+        assert isinstance(layer.op, SegAccuracy)
+        self.scores, self.labels = bottoms
+        (self.top,) = tops
+        self.op, self.name = layer.op, layer.name
+
+    def forward(self) -> None:
+        """Set the top to the three."""
+        n = self.scores.data.shape[1]
+        labels, counted = _counted(
+            self.name, self.labels, self.op.ignore_label, self.scores.data.shape
+        )
+        found = n - 1 - self.scores.data[:, ::-1].argmax(axis=1, keepdims=True)
+        pairs = labels[counted] * n + found[counted]
+        confusion = np.bincount(pairs, minlength=n * n).reshape(n, n).astype(np.float64)
+        hits, of_label = np.diag(confusion), confusion.sum(axis=1)
+        union = of_label + confusion.sum(axis=0) - hits
+        present = of_label > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pixels = hits.sum() / confusion.sum()
+            recall = np.mean(hits[present] / of_label[present]) if present.any() else np.nan
+            iou = np.where(union == hits, 1, hits / union).mean()
+        self.top.data[...] = np.array([pixels, recall, iou], np.float32)
+
+    def backward(self) -> None:
+        """Nothing: it is only looked at."""
+
+
+def _counted(
+    name: str, value: Value, ignore_label: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as indices, 0 where they are ignored, and where they count: both Nx1xHxW."""
+    labels = value.data.astype(np.int64)
+    counted = ~np.isin(labels, ignore_label)
+    wrong = labels[counted & ((labels < 0) | (labels >= shape[1]))]
+    if wrong.size:
+        raise ArgumentError(
+            f"layer '{name}': a label is {wrong[0]}, expected 0 to {shape[1] - 1} or one of "
+            f"ignore_label {', '.join(map(str, ignore_label)) or '(none)'}"
+        )
+    return np.where(counted, labels, 0), counted

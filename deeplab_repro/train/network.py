@@ -1,0 +1,164 @@
+"""A train net in memory: its blobs, and the steps that go over them forward and backward."""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro.errors import NetError
+from deeplab_repro.files import require_memory
+from deeplab_repro.layers import (
+    Convolution,
+    Dropout,
+    Eltwise,
+    Interp,
+    LayerType,
+    Padding,
+    Pooling,
+    ReLU,
+    SegAccuracy,
+    Shape,
+    SoftmaxLoss,
+)
+from deeplab_repro.net import Layer, Net
+from deeplab_repro.train.convolution import ConvolutionStep
+from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
+from deeplab_repro.train.fillers import filled
+from deeplab_repro.train.loss import SegAccuracyStep, SoftmaxLossStep
+from deeplab_repro.train.pooling import PoolingStep
+from deeplab_repro.train.resizing import InterpStep, PaddingStep
+from deeplab_repro.train.values import F32, Value
+
+# What the generators of random numbers are for, inside their seeds; data.py has 1 and 2.
+_FOR_FILLERS, _FOR_DROPOUT = 3, 4
+# Beside the weights: their gradient, history, and a snapshot's.
+_COPIES_OF_WEIGHTS = 4
+
+_STEPS: dict[type[LayerType], Any] = {
+    Convolution: ConvolutionStep,
+    Dropout: DropoutStep,
+    Eltwise: EltwiseStep,
+    Interp: InterpStep,
+    Padding: PaddingStep,
+    Pooling: PoolingStep,
+    ReLU: ReLUStep,
+    SegAccuracy: SegAccuracyStep,
+    SoftmaxLoss: SoftmaxLossStep,
+}
+
+
+class Network:
+    """A train net (`caffe.read_train_net`) with memory for one batch, which every batch reuses.
+
+    The net's own blobs become views of the arrays that are trained, and are filled as their fillers
+    say where they have no values. Raises NetError, naming the layer, for a net that cannot be
+    trained, ResourceError where a batch needs more memory than there is.
+    """
+
+    def __init__(self, net: Net, seed: int = 0) -> None:
+        self.net, self.seed, self.iteration = net, seed, 0
+        shapes = net.blob_shapes()
+        learning = _learning(net)
+        _check_memory(net, shapes, learning)
+        self.values = {
+            name: Value(_zeros(shape), _zeros(shape) if name in learning else None)
+            for name, shape in shapes.items()
+        }
+        self.steps = [self._step(number, layer) for number, layer in enumerate(net.layers)]
+        self.parameters = [
+            parameter
+            for step in self.steps
+            if isinstance(step, ConvolutionStep)
+            for parameter in step.parameters
+        ]
+        self.learning_steps = [
+            step
+            for layer, step in zip(net.layers, self.steps, strict=True)
+            if learning & set(layer.tops)
+        ]
+        self.loss = next(s for s in self.steps if isinstance(s, SoftmaxLossStep))
+
+    def _step(self, number: int, layer: Layer) -> Any:
+        kind = _STEPS.get(type(layer.op))
+        in_place = set(layer.bottoms) & set(layer.tops)
+        if kind is None or (in_place and not isinstance(layer.op, ReLU | Dropout)):
+            how = "in place " if in_place else ""
+            raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
+        bottoms = [self.values[name] for name in layer.bottoms]
+        tops = [self.values[name] for name in layer.tops]
+        if kind is DropoutStep:
+            return kind(layer, bottoms, tops, partial(self._random, number))
+        step = kind(layer, bottoms, tops)
+        if isinstance(step, ConvolutionStep):
+            for index, (blob, parameter) in enumerate(
+                zip(layer.blobs, step.parameters, strict=True)
+            ):
+                if blob.data is None:
+                    random = np.random.default_rng([self.seed, _FOR_FILLERS, number, index])
+                    parameter.data[...] = filled(blob, random)
+                else:
+                    parameter.data[...] = blob.data
+                blob.data = parameter.data
+        return step
+
+    def _random(self, layer: int) -> np.random.Generator:
+        """For one layer in one iteration: the same in a run that was resumed."""
+        return np.random.default_rng([self.seed, _FOR_DROPOUT, self.iteration, layer])
+
+    def forward(self, data: F32, labels: F32) -> float:
+        """The loss of a batch: data NxCxHxW, labels Nx1xHxW, both float32."""
+        self.values[self.net.input].data[...] = data
+        (name,) = self.net.labels
+        self.values[name].data[...] = labels
+        for step in self.steps:
+            step.forward()
+        return float(self.loss.top.data.item())
+
+    def backward(self) -> None:
+        """Set every parameter's gradient, of the batch that was last sent forward."""
+        for value in self.values.values():
+            if value.diff is not None:
+                value.diff[...] = 0
+        for step in reversed(self.learning_steps):
+            step.backward()
+
+    def not_finite(self, loss: float) -> str:
+        """Where the last batch's loss, which is not a number or infinite, comes from."""
+        if not self.loss.counted.any():
+            return (
+                "the loss is NaN, for no pixel of the batch has a label that counts: take out "
+                "images without any, or make batch_size larger"
+            )
+        for layer in self.net.layers:
+            for top in layer.tops:
+                if not np.isfinite(self.values[top].data).all():
+                    return (
+                        f"the loss is {loss:g}, and '{top}' the first blob (made by layer "
+                        f"'{layer.name}') with values that are NaN or infinite: lower base_lr, or "
+                        "look at the weights that it began with"
+                    )
+        return f"the loss is {loss:g}"
+
+
+def _zeros(shape: Shape) -> F32:
+    return np.zeros(shape, np.float32)
+
+
+def _learning(net: Net) -> set[str]:
+    """The blobs with something learnable before them, which have a gradient."""
+    names: set[str] = set()
+    for layer in net.layers:
+        if any(blob.lr_mult for blob in layer.blobs) or names & set(layer.bottoms):
+            names.update(layer.tops)
+    return names
+
+
+def _check_memory(net: Net, shapes: Mapping[str, Shape], learning: set[str]) -> None:
+    floats = sum(math.prod(shape) * (1 + (name in learning)) for name, shape in shapes.items())
+    require_memory(
+        4 * (floats + _COPIES_OF_WEIGHTS * net.parameters),
+        f"training net '{net.name}' with batches of {net.input_shape[0]}",
+        "take a smaller batch_size or crop_size",
+    )

@@ -1,0 +1,161 @@
+"""Caffe's SGD: a train net, its learning rates, its momentum (reference/SPEC.md, section 6)."""
+
+import math
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from deeplab_repro.caffe import (
+    load_weights,
+    read_solverstate,
+    write_caffemodel,
+    write_solverstate,
+)
+from deeplab_repro.errors import FormatError, TrainingError
+from deeplab_repro.files import display_name
+from deeplab_repro.layers import dims
+from deeplab_repro.net import Net
+from deeplab_repro.solving import SolverParameter, SolverState
+from deeplab_repro.train.loss import SegAccuracyStep
+from deeplab_repro.train.network import Network
+from deeplab_repro.train.values import F32
+
+
+class Solver:
+    """A train net that learns, one batch after the other.
+
+    `iteration` counts the updates that were made. All that is random follows from the solver's
+    random_seed (0 where it has none) and the iteration.
+    """
+
+    def __init__(self, parameter: SolverParameter, net: Net) -> None:
+        self.parameter = parameter
+        self.network = Network(net, parameter.random_seed or 0)
+        self.history = [np.zeros_like(p.data) for p in self.network.parameters]
+        self.iteration = 0
+        self.losses: deque[float] = deque(maxlen=parameter.average_loss)
+
+    @property
+    def net(self) -> Net:
+        """The net, whose blobs are views of what is trained."""
+        return self.network.net
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the coming update, by lr_policy."""
+        return learning_rate(self.parameter, self.iteration)
+
+    @property
+    def average_loss(self) -> float:
+        """The mean of the last average_loss losses."""
+        return math.fsum(self.losses) / len(self.losses)
+
+    @property
+    def accuracy(self) -> F32 | None:
+        """What the net's SEG_ACCURACY made of the last batch: three fractions; None without one."""
+        for step in self.network.steps:
+            if isinstance(step, SegAccuracyStep):
+                return step.top.data.ravel().copy()
+        return None
+
+    def step(self, data: F32, labels: F32) -> float:
+        """Learn from a batch (NxCxHxW, Nx1xHxW float32), and return its loss before the update.
+
+        Raises TrainingError, the weights as they were, where the loss is not a number.
+        """
+        self.network.iteration = self.iteration
+        loss = self.network.forward(data, labels)
+        if not math.isfinite(loss):
+            raise TrainingError(f"iteration {self.iteration}: {self.network.not_finite(loss)}")
+        self.losses.append(loss)
+        self.network.backward()
+        self._update()
+        self.iteration += 1
+        return loss
+
+    def _update(self) -> None:
+        """H = momentum * H + rate * (gradient + decay * W), then W -= H, all in float32."""
+        momentum = np.float32(self.parameter.momentum)
+        for blob, history in zip(self.network.parameters, self.history, strict=True):
+            rate = np.float32(np.float32(self.learning_rate) * np.float32(blob.lr_mult))
+            decay = np.float32(np.float32(self.parameter.weight_decay) * np.float32(blob.decay_mult))
+            if decay:
+                blob.diff += decay * blob.data
+            history *= momentum
+            if rate:
+                history += rate * blob.diff
+            blob.data -= history
+
+    def snapshot(self) -> tuple[Path, Path]:
+        """Write <prefix>_iter_<N>.caffemodel and .solverstate, each atomically.
+
+        Raises FileError where that cannot be done.
+        """
+        stem = f"{self.parameter.snapshot_prefix}_iter_{self.iteration}"
+        model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
+        write_caffemodel(self.net, model)
+        current_step = sum(self.iteration >= value for value in self.parameter.stepvalue)
+        write_solverstate(SolverState(self.iteration, str(model), self.history, current_step), state)
+        return model, state
+
+    def restore(self, path: str | Path) -> None:
+        """Go on from a solverstate and the caffemodel that it names, which may lie beside it.
+
+        Raises FileError, FormatError and WeightsError where they cannot be read or are another
+        net's.
+        """
+        state = read_solverstate(path)
+        found = [array.size for array in state.history]
+        expected = [array.size for array in self.history]
+        if found != expected:
+            wrong = next(
+                (
+                    f"blob {i + 1} has {n} values of momentum, expected {dims(array.shape)}"
+                    for i, (n, array) in enumerate(zip(found, self.history, strict=False))
+                    if n != array.size
+                ),
+                f"it has the momentum of {len(found)} blobs, expected {len(expected)}",
+            )
+            raise FormatError(
+                f"{display_name(path)}: is the snapshot of another net than '{self.net.name}': "
+                f"{wrong}: resume with the solver that wrote it"
+            )
+        model = Path(state.learned_net)
+        beside = Path(path).parent / model.name
+        self.load(beside if beside.exists() else model)
+        for history, array in zip(self.history, state.history, strict=True):
+            history[...] = array.reshape(history.shape)
+        self.iteration = state.iteration
+
+    def load(self, weights: str | Path, partial: bool = False) -> list[str]:
+        """Take weights from a caffemodel by layer name; `partial` as in `load_weights`."""
+        arrays = [blob.data for layer in self.net.layers for blob in layer.blobs]
+        left = load_weights(self.net, weights, partial)
+        blobs = [blob for layer in self.net.layers for blob in layer.blobs]
+        for blob, array in zip(blobs, arrays, strict=True):
+            assert array is not None
+            assert blob.data is not None
+            array[...] = blob.data
+            blob.data = array  # again a view of what is trained
+        return left
+
+
+def learning_rate(parameter: SolverParameter, iteration: int) -> float:
+    """The rate of the update that follows `iteration` updates, by Caffe's lr_policy."""
+    p = parameter
+    if p.lr_policy == "fixed":
+        return p.base_lr
+    if p.lr_policy == "step":
+        return p.base_lr * p.gamma ** (iteration // p.stepsize)
+    if p.lr_policy == "multistep":
+        return p.base_lr * p.gamma ** sum(iteration >= value for value in p.stepvalue)
+    if p.lr_policy == "exp":
+        return p.base_lr * p.gamma**iteration
+    if p.lr_policy == "inv":
+        return p.base_lr * (1 + p.gamma * iteration) ** -p.power
+    if p.lr_policy == "poly":
+        return p.base_lr * (1 - iteration / p.max_iter) ** p.power
+    if p.lr_policy == "sigmoid":
+        return p.base_lr / (1 + math.exp(-p.gamma * (iteration - p.stepsize)))
+    raise FormatError(f"lr_policy '{p.lr_policy}' is unknown")

@@ -1,0 +1,166 @@
+"""How good labels are: the authors' evaluation over a confusion matrix (reference/SPEC.md, 4).
+
+A confusion matrix is n x n int64: element (i, j) counts the pixels of true label i that were
+labelled j. Those of several images are added up, and scored once. All scores are in percent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.image import VOID
+from deeplab_repro.layers import dims
+
+Confusion = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix amounts to, in percent.
+
+    pixel_accuracy: of all pixels, those labelled right. class_accuracy: the same of each class's
+    own pixels, n float64. iou: each class's intersection over union, n float64.
+    mean_class_accuracy, mean_iou: their means, over which classes says the function that scores.
+    """
+
+    pixel_accuracy: float
+    class_accuracy: npt.NDArray[np.float64]
+    mean_class_accuracy: float
+    iou: npt.NDArray[np.float64]
+    mean_iou: float
+
+
+def confusion(
+    labels_true: np.ndarray,
+    labels: np.ndarray,
+    n_labels: int,
+    within: np.ndarray | None = None,
+) -> Confusion:
+    """Count one image's pixels by true and given label: n_labels x n_labels int64.
+
+    labels_true, labels: HxW uint8. Where labels_true is void (255), or `within` (HxW bool) is
+    False, a pixel is not counted.
+
+    Raises ArgumentError for other types, sizes that differ, and labels of n_labels or more, also
+    given ones on pixels that are not counted.
+    """
+    _check(labels_true, labels, n_labels)
+    counted = labels_true != VOID
+    if within is not None:
+        if within.shape != labels.shape or within.dtype != bool:
+            found = f"{dims(within.shape)} {within.dtype}"
+            raise ArgumentError(f"within is {found}, expected {dims(labels.shape)} bool")
+        counted &= within
+    pairs = labels_true[counted].astype(np.intp) * n_labels + labels[counted]
+    return np.bincount(pairs, minlength=n_labels**2).reshape(n_labels, n_labels)
+
+
+def trimap(labels_true: np.ndarray, width: int) -> npt.NDArray[np.bool_]:
+    """Return the band along the true boundaries: HxW bool.
+
+    It holds the pixels that are not void (255) but have a void one at most `width` pixels away,
+    diagonal steps counting as one. VOC's void lies along every object, and on difficult ones.
+
+    Raises ArgumentError for a width below 1, and for labels other than HxW uint8.
+    """
+    _check_labels("labels_true", labels_true)
+    _check_width(width)
+    distance = _distance_to_void(labels_true)
+    return (distance > 0) & (distance <= width)
+
+
+def trimap_confusions(
+    labels_true: np.ndarray, labels: np.ndarray, n_labels: int, widths: Sequence[int]
+) -> Confusion:
+    """Count the pixels within the trimaps of several widths: len(widths) x n_labels x n_labels.
+
+    The same as `confusion` within `trimap`, for every width, but 40 cost little more than one.
+    Raises what these raise.
+    """
+    _check(labels_true, labels, n_labels)
+    for width in widths:
+        _check_width(width)
+    most = max(widths, default=0)
+    distance = _distance_to_void(labels_true)
+    counted = (distance > 0) & (distance <= most)
+    triples = distance[counted].astype(np.intp) * n_labels + labels_true[counted]
+    triples = triples * n_labels + labels[counted]
+    shape = (most + 1, n_labels, n_labels)
+    by_distance = np.bincount(triples, minlength=(most + 1) * n_labels**2).reshape(shape)
+    return by_distance.cumsum(axis=0)[list(widths)]
+
+
+def image_scores(counts: Confusion) -> Scores:
+    """Score the confusion matrix of whole images as the authors' MyVOCevalseg does.
+
+    A class without pixels scores 0, and both means are over all classes. Without any pixel at all
+    the pixel accuracy is NaN.
+    """
+    accuracy, iou = (np.nan_to_num(values) for values in _by_class(counts))
+    return Scores(_pixel_accuracy(counts), accuracy, float(accuracy.mean()), iou, float(iou.mean()))
+
+
+def trimap_scores(counts: Confusion) -> Scores:
+    """Score the confusion matrix of a trimap as the authors' MyVOCevalsegBoundary does.
+
+    A class without pixels scores NaN. The mean class accuracy is over the classes with true
+    pixels, the mean IOU over all of them: NaN if one of them is missing.
+    """
+    accuracy, iou = _by_class(counts)
+    present = accuracy[~np.isnan(accuracy)]
+    mean_accuracy = float(present.mean()) if present.size else np.nan
+    return Scores(_pixel_accuracy(counts), accuracy, mean_accuracy, iou, float(iou.mean()))
+
+
+def _pixel_accuracy(counts: Confusion) -> float:
+    total = int(counts.sum())
+    return 100 * int(counts.trace()) / total if total else np.nan
+
+
+def _by_class(counts: Confusion) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Accuracy and IOU of each class in percent, NaN where there is nothing to divide by."""
+    right, true, given = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return 100 * right / true, 100 * right / (true + given - right)
+
+
+def _distance_to_void(labels_true: np.ndarray) -> npt.NDArray[np.int32]:
+    """Steps of a chess king from each pixel to the nearest void one: HxW, -1 if there is none."""
+    from scipy.ndimage import distance_transform_cdt
+
+    distance: npt.NDArray[np.int32] = distance_transform_cdt(labels_true != VOID, "chessboard")
+    return distance
+
+
+def _check(labels_true: np.ndarray, labels: np.ndarray, n_labels: int) -> None:
+    _check_labels("labels_true", labels_true)
+    _check_labels("labels", labels)
+    if labels.shape != labels_true.shape:
+        raise ArgumentError(
+            f"labels are {dims(labels.shape)}, expected {dims(labels_true.shape)} (HxW) as the "
+            "true ones: those of the same image"
+        )
+    if not 1 <= n_labels <= VOID:
+        raise ArgumentError(f"n_labels is {n_labels}, expected 1 to {VOID}")
+    _check_largest("labels", labels, n_labels)
+    _check_largest("labels_true", labels_true[labels_true != VOID], n_labels)
+
+
+def _check_labels(what: str, labels: np.ndarray) -> None:
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        found = f"{dims(labels.shape)} {labels.dtype}"
+        raise ArgumentError(f"{what} are {found}, expected HxW uint8")
+
+
+def _check_largest(what: str, labels: np.ndarray, n_labels: int) -> None:
+    largest = labels.max(initial=0)
+    if largest >= n_labels:
+        raise ArgumentError(f"{what} go up to {largest}, expected at most {n_labels - 1}")
+
+
+def _check_width(width: int) -> None:
+    if width < 1:
+        raise ArgumentError(f"the trimap's width is {width}, expected at least 1 pixel")

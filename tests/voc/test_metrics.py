@@ -1,0 +1,173 @@
+"""The authors' evaluation: against their own scripts' output, and by hand."""
+
+import numpy as np
+import pytest
+
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.voc.metrics import (
+    confusion,
+    image_scores,
+    trimap,
+    trimap_confusions,
+    trimap_scores,
+)
+
+VOID = 255
+TRUE = np.array([[0, 0, 1], [1, VOID, 2]], np.uint8)
+GIVEN = np.array([[0, 1, 1], [1, 2, 0]], np.uint8)
+COUNTS = np.array([[1, 1, 0], [0, 2, 0], [1, 0, 0]])
+
+
+def labels(*shape, seed=0, void=0.02):
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(shape) < void, VOID, rng.integers(0, 5, shape)).astype(np.uint8)
+
+
+# --- the authors' scripts, run on 60 VOC masks
+
+
+@pytest.fixture(scope="module")
+def pairs(golden):
+    """Every true mask with its prediction; the authors skip images without one."""
+    data = np.load(golden / "eval" / "masks_and_predictions.npz")
+    names = sorted({str(name) for name in data["ids"]} - {str(name) for name in data["missing"]})
+    assert len(names) == 59
+    return [(data[f"gt/{name}"], data[f"pred/{name}"]) for name in names]
+
+
+@pytest.fixture(scope="module")
+def expected(golden):
+    return np.load(golden / "eval" / "expected.npz")
+
+
+@pytest.mark.golden
+def test_golden_whole_images(pairs, expected):
+    counts = sum(confusion(true, given, 21) for true, given in pairs)
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(counts, expected["raw"])
+    scores = image_scores(counts)
+    np.testing.assert_allclose(scores.iou, expected["iou"], rtol=0, atol=1e-12)
+    assert scores.mean_iou == pytest.approx(expected["avacc"].item(), abs=1e-12)
+    own_rows = expected["conf"].diagonal()
+    np.testing.assert_allclose(scores.class_accuracy, own_rows, rtol=0, atol=1e-12)
+
+
+@pytest.mark.golden
+def test_golden_trimaps(pairs, expected):
+    widths = [int(width) for width in expected["W"]]
+    counts = sum(trimap_confusions(true, given, 21, widths) for true, given in pairs)
+    for k, each in enumerate(counts):
+        np.testing.assert_array_equal(each, expected["raw_boundary"][:, :, k])
+        scores = trimap_scores(each)
+        assert scores.pixel_accuracy == pytest.approx(expected["pixel_acc"][k], abs=1e-12)
+        assert scores.mean_class_accuracy == pytest.approx(expected["class_acc"][k], abs=1e-12)
+        assert scores.mean_iou == pytest.approx(expected["pixel_iou"][k], abs=1e-12)
+
+
+# --- counting
+
+
+def test_true_labels_are_rows_and_void_is_left_out():
+    np.testing.assert_array_equal(confusion(TRUE, GIVEN, 3), COUNTS)
+
+
+def test_within_leaves_out_more():
+    within = np.array([[True, False, True], [False, True, False]])
+    np.testing.assert_array_equal(confusion(TRUE, GIVEN, 3, within), np.diag([1, 1, 0]))
+
+
+def test_trimap_reaches_diagonally_and_leaves_out_void():
+    true = np.zeros((5, 7), np.uint8)
+    true[2, 2] = VOID
+    band = np.zeros((5, 7), bool)
+    band[1:4, 1:4] = True
+    band[2, 2] = False
+    np.testing.assert_array_equal(trimap(true, 1), band)
+    assert trimap(true, 2).sum() == 24
+    np.testing.assert_array_equal(trimap(true, 99), true != VOID)
+
+
+def test_no_void_no_trimap():
+    true = np.zeros((4, 5), np.uint8)
+    assert not trimap(true, 9).any()
+    assert not trimap_confusions(true, true, 3, [1, 9]).any()
+
+
+def test_all_widths_at_once_are_each_width_alone():
+    true, given = labels(40, 60), labels(40, 60, seed=1, void=0)
+    widths = [3, 1, 40, 3]
+    found = trimap_confusions(true, given, 5, widths)
+    for counts, width in zip(found, widths, strict=True):
+        np.testing.assert_array_equal(counts, confusion(true, given, 5, trimap(true, width)))
+    assert trimap_confusions(true, given, 5, []).shape == (0, 5, 5)
+
+
+# --- scoring
+
+
+def test_scores_by_hand():
+    scores = image_scores(COUNTS)
+    assert scores.pixel_accuracy == 60
+    np.testing.assert_allclose(scores.class_accuracy, [50, 100, 0])
+    assert scores.mean_class_accuracy == 50
+    np.testing.assert_allclose(scores.iou, [100 / 3, 200 / 3, 0])
+    assert scores.mean_iou == pytest.approx(100 / 3)
+
+
+def test_a_class_that_is_missing():
+    counts = np.diag([3, 0, 5])
+    whole, band = image_scores(counts), trimap_scores(counts)
+    np.testing.assert_array_equal(whole.iou, [100, 0, 100])
+    assert whole.mean_iou == whole.mean_class_accuracy == pytest.approx(200 / 3)
+    np.testing.assert_array_equal(band.iou, [100, np.nan, 100])
+    assert band.mean_class_accuracy == 100
+    assert np.isnan(band.mean_iou)
+
+
+def test_a_class_that_is_given_but_not_true():
+    counts = np.array([[3, 1], [0, 0]])
+    band = trimap_scores(counts)
+    assert band.mean_class_accuracy == 75
+    np.testing.assert_array_equal(band.iou, [75, 0])
+    np.testing.assert_array_equal(image_scores(counts).class_accuracy, [75, 0])
+
+
+def test_no_pixels_at_all():
+    nothing = np.zeros((2, 2), np.int64)
+    assert image_scores(nothing).mean_iou == 0
+    for scores in (image_scores(nothing), trimap_scores(nothing)):
+        assert np.isnan(scores.pixel_accuracy)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((TRUE, GIVEN.T, 3), r"labels are 3x2, expected 2x3 \(HxW\) as the true ones"),
+        ((TRUE, GIVEN, 2), "labels go up to 2, expected at most 1"),
+        ((GIVEN, TRUE, 3), "labels go up to 255, expected at most 2"),
+        ((TRUE, GIVEN % 2, 2), "labels_true go up to 2, expected at most 1"),
+        ((TRUE.astype(int), GIVEN, 3), "labels_true are 2x3 int64, expected HxW uint8"),
+        ((TRUE, GIVEN[0], 3), "labels are 3 uint8, expected HxW uint8"),
+        ((TRUE, GIVEN, 0), "n_labels is 0, expected 1 to 255"),
+    ],
+)
+def test_refused(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        confusion(*arguments)
+    with pytest.raises(ArgumentError, match=message):
+        trimap_confusions(*arguments, [1])
+
+
+def test_refused_within():
+    with pytest.raises(ArgumentError, match="within is 2x3 uint8, expected 2x3 bool"):
+        confusion(TRUE, GIVEN, 3, TRUE)
+
+
+def test_refused_widths():
+    with pytest.raises(ArgumentError, match="width is 0, expected at least 1 pixel"):
+        trimap(TRUE, 0)
+    with pytest.raises(ArgumentError, match="width is 0"):
+        trimap_confusions(TRUE, GIVEN, 3, [1, 0])
