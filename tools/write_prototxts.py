@@ -61,7 +61,7 @@ class Solver:
     policy: str = "step"
 
 
-TOY_SOLVER = Solver(0.01, 0, 8000, "poly")
+TOY_SOLVER = Solver(0.02, 0, 6000, "poly")
 TOY_MSC_SOLVER = Solver(0.01, 0, 2000, "poly")
 SOLVER = Solver(0.001, 2000, 6000)
 SOLVER2 = Solver(0.001, 2000, 8000)
@@ -131,7 +131,7 @@ NETS = (
 TOY = replace(
     LARGE_FOV, name="ToyVOC-LargeFOV", fc6=Fc6(3, 12, 12, 128), classifier="fc8_toyvoc",
     about="DeepLab-LargeFOV at an eighth of its width, for ToyVOC; it ships with its weights.",
-    test_crop=241, train_crop=241, batch=10, classifier_lr=1, solver=TOY_SOLVER, solver2=None,
+    test_crop=241, train_crop=241, batch=6, classifier_lr=1, solver=TOY_SOLVER, solver2=None,
     width=8, from_scratch=True, dropout=0.1,
 )
 TOY_NETS = (
@@ -325,7 +325,8 @@ def head(net: Net, train: bool) -> list[str]:
     lines += conv("fc7", "fc6", fc6.outputs, 1, learning, strict_dim=False)
     lines += relu("relu7", "fc7") + drop("drop7", "fc7", net.dropout)
     lines += comment("classifier")
-    learning = Learning(net.classifier_lr, 0.01) if train else None
+    std = 0.1 if net.from_scratch else 0.01
+    learning = Learning(net.classifier_lr, std) if train else None
     # VGG-16 has no layer of this name, so the train net has nothing to be lenient about.
     return lines + conv(net.classifier, "fc7", "${NUM_LABELS}", 1, learning, strict_dim=train)
 

@@ -29,7 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--scenes",
         metavar="N",
         type=whole_number(1),
-        default=60,
+        default=50,
         help="how many (default: %(default)s)",
     )
     parser.add_argument(

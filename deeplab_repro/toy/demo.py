@@ -137,7 +137,8 @@ def notes(report: Report) -> list[str]:
     """What is to be known to read the table, a sentence each."""
     found = [
         "Scores are in percent, counted as the paper's authors did. The trimap is what lies up to "
-        f"{TRIMAP_WIDTH} pixels from the void (unscored) line along every border.",
+        f"{TRIMAP_WIDTH} pixels from the void (unscored) line along every border. Times are "
+        "medians.",
         "The paper's mean IOU, with full-size nets on PASCAL VOC 2012 val: "
         + ", ".join(
             f"{name} {MODELS[name].val_mean_iou:.2f}, + CRF {MODELS[name].val_mean_iou_crf:.2f}"
@@ -158,8 +159,8 @@ def _rows(
 ) -> list[Row]:
     """One forward of the net a scene serves both rows.
 
-    One after the other: to overlap the CRF with the next scene's net takes as long in all, since
-    either uses all cores, and would leave no time that is the net's or the CRF's own.
+    One after the other: either uses all cores, so that the CRF beside the next scene's net would
+    take as long in all, and neither time would be its own.
     """
     alone, refined, seconds, seconds_refined = [], [], [], []
     for scene in scenes:

@@ -180,19 +180,24 @@ def _fill_columns(  # type: ignore[no-untyped-def]
                 inside = min(max(0, (-left + stride_w - 1) // stride_w), width)
                 outside = min((image.shape[2] - left + stride_w - 1) // stride_w, width)
                 outside = max(outside, inside)
+                # Numba takes an index without a sign as it is; others it checks for being negative.
+                n, at = np.uint64(outside - inside), np.uint64(max(0, left + inside * stride_w))
                 for row in range(first, last):
                     y = row * stride_h + at_h + i * hole_h
-                    pixels = out[(row - first) * width : (row - first + 1) * width]
+                    start = np.uint64((row - first) * width)
                     if y < 0 or y >= image.shape[1]:
-                        pixels[:] = 0
+                        for x in range(np.uint64(width)):
+                            out[start + x] = 0
                         continue
-                    pixels[:inside] = 0
-                    pixels[outside:] = 0
-                    seen = pixels[inside:outside]
-                    source = image[channel, y, left + inside * stride_w :]
+                    for x in range(np.uint64(inside)):
+                        out[start + x] = 0
+                    for x in range(np.uint64(outside), np.uint64(width)):
+                        out[start + x] = 0
+                    start += np.uint64(inside)
+                    source = image[channel, y]
                     if stride_w == 1:  # said apart, for it is copied many at a time
-                        for x in range(len(seen)):
-                            seen[x] = source[x]
+                        for x in range(n):
+                            out[start + x] = source[at + x]
                     else:
-                        for x in range(len(seen)):
-                            seen[x] = source[x * stride_w]
+                        for x in range(n):
+                            out[start + x] = source[at + x * np.uint64(stride_w)]

@@ -59,17 +59,25 @@ def _largest(  # type: ignore[no-untyped-def]
             index[:] = 0
             first = row * stride_h - pad_h
             for y in range(max(first, 0), min(first + kernel_h, height)):
-                source = bottom[plane, y]
                 for j in range(kernel_w):
                     left = j - pad_w
                     # The outputs for which this tap lies inside the image.
                     inside = max(0, (-left + stride_w - 1) // stride_w)
-                    outside = min(len(out), (width - 1 - left) // stride_w + 1)
-                    for x in range(inside, outside):
-                        value = source[left + x * stride_w]
-                        larger = value > out[x]
-                        out[x] = value if larger else out[x]
-                        index[x] = y * width + left + x * stride_w if larger else index[x]
+                    outside = max(inside, min(len(out), (width - 1 - left) // stride_w + 1))
+                    at = left + inside * stride_w
+                    best, where = out[inside:outside], index[inside:outside]
+                    source, here = bottom[plane, y, at:], np.int32(y * width + at)
+                    if stride_w == 1:  # said apart, for it is done for many at a time
+                        for x in range(len(best)):
+                            larger = source[x] > best[x]
+                            best[x] = source[x] if larger else best[x]
+                            where[x] = here + np.int32(x) if larger else where[x]
+                    else:
+                        for x in range(len(best)):
+                            value = source[x * stride_w]
+                            larger = value > best[x]
+                            best[x] = value if larger else best[x]
+                            where[x] = here + np.int32(x * stride_w) if larger else where[x]
 
 
 @jit
