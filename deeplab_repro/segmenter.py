@@ -58,7 +58,8 @@ class DeepLab:
     """A net with its weights, and the CRF behind it.
 
     model: a name of `deeplab_repro.models.MODELS`, or the path of a prototxt (as a Path always).
-    weights: the path of a caffemodel, or "random:SEED" to try things out without one.
+    weights: the path of a caffemodel, or "random:SEED" to try things out without one; ToyVOC's
+        models bring their own.
     device: where the net runs: "cpu", "cuda", or "auto" for the best there is (see `.device`).
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
@@ -80,8 +81,13 @@ class DeepLab:
     ) -> None:
         if not isinstance(iterations, int | np.integer) or iterations < 0:
             raise ArgumentError(f"iterations is {iterations!r}, expected a whole number from 0")
-        path = model if _is_path(model) else get_model(str(model)).test_prototxt
-        net = read_net(path, variables).ending_in_scores()
+        if _is_path(model):
+            net = read_net(model, variables)
+        else:
+            known = get_model(str(model))
+            net = read_net(known.test_prototxt, {"EXP": known.exp, **(variables or {})})
+            weights = weights or known.shipped_weights
+        net = net.ending_in_scores()
         _check_net(net)
         self.crf = _published_crf(net) if crf == "model" else crf
         if not isinstance(self.crf, CrfParams | None):

@@ -10,6 +10,9 @@ from deeplab_repro.errors import ArgumentError, FileError
 from deeplab_repro.models import MODELS, VOC_CLASSES, Weights, get_model
 
 
+TOY = ("ToyVOC-LargeFOV", "ToyVOC-MSc-LargeFOV")
+
+
 def test_classes():
     assert len(VOC_CLASSES) == 21
     assert (VOC_CLASSES[0], VOC_CLASSES[15], VOC_CLASSES[20]) == (
@@ -31,7 +34,8 @@ def test_every_model_has_a_folder_and_every_folder_a_model():
             model.solver_prototxt,
             model.solver2_prototxt,
         ):
-            assert path.is_file()
+            # ToyVOC's nets are trained once, on its train.
+            assert path.is_file() or (name in TOY and path == model.solver2_prototxt)
             assert path.parent == model.folder
 
 

@@ -1,147 +1,30 @@
-"""Write `prototxt/`: the nets and solvers of the paper, in the authors' dialect of Caffe.
+"""Write `prototxt/`: the nets and solvers of the paper and of ToyVOC, in the authors' dialect.
 
     python tools/write_prototxts.py
 
-Every fact that tells one net from another stands in the tables below; each function after them
-writes one block of a file. Layer names must stay as they are: weights are matched by them.
+Every fact that tells one net from another stands in net_facts.py; each function here writes one
+block of a file. Layer names must stay as they are: weights are matched by them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from net_facts import (
+    BRANCH_CHANNELS,
+    BRANCHES,
+    IGNORE_LABEL,
+    MEAN_BGR,
+    NETS,
+    STAGES,
+    TOY_NETS,
+    Net,
+    Solver,
+)
+
 PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
-
-MEAN_BGR = (104.008, 116.669, 122.675)
-IGNORE_LABEL = 255
-
-# VGG-16: stage -> (convolutions, channels). Stage 5 has holes, because pool4 keeps the stride at 8.
-STAGES = {1: (2, 64), 2: (2, 128), 3: (3, 256), 4: (3, 512), 5: (3, 512)}
-
-
-@dataclass(frozen=True)
-class Fc6:
-    """fc6 as a convolution; `outputs` are also fc7's. Every pad here keeps the size."""
-
-    kernel: int
-    pad: int
-    hole: int
-    outputs: int
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One multi-scale branch: stride in the train net, zoom in the test net, fillers."""
-
-    stride: int
-    zoom: int
-    fc_std: float = 0.001
-    ms_std: float | None = 0.01
-
-
-BRANCHES = {
-    "data": Branch(stride=8, zoom=1),
-    "pool1": Branch(stride=4, zoom=2),
-    "pool2": Branch(stride=2, zoom=4),
-    "pool3": Branch(stride=1, zoom=8, ms_std=None),  # the authors gave it no filler: zeros
-    "pool4": Branch(stride=1, zoom=8, fc_std=0.005),
-}
-BRANCH_CHANNELS = 128
-
-
-@dataclass(frozen=True)
-class Solver:
-    """What differs between solvers; the rest is in `solver_text`."""
-
-    base_lr: float
-    stepsize: int
-    max_iter: int
-    policy: str = "step"
-
-
-TOY_SOLVER = Solver(0.02, 0, 6000, "poly")
-TOY_MSC_SOLVER = Solver(0.01, 0, 2000, "poly")
-SOLVER = Solver(0.001, 2000, 6000)
-SOLVER2 = Solver(0.001, 2000, 8000)
-SOLVER2_DEEPLAB = Solver(0.01, 3000, 12000)
-
-
-@dataclass(frozen=True)
-class Net:
-    """The facts of one net of the paper."""
-
-    name: str
-    about: str
-    fc6: Fc6
-    classifier: str
-    pool_kernel: int  # of pool1..pool4; pool5 is always 3
-    pool5a: bool
-    msc: bool
-    test_crop: int
-    train_crop: int
-    batch: int
-    trunk_lr: int  # blobs_lr of the weights of conv1_1..fc7; biases get twice as much
-    classifier_lr: int
-    solver2: Solver | None
-    solver: Solver = SOLVER
-    average_loss: int = 1
-    width: int = 1  # all channels are divided by it
-    from_scratch: bool = False  # or from VGG-16 (MSc: from the net without branches)
-    dropout: float = 0.5
-
-
-# fmt: off
-DEEPLAB = Net(
-    "DeepLab", "The first net of table 1: fc6 4x4 with hole 4, field of view 128.",
-    Fc6(4, 6, 4, 4096), "fc8_pascal", pool_kernel=2, pool5a=False, msc=False,
-    test_crop=514, train_crop=306, batch=20, trunk_lr=1, classifier_lr=10,
-    solver2=SOLVER2_DEEPLAB,
-)
-MSC = Net(
-    "DeepLab-MSc", "Table 1: DeepLab with multi-scale branches on the input and pool1..pool4.",
-    Fc6(4, 6, 4, 4096), "fc8_pascal", pool_kernel=3, pool5a=False, msc=True,
-    test_crop=513, train_crop=321, batch=20, trunk_lr=0, classifier_lr=1, solver2=SOLVER2,
-)
-LARGE_FOV = Net(
-    "DeepLab-LargeFOV", "Tables 1 and 2: fc6 3x3 with hole 12 and 1024 outputs, field of view 224.",
-    Fc6(3, 12, 12, 1024), "fc8_${EXP}", pool_kernel=3, pool5a=True, msc=False,
-    test_crop=513, train_crop=321, batch=30, trunk_lr=1, classifier_lr=10, solver2=SOLVER2,
-)
-MSC_LARGE_FOV = replace(
-    LARGE_FOV, name="DeepLab-MSc-LargeFOV", msc=True, trunk_lr=0, classifier_lr=0, average_loss=10,
-    about="The best net of table 1: DeepLab-LargeFOV with multi-scale branches.",
-)
-NETS = (
-    DEEPLAB,
-    replace(DEEPLAB, name="DeepLab-4x4", fc6=Fc6(4, 12, 8, 4096),
-            about="Table 2: fc6 4x4 with hole 8, field of view 224."),
-    replace(DEEPLAB, name="DeepLab-7x7", fc6=Fc6(7, 12, 4, 4096),
-            about="Tables 1 and 2: fc6 7x7, all of VGG-16's, with hole 4, field of view 224."),
-    MSC,
-    LARGE_FOV,
-    MSC_LARGE_FOV,
-    replace(LARGE_FOV, name="DeepLab-COCO-LargeFOV",
-            about="The layers of DeepLab-LargeFOV, trained on MS COCO before VOC."),
-    replace(MSC_LARGE_FOV, name="DeepLab-MSc-COCO-LargeFOV",
-            about="The layers of DeepLab-MSc-LargeFOV, trained on MS COCO before VOC."),
-)
-
-TOY = replace(
-    LARGE_FOV, name="ToyVOC-LargeFOV", fc6=Fc6(3, 12, 12, 128), classifier="fc8_toyvoc",
-    about="DeepLab-LargeFOV at an eighth of its width, for ToyVOC; it ships with its weights.",
-    test_crop=241, train_crop=241, batch=6, classifier_lr=1, solver=TOY_SOLVER, solver2=None,
-    width=8, from_scratch=True, dropout=0.1,
-)
-TOY_NETS = (
-    TOY,
-    replace(
-        TOY, name="ToyVOC-MSc-LargeFOV", msc=True, trunk_lr=0, classifier_lr=0,
-        solver=TOY_MSC_SOLVER,
-        about="DeepLab-MSc-LargeFOV at an eighth of its width, for ToyVOC, with its weights."),
-)
-# fmt: on
 
 # --- the text format -------------------------------------------------------------------------
 
@@ -286,7 +169,9 @@ def trunk(net: Net, train: bool) -> list[str]:
         lines += comment(f"conv{stage}: stride {stride}" + (", hole 2" if stage == 5 else ""))
         for index in range(1, convs + 1):
             name = f"conv{stage}_{index}"
-            lines += conv(name, bottom, channels, 3, trunk_learning(net, train, bottom, taken), shape)
+            lines += conv(
+                name, bottom, channels, 3, trunk_learning(net, train, bottom, taken), shape
+            )
             lines += relu(f"relu{stage}_{index}", name)
             bottom, taken = name, channels
         kernel = 3 if stage == 5 else net.pool_kernel
@@ -416,6 +301,8 @@ POLICIES: dict[str, Callable[[Solver], Fields]] = {
 
 def solver_text(net: Net, solver: Solver, prefix: str) -> str:
     train_set = {"train": "train_aug", "train2": "trainval_aug"}[prefix]
+    if net in TOY_NETS:
+        train_set = "train"
     lines = header(net, f"solver for TRAIN_SET = {train_set}")
     fields: Fields = [
         ("train_net", quoted("train.prototxt")),

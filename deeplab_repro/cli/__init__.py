@@ -10,11 +10,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from deeplab_repro import __version__
-from deeplab_repro.cli import bench, crf, doctor, init, inspect, segment, toyvoc, train
+from deeplab_repro.cli import (
+    bench,
+    crf,
+    demo,
+    doctor,
+    init,
+    inspect,
+    segment,
+    toyvoc,
+    train,
+)
 from deeplab_repro.cli.options import one_line, say
 from deeplab_repro.errors import DeepLabError
 
-COMMANDS = (segment, crf, inspect, init, train, toyvoc, doctor, bench)
+COMMANDS = (demo, segment, crf, inspect, init, train, toyvoc, doctor, bench)
 
 # As a shell reports a command that was ended by SIGINT or SIGPIPE.
 _INTERRUPTED, _NOBODY_READS = 130, 141

@@ -42,12 +42,14 @@ def test_help_names_every_command(command):
     status, out, err = command("--help")
     assert status == 0
     assert err == ""
-    for name in ("segment", "crf", "inspect", "doctor", "bench"):
+    for name in (
+        *("demo", "segment", "crf", "inspect", "init", "train", "toyvoc", "doctor", "bench"),
+    ):
         assert name in out
         status, help_text, _ = command(name, "--help")
         assert status == 0
         assert f"deeplab-repro {name}" in help_text
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 9
 
 
 @pytest.mark.parametrize(

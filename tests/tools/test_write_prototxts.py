@@ -21,6 +21,10 @@ SIZES = {
     "DeepLab-COCO-LargeFOV": (513, 65, 513, 321, 41, 30),
     "DeepLab-MSc-COCO-LargeFOV": (513, 65, 513, 321, 41, 30),
 }
+TOY_SIZES = {
+    "ToyVOC-LargeFOV": (241, 31, 241, 241, 31, 6),
+    "ToyVOC-MSc-LargeFOV": (241, 31, 241, 241, 31, 6),
+}
 # table 2: parameters in millions, field of view of fc6 in pixels
 TABLE2 = {
     "DeepLab": (65.1, 128),
@@ -36,6 +40,7 @@ def load_tool() -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # where dataclasses look up their annotations
+    sys.path.insert(0, str(path.parent))  # as when it is run
     spec.loader.exec_module(module)
     return module
 
@@ -143,13 +148,13 @@ def test_every_file_is_readable(path):
 def test_every_net_has_its_four_files():
     expected = {
         f"{net}/{file}.prototxt" for net in SIZES for file in ("test", "train", "solver", "solver2")
-    }
+    } | {f"{net}/{file}.prototxt" for net in TOY_SIZES for file in ("test", "train", "solver")}
     assert set(FILES) == expected
 
 
-@pytest.mark.parametrize("net", SIZES)
+@pytest.mark.parametrize("net", SIZES | TOY_SIZES)
 def test_sizes_of_test_nets(net):
-    crop, fc8, scores, *_ = SIZES[net]
+    crop, fc8, scores, *_ = (SIZES | TOY_SIZES)[net]
     found = sizes(read(net, "test"))
     classifier = "fc8_voc12" if "LargeFOV" in net else "fc8_pascal"
     assert found["data"] == crop
@@ -162,9 +167,9 @@ def test_sizes_of_test_nets(net):
     assert found[final] == scores
 
 
-@pytest.mark.parametrize("net", SIZES)
+@pytest.mark.parametrize("net", SIZES | TOY_SIZES)
 def test_sizes_of_train_nets(net):
-    *_, crop, scores, batch = SIZES[net]
+    *_, crop, scores, batch = (SIZES | TOY_SIZES)[net]
     layers = by_name(read(net, "train"))
     found = sizes(read(net, "train"))
     assert found["data"] == crop
@@ -186,7 +191,7 @@ def test_parameters_and_field_of_view_are_table_2s(net):
     assert 8 * ((kernel - 1) * hole + 1) + 24 == view
 
 
-@pytest.mark.parametrize("net", SIZES)
+@pytest.mark.parametrize("net", SIZES | TOY_SIZES)
 def test_test_and_train_nets_share_their_weights(net):
     def weights(file: str) -> list[tuple[str, list[int]]]:
         return [
@@ -296,3 +301,14 @@ def test_layers_are_the_original_ones(net, folder):
         pytest.skip(f"no golden net: {path} is absent")
     original = facts(parse(path.read_text(encoding="utf-8")), train)
     assert facts(read(net, "train" if train else "test"), train, divide_by=8) == original
+
+
+@pytest.mark.parametrize("net", TOY_SIZES)
+def test_toy_nets_are_the_papers_at_an_eighth(net):
+    paper = net.replace("ToyVOC", "DeepLab")
+    for toy, original in zip(
+        convolutions(read(net, "test")), convolutions(read(paper, "test")), strict=True
+    ):
+        outputs = original[1][0]
+        assert toy[1] == [outputs if outputs == 21 else outputs // 8, *original[1][1:]]
+        assert toy[0] == original[0]
