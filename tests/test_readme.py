@@ -20,8 +20,12 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL_LINES = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
 SET_UP = [line for line in SHELL_LINES if line.startswith("python3 -m venv")]
 COMMANDS = [line for line in SHELL_LINES if line.startswith("deeplab-repro ")]
-# Whether a bench runs shows at any size.
-TINY_BENCH = ["--size", "16x12", "--repeat", "1", "--iterations", "1"]
+# Whether these run shows at any size.
+SMALLER = {
+    "bench": ["--size", "16x12", "--repeat", "1", "--iterations", "1"],
+    "toyvoc": ["--train", "5", "--val", "1"],
+    "train": ["--iterations", "2"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +45,33 @@ def user_folder(tmp_path_factory):
     net.fill_random(1)
     write_caffemodel(net, folder / "train_iter_6000.caffemodel")
     shutil.copy(folder / "train_iter_6000.caffemodel", folder / "train2_iter_8000.caffemodel")
+    make_nets_to_train(folder)
     return folder
+
+
+def make_nets_to_train(folder):
+    """The nets of the commands that train, small, and the classification net that `init` takes."""
+    shutil.copytree(ROOT / "prototxt", folder / "prototxt")
+    solver = folder / "prototxt" / "ToyVOC-LargeFOV" / "solver.prototxt"
+    change(solver, r"snapshot: \d+", "snapshot: 1")
+    change(solver.with_name("train.prototxt"), r"(crop|batch)_size: \d+", r"\1_size: 33")
+    change(solver.with_name("train.prototxt"), r"batch_size: \d+", "batch_size: 2")
+    for net in ("DeepLab-LargeFOV", "DeepLab-7x7"):
+        for name in ("train", "test"):
+            path = folder / "prototxt" / net / f"{name}.prototxt"
+            change(path, r"num_output: (\d+)", lambda match: f"num_output: {int(match[1]) // 8}")
+    net = read_net(folder / "prototxt" / "DeepLab-7x7" / "test.prototxt")
+    net.fill_random(1)
+    write_caffemodel(net, folder / "VGG_ILSVRC_16_layers.caffemodel")
+
+
+def change(path, pattern, replacement):
+    path.write_text(re.sub(pattern, replacement, path.read_text()))
 
 
 def test_every_shell_line_is_known():
     assert len(SET_UP) == 2
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 13
     assert len(SET_UP) + len(COMMANDS) == len(SHELL_LINES)
 
 
@@ -58,9 +83,8 @@ def test_ci_runs_the_set_up(line):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line, user_folder, monkeypatch):
     monkeypatch.chdir(user_folder)
-    arguments = shlex.split(line)[1:]
-    if arguments[0] == "bench":
-        arguments += TINY_BENCH
+    arguments = shlex.split(line.replace("train_iter_2000.", "train_iter_1."))[1:]
+    arguments += SMALLER.get(arguments[0], [])
     status = main(arguments)
     # The doctor may find something wrong with this very machine; the others must succeed.
     assert status == 0 or line.endswith("doctor")

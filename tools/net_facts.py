@@ -51,7 +51,7 @@ class Solver:
     policy: str = "step"
 
 
-TOY_SOLVER = Solver(0.02, 0, 6000, "poly")
+TOY_SOLVER = Solver(0.025, 0, 8400, "poly")
 TOY_MSC_SOLVER = Solver(0.01, 0, 2000, "poly")
 SOLVER = Solver(0.001, 2000, 6000)
 SOLVER2 = Solver(0.001, 2000, 8000)

@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     with _interrupts() as stopped, _reports(solver) as report:
         model = train(solver, data, report, stopped)
     if solver.iteration < parameter.max_iter:
-        say(f"stopped at iteration {solver.iteration}: go on with --resume {model.with_suffix('.solverstate')}")
+        state = model.with_suffix(".solverstate")
+        say(f"stopped at iteration {solver.iteration}: go on with --resume {state}")
     curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
     plot = write_plot(curve)
     say(f"loss curve: {curve}" + (f" and {plot}" if plot else ""))
@@ -103,8 +104,8 @@ def _reports(solver: "Solver") -> Iterator[Any]:
             left = seconds * (solver.parameter.max_iter - row.iteration - 1)
             images = solver.net.input_shape[0] / seconds
             print(
-                f"iteration {row.iteration}  loss {row.average_loss:.4f}  lr {row.learning_rate:.3g}"
-                f"  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}  {images:.1f} images/s"
+                f"iteration {row.iteration}  loss {row.average_loss:.4f}"
+                f"  lr {row.learning_rate:.3g}  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}  {images:.1f} images/s"
                 f"  {_duration(left)} left",
                 flush=True,
             )

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -92,7 +92,7 @@ class SegData:
             labels[i, 0, :, ::step][:height, :width] = label_map
         return data, labels
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of iterations start..stop-1, made ahead by a thread.
 
         The thread ends with the iterator: at its end, at an error, and when it is closed or

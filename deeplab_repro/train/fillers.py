@@ -11,8 +11,8 @@ from deeplab_repro.net import Blob
 def filled(blob: Blob, random: np.random.Generator) -> np.ndarray:
     """Values for a blob as its filler says: float32 of its shape.
 
-    xavier is uniform with variance 1/fan-in (Glorot and Bengio 2010, as Caffe has it), msra gaussian
-    with variance 2/fan-in (He et al. 2015). Raises NetError for other types.
+    xavier is uniform with variance 1/fan-in (Glorot and Bengio 2010, as Caffe has it), msra is
+    gaussian with variance 2/fan-in (He et al. 2015). Raises NetError for other types.
     """
     filler, fan_in = blob.filler, math.prod(blob.shape[1:])
     if filler.type == "constant":

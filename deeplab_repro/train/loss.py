@@ -5,7 +5,7 @@ import numpy as np
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
 from deeplab_repro.net import Layer
-from deeplab_repro.train.values import Value
+from deeplab_repro.train.values import F32, Value
 
 _SMALLEST = np.finfo(np.float32).tiny  # Caffe's FLT_MIN
 
@@ -22,7 +22,7 @@ class SoftmaxLossStep:
         self.scores, self.labels = bottoms
         (self.top,) = tops
         self.op, self.name = layer.op, layer.name
-        self.probs = np.empty(self.scores.data.shape, np.float32)
+        self.probs: F32 = np.empty(self.scores.data.shape, np.float32)
 
     def forward(self) -> None:
         """Set the top to the loss. Raises ArgumentError for a label out of range."""

@@ -1,9 +1,9 @@
 """A train net in memory: its blobs, and the steps that go over them forward and backward."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -36,9 +36,19 @@ _FOR_FILLERS, _FOR_DROPOUT = 3, 4
 # Beside the weights: their gradient, history, and a snapshot's.
 _COPIES_OF_WEIGHTS = 4
 
-_STEPS: dict[type[LayerType], Any] = {
+
+class Step(Protocol):
+    """A layer in training: it goes from its bottoms to its tops, and the gradients back."""
+
+    def forward(self) -> None:
+        """Fill the tops from the bottoms."""
+
+    def backward(self) -> None:
+        """Set the parameters' gradients, and add to the bottoms', from the tops'."""
+
+
+_STEPS: dict[type[LayerType], Callable[[Layer, list[Value], list[Value]], Step]] = {
     Convolution: ConvolutionStep,
-    Dropout: DropoutStep,
     Eltwise: EltwiseStep,
     Interp: InterpStep,
     Padding: PaddingStep,
@@ -80,17 +90,13 @@ class Network:
         ]
         self.loss = next(s for s in self.steps if isinstance(s, SoftmaxLossStep))
 
-    def _step(self, number: int, layer: Layer) -> Any:
-        kind = _STEPS.get(type(layer.op))
-        in_place = set(layer.bottoms) & set(layer.tops)
-        if kind is None or (in_place and not isinstance(layer.op, ReLU | Dropout)):
-            how = "in place " if in_place else ""
-            raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
+    def _step(self, number: int, layer: Layer) -> Step:
+        _check_trainable(layer)
         bottoms = [self.values[name] for name in layer.bottoms]
         tops = [self.values[name] for name in layer.tops]
-        if kind is DropoutStep:
-            return kind(layer, bottoms, tops, partial(self._random, number))
-        step = kind(layer, bottoms, tops)
+        if isinstance(layer.op, Dropout):
+            return DropoutStep(layer, bottoms, tops, partial(self._random, number))
+        step = _STEPS[type(layer.op)](layer, bottoms, tops)
         if isinstance(step, ConvolutionStep):
             for index, (blob, parameter) in enumerate(
                 zip(layer.blobs, step.parameters, strict=True)
@@ -140,6 +146,14 @@ class Network:
                         "look at the weights that it began with"
                     )
         return f"the loss is {loss:g}"
+
+
+def _check_trainable(layer: Layer) -> None:
+    in_place = not set(layer.bottoms).isdisjoint(layer.tops)
+    kinds = (ReLU, Dropout) if in_place else (*_STEPS, Dropout)
+    if type(layer.op) not in kinds:
+        how = "in place " if in_place else ""
+        raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
 
 
 def _zeros(shape: Shape) -> F32:

@@ -16,7 +16,8 @@ Item = TypeVar("Item")
 
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a forked child has no threads
-    return ThreadPoolExecutor(max(1, numba.config.NUMBA_NUM_THREADS - 1), "train")
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    return ThreadPoolExecutor(max(1, most - 1), "train")
 
 
 def in_parts(function: Callable[..., None], n: int, *arguments: Any) -> None:

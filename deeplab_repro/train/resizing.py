@@ -49,7 +49,8 @@ class PaddingStep:
         beg, end = layer.op.pad_beg, layer.op.pad_end
         outer = [slice(max(beg, 0), n - max(end, 0)) for n in self.top.data.shape[2:]]
         inner = [slice(max(-beg, 0), n - max(-end, 0)) for n in self.bottom.data.shape[2:]]
-        self.outer, self.inner = (..., *outer), (..., *inner)
+        self.outer = (slice(None), slice(None), *outer)
+        self.inner = (slice(None), slice(None), *inner)
 
     def forward(self) -> None:
         """Fill the top."""

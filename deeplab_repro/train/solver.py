@@ -79,7 +79,9 @@ class Solver:
         momentum = np.float32(self.parameter.momentum)
         for blob, history in zip(self.network.parameters, self.history, strict=True):
             rate = np.float32(np.float32(self.learning_rate) * np.float32(blob.lr_mult))
-            decay = np.float32(np.float32(self.parameter.weight_decay) * np.float32(blob.decay_mult))
+            decay = np.float32(
+                np.float32(self.parameter.weight_decay) * np.float32(blob.decay_mult)
+            )
             if decay:
                 blob.diff += decay * blob.data
             history *= momentum
@@ -96,7 +98,9 @@ class Solver:
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
         write_caffemodel(self.net, model)
         current_step = sum(self.iteration >= value for value in self.parameter.stepvalue)
-        write_solverstate(SolverState(self.iteration, str(model), self.history, current_step), state)
+        write_solverstate(
+            SolverState(self.iteration, str(model), self.history, current_step), state
+        )
         return model, state
 
     def restore(self, path: str | Path) -> None:

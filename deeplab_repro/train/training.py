@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -70,7 +71,7 @@ def _labels(net: Net) -> int:
 def train(
     solver: Solver,
     data: SegData,
-    on_iteration: Callable[[Row], None] = lambda row: None,
+    on_iteration: Callable[[Row], None] = lambda row: None,  # noqa: ARG005
     stopped: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train up to max_iter, or until `stopped` says so, and return the last snapshot's caffemodel.
@@ -92,14 +93,18 @@ def train(
             rate = solver.learning_rate
             loss = solver.step(images, labels)
             accuracy = solver.accuracy
+            pixels, recall, iou = (math.nan,) * 3 if accuracy is None else map(float, accuracy)
+            seconds = time.perf_counter() - start
             rows.append(
                 Row(
                     solver.iteration - 1,
                     rate,
                     loss,
                     solver.average_loss,
-                    *(map(float, accuracy) if accuracy is not None else (float("nan"),) * 3),
-                    time.perf_counter() - start,
+                    pixels,
+                    recall,
+                    iou,
+                    seconds,
                 )
             )
             on_iteration(rows[-1])
@@ -145,7 +150,7 @@ def read_curve(path: Path) -> list[Row]:
 def write_plot(curve: Path) -> Path | None:
     """Draw a loss curve's CSV as a PNG of the same name, if matplotlib is there; its path."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return None
     rows = read_curve(curve)

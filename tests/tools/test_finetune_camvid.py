@@ -1,0 +1,150 @@
+"""The real-photo experiment from end to end, on six tiny pictures."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from conftest import smooth_photo
+
+from deeplab_repro.caffe import read_caffemodel, read_net, write_caffemodel
+from deeplab_repro.image import read_image, write_image, write_labels
+from deeplab_repro.models import get_model
+from deeplab_repro.segmenter import DeepLab
+from deeplab_repro.voc.metrics import confusion, image_scores
+
+ROOT = Path(__file__).resolve().parents[2]
+SPLITS = {"train": ["a", "b", "c", "d"], "val": ["e", "f"]}
+HEIGHT, WIDTH = 24, 44
+
+
+def load_tool() -> ModuleType:
+    path = ROOT / "tools" / "finetune_camvid.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOL = load_tool()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Six pictures in VOC's layout: the 11 classes as stripes, void above."""
+    root = tmp_path / "data"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    labels = np.repeat(np.arange(11, dtype=np.uint8), 4)[None].repeat(HEIGHT, axis=0)
+    labels[:2] = 255
+    for split, names in SPLITS.items():
+        listed = "".join(f"{name}\n" for name in names)
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text(listed)
+        for name in names:
+            write_image(root / f"JPEGImages/{name}.jpg", smooth_photo(HEIGHT, WIDTH))
+            write_labels(root / f"SegmentationClass/{name}.png", labels)
+    return root
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """ToyVOC's net with random weights."""
+    net = read_net(get_model("ToyVOC-LargeFOV").test_prototxt, {"EXP": "toyvoc"})
+    net.fill_random(0)
+    path = tmp_path / "toyvoc.caffemodel"
+    write_caffemodel(net, path)
+    return path
+
+
+def run(*arguments: object) -> None:
+    TOOL.main([str(argument) for argument in arguments])
+
+
+def test_from_lists_to_examples_and_on_from_a_snapshot(data, weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    run("--data", data, "--weights", weights, "--out", out, "--iterations", 1, "--crf", "4,30,5")
+    printed, told = capsys.readouterr()
+
+    for split, names in SPLITS.items():
+        lines = [f"/JPEGImages/{name}.jpg /SegmentationClass/{name}.png" for name in names]
+        assert (out / f"list/{split}.txt").read_text().splitlines() == lines
+    assert "${" not in (out / "train.prototxt").read_text()
+
+    assert "filled anew: fc8_camvid\n" in told
+    assert "iteration 0 of 1" in told
+    assert "best of" not in told
+    heading, areas, columns, net, crf = printed.splitlines()
+    assert heading == "train_iter_1.caffemodel, CRF 4,30,5, the 2 photos of val, percent"
+    assert areas.split() == ["whole", "image", "trimap", "3", "trimap", "10"]
+    assert columns.split() == ["IOU", "pixels"] * 3
+    assert net.split()[0] == "net"
+    assert crf.split()[:3] == ["net", "+", "CRF"]
+    assert (out / "scores.txt").read_text() == printed
+    assert len(net.split()[1:]) == len(crf.split()[3:]) == 6
+
+    for name in SPLITS["val"]:
+        example = read_image(out / f"example_{name}.png")
+        assert example.shape == (HEIGHT, 4 * WIDTH + 3 * 4, 3)
+
+    run("--data", data, "--weights", weights, "--out", out, "--iterations", 2)
+    printed, told = capsys.readouterr()
+    assert "goes on from train_iter_1.solverstate" in told
+    assert "iteration 1 of 2" in told
+    assert "best of 18 settings on 4 photos of train" in told
+    assert printed.startswith("train_iter_2.caffemodel, CRF ")
+    assert len((out / "train_loss.csv").read_text().splitlines()) == 3
+
+
+def test_all_but_the_classifier_begins_with_the_weights(data, weights, tmp_path):
+    TOOL.write_lists(data, tmp_path)
+    solver = TOOL.write_prototxts(data, tmp_path, 0)
+    begun = {layer.name: layer for layer in read_caffemodel(TOOL.finetune(solver, weights)).layers}
+    for layer in read_caffemodel(weights).layers:
+        if layer.blobs and layer.name != "fc8_toyvoc":
+            for given, found in zip(layer.blobs, begun[layer.name].blobs, strict=True):
+                np.testing.assert_array_equal(found, given)
+    assert begun["fc8_camvid"].blobs[0].shape[0] == 11
+
+
+def test_from_scratch_says_so(data, tmp_path, capsys):
+    TOOL.write_lists(data, tmp_path)
+    TOOL.finetune(TOOL.write_prototxts(data, tmp_path, 0), None)
+    assert "from scratch" in capsys.readouterr().err
+
+
+def test_scores_are_those_of_the_labels(data, tmp_path):
+    pairs = TOOL.write_lists(data, tmp_path)["val"]
+    net = get_model("ToyVOC-LargeFOV").test_prototxt
+    model = DeepLab(net, "random:1", crf=None, variables=TOOL.VARIABLES)
+    alone, same = TOOL.score(model, pairs)
+    counts = 0
+    for image, labels in pairs:
+        counts += confusion(TOOL.read_labels(labels), model(read_image(image)).labels, 11)
+    assert alone[0].mean_iou == image_scores(counts).mean_iou
+    assert alone[0].pixel_accuracy == same[0].pixel_accuracy  # without a CRF
+
+
+def test_borders_become_void():
+    labels = np.array([[1, 1, 1, 2, 2, 2], [1, 1, 1, 2, 2, 2], [1, 1, 1, 1, 1, 1]], np.uint8)
+    v = 255
+    expected = [[1, 1, v, v, 2, 2], [1, 1, v, v, v, v], [1, 1, 1, v, v, v]]
+    np.testing.assert_array_equal(TOOL.outlined(labels), expected)
+    assert labels.max() == 2  # a copy
+
+
+def test_examples_are_spread_over_the_list():
+    assert TOOL.spread(list("abcdefgh"), 4) == list("aceg")
+    assert TOOL.spread(list("ab"), 4) == ["a", "b"]
+
+
+def test_missing_files_are_one_line(data, tmp_path, capsys):
+    (data / "SegmentationClass/f.png").unlink()
+    with pytest.raises(SystemExit) as exit_:
+        run("--data", data, "--random", "--out", tmp_path / "out")
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "f.png" in told
