@@ -67,9 +67,9 @@ class Model:
         return self.folder / "solver.prototxt"
 
     @property
-    def solver2_prototxt(self) -> Path:
-        """The solver that made `train2_weights`."""
-        return self.folder / "solver2.prototxt"
+    def solver2_prototxt(self) -> Path | None:
+        """The solver that made `train2_weights`; None where there is none."""
+        return None if self.shipped_weights else self.folder / "solver2.prototxt"
 
 
 def prototxt_folder() -> Path:

@@ -29,7 +29,6 @@ class SolverParameter:
     display: int = 0
     snapshot: int = 0
     snapshot_prefix: str = ""
-    snapshot_after_train: bool = True
     random_seed: int | None = None
 
 

@@ -1,13 +1,21 @@
 """What several test files need: the original's outputs, a tiny net, pictures, the command line."""
 
+import os
 from pathlib import Path
+
+# Before NumPy is loaded: see deeplab_repro/train/__init__.py.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 
 from deeplab_repro.cli import main
+from deeplab_repro.models import MODELS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared/golden"
+
+PAPER = [name for name, model in MODELS.items() if not model.shipped_weights]
+"""The models of the paper; the others are ToyVOC's."""
 
 TINY = """
 name: "tiny"

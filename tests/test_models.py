@@ -3,14 +3,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import PAPER
 
 from deeplab_repro import models
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError
 from deeplab_repro.models import MODELS, VOC_CLASSES, Weights, get_model
-
-
-TOY = ("ToyVOC-LargeFOV", "ToyVOC-MSc-LargeFOV")
 
 
 def test_classes():
@@ -28,14 +26,13 @@ def test_every_model_has_a_folder_and_every_folder_a_model():
     )
     for name, model in MODELS.items():
         assert model.name == name
-        for path in (
-            model.test_prototxt,
-            model.train_prototxt,
-            model.solver_prototxt,
-            model.solver2_prototxt,
-        ):
-            # ToyVOC's nets are trained once, on its train.
-            assert path.is_file() or (name in TOY and path == model.solver2_prototxt)
+        paths = [model.test_prototxt, model.train_prototxt, model.solver_prototxt]
+        if name in PAPER:
+            paths.append(model.solver2_prototxt)
+        else:
+            assert model.solver2_prototxt is None
+        for path in paths:
+            assert path.is_file()
             assert path.parent == model.folder
 
 

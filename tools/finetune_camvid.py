@@ -12,7 +12,7 @@ snapshot in OUT. The val photos are for scoring: nothing is chosen by them.
 import os
 
 # The trainer has threads of its own, each with a GEMM. OpenBLAS would wait for its threads in a
-# loop that takes a core. It looks here when NumPy is loaded.
+# loop that takes a core: many times slower where the cores are busy. NumPy is not loaded yet.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -45,7 +45,7 @@ GRID = list(itertools.starmap(CrfParams, itertools.product((3, 5), (30, 60, 90),
 CHOOSING, EXAMPLES = 20, 4  # on, and of how many photos
 
 SOLVER = """\
-# ToyVOC-LargeFOV on CamVid: half of ToyVOC's learning rate
+# ToyVOC-LargeFOV on CamVid
 
 train_net: "{out}/train.prototxt"
 base_lr: 0.01
@@ -105,10 +105,7 @@ def write_prototxts(data: Path, out: Path, iterations: int) -> Path:
 
 
 def finetune(solver_prototxt: Path, weights: Path | None) -> Path:
-    """Train as the solver says, from the newest snapshot if there is one; the last caffemodel.
-
-    Without weights every layer begins with its filler.
-    """
+    """Train from the newest snapshot, else the weights, else the fillers; the last caffemodel."""
     solver, data = prepare(solver_prototxt)
     states = solver_prototxt.parent.glob("train_iter_*.solverstate")
     newest = max(states, key=lambda path: int(path.stem.rsplit("_", 1)[1]), default=None)
@@ -120,24 +117,19 @@ def finetune(solver_prototxt: Path, weights: Path | None) -> Path:
         say(f"begins with {weights}" + (f"; filled anew: {left}" if left else ""))
     else:
         say("begins from scratch: every layer is filled at random")
-    parameter, first = solver.parameter, solver.iteration
+    first, last, every = solver.iteration, solver.parameter.max_iter, solver.parameter.display
 
     def report(row: Row) -> None:
-        if row.iteration % parameter.display == 0 or row.iteration + 1 == parameter.max_iter:
-            seconds = row.seconds / (row.iteration + 1 - first)
-            say(
-                f"iteration {row.iteration} of {parameter.max_iter}  loss {row.average_loss:.3f}  "
-                f"pixels {row.pixel_accuracy:.1%}  {seconds:.2f} s/iteration"
-            )
+        done = row.iteration + 1
+        if done % every == 0 or done == last:
+            each = row.seconds / (done - first)
+            say(f"{done} of {last} iterations  loss {row.average_loss:.3f}  {each:.2f} s each")
 
     return train(solver, data, report)
 
 
 def choose_crf(weights: Path, pairs: Sequence[Pair]) -> CrfParams:
-    """The grid's parameters of the highest mean IOU on a few of these photos, the first of equals.
-
-    Give it photos of train: what is scored later must not choose.
-    """
+    """What of GRID gives the highest mean IOU on a few of these photos, which are train's."""
     model = DeepLab(NET.test_prototxt, weights, crf=None, variables=VARIABLES)
     chosen_by = spread(pairs, CHOOSING)
     counts = np.zeros((1 + len(GRID), N_LABELS, N_LABELS), np.int64)
@@ -175,10 +167,9 @@ def score(model: DeepLab, pairs: Sequence[Pair]) -> list[list[metrics.Scores]]:
     with progress("scoring", len(pairs)) as step:
         for image_path, labels_path in pairs:
             image, truth = read_image(image_path), read_labels(labels_path)
-            found = model.run_net(image)
-            border = outlined(truth)
+            found, lined = model.run_net(image), outlined(truth)
             for count, result in zip(counts, (found, model.refine(image, found)), strict=True):
-                bands = metrics.trimap_confusions(border, result.labels, N_LABELS, TRIMAPS)
+                bands = metrics.trimap_confusions(lined, result.labels, N_LABELS, TRIMAPS)
                 count += [metrics.confusion(truth, result.labels, N_LABELS), *bands]
             step()
     of_bands = metrics.trimap_scores

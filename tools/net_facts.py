@@ -52,7 +52,7 @@ class Solver:
 
 
 TOY_SOLVER = Solver(0.025, 0, 8400, "poly")
-TOY_MSC_SOLVER = Solver(0.01, 0, 2000, "poly")
+TOY_MSC_SOLVER = Solver(0.01, 0, 1200, "poly")
 SOLVER = Solver(0.001, 2000, 6000)
 SOLVER2 = Solver(0.001, 2000, 8000)
 SOLVER2_DEEPLAB = Solver(0.01, 3000, 12000)

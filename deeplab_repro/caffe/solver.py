@@ -24,7 +24,6 @@ _POLICIES: dict[str, tuple[str, ...]] = {
 _TAKEN_OVER = (
     *("base_lr", "lr_policy", "gamma", "power", "stepsize", "max_iter", "momentum"),
     *("weight_decay", "average_loss", "display", "snapshot", "snapshot_prefix"),
-    "snapshot_after_train",
 )
 
 

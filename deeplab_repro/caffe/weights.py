@@ -14,9 +14,7 @@ from deeplab_repro.layers import dims
 from deeplab_repro.net import Blob, Layer, Net
 
 
-def load_weights(
-    net: Net, weights: Caffemodel | str | Path, partial: bool = False
-) -> list[str]:
+def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = False) -> list[str]:
     """Put a caffemodel's weights into the net, matched by layer name.
 
     All four legacy dims of a blob must match; on a layer with `strict_dim: false` its number of

@@ -1,8 +1,9 @@
 """deeplab-repro train: Caffe's SGD on a train net, from a solver's prototxt."""
 
 import argparse
-import os
+import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +42,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and name the last snapshot."""
-    # The threads are those of the trainer, each with a GEMM of its own. OpenBLAS would wait for its
-    # own threads in a loop that takes a core. It looks here when NumPy is loaded, which is now.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from deeplab_repro.train.training import prepare, train, write_plot
 
     solver, data = prepare(arguments.solver, dict(arguments.variables), arguments.iterations)
@@ -65,8 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         state = model.with_suffix(".solverstate")
         say(f"stopped at iteration {solver.iteration}: go on with --resume {state}")
     curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
-    plot = write_plot(curve)
-    say(f"loss curve: {curve}" + (f" and {plot}" if plot else ""))
+    if curve.exists():  # not where there was nothing to do
+        plot = write_plot(curve)
+        say(f"loss curve: {curve}" + (f" and {plot}" if plot else ""))
     print(model)
     return 0
 
@@ -91,9 +90,7 @@ def _interrupts() -> Iterator[Any]:
 
 @contextmanager
 def _reports(solver: "Solver") -> Iterator[Any]:
-    """Yields what tells of an iteration: a line every `display`, and a bar on a terminal."""
-    import time
-
+    """Yields what tells of an iteration: a line every `display`."""
     start, first = time.perf_counter(), solver.iteration
 
     def report(row: "Row") -> None:
@@ -103,10 +100,13 @@ def _reports(solver: "Solver") -> Iterator[Any]:
             seconds = (time.perf_counter() - start) / done
             left = seconds * (solver.parameter.max_iter - row.iteration - 1)
             images = solver.net.input_shape[0] / seconds
+            accuracy = ""
+            if not math.isnan(row.pixel_accuracy):  # as it is where the net has no SEG_ACCURACY
+                accuracy = f"  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}"
             print(
                 f"iteration {row.iteration}  loss {row.average_loss:.4f}"
-                f"  lr {row.learning_rate:.3g}  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}  {images:.1f} images/s"
-                f"  {_duration(left)} left",
+                f"  lr {row.learning_rate:.3g}{accuracy}"
+                f"  {images:.1f} images/s  {_duration(left)} left",
                 flush=True,
             )
 

@@ -4,13 +4,15 @@ Columns hold, for each pixel of some rows of an image, what lies under each tap 
 are made a tile of rows at a time, so that they are still in the caches when the GEMM reads them.
 """
 
+from collections import defaultdict
+
 import numpy as np
 
 from deeplab_repro.crf.jit import jit
 from deeplab_repro.errors import NetError
 from deeplab_repro.layers import HW, Convolution
 from deeplab_repro.net import Layer
-from deeplab_repro.train.parallel import in_waves, threads
+from deeplab_repro.train.parallel import in_waves
 from deeplab_repro.train.values import F32, Memory, Parameter, Value
 
 # Floats in the columns of a tile: little enough for the caches, but enough for a fast GEMM.
@@ -36,8 +38,9 @@ class ConvolutionStep:
             Parameter(_zeros(*blob.shape), _zeros(*blob.shape), blob.lr_mult, blob.decay_mult)
             for blob in layer.blobs
         ]
-        self._memory = [Memory() for _ in range(threads())]
-        self._products = [Memory() for _ in range(threads())]
+        # By slot of `in_waves`.
+        self._memory: dict[int, Memory] = defaultdict(Memory)
+        self._products: dict[int, Memory] = defaultdict(Memory)
 
     def forward(self) -> None:
         """top = weights * columns of the bottom + bias."""

@@ -41,10 +41,10 @@ class SoftmaxLossStep:
         if self.scores.diff is None:
             return
         one_hot = np.arange(self.probs.shape[1])[None, :, None, None] == self.label_index
-        self.probs -= one_hot
-        self.probs *= self.counted
-        self.probs *= np.float32(self.op.loss_weight) / np.float32(max(1, self.counted.sum()))
-        self.scores.diff += self.probs
+        diff = self.probs - one_hot
+        diff *= self.counted
+        diff *= np.float32(self.op.loss_weight) / np.float32(max(1, self.counted.sum()))
+        self.scores.diff += diff
 
 
 class SegAccuracyStep:

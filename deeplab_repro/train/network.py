@@ -22,7 +22,7 @@ from deeplab_repro.layers import (
     Shape,
     SoftmaxLoss,
 )
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net import Blob, Layer, Net
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.fillers import filled
@@ -70,6 +70,7 @@ class Network:
     def __init__(self, net: Net, seed: int = 0) -> None:
         self.net, self.seed, self.iteration = net, seed, 0
         shapes = net.blob_shapes()
+        _check_trainable(net)
         learning = _learning(net)
         _check_memory(net, shapes, learning)
         self.values = {
@@ -91,7 +92,6 @@ class Network:
         self.loss = next(s for s in self.steps if isinstance(s, SoftmaxLossStep))
 
     def _step(self, number: int, layer: Layer) -> Step:
-        _check_trainable(layer)
         bottoms = [self.values[name] for name in layer.bottoms]
         tops = [self.values[name] for name in layer.tops]
         if isinstance(layer.op, Dropout):
@@ -103,7 +103,7 @@ class Network:
             ):
                 if blob.data is None:
                     random = np.random.default_rng([self.seed, _FOR_FILLERS, number, index])
-                    parameter.data[...] = filled(blob, random)
+                    parameter.data[...] = _filled(layer, blob, random)
                 else:
                     parameter.data[...] = blob.data
                 blob.data = parameter.data
@@ -148,12 +148,29 @@ class Network:
         return f"the loss is {loss:g}"
 
 
-def _check_trainable(layer: Layer) -> None:
-    in_place = not set(layer.bottoms).isdisjoint(layer.tops)
-    kinds = (ReLU, Dropout) if in_place else (*_STEPS, Dropout)
-    if type(layer.op) not in kinds:
-        how = "in place " if in_place else ""
-        raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
+def _check_trainable(net: Net) -> None:
+    takers: dict[str, str] = {}  # of each blob, the first layer that takes it and leaves it
+    for layer in net.layers:
+        in_place = set(layer.bottoms) & set(layer.tops)
+        kinds = (ReLU, Dropout) if in_place else (*_STEPS, Dropout)
+        if type(layer.op) not in kinds:
+            how = "in place " if in_place else ""
+            raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
+        for name in in_place & takers.keys():
+            # On the way back that layer would find other values; Caffe refuses it as well.
+            raise NetError(
+                f"layer '{layer.name}' ({layer.type}) works in place on '{name}', which layer "
+                f"'{takers[name]}' takes before it: give it a top of another name"
+            )
+        for name in set(layer.bottoms) - in_place:
+            takers.setdefault(name, layer.name)
+
+
+def _filled(layer: Layer, blob: Blob, random: np.random.Generator) -> np.ndarray:
+    try:
+        return filled(blob, random)
+    except NetError as error:
+        raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
 
 
 def _zeros(shape: Shape) -> F32:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
 Item = TypeVar("Item")
 
@@ -17,7 +18,11 @@ Item = TypeVar("Item")
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a forked child has no threads
     most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    return ThreadPoolExecutor(max(1, most - 1), "train")
+    return ThreadPoolExecutor(max(1, most - 1), "train", _ignore_overflow)
+
+
+def _ignore_overflow() -> None:
+    np.seterr(over="ignore", invalid="ignore")  # as in the solver's own thread
 
 
 def in_parts(function: Callable[..., None], n: int, *arguments: Any) -> None:

@@ -59,6 +59,7 @@ class Solver:
                 return step.top.data.ravel().copy()
         return None
 
+    @np.errstate(over="ignore", invalid="ignore")  # the loss tells
     def step(self, data: F32, labels: F32) -> float:
         """Learn from a batch (NxCxHxW, Nx1xHxW float32), and return its loss before the update.
 
@@ -82,10 +83,10 @@ class Solver:
             decay = np.float32(
                 np.float32(self.parameter.weight_decay) * np.float32(blob.decay_mult)
             )
-            if decay:
-                blob.diff += decay * blob.data
             history *= momentum
             if rate:
+                if decay:
+                    blob.diff += decay * blob.data
                 history += rate * blob.diff
             blob.data -= history
 
@@ -146,20 +147,29 @@ class Solver:
 
 
 def learning_rate(parameter: SolverParameter, iteration: int) -> float:
-    """The rate of the update that follows `iteration` updates, by Caffe's lr_policy."""
-    p = parameter
+    """The rate of the update that follows `iteration` updates, by Caffe's lr_policy.
+
+    As in C it is infinite where it overflows, and NaN for "poly" after max_iter.
+    """
+    with np.errstate(all="ignore"):
+        return float(parameter.base_lr * _decline(parameter, np.float64(iteration)))
+
+
+def _decline(p: SolverParameter, iteration: np.float64) -> np.float64:
+    """What base_lr is multiplied with."""
+    gamma = np.float64(p.gamma)
     if p.lr_policy == "fixed":
-        return p.base_lr
+        return np.float64(1)
     if p.lr_policy == "step":
-        return p.base_lr * p.gamma ** (iteration // p.stepsize)
+        return gamma ** (iteration // p.stepsize)
     if p.lr_policy == "multistep":
-        return p.base_lr * p.gamma ** sum(iteration >= value for value in p.stepvalue)
+        return gamma ** sum(iteration >= value for value in p.stepvalue)
     if p.lr_policy == "exp":
-        return p.base_lr * p.gamma**iteration
+        return gamma**iteration
     if p.lr_policy == "inv":
-        return p.base_lr * (1 + p.gamma * iteration) ** -p.power
+        return (1 + gamma * iteration) ** -p.power
     if p.lr_policy == "poly":
-        return p.base_lr * (1 - iteration / p.max_iter) ** p.power
+        return (1 - iteration / p.max_iter) ** p.power
     if p.lr_policy == "sigmoid":
-        return p.base_lr / (1 + math.exp(-p.gamma * (iteration - p.stepsize)))
+        return 1 / (1 + np.exp(-gamma * (iteration - p.stepsize)))
     raise FormatError(f"lr_policy '{p.lr_policy}' is unknown")

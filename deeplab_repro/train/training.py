@@ -84,7 +84,8 @@ def train(
     parameter = solver.parameter
     make_folder(Path(parameter.snapshot_prefix).absolute().parent)
     curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
-    rows = read_curve(curve)[: solver.iteration] if solver.iteration and curve.exists() else []
+    old = read_curve(curve) if solver.iteration and curve.exists() else []
+    rows = [row for row in old if row.iteration < solver.iteration]
     start = time.perf_counter()
     first, written = solver.iteration, None
     batches = data.batches(first, max(first, parameter.max_iter))

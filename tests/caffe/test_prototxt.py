@@ -18,6 +18,7 @@ from caffe_files import (
     survives,
     v1,
 )
+from conftest import PAPER
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -247,7 +248,7 @@ def test_a_strange_file_name_stays_on_one_line(tmp_path, caplog):
 # --- solvers
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PAPER)
 def test_our_solvers(name):
     model = MODELS[name]
     solver, solver2 = parse_solver(model.solver_prototxt), parse_solver(model.solver2_prototxt)

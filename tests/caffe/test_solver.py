@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from caffe_files import GOLDEN, golden, mutated, refused, survives
+from conftest import PAPER
 
 from deeplab_repro.caffe import read_solver
 from deeplab_repro.models import MODELS
@@ -45,7 +46,6 @@ def test_every_setting(tmp_path, caplog):
         display=4,
         snapshot=5,
         snapshot_prefix="out/voc12",
-        snapshot_after_train=False,
         random_seed=6,
     )
     assert not caplog.messages
@@ -134,7 +134,7 @@ def test_what_does_not_train_as_in_caffe_is_refused(tmp_path, text, problem):
     assert message.startswith(str(tmp_path / "solver.prototxt"))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PAPER)
 def test_our_solvers(name):
     model = MODELS[name]
     first, second = read_solver(model.solver_prototxt), read_solver(model.solver2_prototxt)

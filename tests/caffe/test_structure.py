@@ -319,6 +319,8 @@ OUTPUTS = {
     "DeepLab-MSc-LargeFOV": (513, 41),
     "DeepLab-COCO-LargeFOV": (513, 41),
     "DeepLab-MSc-COCO-LargeFOV": (513, 41),
+    "ToyVOC-LargeFOV": (241, 31),
+    "ToyVOC-MSc-LargeFOV": (241, 31),
 }
 
 

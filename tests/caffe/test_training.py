@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from caffe_files import CONV, GOLDEN, ROOT, current, golden, net, refused, v1
+from conftest import PAPER
 from train_files import (
     BODY,
     CROP,
@@ -198,15 +199,16 @@ def test_one_file_for_both_phases(tmp_path):
 def test_our_train_nets(name, tmp_path, caplog):
     found = read_train_net(MODELS[name].train_prototxt, {"DATA_ROOT": "/voc", "TRAIN_SET": "t"})
     assert not caplog.messages
-    side = 306 if found.input_shape[2] == 306 else 321
+    side = {306: 306, 241: 241}.get(found.input_shape[2], 321)
     n = 20 if name in ("DeepLab", "DeepLab-4x4", "DeepLab-7x7", "DeepLab-MSc") else 30
+    n = n if name in PAPER else 6
     assert found.input_shape == (n, 3, side, side)
     assert found.labels == {"label": (n, 1, side, side)}
     assert found.data.source == "voc12/list/t.txt"
     assert (found.data.root_folder, found.data.shuffle, found.data.mirror) == ("/voc", True, True)
     assert found.mean_bgr == pytest.approx((104.008, 116.669, 122.675))
     assert found_loss(found) == SoftmaxLoss((255,))
-    assert found.blob_shapes()["label_shrink"] == (n, 1, *[39 if side == 306 else 41] * 2)
+    assert found.blob_shapes()["label_shrink"] == (n, 1, *[{306: 39, 321: 41, 241: 31}[side]] * 2)
     # The same layers with weights as the net that is tested.
     test = read_net(MODELS[name].test_prototxt)
     shapes = [

@@ -1,0 +1,431 @@
+"""A whole training: what is written and when, going on with it, and what stops it."""
+
+import errno
+import os
+import sys
+import threading
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_one_line
+from tiny_training import (
+    ACCURACY,
+    SOLVER,
+    TEST,
+    TRAIN,
+    assert_same_bits,
+    prepared,
+    weights,
+    write_training,
+)
+
+from deeplab_repro.caffe import load_weights, read_caffemodel, read_net, read_solverstate
+from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.errors import FileError, FormatError, ImageError, NetError, TrainingError
+from deeplab_repro.train.training import (
+    Row,
+    prepare,
+    read_curve,
+    train,
+    write_curve,
+    write_plot,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def snapshots(*iterations: int) -> list[str]:
+    """The names of what is in the folder after snapshots at these iterations."""
+    stems = [f"it_iter_{i}.{kind}" for i in iterations for kind in ("caffemodel", "solverstate")]
+    return sorted([*stems, "it_loss.csv"])
+
+
+# --- prepare
+
+
+def test_prepare(tmp_path):
+    solver, data = prepare(write_training(tmp_path), max_iter=4)
+    assert (solver.parameter.max_iter, solver.parameter.stepsize) == (4, 4)
+    assert solver.iteration == 0
+    assert (data.n_labels, data.seed, data.data.crop_size) == (5, 3, 17)
+    assert len(data.pairs) == 5
+    assert solver.net.input_shape == (2, 3, 17, 17)
+
+
+def test_variables_are_for_the_solver_and_the_net(tmp_path):
+    path = write_training(tmp_path)
+    path.write_text(SOLVER.replace("train.pro", "${WHICH}.pro"))
+    (tmp_path / "train.prototxt").write_text(TRAIN)
+    solver, data = prepare(path, {"DIR": str(tmp_path), "WHICH": "train"})
+    assert solver.parameter.snapshot_prefix == f"{tmp_path}/snap/it"
+    assert data.pairs[0][0] == f"{tmp_path}/0.png"
+
+
+def test_train_net_is_looked_for_from_here_and_then_beside_the_solver(tmp_path, monkeypatch):
+    path = write_training(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert prepare(path)[0].net.name == "tiny"
+    text = (tmp_path / "train.prototxt").read_text()
+    (here / "train.prototxt").write_text(text.replace('name: "tiny"', 'name: "here"'))
+    assert prepare(path)[0].net.name == "here"
+
+
+def failed(kind, path: Path) -> pytest.ExceptionInfo:
+    with pytest.raises(kind) as caught:
+        prepare(path)
+    return caught
+
+
+def test_a_train_net_that_is_nowhere(tmp_path):
+    path = write_training(tmp_path, SOLVER.replace("train.prototxt", "none.prototxt"))
+    assert_one_line(failed(FileError, path), "none.prototxt", "cannot be read")
+
+
+def test_a_variable_without_a_value_in_the_prefix(tmp_path):
+    path = write_training(tmp_path, SOLVER.replace("/snap/it", "/${WHERE}/it"))
+    caught = failed(FormatError, path)
+    assert_one_line(caught, path, "snapshot_prefix", "${WHERE}/it", "--set KEY=VALUE")
+
+
+def test_a_net_with_inputs_in_place_of_data(tmp_path):
+    inputs = 'input: "data" input: "label" input_dim: [2, 3, 17, 17, 2, 1, 17, 17]\n'
+    body = TRAIN[TRAIN.index('layers { name: "conv1"') :]
+    path = write_training(tmp_path, train='name: "bare"\n' + inputs + body)
+    assert_one_line(failed(NetError, path), "net 'bare' has no data layer", "IMAGE_SEG_DATA")
+
+
+def test_a_crop_that_labels_and_scores_do_not_share(tmp_path):
+    path = write_training(tmp_path, train=TRAIN.replace("stride: 4", "stride: 5"))
+    assert_one_line(failed(NetError, path), "layer 'loss'", "expected labels of 2x1x4x4")
+
+
+# --- train
+
+
+def test_snapshots_are_written_at_their_iterations(tmp_path):
+    solver, data = prepared(tmp_path, SOLVER.replace("max_iter: 6", "max_iter: 5"))
+    seen, at = [], []
+
+    def note(row: Row) -> None:
+        seen.append(row)
+        at.append(names(tmp_path / "snap") if (tmp_path / "snap").exists() else [])
+
+    model = train(solver, data, note)
+    assert model == tmp_path / "snap/it_iter_5.caffemodel"
+    assert names(tmp_path / "snap") == snapshots(2, 4, 5)
+    assert at == [[], [], snapshots(2), snapshots(2), snapshots(2, 4)]
+    assert [row.iteration for row in seen] == list(range(5))
+    assert [
+        read_solverstate(model.with_name(f"it_iter_{i}.solverstate")).iteration for i in (2, 4, 5)
+    ] == [2, 4, 5]
+    assert not any(thread.name == "batches" for thread in threading.enumerate())
+
+
+def test_the_last_snapshot_is_not_written_twice(tmp_path, monkeypatch):
+    solver, data = prepared(tmp_path)
+    written = []
+    own = solver.snapshot
+    monkeypatch.setattr(solver, "snapshot", lambda: written.append(solver.iteration) or own())
+    train(solver, data)
+    assert written == [2, 4, 6]
+
+
+def test_without_snapshots_the_last_one_is_written(tmp_path):
+    solver, data = prepared(tmp_path, SOLVER.replace("snapshot: 2", "snapshot: 0"))
+    train(solver, data)
+    assert names(tmp_path / "snap") == snapshots(6)
+
+
+def test_the_scores_of_a_snapshot_in_the_test_net(tmp_path):
+    """OpenCV makes of the file what the trainer does of the weights in memory."""
+    train_text = TRAIN.replace(
+        'layers { name: "drop1" type: DROPOUT bottom: "conv1" top: "conv1" }', ""
+    )
+    solver, data = prepared(tmp_path, train=train_text)
+    model = train(solver, data)
+    images, labels = data.batch(0)
+    solver.network.forward(images, labels)
+    (tmp_path / "test.prototxt").write_text(TEST)
+    net = read_net(tmp_path / "test.prototxt")
+    load_weights(net, model)
+    engine = OpenCVEngine(net, "cpu")
+    for image, expected in zip(images, solver.network.values["fc8"].data, strict=True):
+        np.testing.assert_allclose(engine.forward(image[None])[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_curve(tmp_path):
+    solver, data = prepared(tmp_path)
+    seen = []
+    train(solver, data, seen.append)
+    rows = read_curve(tmp_path / "snap/it_loss.csv")
+    assert [row.iteration for row in rows] == list(range(6))
+    for row, expected in zip(rows, seen, strict=True):
+        assert row == pytest.approx(expected, rel=1e-7)
+    assert [row.learning_rate for row in rows] == pytest.approx([1e-3] * 4 + [1e-4] * 2)
+    for i, row in enumerate(rows):
+        losses = [other.loss for other in rows[max(0, i - 2) : i + 1]]
+        assert row.average_loss == pytest.approx(np.mean(losses))
+        assert 0 <= row.pixel_accuracy <= 1
+        assert 0 <= row.mean_recall <= 1
+        assert 0 <= row.mean_iou <= 1
+    seconds = [row.seconds for row in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_the_curve_of_a_net_without_accuracy(tmp_path):
+    train(*prepared(tmp_path, train=TRAIN.replace(ACCURACY, "")))
+    rows = read_curve(tmp_path / "snap/it_loss.csv")
+    assert np.isnan([row[4:7] for row in rows]).all()
+
+
+def without_seconds(rows: list[Row]) -> list[Row]:
+    return [row._replace(seconds=0, average_loss=0) for row in rows]
+
+
+@pytest.mark.parametrize("resumed_at", [2, 4])
+def test_a_resumed_training_continues_the_curve(tmp_path, resumed_at):
+    whole, data = prepared(tmp_path)
+    train(whole, data)
+    curve = tmp_path / "snap/it_loss.csv"
+    expected = read_curve(curve)
+    again, data = prepare(tmp_path / "solver.prototxt")
+    again.restore(tmp_path / f"snap/it_iter_{resumed_at}.solverstate")
+    train(again, data)
+    rows = read_curve(curve)
+    assert without_seconds(rows) == without_seconds(expected)
+    assert_same_bits(weights(again), weights(whole))
+
+
+def test_a_curve_that_began_later_is_continued(tmp_path):
+    solver, data = prepared(tmp_path)
+    train(solver, data)
+    curve = tmp_path / "snap/it_loss.csv"
+    for at in (2, 4):
+        again, data = prepare(tmp_path / "solver.prototxt")
+        again.restore(tmp_path / f"snap/it_iter_{at}.solverstate")
+        if at == 2:
+            curve.unlink()
+        train(again, data)
+        assert [row.iteration for row in read_curve(curve)] == [2, 3, 4, 5]
+
+
+def test_a_training_that_begins_anew_begins_its_curve_anew(tmp_path):
+    train(*prepared(tmp_path))
+    train(*prepare(tmp_path / "solver.prototxt", max_iter=3))
+    assert len(read_curve(tmp_path / "snap/it_loss.csv")) == 3
+
+
+def test_stopped(tmp_path):
+    solver, data = prepared(tmp_path)
+    seen = []
+    model = train(solver, data, seen.append, lambda: len(seen) == 3)
+    assert model.name == "it_iter_3.caffemodel"
+    assert names(tmp_path / "snap") == snapshots(2, 3)
+    assert len(read_curve(tmp_path / "snap/it_loss.csv")) == 3
+    again, data = prepare(tmp_path / "solver.prototxt")
+    again.restore(model.with_suffix(".solverstate"))
+    train(again, data)
+    whole, data = prepared(tmp_path)
+    train(whole, data)
+    assert_same_bits(weights(again), weights(whole))
+
+
+@pytest.mark.parametrize("iterations", [4, 6])
+def test_nothing_is_left_to_do(tmp_path, iterations):
+    solver, data = prepared(tmp_path)
+    train(solver, data)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "snap").iterdir()}
+    again, data = prepare(tmp_path / "solver.prototxt", max_iter=iterations)
+    again.restore(tmp_path / "snap/it_iter_6.solverstate")
+    assert train(again, data) == tmp_path / "snap/it_iter_6.caffemodel"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "snap").iterdir()} == before
+
+
+def test_no_iterations_at_all(tmp_path):
+    solver, data = prepared(tmp_path, SOLVER.replace("max_iter: 6", "max_iter: 0"))
+    before = weights(solver)
+    model = train(solver, data)
+    assert model.name == "it_iter_0.caffemodel"
+    blobs = [blob for layer in read_caffemodel(model).layers for blob in layer.blobs]
+    assert_same_bits([blob.ravel() for blob in blobs], [array.ravel() for array in before])
+
+
+# --- what stops it
+
+
+def test_a_loss_that_is_nan_leaves_the_last_snapshot(tmp_path):
+    solver, data = prepared(tmp_path, SOLVER.replace("max_iter: 6", "max_iter: 30"))
+
+    def break_it(row: Row) -> None:
+        if row.iteration == 2:
+            solver.network.parameters[0].data[...] = np.inf
+
+    with pytest.raises(TrainingError) as caught:
+        train(solver, data, break_it)
+    assert_one_line(caught, "iteration 3: the loss is nan", "layer 'conv1'")
+    assert not any(thread.name == "batches" for thread in threading.enumerate())
+    assert names(tmp_path / "snap") == snapshots(2)
+    assert len(read_curve(tmp_path / "snap/it_loss.csv")) == 2
+    again, data = prepare(tmp_path / "solver.prototxt")
+    again.restore(tmp_path / "snap/it_iter_2.solverstate")
+    assert train(again, data).name == "it_iter_30.caffemodel"
+
+
+def test_a_label_out_of_range_is_named_by_its_file(tmp_path):
+    train_text = TRAIN.replace("num_output: 5", "num_output: 4")
+    with pytest.raises(ImageError) as caught:
+        train(*prepared(tmp_path, train=train_text))
+    assert_one_line(caught, "_labels.png", "the label 4", "expected 0 to 3")
+    assert names(tmp_path / "snap") == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    solver, data = prepared(tmp_path)
+    (tmp_path / "snap").write_text("a file")
+    with pytest.raises(FileError) as caught:
+        train(solver, data)
+    assert_one_line(caught, tmp_path / "snap", "cannot be made")
+    assert solver.iteration == 0
+
+
+@pytest.fixture
+def disk_full(monkeypatch):
+    """From when it is called nothing can be written, to files of that ending or to any.
+
+    `replacing`: the file is written, but not given its name.
+    """
+    own_replace, own_fdopen = os.replace, os.fdopen
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            self.file.write(b"some of it")
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        write = writelines = no_space
+
+    def fill(ending: str = "", replacing: bool = False) -> None:
+        def replace(source, target):
+            if str(target).endswith(ending):
+                no_space()
+            own_replace(source, target)
+
+        if replacing:
+            monkeypatch.setattr(os, "replace", replace)
+        else:
+            monkeypatch.setattr(os, "fdopen", lambda *a, **k: Full(own_fdopen(*a, **k)))
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    ("ending", "replacing", "named", "written"),
+    [
+        ("", False, "it_iter_4.caffemodel", []),
+        (".caffemodel", True, "it_iter_4.caffemodel", []),
+        (".solverstate", True, "it_iter_4.solverstate", ["it_iter_4.caffemodel"]),
+        (".csv", True, "it_loss.csv", snapshots(4)[:2]),
+    ],
+)
+def test_a_full_disk(tmp_path, disk_full, ending, replacing, named, written):
+    solver, data = prepared(tmp_path)
+    before = {}
+
+    def fill(row: Row) -> None:
+        if row.iteration == 3:
+            before.update({path.name: path.read_bytes() for path in (tmp_path / "snap").iterdir()})
+            disk_full(ending, replacing)
+
+    with pytest.raises(FileError) as caught:
+        train(solver, data, fill)
+    assert_one_line(caught, named, "cannot be written", "no space left")
+    # What was there is as it was, and no temporary file is left.
+    assert names(tmp_path / "snap") == sorted([*before, *written])
+    for name, content in before.items():
+        assert (tmp_path / "snap" / name).read_bytes() == content
+
+
+# --- the curve's file
+
+HEADER = ",".join(Row._fields)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a,b\n1,2\n",
+        f"{HEADER}\n1,2,3\n".encode(),
+        f"{HEADER}\nx,1,1,1,1,1,1,1\n".encode(),
+        b"\x89PNG\r\n\x1a\n\0",
+        f"{HEADER}\n1,1,1,1,1,1,1,1,1\n".encode(),
+    ],
+)
+def test_a_file_that_is_no_curve(tmp_path, content):
+    path = tmp_path / "it_loss.csv"
+    path.write_bytes(content)
+    with pytest.raises(FormatError) as caught:
+        read_curve(path)
+    assert_one_line(caught, path, "is not a loss curve of this program", "move it away")
+
+
+def test_going_on_beside_a_file_that_is_no_curve(tmp_path):
+    train(*prepared(tmp_path))
+    (tmp_path / "snap/it_loss.csv").write_text("mine")
+    again, data = prepare(tmp_path / "solver.prototxt")
+    again.restore(tmp_path / "snap/it_iter_4.solverstate")
+    with pytest.raises(FormatError, match="is not a loss curve"):
+        train(again, data)
+    assert again.iteration == 4
+    assert (tmp_path / "snap/it_loss.csv").read_text() == "mine"
+
+
+ROWS = [Row(0, 0.1, 3, 3, 0.5, 0.25, 0.125, 1), Row(1, 0.1, 2.5, 2.75, *[float("nan")] * 3, 2)]
+
+
+def test_no_plot_without_matplotlib(tmp_path, monkeypatch):
+    write_curve(ROWS, tmp_path / "it_loss.csv")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert write_plot(tmp_path / "it_loss.csv") is None
+    assert names(tmp_path) == ["it_loss.csv"]
+
+
+def test_the_plot(tmp_path, monkeypatch):
+    """With a matplotlib that tells what it was asked for: it is not needed to train."""
+    plots = []
+
+    class Figure:
+        def __init__(self, **_):
+            pass
+
+        def add_subplot(self, **_):
+            return self
+
+        def plot(self, x, y, **_):
+            plots.append((x, y))
+
+        def savefig(self, file, **_):
+            file.write(b"a picture")
+
+    module = types.ModuleType("matplotlib.figure")
+    module.Figure = Figure
+    monkeypatch.setitem(sys.modules, "matplotlib", types.ModuleType("matplotlib"))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", module)
+    write_curve(ROWS, tmp_path / "it_loss.csv")
+    assert write_plot(tmp_path / "it_loss.csv") == tmp_path / "it_loss.png"
+    assert (tmp_path / "it_loss.png").read_bytes() == b"a picture"
+    assert plots == [([0, 1], [3, 2.5]), ([0, 1], [3, 2.75])]
