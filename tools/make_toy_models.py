@@ -40,7 +40,7 @@ TRAIN_SCENES, TRAIN_SEED = 4000, 0
 SMALL_CROP, SMALL_CROP_BATCH, SMALL_CROP_ITERATIONS = 161, 8, 7000
 # The demo shows the val scenes of seed 0: nothing is chosen by those.
 CROSSVAL_SCENES, CROSSVAL_SEED = 60, 1000
-GRID = {"w1": (3, 5, 8), "sigma_alpha": (15, 25, 40, 60), "sigma_beta": (3, 5, 8)}
+GRID = {"w1": (5, 8, 12), "sigma_alpha": (25, 40, 60), "sigma_beta": (3, 5, 8)}
 
 
 def train_models(out: Path) -> None:
