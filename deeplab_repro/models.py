@@ -158,8 +158,8 @@ MODELS: dict[str, Model] = {
         _model("DeepLab-MSc-LargeFOV", "DeepLab-MSc-CRF-LargeFOV", 8000),
         _model("DeepLab-COCO-LargeFOV", None, 8000),
         _model("DeepLab-MSc-COCO-LargeFOV", None, 8000),
-        _toy_model("ToyVOC-LargeFOV", 5, 30, 5),
-        _toy_model("ToyVOC-MSc-LargeFOV", 5, 30, 5),
+        _toy_model("ToyVOC-LargeFOV", 8, 40, 5),
+        _toy_model("ToyVOC-MSc-LargeFOV", 8, 40, 8),
     )
 }
 """Every model by its name; the COCO ones were released, but are in none of the paper's tables."""
