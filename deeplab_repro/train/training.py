@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from deeplab_repro.caffe import read_solver, read_train_net
 from deeplab_repro.errors import FormatError, NetError
 from deeplab_repro.files import display_name, write_atomically
@@ -157,8 +159,12 @@ def write_plot(curve: Path) -> Path | None:
     rows = read_curve(curve)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="iteration", ylabel="loss")
-    axes.plot([row.iteration for row in rows], [row.loss for row in rows], lw=0.5, alpha=0.5)
-    axes.plot([row.iteration for row in rows], [row.average_loss for row in rows], lw=1)
+    iterations, losses = [row.iteration for row in rows], [row.loss for row in rows]
+    axes.plot(iterations, losses, lw=0.5, alpha=0.4, label="of each batch")
+    span = max(1, len(rows) // 100)
+    means = np.convolve(losses, np.full(span, 1 / span), "valid")
+    axes.plot(iterations[span - 1 :], means, lw=1.5, label=f"mean of {span}")
+    axes.legend()
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     target = curve.with_suffix(".png")
