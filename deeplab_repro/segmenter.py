@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,9 @@ from deeplab_repro.net import Net
 
 RANDOM = "random:"
 """With a seed behind it, stands for weights where there is no caffemodel."""
+
+# Sizes of photos for which the net's own size is remembered.
+_SIZES_KEPT = 64
 
 # Fitted to peaks measured with OpenCV 4.14 on a CPU, from which the estimates lie -11% to +14% off.
 # DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 578, 1002 and 2096 MB, with the CRF 791, 1385
@@ -95,6 +99,10 @@ class DeepLab:
         self.iterations = iterations
         self.engine = OpenCVEngine(net, device)
         self._net_bytes_held = 0.0
+        # Photos come in few sizes, and to walk a net for one takes a millisecond.
+        self._fitting_size = lru_cache(_SIZES_KEPT)(net.fitting_size)
+        self._output_shape = lru_cache(_SIZES_KEPT)(net.output_shape)
+        self._activation_bytes = lru_cache(_SIZES_KEPT)(net.activation_bytes)
         self._check_memory(net.fitting_size((1, 1)))
         _fill(net, weights)
         self.engine.build()
@@ -205,13 +213,13 @@ class DeepLab:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             found = f"{dims(image.shape)} {image.dtype}"
             raise ArgumentError(f"the image is {found}, expected HxWx3 uint8, RGB")
-        size = self.net.fitting_size((image.shape[0], image.shape[1]))
+        size = self._fitting_size((image.shape[0], image.shape[1]))
         self._check_memory(size)
         return size
 
     def _check_memory(self, size: HW) -> None:
         shape = (1, 3, *size)
-        _, labels, *output_size = self.net.output_shape(shape)
+        _, labels, *output_size = self._output_shape(shape)
         pixels = math.prod(output_size)
         n_bytes = self._net_bytes(shape) + _MAPS_HELD * 4 * labels * pixels
         if self.crf:
@@ -222,7 +230,7 @@ class DeepLab:
         require_memory(int(n_bytes), what)
 
     def _net_bytes(self, shape: Shape) -> float:
-        activations = self.net.activation_bytes(shape)
+        activations = self._activation_bytes(shape)
         weights = 4 * self.net.parameters
         return _NET_BYTES + _COPIES_OF_WEIGHTS * weights + _ACTIVATIONS_HELD * activations
 

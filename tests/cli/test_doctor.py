@@ -7,6 +7,7 @@ import cv2
 import pytest
 
 from deeplab_repro.cli import doctor
+from deeplab_repro.models import MODELS
 
 
 def found(command):
@@ -25,7 +26,7 @@ def test_what_is_installed(command, monkeypatch):
     assert rows["net on cpu"].startswith("yes")
     assert rows["net on auto"] in ("cpu", "cuda")
     assert rows["CRF on cpu"].startswith("yes")
-    assert rows["nets"].startswith("8 in ")
+    assert rows["nets"].startswith(f"{len(MODELS)} in ")
 
 
 def test_a_package_that_is_missing(command, monkeypatch):
