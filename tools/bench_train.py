@@ -24,13 +24,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 from deeplab_repro.bench import machine
 from deeplab_repro.caffe import read_train_net
 from deeplab_repro.models import MODELS
 from deeplab_repro.solving import SolverParameter
-from deeplab_repro.train.parallel import threads
 from deeplab_repro.train.solver import Solver
 
 LABELS = 21
@@ -63,7 +63,7 @@ def ours(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]:
     solver.step(data, labels)  # compiles
     np.matmul = timed  # type: ignore[assignment]
     seconds = times(lambda: solver.step(data, labels), iterations)
-    return {"seconds": seconds, "gemm": spent[0] / threads() / sum(seconds)}
+    return {"seconds": seconds, "gemm": spent[0] / numba.get_num_threads() / sum(seconds)}
 
 
 def torchs(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Make the weights of ToyVOC's two models again, and find their CRF parameters.
 
-    python tools/make_toy_models.py train OUT     (an hour and a half on two cores)
+    python tools/make_toy_models.py train OUT     (about an hour on two cores)
     python tools/make_toy_models.py crossval
     python tools/make_toy_models.py check SEED
 

@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from deeplab_repro.errors import ArgumentError, FileError
-from deeplab_repro.files import display_name, write_atomically
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.files import write_atomically
 from deeplab_repro.image import write_labels
+from deeplab_repro.pictures import make_folder
 from deeplab_repro.toy.scenes import SPLITS, make_scene
 
 MOST_SCENES = 999_999
@@ -51,7 +52,7 @@ def write_dataset(
 
     root = Path(out)
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "list"):
-        _make_folder(root / folder)
+        make_folder(root / folder)
     ids: dict[str, list[str]] = {split: [] for split in SPLITS}
     for split, count in counts.items():
         for index in range(count):
@@ -68,14 +69,6 @@ def write_dataset(
         pairs = [f"/JPEGImages/{name}.jpg /SegmentationClass/{name}.png" for name in names]
         _write_lines(root / f"list/{split}.txt", pairs)
     _write_lines(root / "ImageSets/Segmentation/trainval.txt", [*ids["train"], *ids["val"]])
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"{display_name(folder)}: cannot be made: {reason.lower()}") from error
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

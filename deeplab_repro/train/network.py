@@ -62,7 +62,7 @@ _STEPS: dict[type[LayerType], Callable[[Layer, list[Value], list[Value]], Step]]
 class Network:
     """A train net (`caffe.read_train_net`) with memory for one batch, which every batch reuses.
 
-    The net's own blobs become views of the arrays that are trained, and are filled as their fillers
+    The net's own blobs become the arrays that are trained, and are filled as their fillers
     say where they have no values. Raises NetError, naming the layer, for a net that cannot be
     trained, ResourceError where a batch needs more memory than there is.
     """

@@ -65,8 +65,3 @@ def in_waves(
             other.result()
         for slot in range(len(wave)):
             after(slot)
-
-
-def threads() -> int:
-    """How many there are: the slots of `in_waves`."""
-    return numba.get_num_threads()

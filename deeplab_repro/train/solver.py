@@ -38,7 +38,7 @@ class Solver:
 
     @property
     def net(self) -> Net:
-        """The net, whose blobs are views of what is trained."""
+        """The net, whose blobs are what is trained."""
         return self.network.net
 
     @property
@@ -142,7 +142,7 @@ class Solver:
             assert array is not None
             assert blob.data is not None
             array[...] = blob.data
-            blob.data = array  # again a view of what is trained
+            blob.data = array  # again what is trained
         return left
 
 

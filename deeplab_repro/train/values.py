@@ -23,7 +23,7 @@ class Value:
 
 @dataclass
 class Parameter:
-    """A learnable blob of a layer: data and diff, views of one shape, and its own rates.
+    """A learnable blob of a layer: data and diff, of one shape, and its own rates.
 
     Where lr_mult is 0, diff stays 0.
     """
