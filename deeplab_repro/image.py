@@ -36,7 +36,7 @@ VOID = 255
 _IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000")
 
 # What Pillow is known to raise on broken files, besides DecompressionBombError.
-_PILLOW_ERRORS = (
+PILLOW_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -225,7 +225,7 @@ def _read(
             raise ResourceError(
                 f"{name}: {_one_line(error)}: expected a photo: use a smaller image"
             ) from error
-        except _PILLOW_ERRORS as error:
+        except PILLOW_ERRORS as error:
             raise ImageError(
                 f"{name}: cannot be decoded: {_one_line(error)}: "
                 "the file may be broken or cut short: get it again, or save it as an 8-bit PNG"
@@ -273,7 +273,7 @@ def _orientation(picture: "Image") -> "Transpose | None":
     }
     try:
         return turns.get(picture.getexif().get(0x0112, 1))
-    except _PILLOW_ERRORS:
+    except PILLOW_ERRORS:
         return None  # a broken note beside sound pixels: shown as stored, as viewers do
 
 

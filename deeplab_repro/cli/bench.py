@@ -4,7 +4,14 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.options import add_iterations, crf_params, one_line, progress, whole_number
+from deeplab_repro.cli.options import (
+    add_iterations,
+    crf_params,
+    one_line,
+    progress,
+    table_console,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,11 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 120  # a pipe has no width; the tables must not be cut for it
+    console = table_console()
 
     def say(text: str) -> None:
         console.print(one_line(text), soft_wrap=True)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import one_line, progress, say, whole_number
+from deeplab_repro.cli.options import one_line, progress, say, table_console, whole_number
 
 if TYPE_CHECKING:
     from deeplab_repro.toy.demo import Report
@@ -69,14 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(report: "Report") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from deeplab_repro.toy.demo import SPLIT, notes, table
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 120  # a pipe has no width; the table must not be cut for it
+    console = table_console()
     heading, *rows = table(report)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column, text in enumerate(heading):

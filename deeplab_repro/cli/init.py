@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_variables, one_line
+from deeplab_repro.cli.options import add_variables, one_line, table_console
 
 if TYPE_CHECKING:
     from deeplab_repro.net import Net
@@ -46,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print_table(net: "Net", initialised: "Initialised") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from deeplab_repro.layers import dims
@@ -57,7 +56,5 @@ def _print_table(net: "Net", initialised: "Initialised") -> None:
     shapes = {layer.name: layer.blobs[0].shape for layer in net.layers if layer.blobs}
     for name, told in initialised.layers.items():
         table.add_row(one_line(name), dims(shapes[name]), told)
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 120  # a pipe has no width; the table must not be cut for it
+    console = table_console()
     console.print(table)

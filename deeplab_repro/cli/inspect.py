@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.options import add_variables, one_line
+from deeplab_repro.cli.options import add_variables, one_line, table_console
 
 if TYPE_CHECKING:
     from deeplab_repro.caffe import Caffemodel
@@ -87,7 +87,6 @@ def describe_caffemodel(model: "Caffemodel") -> dict[str, Any]:
 
 def _print_table(description: dict[str, Any]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from deeplab_repro.layers import dims
@@ -103,9 +102,7 @@ def _print_table(description: dict[str, Any]) -> None:
         named = ", ".join(map(dims, shapes))
         count = f"{layer['parameters']:,}" if layer["parameters"] else ""
         table.add_row(one_line(layer["name"]), one_line(layer["type"]), named, count)
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 120  # a pipe has no width; the table must not be cut for it
+    console = table_console()
     console.print(table)
     lines = {
         "net": description["name"] or "(no name)",

@@ -11,6 +11,7 @@ from deeplab_repro.errors import DeepLabError
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
 
     from deeplab_repro.crf.params import CrfParams
 
@@ -133,6 +134,16 @@ def progress(doing: str, total: int) -> Iterator[Callable[[], None]]:
     ) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
+
+
+def table_console() -> "Console":
+    """Where tables are printed: the standard output, without rich's reading of what is in them."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120  # a pipe has no width; a table must not be cut for it
+    return console
 
 
 def shares(labels: "np.ndarray", n_labels: int) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, ImageError
 from deeplab_repro.files import check_readable, display_name, open_to_read, require_memory
-from deeplab_repro.image import UInt8, read_image, read_labels
+from deeplab_repro.image import PILLOW_ERRORS, UInt8, read_image, read_labels
 from deeplab_repro.layers import HW
 from deeplab_repro.net import ImageSegData
 
@@ -256,7 +256,7 @@ def _image_size(path: str) -> HW | None:
             exif = picture.getexif() if picture.format == "JPEG" else {}
             is_turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = picture.size
-    except Exception:  # whatever Pillow raises: read_image gives the error its words
+    except (*PILLOW_ERRORS, Image.DecompressionBombError):  # read_image gives the error its words
         return None
     return (width, height) if is_turned else (height, width)
 
@@ -269,7 +269,7 @@ def _labels_size(path: str) -> HW | None:
         with Image.open(path, formats=_LABEL_HEADERS) as picture:
             width, height = picture.size
             return (height, width) if picture.mode in _LABEL_MODES else None
-    except Exception:  # whatever Pillow raises: read_labels gives the error its words
+    except (*PILLOW_ERRORS, Image.DecompressionBombError):  # read_labels gives the error its words
         return None
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
+from deeplab_repro.maps import softmax
 from deeplab_repro.net import Layer
 from deeplab_repro.train.values import F32, Value
 
@@ -27,9 +28,8 @@ class SoftmaxLossStep:
     def forward(self) -> None:
         """Set the top to the loss. Raises ArgumentError for a label out of range."""
         labels, counted = _counted(self.name, self.labels, self.op.ignore_label, self.probs.shape)
-        np.subtract(self.scores.data, self.scores.data.max(axis=1, keepdims=True), out=self.probs)
-        np.exp(self.probs, out=self.probs)
-        self.probs /= self.probs.sum(axis=1, keepdims=True)
+        for probs, scores in zip(self.probs, self.scores.data, strict=True):
+            probs[...] = softmax(scores)
         of_label = np.take_along_axis(self.probs, labels, axis=1)[counted]
         losses = -np.log(np.maximum(of_label, _SMALLEST))
         with np.errstate(invalid="ignore", divide="ignore"):
