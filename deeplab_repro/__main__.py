@@ -2,4 +2,5 @@
 
 from deeplab_repro.cli import command
 
-command()
+if __name__ == "__main__":  # worker processes import this module too
+    command()

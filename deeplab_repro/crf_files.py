@@ -62,7 +62,7 @@ def plan(
     overwritten; ArgumentError for a file where a folder should be, or several pictures for one map.
     """
     if os.path.isdir(probs):
-        maps = {picture: _find_map(picture, probs) for picture in pictures}
+        maps = {picture: find_map(picture, probs) for picture in pictures}
         jobs = _jobs_in_folders(maps, probs, out, marginals)
     else:
         maps = {}
@@ -72,7 +72,11 @@ def plan(
     return jobs, [picture for picture, found in maps.items() if found is None]
 
 
-def _find_map(picture: Path, folder: Path) -> Path | None:
+def find_map(picture: Path, folder: Path) -> Path | None:
+    """The file in `folder` with the label probabilities of a picture, None where there is none.
+
+    Raises FileError where there are several.
+    """
     found = [folder / f"{picture.stem}{ending}" for ending in _ENDINGS]
     found = [path for path in found if os.path.exists(path)]
     if len(found) > 1:

@@ -9,6 +9,11 @@ from typing import BinaryIO
 
 from deeplab_repro.errors import FileError, ResourceError
 
+# What files are called while they are written.
+_TEMPORARY = ".deeplab-*.tmp"
+
+_ALWAYS_THERE = 1 << 24  # bytes
+
 
 def display_name(path: str | os.PathLike[str]) -> str:
     """Return `path` as messages show it: always on one line."""
@@ -62,7 +67,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = _writable_target(path)
     # Not made from the target's name, which may already be as long as a name can be.
-    temporary = target.with_name(f".deeplab-{os.urandom(8).hex()}.tmp")
+    temporary = target.with_name(_TEMPORARY.replace("*", os.urandom(8).hex()))
     # tempfile would make it 0600; this way the umask decides, as for any new file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
@@ -77,6 +82,18 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise
     except OSError as error:
         raise FileError(f"{display_name(path)}: cannot be written: {_reason(error)}") from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder where its process was killed.
+
+    Raises FileError if that cannot be done. Not for a folder that something is writing to.
+    """
+    for path in folder.glob(_TEMPORARY):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"{display_name(path)}: cannot be removed: {_reason(error)}") from error
 
 
 def available_memory() -> int | None:
@@ -99,8 +116,11 @@ def require_memory(
 ) -> None:
     """Raise ResourceError if `what` needs more than the available memory (`n_bytes`, in bytes).
 
-    Does nothing where the available memory is unknown.
+    Does nothing where the available memory is unknown, or for so little that to ask, which takes
+    half a millisecond, would be the most of the work.
     """
+    if n_bytes < _ALWAYS_THERE:
+        return
     available = available_memory()
     if available is not None and n_bytes > available:
         raise ResourceError(

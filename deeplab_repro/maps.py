@@ -17,7 +17,8 @@ from typing import IO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.errors import FormatError
+from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.errors import ArgumentError, FormatError
 from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
 from deeplab_repro.layers import HW, dims
 from deeplab_repro.mat import read_mat, write_mat
@@ -30,6 +31,8 @@ FORMATS = (".npy", ".npz", ".bin", ".mat")
 # Which array of several in a .npz is meant, and the variable in a .mat.
 _NPZ_NAMES = ("probs", "marginals")
 _MAT_NAME = "data"
+_COARSE_NAMES = ("scores", "stride", "offset")
+_LONGEST_NUMBER = 1024  # bytes, with NumPy's header
 
 # Of any array of NumPy's.
 _MOST_AXES, _LONGEST_AXIS = 64, 2**63 - 1
@@ -62,7 +65,8 @@ def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     """Read label probabilities for an image of `size` = (H, W): CxHxW float32.
 
     .npy, .npz: an array CxHxW of 16-, 32- or 64-bit floats; of several in a .npz the one named
-    probs or marginals. .bin: float32. .mat: scores `data`, W x H x C single or double, of which
+    probs or marginals. A .npz of coarse scores, as `write_coarse` makes it: the softmax of these,
+    enlarged. .bin: float32. .mat: scores `data`, W x H x C single or double, of which
     the top left corner is taken, and its softmax. Other than that, neither the values nor the
     shape are checked: `dense_crf` does that.
 
@@ -73,12 +77,36 @@ def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     extension = Path(path).suffix.lower()
     if extension == ".mat":
         return _softmax_of_corner(read_mat(path, _MAT_NAME), size, display_name(path))
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".bin": _read_bin}
+    if extension == ".npz":
+        found = _read_npz(path)
+        if isinstance(found, CoarseScores):
+            return softmax(_enlarged(found, size, display_name(path)))
+        return found
+    readers = {".npy": _read_npy, ".bin": _read_bin}
     if extension not in readers:
         expected = ", ".join(FORMATS)
         raise FormatError(f"{display_name(path)}: is none of {expected}: save it as one of these")
     with open_to_read(path) as (file, n_bytes):
         return readers[extension](file, n_bytes, display_name(path))
+
+
+def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
+    """Read coarse scores that `write_coarse` wrote, as float32. Raises what `read_probs` raises."""
+    found = _read_npz(path)
+    if not isinstance(found, CoarseScores):
+        expected = ", ".join(_COARSE_NAMES)
+        raise FormatError(f"{display_name(path)}: holds no coarse scores, expected {expected}")
+    return found
+
+
+def write_coarse(path: str | os.PathLike[str], coarse: CoarseScores) -> None:
+    """Write coarse scores as a .npz: `scores` CxHxW, `stride` and `offset`, atomically.
+
+    `deeplab_repro.coarse` says what these are. Raises FileError if the file cannot be written.
+    """
+    arrays = (coarse.values, np.int64(coarse.stride), np.int64(coarse.offset))
+    with write_atomically(path) as file:
+        np.savez_compressed(file, **dict(zip(_COARSE_NAMES, arrays, strict=True)))
 
 
 def write_bin(path: str | os.PathLike[str], probs: F32) -> None:
@@ -146,10 +174,13 @@ def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
         return np.array(values.reshape(shape, order=order), np.float32, order="C")
 
 
-def _read_npz(file: IO[bytes], n_bytes: int, name: str) -> F32:  # noqa: ARG001 - all readers alike
+def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
+    name = display_name(path)
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_to_read(path) as (file, _), zipfile.ZipFile(file) as archive:
             arrays = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
+            if arrays.keys() == set(_COARSE_NAMES):
+                return _read_coarse(archive, [arrays[each] for each in _COARSE_NAMES], name)
             wanted = list(arrays) if len(arrays) == 1 else [n for n in _NPZ_NAMES if n in arrays]
             if len(wanted) != 1:
                 held = ", ".join(map(ascii, list(arrays)[:9])) or "nothing"
@@ -158,14 +189,53 @@ def _read_npz(file: IO[bytes], n_bytes: int, name: str) -> F32:  # noqa: ARG001 
                     f"{' or '.join(_NPZ_NAMES)}"
                 )
             entry = arrays[wanted[0]]
-            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise NotImplementedError("compressed in another way than numpy.savez does")
-            with archive.open(entry) as member:
+            with _open_member(archive, entry) as member:
                 return _read_npy(member, entry.file_size, f"{name}, {wanted[0]!a}")
     except _ZIP_ERRORS as error:
         raise FormatError(
             f"{name}: is not a .npz, or broken: {_one_line(error)}: save it again, with numpy.savez"
         ) from error
+
+
+def _open_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotImplementedError("compressed in another way than numpy.savez does")
+    return archive.open(entry)
+
+
+def _read_coarse(
+    archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: str
+) -> CoarseScores:
+    scores, *numbers = entries
+    with _open_member(archive, scores) as member:
+        values = _read_npy(member, scores.file_size, f"{name}, 'scores'")
+    if not np.isfinite(values).all():
+        raise FormatError(f"{name}: has scores that are NaN or infinite")
+    stride, offset = (_read_number(archive, entry, name) for entry in numbers)
+    if stride < 1 or not values.size:
+        raise FormatError(
+            f"{name}: holds {dims(values.shape)} scores with a stride of {stride}: save it again"
+        )
+    return CoarseScores(values, stride, offset)
+
+
+def _read_number(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> int:
+    """A whole number from 0 to 32767 that NumPy wrote as int64."""
+    with _open_member(archive, entry) as member:
+        content = member.read(_LONGEST_NUMBER)
+    header, number = content[:-8], int.from_bytes(content[-8:], "little")
+    if b"'descr': '<i8'" not in header or b"'shape': ()" not in header or number >= 1 << 15:
+        raise FormatError(f"{name}: '{entry.filename}' is no whole number from 0: save it again")
+    return number
+
+
+def _enlarged(coarse: CoarseScores, size: HW, name: str) -> F32:
+    labels = len(coarse.values)
+    require_memory(5 * 4 * labels * math.prod(size), f"{name}: scores of {labels}x{dims(size)}")
+    try:
+        return coarse.enlarged(size)
+    except ArgumentError as error:
+        raise FormatError(f"{name}: {error}") from error
 
 
 def _read_bin(file: IO[bytes], n_bytes: int, name: str) -> F32:

@@ -32,8 +32,10 @@ class Model:
 
     `train_weights` (train_aug) gives the val scores. `train2_weights` (trainval_aug) gives the
     test scores: it has seen the val images, so its val scores come out too high. Both are None
-    where nothing was released, as is `crf`. `shipped_weights` is a caffemodel that comes with the
-    package. `exp` is the value of ${EXP} in its prototxt files, which names the classifier.
+    where nothing was released, as is `crf`. `method_with_crf` is the name that the paper's tables
+    give the model with its CRF; alone it goes by `name` there. `shipped_weights` is a caffemodel
+    that comes with the package. `exp` is the value of ${EXP} in its prototxt files, which names
+    the classifier.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Model:
     val_mean_iou: float | None
     val_mean_iou_crf: float | None
     test_mean_iou_crf: float | None
+    method_with_crf: str | None = None
     shipped_weights: Path | None = None
     exp: str = "voc12"
 
@@ -114,6 +117,7 @@ def _model(name: str, name_with_crf: str | None, train2_iterations: int | None) 
         val_mean_iou=val.get(name),
         val_mean_iou_crf=val.get(name_with_crf, table2.get(name_with_crf)),
         test_mean_iou_crf=test.get(name_with_crf),
+        method_with_crf=name_with_crf,
     )
 
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.layers import HW, Convolution, Interp, LayerType, Pooling, Shape, Softmax, dims
+from deeplab_repro.layers import (
+    HW,
+    Convolution,
+    Interp,
+    LayerType,
+    Padding,
+    Pooling,
+    Shape,
+    Softmax,
+    dims,
+)
 
 # One tap of VGG-16's fc6 stands for a cell of pool5, which is 32 pixels wide.
 _VGG_CELL = 32
@@ -233,6 +243,22 @@ class Net:
             layers.append(Layer(name, Interp(zoom_factor=stride), (net.output,), (name,)))
             net = replace(net, layers=layers)
         return net
+
+    @property
+    def coarse_output(self) -> tuple[str, int, int]:
+        """The scores before INTERP enlarges them: blob, INTERP's factor, and the crop after it.
+
+        A net that ends otherwise, as the MSc nets' sum, has none smaller than its output: factor 1.
+        """
+        makers = {top: layer for layer in self.layers for top in layer.tops}
+        last, crop = makers[self.output], 0
+        if isinstance(last.op, Padding) and last.op.pad_beg <= 0 and last.op.pad_end <= 0:
+            crop = -last.op.pad_beg
+            last = makers.get(last.bottoms[0], last)
+        op = last.op
+        if isinstance(op, Interp) and op == Interp(zoom_factor=op.zoom_factor):
+            return last.bottoms[0], op.zoom_factor, crop
+        return self.output, 1, 0
 
     def fitting_size(self, size: HW) -> HW:
         """The size (H, W) to run an image of this size at: at least the net's crop, padded up.

@@ -9,7 +9,13 @@ import pytest
 
 from deeplab_repro import files
 from deeplab_repro.errors import FileError, ResourceError
-from deeplab_repro.files import available_memory, open_to_read, require_memory, write_atomically
+from deeplab_repro.files import (
+    available_memory,
+    open_to_read,
+    remove_unfinished,
+    require_memory,
+    write_atomically,
+)
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 
@@ -217,3 +223,12 @@ def test_no_cgroup_and_no_limit(tmp_path):
     )
     assert files._cgroup_available(tmp_path) is None
     assert files._meminfo_available(tmp_path / "mem") is None
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    with write_atomically(tmp_path / "a"):
+        (being_written,) = tmp_path.iterdir()
+    (tmp_path / being_written.name).write_bytes(b"left")
+    (tmp_path / f"{being_written.name}.txt").write_bytes(b"of another program")
+    remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a", f"{being_written.name}.txt"}

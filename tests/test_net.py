@@ -188,3 +188,29 @@ def test_random_weights_are_seeded_and_keep_the_scale(tiny):
     # 135 values of variance 2/27, scaled to an image's values: the standard deviation is within
     # 25% of that (4 sigma).
     assert weight.std() == pytest.approx(np.sqrt(2 / 27) / 64, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("DeepLab", ("fc8_pascal", 8, 7)),
+        ("DeepLab-LargeFOV", ("fc8_voc12", 8, 0)),
+        ("DeepLab-MSc-LargeFOV", ("fc_fusion", 1, 0)),  # a sum at full size
+    ],
+)
+def test_scores_before_they_are_enlarged(name, expected):
+    n = read_net(MODELS[name].test_prototxt)
+    assert n.coarse_output == expected
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        (Interp(zoom_factor=2), ("data", 2, 0)),
+        (Interp(zoom_factor=2, pad_beg=-1), ("up", 1, 0)),
+        (Interp(shrink_factor=2), ("up", 1, 0)),
+        (Interp(height=65, width=65), ("up", 1, 0)),
+    ],
+)
+def test_only_a_plain_zoom_at_the_end_can_be_made_up_for(op, expected):
+    assert net(Layer("up", op, ("data",), ("up",))).coarse_output == expected

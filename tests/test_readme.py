@@ -23,6 +23,9 @@ COMMANDS = [line for line in SHELL_LINES if line.startswith("deeplab-repro ")]
 # Whether these run shows at any size.
 SMALLER = {
     "bench": ["--size", "16x12", "--repeat", "1", "--iterations", "1"],
+    "crossval": ["--w1", "5", "--sigma-alpha", "40", "--sigma-beta", "5", "--workers", "0"],
+    "evaluate": ["--workers", "0"],
+    "predict": ["--workers", "0"],
     "toyvoc": ["--train", "5", "--val", "1"],
     "train": ["--iterations", "2"],
 }
@@ -71,7 +74,7 @@ def change(path, pattern, replacement):
 
 def test_every_shell_line_is_known():
     assert len(SET_UP) == 2
-    assert len(COMMANDS) == 13
+    assert len(COMMANDS) == 18
     assert len(SET_UP) + len(COMMANDS) == len(SHELL_LINES)
 
 

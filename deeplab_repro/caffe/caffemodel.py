@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,18 @@ class Caffemodel:
     name: str
     dialect: str
     layers: list[ModelLayer]
+
+    @property
+    def training_list(self) -> str | None:
+        """The list that a snapshot's data layer read, "train_aug" for voc12/list/train_aug.txt.
+
+        None where the file does not say.
+        """
+        for layer in self.layers:
+            source = layer.message.image_data_param.source
+            if source and is_plain_name(source):
+                return PurePosixPath(source).stem
+        return None
 
 
 def read_caffemodel(path: str | Path) -> Caffemodel:

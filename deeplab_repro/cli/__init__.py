@@ -13,10 +13,14 @@ from deeplab_repro import __version__
 from deeplab_repro.cli import (
     bench,
     crf,
+    crossval,
     demo,
     doctor,
+    evaluate,
     init,
     inspect,
+    paper,
+    predict,
     segment,
     toyvoc,
     train,
@@ -24,7 +28,21 @@ from deeplab_repro.cli import (
 from deeplab_repro.cli.options import one_line, say
 from deeplab_repro.errors import DeepLabError
 
-COMMANDS = (demo, segment, crf, inspect, init, train, toyvoc, doctor, bench)
+COMMANDS = (
+    demo,
+    segment,
+    crf,
+    predict,
+    evaluate,
+    crossval,
+    paper,
+    inspect,
+    init,
+    train,
+    toyvoc,
+    doctor,
+    bench,
+)
 
 # As a shell reports a command that was ended by SIGINT or SIGPIPE.
 _INTERRUPTED, _NOBODY_READS = 130, 141

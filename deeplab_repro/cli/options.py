@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deeplab_repro.crf.params import CrfParams
+    from deeplab_repro.voc.devkit import Devkit
+    from deeplab_repro.voc.workers import Workers
 
 # Labels with a smaller share of the picture are not told.
 _LEAST_SHARE = 0.005
@@ -90,6 +92,84 @@ def add_device(parser: argparse.ArgumentParser, what: str, auto: str) -> None:
     )
 
 
+def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """The net, its weights and its CRF: --model, --prototxt, --weights, --set, --crf, --no-crf."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model",
+        metavar="NAME",
+        default=default,
+        help=f"a model of the paper (default: {default or 'that of the scores, or else LargeFOV'})",
+    )
+    which.add_argument("--prototxt", metavar="F", help="another net, of the authors' or upstream's")
+    parser.add_argument(
+        "--weights",
+        metavar="F",
+        help="the caffemodel, or random:SEED to try without one (the labels then mean nothing)",
+    )
+    add_variables(parser)
+    crf = parser.add_mutually_exclusive_group()
+    crf.add_argument(
+        "--crf",
+        metavar="W1,SIGMA_ALPHA,SIGMA_BETA",
+        type=_crf,
+        default="model",
+        help="CRF parameters (default: those published with the model)",
+    )
+    crf.add_argument("--no-crf", dest="crf", action="store_const", const=None, help="net only")
+
+
+def _crf(text: str) -> "CrfParams | str":
+    # The default: those published with the model.
+    return text if text == "model" else crf_params(text)
+
+
+def add_devkit(parser: argparse.ArgumentParser) -> None:
+    """--voc DIR, --split NAME and --classes F, for `devkit_of`."""
+    parser.add_argument(
+        "--voc", metavar="DIR", required=True, help="a data set in VOCdevkit's layout, as VOC2012"
+    )
+    parser.add_argument(
+        "--split", metavar="NAME", required=True, help="a list in ImageSets/Segmentation, as val"
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="F",
+        help="names by label, one a line (default: the folder's classes.txt, or else VOC's 21)",
+    )
+
+
+def devkit_of(arguments: argparse.Namespace) -> "Devkit":
+    """The data set that was asked for."""
+    from deeplab_repro.voc.devkit import open_devkit
+
+    return open_devkit(arguments.voc, arguments.classes)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """--workers N and --scheduler ADDRESS, for `workers_of`."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number(0, 1024),
+        help="processes to share the images among, 0 for none but this (default: one a core)",
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster to do the work, as tcp://host:8786; it must see the same paths",
+    )
+
+
+def workers_of(arguments: argparse.Namespace) -> "Workers":
+    """Who was asked to do the work."""
+    from deeplab_repro.voc.workers import Workers, n_cores
+
+    processes = n_cores() if arguments.workers is None else arguments.workers
+    return Workers(processes, arguments.scheduler)
+
+
 def numbers(text: str, names: str) -> list[float]:
     """Numbers with commas between them, one for each of the names."""
     try:
@@ -111,6 +191,13 @@ def crf_params(text: str) -> "CrfParams":
         return CrfParams(*numbers(text, "W1,SIGMA_ALPHA,SIGMA_BETA"))
     except DeepLabError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def crf_text(crf: "CrfParams | None") -> str:
+    """The CRF in words."""
+    if crf is None:
+        return "no CRF"
+    return f"CRF {crf.w1:g},{crf.sigma_alpha:g},{crf.sigma_beta:g} on cpu"
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from deeplab_repro.cli.options import (
     add_device,
     add_iterations,
+    add_net,
     add_pictures,
-    add_variables,
-    crf_params,
+    crf_text,
     one_line,
     progress,
     say,
@@ -17,7 +17,6 @@ from deeplab_repro.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.segmenter import Segmentation
 
 # As pictures.OUTPUTS, which takes too long to load for --help; a test compares them.
@@ -32,29 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Segment photos. Writes <stem>.png, an indexed PNG with the VOC palette, each.",
     )
     add_pictures(parser)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--model",
-        metavar="NAME",
-        default="DeepLab-LargeFOV",
-        help="a model of the paper (default: %(default)s)",
-    )
-    which.add_argument("--prototxt", metavar="F", help="another net, of the authors' or upstream's")
-    parser.add_argument(
-        "--weights",
-        metavar="F",
-        help="the caffemodel, or random:SEED to try without one (the labels then mean nothing)",
-    )
-    add_variables(parser)
-    crf = parser.add_mutually_exclusive_group()
-    crf.add_argument(
-        "--crf",
-        metavar="W1,SIGMA_ALPHA,SIGMA_BETA",
-        type=_crf,
-        default="model",
-        help="CRF parameters (default: those published with the model)",
-    )
-    crf.add_argument("--no-crf", dest="crf", action="store_const", const=None, help="net only")
+    add_net(parser, default="DeepLab-LargeFOV")
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
     parser.add_argument(
@@ -68,11 +45,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"besides the labels, a comma-separated list of {', '.join(_OUTPUTS[1:])}",
     )
     parser.set_defaults(run=run)
-
-
-def _crf(text: str) -> "CrfParams | str":
-    # The default: those published with the model.
-    return text if text == "model" else crf_params(text)
 
 
 def _outputs(text: str) -> tuple[str, ...]:
@@ -109,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
                 say(f"error: {result.error}")
             advance()
     if done:
-        say(f"net '{model.net.name}' ran on {model.device}, {_crf_text(model.crf)}")
+        say(f"net '{model.net.name}' ran on {model.device}, {crf_text(model.crf)}")
         if str(arguments.weights).startswith(RANDOM):
             say("the weights are random, so the labels mean nothing")
         say(f"results are in {arguments.out}")
@@ -124,9 +96,3 @@ def row(path: Path, segmentation: "Segmentation") -> str:
         times += f"  CRF {segmentation.crf_seconds * 1e3:5.0f} ms"
     found = shares(segmentation.labels, len(segmentation.scores))
     return f"{path.name}  {width}x{height}  {times}  {found}"
-
-
-def _crf_text(crf: "CrfParams | None") -> str:
-    if crf is None:
-        return "no CRF"
-    return f"CRF {crf.w1:g},{crf.sigma_alpha:g},{crf.sigma_beta:g} on cpu"

@@ -30,6 +30,13 @@ def check_arguments(
     image: npt.NDArray[np.uint8], probs: F32, params: CrfParams, iterations: int
 ) -> None:
     """Raise ArgumentError unless the arguments are what `dense_crf` expects."""
+    check_maps(image, probs)
+    check_iterations(iterations)
+    check_sigmas(image, params)
+
+
+def check_maps(image: npt.NDArray[np.uint8], probs: F32) -> None:
+    """Raise ArgumentError unless these are an image and its pixels' distributions over labels."""
     check_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
     if image.shape[2] != 3 or 0 in image.shape:
         raise ArgumentError(
@@ -52,9 +59,12 @@ def check_arguments(
             " and 255 means void"
         )
     check_probabilities(probs)
+
+
+def check_iterations(iterations: int) -> None:
+    """Raise ArgumentError unless this is a number of iterations."""
     if not isinstance(iterations, (int, np.integer)) or iterations < 0:
         raise ArgumentError(f"iterations is {iterations!r}; expected a whole number from 0, say 10")
-    check_sigmas(image, params)
 
 
 def check_array(name: str, array: object, dtype: type, shape: str, meaning: str) -> None:

@@ -50,32 +50,52 @@ class MeanField:
 
     def __init__(self, unary: F32, kernels: Sequence[Kernel], *, energies: bool = False) -> None:
         self._shape = n_labels, n = unary.shape
-        nothing = Kernel(np.zeros((1, n), np.float32), 0.0)
-        self._kernels = kernels or [nothing]
         vectors = -(-n_labels // LANES)
         strips = -(-vectors // MOST_VECTORS)
         self._width = (0,) * -(-vectors // strips)
-        lanes = strips * len(self._width) * LANES
-        self._lattice = build_lattice([kernel.features for kernel in self._kernels], lanes)
-        self._is_log = energies or _largest_message(kernels) > LARGEST_MESSAGE
-        self._unary = aligned_empty(n, lanes)
-        self._unary[:, n_labels:] = -np.inf if self._is_log else 0
-        if energies:
-            unary = -unary
-        elif self._is_log:
-            with np.errstate(divide="ignore"):
-                unary = np.log(unary)
-        least = np.float32(-np.inf) if self._is_log else steps.LEAST
-        run_together(steps.read_rows, np.ascontiguousarray(unary), self._unary, least)
-        # The lattice's values: one array is sliced while the other is splat.
-        n_rows = int(self._lattice.rows[-1])
-        require_memory(2 * 4 * lanes * n_rows + unary.nbytes, f"a CRF on {n_rows:,} vertices")
-        self._values = [aligned_empty(n_rows, lanes) for _ in range(2)]
-        compatibilities = [np.asarray(k.compatibility, np.float32) for k in self._kernels]
-        self._matrices = [(k, c) for k, c in enumerate(compatibilities) if c.ndim]
+        self._lanes = strips * len(self._width) * LANES
+        self._given, self._are_energies = unary, energies
+        self._is_log: bool | None = None  # the unary is not read yet
         self._no_marginals = np.empty((0, n), np.float32)
+        self._kernels: Sequence[Kernel] = ()
+        self.change_kernels(kernels)
+
+    def change_kernels(self, kernels: Sequence[Kernel]) -> None:
+        """Go on with other kernels, as if made with them. The unary must still be what it was.
+
+        Where their features are the same arrays as before, the lattice stays.
+        """
+        kernels = kernels or [Kernel(np.zeros((1, self._shape[1]), np.float32), 0.0)]
+        has_lattice = [id(k.features) for k in kernels] == [id(k.features) for k in self._kernels]
+        if not has_lattice:
+            self._lattice = build_lattice([kernel.features for kernel in kernels], self._lanes)
+        self._read_unary(self._are_energies or _largest_message(kernels) > LARGEST_MESSAGE)
+        if not has_lattice:
+            # The lattice's values: one array is sliced while the other is splat.
+            n_rows = int(self._lattice.rows[-1])
+            n_bytes = 2 * 4 * self._lanes * n_rows + self._given.nbytes
+            require_memory(n_bytes, f"a CRF on {n_rows:,} vertices")
+            self._values = [aligned_empty(n_rows, self._lanes) for _ in range(2)]
+        self._kernels = kernels
+        compatibilities = [np.asarray(k.compatibility, np.float32) for k in kernels]
+        self._matrices = [(k, c) for k, c in enumerate(compatibilities) if c.ndim]
         self._splat_weights = self._lattice.weights
         self._slice_weights: F32 | None = None  # not before the response to ones is known
+
+    def _read_unary(self, is_log: bool) -> None:
+        """Have the unary as rows of probabilities, or of their logarithms."""
+        if is_log == self._is_log:
+            return
+        n_labels, n = self._shape
+        unary = -self._given if self._are_energies else self._given
+        if is_log and not self._are_energies:
+            with np.errstate(divide="ignore"):
+                unary = np.log(unary)
+        self._unary = aligned_empty(n, self._lanes)
+        self._unary[:, n_labels:] = -np.inf if is_log else 0
+        least = np.float32(-np.inf) if is_log else steps.LEAST
+        run_together(steps.read_rows, np.ascontiguousarray(unary), self._unary, least)
+        self._is_log = is_log
 
     def run(self, iterations: int, on_iteration: Callable[[int, F32], object] | None = None) -> F32:
         """The marginals, L x N float32, after so many iterations from softmax(log unary).

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from deeplab_repro.coarse import interp_positions
 from deeplab_repro.crf.jit import jit
 from deeplab_repro.layers import Interp, Padding
 from deeplab_repro.net import Layer
@@ -18,7 +19,7 @@ class InterpStep:
         self.op = layer.op
         crop = self._cropped(self.bottom.data)
         self.steps = [
-            _positions(n_in, n_out)
+            interp_positions(n_in, n_out)
             for n_in, n_out in zip(crop.shape[2:], self.top.data.shape[2:], strict=True)
         ]
 
@@ -62,17 +63,6 @@ class PaddingStep:
         assert self.top.diff is not None
         if self.bottom.diff is not None:
             self.bottom.diff[self.inner] += self.top.diff[self.outer]
-
-
-def _positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, F32]:
-    """For each output along one axis: its two inputs, and the weight of the second."""
-    scale = np.float32(n_in - 1) / np.float32(n_out - 1) if n_out > 1 else np.float32(0)
-    if n_in == n_out:
-        scale = np.float32(1)
-    at = scale * np.arange(n_out, dtype=np.float32)
-    first = at.astype(np.int64)
-    second = np.minimum(first + 1, n_in - 1)
-    return first, second, at - first.astype(np.float32)
 
 
 @jit

@@ -1,6 +1,7 @@
 """Caffemodels of train nets: what Caffe's snapshots hold, and the way on to the test net."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +120,17 @@ def test_a_snapshot_goes_into_the_net_that_is_tested(tmp_path, small, is_current
     for blob, trained in zip(tested.layers[0].blobs, small.layers[0].blobs, strict=True):
         np.testing.assert_array_equal(blob.data, trained.data)
     load_weights(small, tmp_path / "a.caffemodel")  # and on into the next training
+
+
+@pytest.mark.parametrize("is_current", [False, True])
+def test_a_snapshot_tells_what_it_was_trained_on(tmp_path, small, is_current):
+    assert small.data
+    small.data = replace(small.data, source="voc12/list/trainval_aug.txt")
+    write_caffemodel(small, tmp_path / "a.caffemodel", is_current)
+    assert read_caffemodel(tmp_path / "a.caffemodel").training_list == "trainval_aug"
+    small.data = None
+    write_caffemodel(small, tmp_path / "b.caffemodel", is_current)
+    assert read_caffemodel(tmp_path / "b.caffemodel").training_list is None
 
 
 def test_nothing_is_written_without_weights(tmp_path, small):

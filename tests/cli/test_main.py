@@ -43,13 +43,14 @@ def test_help_names_every_command(command):
     assert status == 0
     assert err == ""
     for name in (
-        *("demo", "segment", "crf", "inspect", "init", "train", "toyvoc", "doctor", "bench"),
+        *("demo", "segment", "crf", "predict", "evaluate", "crossval", "paper"),
+        *("inspect", "init", "train", "toyvoc", "doctor", "bench"),
     ):
         assert name in out
         status, help_text, _ = command(name, "--help")
         assert status == 0
         assert f"deeplab-repro {name}" in help_text
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 13
 
 
 @pytest.mark.parametrize(

@@ -284,13 +284,14 @@ def test_a_refused_kernel_leaves_the_crf_as_it_was():
 
 
 def test_too_little_memory(monkeypatch):
-    monkeypatch.setattr("deeplab_repro.files.available_memory", lambda: 100)
-    made = crf()
+    monkeypatch.setattr("deeplab_repro.files.available_memory", lambda: 10**7)
+    made = dcrf.DenseCRF2D(1000, 500, L)
+    made.setUnaryEnergy(np.ones((L, 500_000), np.float32))
     with pytest.raises(ResourceError) as error:
         made.inference(1)
-    assert_one_line(error, "20 points and 3 labels", "smaller image")
+    assert_one_line(error, f"500000 points and {L} labels", "smaller image")
     monkeypatch.undo()
-    assert made.inference(1).shape == (L, W * H)
+    assert made.inference(1).shape == (L, 500_000)
 
 
 LABEL_MAP = np.array([[0, 1, 2], [3, 0, 2]])

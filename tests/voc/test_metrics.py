@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_cdt
 
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.voc.metrics import (
+    MOST_WIDTH,
     confusion,
     image_scores,
+    mean_iou_of_present,
     trimap,
     trimap_confusions,
     trimap_scores,
@@ -93,6 +96,61 @@ def test_no_void_no_trimap():
     assert not trimap_confusions(true, true, 3, [1, 9]).any()
 
 
+def naive(true, given, n_labels):
+    counts = np.zeros((n_labels, n_labels), int)
+    for i, j in zip(true.flat, given.flat, strict=True):
+        if i != VOID:
+            counts[i, j] += 1
+    return counts
+
+
+@pytest.mark.parametrize("n_labels", [5, 21, 255])
+def test_every_pixel_is_counted_once(n_labels):
+    rng = np.random.default_rng(n_labels)
+    true = rng.integers(0, n_labels, (20, 30)).astype(np.uint8)
+    given = rng.integers(0, n_labels, (20, 30)).astype(np.uint8)
+    true[0, 0], given[0, 0] = n_labels - 1, n_labels - 1  # the last cell
+    true[3:5, 7:20] = VOID
+    np.testing.assert_array_equal(confusion(true, given, n_labels), naive(true, given, n_labels))
+    turned = np.asfortranarray(true), given
+    np.testing.assert_array_equal(confusion(*turned, n_labels), naive(*turned, n_labels))
+    trimaps = trimap_confusions(*turned, n_labels, [1, 40])
+    np.testing.assert_array_equal(trimaps, trimap_confusions(true, given, n_labels, [1, 40]))
+    np.testing.assert_array_equal(trimaps[1], naive(true, given, n_labels))
+
+
+def test_nothing_to_count():
+    for shape in ((0, 5), (3, 0)):
+        empty = np.zeros(shape, np.uint8)
+        assert not confusion(empty, empty, 3).any()
+        assert not trimap_confusions(empty, empty, 3, [1]).any()
+        assert trimap(empty, 1).shape == shape
+    assert not confusion(TRUE, GIVEN, 3, np.zeros(TRUE.shape, bool)).any()
+    assert not confusion(np.full((2, 3), VOID, np.uint8), GIVEN, 3).any()
+
+
+@pytest.mark.parametrize("shape", [(700, 3), (60, 80), (300, 400)])
+@pytest.mark.parametrize("share", [0.0005, 0.2])
+def test_bands_are_those_of_another_distance_transform(shape, share):
+    true = labels(*shape, seed=shape[0], void=share)
+    true[0, 0] = VOID
+    distance = distance_transform_cdt(true != VOID, "chessboard")
+    for width in (1, 2, 40, 255, 256, 300, MOST_WIDTH):
+        band = (distance > 0) & (distance <= width)
+        np.testing.assert_array_equal(trimap(true, width), band)
+
+
+@pytest.mark.parametrize("length", [300, 9_000, 70_000])
+def test_far_from_void(length):
+    true = np.zeros((2, length), np.uint8)
+    true[0, 0] = VOID
+    far = [254, 255, 256, 257, MOST_WIDTH]
+    for width in far:
+        assert trimap(true, width).sum() == 1 + 2 * min(width, length - 1)
+    found = trimap_confusions(true, np.zeros_like(true), 3, far)[:, 0, 0]
+    assert found.tolist() == [1 + 2 * min(width, length - 1) for width in far]
+
+
 def test_all_widths_at_once_are_each_width_alone():
     true, given = labels(40, 60), labels(40, 60, seed=1, void=0)
     widths = [3, 1, 40, 3]
@@ -132,8 +190,15 @@ def test_a_class_that_is_given_but_not_true():
     np.testing.assert_array_equal(image_scores(counts).class_accuracy, [75, 0])
 
 
+def test_of_an_image_only_what_is_there_counts():
+    assert mean_iou_of_present(np.diag([3, 0, 5])) == 100
+    assert mean_iou_of_present(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 0]])) == 37.5
+    assert mean_iou_of_present(COUNTS) == image_scores(COUNTS).mean_iou
+
+
 def test_no_pixels_at_all():
     nothing = np.zeros((2, 2), np.int64)
+    assert np.isnan(mean_iou_of_present(nothing))
     assert image_scores(nothing).mean_iou == 0
     for scores in (image_scores(nothing), trimap_scores(nothing)):
         assert np.isnan(scores.pixel_accuracy)
@@ -166,8 +231,9 @@ def test_refused_within():
         confusion(TRUE, GIVEN, 3, TRUE)
 
 
-def test_refused_widths():
-    with pytest.raises(ArgumentError, match="width is 0, expected at least 1 pixel"):
-        trimap(TRUE, 0)
-    with pytest.raises(ArgumentError, match="width is 0"):
-        trimap_confusions(TRUE, GIVEN, 3, [1, 0])
+@pytest.mark.parametrize("width", [0, -1, MOST_WIDTH + 1])
+def test_refused_widths(width):
+    with pytest.raises(ArgumentError, match=f"width is {width}, expected 1 to 1000 pixels"):
+        trimap(TRUE, width)
+    with pytest.raises(ArgumentError, match=f"width is {width}, expected"):
+        trimap_confusions(TRUE, GIVEN, 3, [1, width])

@@ -1,0 +1,169 @@
+"""deeplab-repro crossval: the best CRF parameters for kept maps."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplab_repro.cli.options import (
+    add_devkit,
+    add_iterations,
+    add_workers,
+    devkit_of,
+    progress,
+    say,
+    table_console,
+    whole_number,
+    workers_of,
+)
+
+if TYPE_CHECKING:
+    from deeplab_repro.voc.crossval import Found
+
+_N_SHOWN = 10
+_MOST_VALUES = 1000
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "crossval",
+        help="find the best CRF parameters for kept maps, coarse to fine; resumable",
+        description="Try a grid of CRF parameters on a sample of a split, as the authors did, and "
+        "then what is around the best in ever smaller steps. Writes crossval.csv, crossval.json "
+        "and heatmap.png. Stopped at any moment, it goes on where it was when it is run again.",
+        epilog="VALUES are numbers that increase, with commas between them, or first:step:last.",
+    )
+    add_devkit(parser)
+    parser.add_argument(
+        "--scores",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="maps of the images, as `predict --scores` keeps them or `segment --save probs`",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True)
+    for option, default in (
+        ("--w1", "5,10"),
+        ("--sigma-alpha", "40:10:100"),
+        ("--sigma-beta", "3:1:10"),
+    ):
+        parser.add_argument(
+            option,
+            metavar="VALUES",
+            type=_values,
+            default=default,
+            help="default: %(default)s, as the authors",
+        )
+    add_iterations(parser)
+    parser.add_argument(
+        "--images",
+        metavar="N",
+        type=whole_number(1),
+        default=100,
+        help="of the split, drawn by chance (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=whole_number(0),
+        default=10,
+        help="of the draw (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        dest="models",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="try the parameters released with it as well; may be given several times (default: "
+        "the model that the scores were made with)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with every setting")
+    add_workers(parser)
+    parser.set_defaults(run=run)
+
+
+def _values(text: str) -> tuple[float, ...]:
+    """5,10 or MATLAB's 40:10:100, the last included."""
+    parts = text.split(":")
+    try:
+        numbers = [float(number) for number in (parts if len(parts) > 1 else text.split(","))]
+    except ValueError:
+        numbers = []
+    if not numbers or len(parts) not in (1, 3) or not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither numbers as 5,10 nor first:step:last")
+    if len(parts) == 1:
+        return tuple(numbers)
+    first, step, last = numbers
+    steps = (last - first) / step if step > 0 else -1
+    if not 0 <= steps < _MOST_VALUES:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not first:step:last of 1 to {_MOST_VALUES} increasing numbers"
+        )
+    return tuple(round(first + i * step, 9) for i in range(math.floor(steps + 1e-9) + 1))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search, write what was found, and print it."""
+    from deeplab_repro.voc.crossval import released_crfs, search
+    from deeplab_repro.voc.crossval_report import write_found, write_heat_map
+    from deeplab_repro.voc.grid import Grid
+
+    found = search(
+        devkit_of(arguments),
+        arguments.split,
+        arguments.scores,
+        arguments.out,
+        Grid(arguments.w1, arguments.sigma_alpha, arguments.sigma_beta),
+        released=released_crfs(arguments.models, arguments.scores),
+        iterations=arguments.iterations,
+        images=arguments.images,
+        seed=arguments.seed,
+        workers=workers_of(arguments),
+        watch=progress,
+    )
+    write_found(arguments.out, found)
+    if not write_heat_map(arguments.out / "heatmap.png", found):
+        say('no heat map is drawn: pip install "deeplab-repro[plot]"')
+    if arguments.json:
+        print(json.dumps(found.as_json()))
+    else:
+        _print(found)
+    say(f"all settings are in {arguments.out}")
+    return 0
+
+
+def _print(found: "Found") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from deeplab_repro.voc.crossval import first_best
+    from deeplab_repro.voc.grid import bilateral, numbers_text
+
+    console = table_console()
+    scores = found.scores
+    console.print(f"mean IOU on {len(found.names)} images of {found.split}, seed {found.seed}")
+
+    summary = Table("", "settings", "best", "mean IOU", box=SIMPLE_HEAD, pad_edge=False)
+    summary.add_row("net alone", "", "", f"{found.net:.2f}")
+    for name, params in found.released.items():
+        text = numbers_text(bilateral(params))
+        summary.add_row(f"released: {name}", "", text, f"{scores[params]:.2f}")
+    for name, tried in found.rounds.items():
+        best = first_best(tried)
+        text = numbers_text(bilateral(best))
+        summary.add_row(f"round {name}", str(len(tried)), text, f"{tried[best]:.2f}")
+
+    top = Table("", "w1", "sigma_alpha", "sigma_beta", "mean IOU", box=SIMPLE_HEAD, pad_edge=False)
+    ranked = sorted(scores, key=lambda params: -scores[params])  # of equals, the first tried first
+    for rank, params in enumerate(ranked[:_N_SHOWN], start=1):
+        numbers = [f"{number:.9g}" for number in bilateral(params)]
+        top.add_row(str(rank), *numbers, f"{scores[params]:.2f}")
+
+    for table in (summary, top):
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(table)
+    console.print(f"best: --crf {numbers_text(bilateral(found.best))}")

@@ -1,0 +1,221 @@
+"""deeplab-repro evaluate: a split's results in, their scores out."""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplab_repro.cli.options import (
+    add_devkit,
+    add_workers,
+    devkit_of,
+    one_line,
+    progress,
+    say,
+    table_console,
+    workers_of,
+)
+
+if TYPE_CHECKING:
+    from deeplab_repro.paper.methods import MethodScores
+    from deeplab_repro.voc.devkit import Devkit
+    from deeplab_repro.voc.evaluate import Evaluation
+
+# As many of the worst images are printed; the files have all.
+_SHOWN = 20
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="score a split's results as the authors did: IOU, accuracies, trimap curves",
+        description="Score label pictures against the true labels: IOU by class from one confusion "
+        "matrix over all images, pixel and class accuracy, and the same near borders.",
+    )
+    add_devkit(parser)
+    parser.add_argument(
+        "--results",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="PNGs of labels, ID.png, or what was predict's --out",
+    )
+    parser.add_argument(
+        "--trimap",
+        metavar="WIDTHS",
+        type=_widths,
+        default=(),
+        help="score within so many pixels of a border too: 3, 1,2,5, 1:40 for all of figure 5, or "
+        "1:4:40 for every fourth",
+    )
+    parser.add_argument("--per-image", action="store_true", help="rank the images, the worst first")
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        help="in the paper's tables, to show its score (default: as predict noted in its --out)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="write confusion.csv, per_image.csv and evaluation.json there, and with --trimap "
+        "figure 5 as trimap.csv, .png and .pdf",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_workers(parser)
+    parser.set_defaults(run=run)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """N, FIRST:LAST or FIRST:STEP:LAST, or several with commas between them."""
+    from deeplab_repro.voc.metrics import MOST_WIDTH
+
+    widths: list[int] = []
+    for part in text.split(","):
+        ends = part.split(":")
+        is_range = len(ends) <= 3 and all(
+            end.isascii() and end.isdecimal() and 1 <= int(end[:5]) <= MOST_WIDTH for end in ends
+        )
+        if not is_range or int(ends[0]) > int(ends[-1]):
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not widths from 1 to {MOST_WIDTH}, as 3, 1,2,5, 1:40 or 1:4:40 "
+                "(first:step:last)"
+            )
+        step = int(ends[1]) if len(ends) == 3 else 1
+        widths += range(int(ends[0]), int(ends[-1]) + 1, step)
+    return tuple(dict.fromkeys(widths))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score, write, and print the tables."""
+    from deeplab_repro.paper.methods import check_method
+    from deeplab_repro.pictures import check_targets, make_folder
+    from deeplab_repro.voc.evaluate import OUTPUTS, evaluate, write_evaluation
+
+    devkit = devkit_of(arguments)
+    if arguments.method is not None:
+        check_method(arguments.method)
+    if arguments.out:
+        check_targets({arguments.out: [arguments.out / name for name in OUTPUTS]}, ())
+    with progress("scoring", len(devkit.ids(arguments.split))) as advance:
+        evaluation = evaluate(
+            devkit,
+            arguments.split,
+            arguments.results,
+            arguments.trimap,
+            workers_of(arguments),
+            advance,
+        )
+    paper = _paper(arguments, devkit, evaluation)
+    theirs = {"method": paper.method, "mean_iou": paper.mean_iou} if paper else None
+    if arguments.json:
+        shown = evaluation.as_json(per_image=arguments.per_image)
+        print(json.dumps({**shown, "paper": theirs}))
+    else:
+        _print(evaluation, arguments.split, paper)
+        if arguments.trimap:
+            _print_trimap(evaluation)
+        if arguments.per_image:
+            _print_ranking(evaluation)
+    if evaluation.trained_on:
+        say(
+            f"the weights were trained on {evaluation.trained_on}, which has images of "
+            f"'{arguments.split}': these scores are inflated"
+        )
+    if arguments.out:
+        make_folder(arguments.out)
+        report = {**evaluation.as_json(per_image=True), "paper": theirs}
+        write_evaluation(arguments.out, evaluation, report)
+        if arguments.trimap:
+            _draw(arguments.out, evaluation, paper)
+        say(f"the figures are in {arguments.out}")
+    return 0
+
+
+def _paper(
+    arguments: argparse.Namespace, devkit: "Devkit", evaluation: "Evaluation"
+) -> "MethodScores | None":
+    """The paper's scores of what made the results."""
+    from deeplab_repro.models import VOC_CLASSES
+    from deeplab_repro.paper.methods import method_of, published_scores
+
+    method, record = arguments.method, evaluation.record
+    if method is None and record is not None:
+        method = method_of(record.model, record.crf is not None)
+    found = published_scores(method, arguments.split) if devkit.classes == VOC_CLASSES else None
+    if found is None and arguments.method is not None:
+        say(f"the paper has no score of {method} on '{arguments.split}' with these classes")
+    return found
+
+
+def _draw(out: Path, evaluation: "Evaluation", paper: "MethodScores | None") -> None:
+    from deeplab_repro.paper.figure5 import write_figure5
+
+    name = paper.method if paper else "these results"
+    scores = dict(zip(evaluation.widths, evaluation.trimap_scores, strict=True))
+    written = write_figure5(out / "trimap", {name: scores})
+    if len(written) == 1:
+        say('trimap.png and trimap.pdf are not drawn: pip install "deeplab-repro[plot]"')
+
+
+def _print(evaluation: "Evaluation", split: str, paper: "MethodScores | None") -> None:
+    """The figures of whole images: a row for each class, and the means."""
+    scores = evaluation.scores
+    heading = ["class", "IOU", "accuracy"]
+    columns = [evaluation.classes, map(_text, scores.iou), map(_text, scores.class_accuracy)]
+    beside = ""
+    if paper:
+        beside = f"  paper: {_text(paper.mean_iou)} ({paper.method} on PASCAL VOC 2012 {split})"
+        if any(paper.iou):
+            heading.insert(2, "paper's IOU")
+            columns.insert(2, ["" if iou is None else _text(iou) for iou in paper.iou])
+    total = evaluation.images + len(evaluation.missing)
+    console = table_console()
+    console.print(f"{evaluation.images} of {total} images of '{one_line(split)}', in percent")
+    _print_table(heading, zip(*columns, strict=True))
+    console.print(f"mean IOU        {_text(scores.mean_iou)}{beside}")
+    console.print(f"pixel accuracy  {_text(scores.pixel_accuracy)}")
+    console.print(f"class accuracy  {_text(scores.mean_class_accuracy)}")
+    if evaluation.absent:
+        absent = one_line(", ".join(evaluation.absent))
+        console.print(f"None of these images has {absent}: each counts in the means, as 0.")
+
+
+def _print_trimap(evaluation: "Evaluation") -> None:
+    scores = evaluation.trimap_scores
+    heading = ["trimap width", "mean IOU", "pixel accuracy", "class accuracy"]
+    rows = [
+        (str(width), *map(_text, (each.mean_iou, each.pixel_accuracy, each.mean_class_accuracy)))
+        for width, each in zip(evaluation.widths, scores, strict=True)
+    ]
+    _print_table(heading, rows)
+    if any(isnan(each.mean_iou) for each in scores):
+        table_console().print("- is not defined: a class has no pixels so near to a border.")
+
+
+def _print_ranking(evaluation: "Evaluation") -> None:
+    ranking = evaluation.ranking
+    rows = [(one_line(name), _text(iou)) for name, iou in ranking[:_SHOWN]]
+    _print_table(["image, the worst first", "mean IOU of its classes"], rows)
+    if len(ranking) > _SHOWN:
+        rest = f"{len(ranking) - _SHOWN} better ones are in --json, and in --out's per_image.csv."
+        table_console().print(rest)
+
+
+def _print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, text in enumerate(heading):
+        shown.add_column(text, justify="right" if column else "left")
+    for row in rows:
+        shown.add_row(*map(one_line, row))
+    table_console().print(shown)
+
+
+def _text(percent: float) -> str:
+    return "-" if isnan(percent) else f"{percent:.2f}"

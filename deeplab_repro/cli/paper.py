@@ -1,0 +1,152 @@
+"""deeplab-repro paper: the paper's tables and figures, ours beside theirs."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplab_repro.cli.options import (
+    add_workers,
+    one_line,
+    progress,
+    say,
+    table_console,
+    workers_of,
+)
+from deeplab_repro.errors import ArgumentError, FileError
+
+if TYPE_CHECKING:
+    from deeplab_repro.paper.report import Report
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "paper",
+        help="the paper's tables and figures, ours beside theirs",
+        description="Compare with the paper: what the nets' prototxt files determine of table 2, "
+        "and, given PASCAL VOC 2012 and the released weights, tables 1 to 3 and figures 5 and 7. "
+        "Writes index.html, paper.md and paper.json. It goes on where it was stopped. Or draw "
+        "figure 2 for an image: its score and belief maps after every iteration of the CRF.",
+    )
+    parser.add_argument(
+        "--voc", metavar="DIR", type=Path, help="PASCAL VOC 2012, as VOCdevkit/VOC2012"
+    )
+    parser.add_argument(
+        "--models",
+        metavar="DIR",
+        type=Path,
+        help="the released weights, as DIR/DeepLab-LargeFOV/train_iter_6000.caffemodel",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("paper"),
+        help="for the results, and what they were made of (default: %(default)s)",
+    )
+    add_workers(parser)
+    parser.add_argument(
+        "--figure2", metavar="IMAGE", type=Path, help="draw figure 2 for this image instead"
+    )
+    parser.add_argument("--model", metavar="NAME", help="for figure 2 (default: DeepLab-LargeFOV)")
+    parser.add_argument("--weights", metavar="F", help="for figure 2; ToyVOC's models need none")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report or the figure, and print what is in it."""
+    if arguments.figure2:
+        return _figure2(arguments)
+    for option in ("model", "weights"):
+        if getattr(arguments, option):
+            raise ArgumentError(f"--{option} is for --figure2 IMAGE, which is not given")
+    return _tables(arguments)
+
+
+def _tables(arguments: argparse.Namespace) -> int:
+    from deeplab_repro.files import display_name
+    from deeplab_repro.paper.report import make_report, targets, write_report
+    from deeplab_repro.paper.reproduce import paper_runs
+    from deeplab_repro.pictures import check_targets
+    from deeplab_repro.voc.devkit import open_devkit
+
+    if (arguments.voc is None) != (arguments.models is None):
+        given, other = ("voc", "models") if arguments.voc else ("models", "voc")
+        raise ArgumentError(f"--{given} is given without --{other}: to run the nets needs both")
+    check_targets({arguments.out: targets(arguments.out)}, ())
+    if arguments.models and not arguments.models.is_dir():
+        raise FileError(f"{display_name(arguments.models)}: is no folder, expected one of weights")
+    devkit = arguments.voc and open_devkit(arguments.voc)
+    runs = paper_runs(arguments.models)
+    report = make_report(devkit, runs, arguments.out, workers_of(arguments), _told)
+    write_report(arguments.out, report)
+    if arguments.json:
+        print(json.dumps(report.as_json()))
+    else:
+        _print(report, ["table2"] if arguments.voc is None else ["table1", "table2"])
+    say(f"all tables are in {arguments.out / 'paper.md'}; open {arguments.out / 'index.html'}")
+    return 0
+
+
+@contextmanager
+def _told(doing: str, images: int) -> Iterator[Callable[[], None]]:
+    """A line for each of the runs, which take hours, and a bar where there is a terminal."""
+    say(f"{doing}, {images} in all")
+    with progress(doing, images) as step:
+        yield step
+
+
+def _figure2(arguments: argparse.Namespace) -> int:
+    from deeplab_repro.image import read_image
+    from deeplab_repro.paper.figure2 import make_figure2, write_figure2
+    from deeplab_repro.pictures import check_targets, make_folder
+    from deeplab_repro.segmenter import DeepLab
+
+    if arguments.voc or arguments.models:
+        raise ArgumentError("--figure2 takes neither --voc nor --models: draw it on its own")
+    target = arguments.out / f"figure2_{arguments.figure2.stem}.png"
+    image = read_image(arguments.figure2)
+    check_targets({arguments.figure2: [target]}, [arguments.figure2])
+    model = DeepLab(arguments.model or "DeepLab-LargeFOV", arguments.weights)
+    figure = make_figure2(model, image)
+    make_folder(arguments.out)
+    write_figure2(target, figure)
+    labels = [maps.name for maps in figure.maps]
+    if arguments.json:
+        print(json.dumps({"figure2": str(target), "labels": labels, "left_out": figure.left_out}))
+    else:
+        print(one_line(f"{target}: {', '.join(labels)}"))
+    if figure.left_out:
+        left_out = ", ".join(figure.left_out)
+        say(f"only the {len(labels)} labels with most pixels have maps; left out: {left_out}")
+    return 0
+
+
+def _print(report: "Report", names: list[str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from deeplab_repro.paper.layout import lay_out
+
+    console = table_console()
+    for name in names:
+        table = report.tables[name]
+        grid = lay_out(table)
+        shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for column, (of, whose) in enumerate(grid.heading):
+            # Headings break between words, cells do not.
+            words = [*of.split(), whose] if whose in ("", "paper") else [whose]
+            widest = max(map(len, (*words, *(line[column] for line in grid.lines))))
+            text = "\n".join(words)
+            shown.add_column(text, justify="right" if column else "left", min_width=widest)
+        for line in grid.lines:
+            shown.add_row(*line)
+        console.print(f"{table.title}: {table.caption}")
+        console.print(shown)
+        for note in grid.notes:
+            console.print(one_line(note))
+    console.print(one_line(report.summary))

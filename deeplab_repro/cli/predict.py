@@ -1,0 +1,102 @@
+"""deeplab-repro predict: a split of a data set in, label pictures out."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplab_repro.cli.options import (
+    add_device,
+    add_devkit,
+    add_iterations,
+    add_net,
+    add_workers,
+    crf_text,
+    devkit_of,
+    progress,
+    say,
+    workers_of,
+)
+
+if TYPE_CHECKING:
+    from deeplab_repro.voc.predict import Predicted
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "predict",
+        help="segment a split of a data set, as the VOC test server wants it; resumable",
+        description="Segment a split. Writes OUT/results/VOC2012/Segmentation/comp6_SPLIT_cls/"
+        "ID.png. Stopped at any moment, it goes on where it was when it is run again.",
+    )
+    add_devkit(parser)
+    add_net(parser, default=None)
+    add_iterations(parser)
+    add_device(parser, "net", "the best there is")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True)
+    parser.add_argument(
+        "--scores",
+        metavar="DIR",
+        type=Path,
+        help="keep the net's coarse scores there, and take those that are there already",
+    )
+    parser.add_argument(
+        "--scores-type",
+        choices=("float16", "float32"),
+        help="of kept scores (default: float16, or that of those that are there)",
+    )
+    parser.add_argument(
+        "--tar", metavar="F.tgz", type=Path, help="pack the results for the test server"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="segment val with weights that were trained on it; the results are marked",
+    )
+    add_workers(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment what has no labels yet; exit status 2 if some images could not be."""
+    from deeplab_repro.pictures import check_targets
+    from deeplab_repro.voc.predict import Recipe, pack, predict
+
+    devkit = devkit_of(arguments)
+    if arguments.tar:
+        check_targets({arguments.out: [arguments.tar]}, ())
+    recipe = Recipe(
+        arguments.model if arguments.prototxt is None else arguments.prototxt,
+        arguments.weights,
+        arguments.device,
+        arguments.crf,
+        arguments.iterations,
+        dict(arguments.variables),
+    )
+    with progress("segmenting", len(devkit.ids(arguments.split))) as advance:
+        predicted = predict(
+            devkit,
+            arguments.split,
+            arguments.out,
+            recipe,
+            scores=arguments.scores,
+            precision=arguments.scores_type,
+            workers=workers_of(arguments),
+            force=arguments.force,
+            advance=advance,
+        )
+    for failed in predicted.failed:
+        say(f"error: {failed.error}")
+    if arguments.tar and not predicted.failed:
+        pack(predicted, arguments.tar)
+    print(_summary(predicted))
+    return 2 if predicted.failed else 0
+
+
+def _summary(predicted: "Predicted") -> str:
+    record = predicted.record
+    done = len(predicted.names) - len(predicted.failed)
+    return (
+        f"{done} of {len(predicted.names)} images of {record.split} are in {predicted.folder}: "
+        f"net '{record.model}', {record.weights}, {crf_text(record.crf)}"
+    )

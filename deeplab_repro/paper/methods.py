@@ -1,0 +1,53 @@
+"""What the paper gives for a method on a split of PASCAL VOC 2012."""
+
+import difflib
+from dataclasses import dataclass
+
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.models import MODELS
+from deeplab_repro.paper import published
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """A method's scores in percent. iou: of each class by label; None where the paper has none."""
+
+    method: str
+    mean_iou: float
+    iou: tuple[float | None, ...]
+
+
+def method_of(model: str, with_crf: bool) -> str | None:
+    """The name that the paper's tables give a model, alone or with its CRF; None if they do not."""
+    if model not in MODELS:
+        return None
+    return MODELS[model].method_with_crf if with_crf else model
+
+
+def check_method(method: str) -> None:
+    """Raise ArgumentError, with the nearest names, unless the paper's tables have the method."""
+    known = {name.lower(): name for name in (*_val(), *published()["table1"]["test_mean_iou"])}
+    if method in known.values():
+        return
+    close = difflib.get_close_matches(method.lower(), known, cutoff=0.4)
+    nearest = [known[name] for name in close] or sorted(set(known.values()))
+    raise ArgumentError(
+        f"there is no method {method!a} in the paper's tables; did you mean {' or '.join(nearest)}?"
+    )
+
+
+def published_scores(method: str | None, split: str) -> MethodScores | None:
+    """What the paper gives: the mean IOU on val (tables 1 and 2), all classes on test (table 3)."""
+    if method is None:
+        return None
+    if split == "val" and method in _val():
+        return MethodScores(method, _val()[method], (None,) * len(published()["classes"]))
+    if split == "test" and method in published()["table3"]:
+        row = published()["table3"][method]
+        return MethodScores(method, row["mean_iou"], tuple(row["iou"]))
+    return None
+
+
+def _val() -> dict[str, float]:
+    table2 = {row["method"]: row["val_mean_iou"] for row in published()["table2"]}
+    return {**table2, **published()["table1"]["val_mean_iou"]}

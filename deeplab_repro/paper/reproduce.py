@@ -1,0 +1,215 @@
+"""Running what of the paper can be run: the split segmented, with and without CRF, and scored."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplab_repro.caffe import read_net
+from deeplab_repro.errors import ArgumentError, FileError, FormatError, ResourceError, WeightsError
+from deeplab_repro.files import display_name
+from deeplab_repro.layers import Convolution
+from deeplab_repro.models import MODELS, VOC_CLASSES, Model
+from deeplab_repro.paper import published
+from deeplab_repro.paper.methods import method_of, published_scores
+from deeplab_repro.paper.tables import TEST, VAL, NetFacts, NotRun, Result
+from deeplab_repro.voc.devkit import Devkit, results_folder
+from deeplab_repro.voc.evaluate import Evaluation, evaluate
+from deeplab_repro.voc.predict import Predicted, Recipe, predict
+from deeplab_repro.voc.workers import Workers
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+"""Takes what is done and in how many steps; what it yields is called after each of them."""
+
+PAPER_IMAGES = {VAL: 1449, TEST: 1456}
+"""How many images the splits of PASCAL VOC 2012 have (paper, section 5)."""
+
+TEST_LABELS = (
+    "the labels of test are not public; deeplab-repro predict --split test --tar packs a "
+    "submission to the test server"
+)
+
+_NEEDED = "it needs PASCAL VOC 2012 (--voc) and the released weights (--models)"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A figure of the paper to be measured.
+
+    method: its name in the paper's tables. model: a key of MODELS. weights: the caffemodel; None
+    for the model's own, as ToyVOC's have them.
+    """
+
+    method: str
+    model: str
+    split: str
+    weights: Path | None
+    with_crf: bool
+
+
+def paper_runs(models: Path | None) -> list[Run]:
+    """All scores of the paper's nets, those on val first.
+
+    models: the folder of released weights, as <name of the model>/train_iter_6000.caffemodel; None
+    if there is none, and nothing to be run.
+    """
+    runs = []
+    for split, model, with_crf in itertools.product((VAL, TEST), MODELS.values(), (False, True)):
+        method = method_of(model.name, with_crf)
+        if method and published_scores(method, split):
+            weights = models and models / model.name / _weights_file(model, split)
+            runs.append(Run(method, model.name, split, weights, with_crf))
+    return runs
+
+
+def net_facts() -> dict[str, NetFacts]:
+    """What the package's own prototxt files say of the nets in table 2, by method."""
+    models = {model.method_with_crf: model for model in MODELS.values()}
+    return {row["method"]: _facts(models[row["method"]]) for row in published()["table2"]}
+
+
+@contextmanager
+def unwatched(_doing: str, _steps: int) -> Iterator[Callable[[], None]]:
+    """Progress that nobody sees."""
+    yield lambda: None
+
+
+def reproduce(
+    devkit: Devkit,
+    runs: Sequence[Run],
+    out: Path,
+    workers: Workers | None = None,
+    progress: Progress = unwatched,
+) -> dict[tuple[str, str], Result | NotRun]:
+    """Measure what can be measured of `runs`: the outcome of each method and split.
+
+    Writes <out>/predictions/<model>/net and /crf as `predict` does, and the net's coarse scores to
+    <out>/predictions/<model>/scores/<split>, so that the net runs once. Goes on with what an
+    earlier call has left there.
+
+    Raises ArgumentError for a data set of other classes than VOC's, or results in `out` that were
+    made in another way; FileError where val is incomplete; and what `predict` and `evaluate` raise
+    for other reasons than the weights.
+    """
+    if devkit.classes != VOC_CLASSES:
+        raise ArgumentError(
+            f"{display_name(devkit.root)}: has {devkit.n_labels} classes, as "
+            f"{', '.join(devkit.classes[:3])}; expected PASCAL VOC's {len(VOC_CLASSES)}, of which "
+            "the paper's figures are"
+        )
+    workers = workers or Workers()
+    outcomes: dict[tuple[str, str], Result | NotRun] = {}
+    for run in runs:
+        reason = _why_not(devkit, run)
+        outcomes[run.method, run.split] = (
+            NotRun(reason) if reason else _measure(devkit, run, out, workers, progress)
+        )
+    return outcomes
+
+
+def without_data(run: Run) -> str:
+    """Why a run cannot be without a data set."""
+    return TEST_LABELS if run.split == TEST else _NEEDED
+
+
+def results_of(devkit: Devkit, run: Run, out: Path) -> Path:
+    """The folder of a run's labels, one PNG an image."""
+    return results_folder(_out_of(run, out), run.split, devkit.year)
+
+
+def _out_of(run: Run, out: Path) -> Path:
+    return out / "predictions" / run.model / ("crf" if run.with_crf else "net")
+
+
+def _weights_file(model: Model, split: str) -> str:
+    # Of the nets that were not released, those that their solvers would write: the same as DeepLab.
+    released = model if model.train_weights else MODELS["DeepLab"]
+    weights = released.train_weights if split == VAL else released.train2_weights
+    assert weights
+    return weights.file
+
+
+def _facts(model: Model) -> NetFacts:
+    net = read_net(model.test_prototxt)
+    fc6 = next(layer.op for layer in net.layers if layer.name == "fc6")
+    assert isinstance(fc6, Convolution)
+    assert net.field_of_view
+    return NetFacts(fc6.kernel, fc6.hole[0], net.field_of_view, net.parameters)
+
+
+def _why_not(devkit: Devkit, run: Run) -> str | None:
+    """Why a run cannot be; None if it can."""
+    try:
+        devkit.require(devkit.ids(run.split), run.split, masks=True)
+    except FileError:
+        if run.split != TEST:
+            raise
+        return TEST_LABELS
+    if run.weights is not None and not run.weights.is_file():
+        released = "" if MODELS[run.model].train_weights else "no weights were released, and "
+        return f"{released}{display_name(run.weights)} is missing"
+    if run.with_crf and MODELS[run.model].crf is None:
+        return f"no CRF parameters of {run.model} are published"
+    return None
+
+
+def _measure(
+    devkit: Devkit, run: Run, out: Path, workers: Workers, progress: Progress
+) -> Result | NotRun:
+    recipe = Recipe(
+        run.model,
+        None if run.weights is None else str(run.weights),
+        crf=MODELS[run.model].crf if run.with_crf else None,
+    )
+    has_curves = run.split == VAL and run.method in published()["figure5"]["mean_iou"]
+    widths = published()["figure5"]["trimap_width_pixels"] if has_curves else []
+    images = len(devkit.ids(run.split))
+    try:
+        with progress(f"{run.method}: segmenting {run.split}", images) as advance:
+            predicted = predict(
+                devkit,
+                run.split,
+                _out_of(run, out),
+                recipe,
+                scores=out / "predictions" / run.model / "scores" / run.split,
+                workers=workers,
+                force=True,  # and marked as trained on the split
+                advance=advance,
+            )
+    except (FormatError, ResourceError, WeightsError) as error:
+        return NotRun(str(error))
+    if len(predicted.failed) == images:
+        return NotRun(f"all images failed, the first of them as {predicted.failed[0].error}")
+    with progress(f"{run.method}: scoring {run.split}", images) as advance:
+        evaluation = evaluate(devkit, run.split, predicted.folder, widths, workers, advance)
+    return Result(
+        evaluation.scores,
+        dict(zip(widths, evaluation.trimap_scores, strict=True)),
+        evaluation.images,
+        len(evaluation.missing),
+        _remark(run.split, predicted, evaluation),
+    )
+
+
+def _remark(split: str, predicted: Predicted, evaluation: Evaluation) -> str | None:
+    """What makes a score another one than the paper's."""
+    remarks, record = [], predicted.record
+    if record.has_seen_split:
+        remarks.append(
+            f"{record.weights} was trained on {record.trained_on}, which has images of {split}: "
+            "the score comes out too high"
+        )
+    if evaluation.images != PAPER_IMAGES[split]:
+        remarks.append(
+            f"measured on {evaluation.images:,} images, the paper's {split} has "
+            f"{PAPER_IMAGES[split]:,}"
+        )
+    if predicted.failed:
+        remarks.append(
+            f"{len(predicted.failed):,} images could not be segmented and are left out: "
+            f"{predicted.failed[0].error}"
+        )
+    return "; ".join(remarks) or None

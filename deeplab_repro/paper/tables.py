@@ -1,0 +1,278 @@
+"""The paper's tables and figure 5 as rows of cells: its figure, ours, or why there is none of ours.
+
+Nothing here runs anything: what was measured comes in by the names that the paper gives its
+methods, and how the tables look is layout.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from deeplab_repro.paper import published
+
+if TYPE_CHECKING:
+    from deeplab_repro.voc.metrics import Scores
+
+VAL, TEST = "val", "test"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method was measured to have on a split.
+
+    scores: over whole images. trimap: by the trimap's width; empty where that was not asked for.
+    images: how many were scored; missing: how many of the split have no result. remark: what has
+    to be known to read the scores.
+    """
+
+    scores: Scores
+    trimap: Mapping[int, Scores]
+    images: int
+    missing: int = 0
+    remark: str | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Why there is no result."""
+
+    reason: str
+
+
+Outcomes = Mapping[tuple[str, str], Result | NotRun]
+"""Of each method and split."""
+
+
+@dataclass(frozen=True)
+class NetFacts:
+    """What a prototxt says of a net, in the terms of table 2; lengths in pixels of fc6's input."""
+
+    kernel: tuple[int, int]
+    input_stride: int
+    receptive_field: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of the paper's and ours; None where there is none.
+
+    why_not: why there is none of ours, what it is before a colon ("not run: ..."). remark: what
+    has to be known to read ours.
+    """
+
+    theirs: float | str | None = None
+    ours: float | str | None = None
+    why_not: str | None = None
+    remark: str | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus theirs, where both are numbers."""
+        if isinstance(self.theirs, int | float) and isinstance(self.ours, int | float):
+            return self.ours - self.theirs
+        return None
+
+
+@dataclass(frozen=True)
+class Column:
+    """The name of a column of cells, how many decimals it has, and whether differences matter."""
+
+    name: str
+    digits: int = 0
+    is_score: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells by name. `heading` says what the names are, `remarks` what else to know.
+
+    is_wide: has too many columns for ours to stand beside theirs.
+    """
+
+    title: str
+    caption: str
+    heading: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    remarks: tuple[str, ...] = ()
+    is_wide: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain data: None where there is no figure."""
+        return {
+            "title": self.title,
+            "caption": self.caption,
+            "rows": [
+                {self.heading: name, "cells": self._cells_as_json(cells)}
+                for name, cells in self.rows
+            ],
+            "remarks": list(self.remarks),
+        }
+
+    def _cells_as_json(self, cells: tuple[Cell, ...]) -> list[dict[str, Any]]:
+        return [
+            {
+                "column": column.name,
+                "paper": cell.theirs,
+                "ours": cell.ours,
+                "difference": cell.difference if column.is_score else None,
+                "why_not": cell.why_not,
+                "remark": cell.remark,
+            }
+            for column, cell in zip(self.columns, cells, strict=True)
+        ]
+
+
+def all_tables(outcomes: Outcomes, facts: Mapping[str, NetFacts]) -> dict[str, Table]:
+    """Every table, and figure 5's three curves, by a short name."""
+    return {
+        "table1": _table1(outcomes),
+        "table2": _table2(outcomes, facts),
+        "table3": _table3(outcomes),
+        **{f"figure5_{key}": _figure5(outcomes, key) for key in _CURVES},
+    }
+
+
+def _table1(outcomes: Outcomes) -> Table:
+    val, test = published()["table1"]["val_mean_iou"], published()["table1"]["test_mean_iou"]
+    methods = [*(name for name in test if name not in val), *val]
+    return Table(
+        "Table 1",
+        "Mean IOU in percent on PASCAL VOC 2012.",
+        "method",
+        (Column("val", 2), Column("test", 1)),
+        tuple(
+            (
+                method,
+                (
+                    _score(outcomes, method, VAL, val.get(method), _mean_iou),
+                    _score(outcomes, method, TEST, test.get(method), _mean_iou),
+                ),
+            )
+            for method in methods
+        ),
+    )
+
+
+def _table2(outcomes: Outcomes, facts: Mapping[str, NetFacts]) -> Table:
+    def cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+        net = facts[row["method"]]
+        return (
+            Cell("x".join(map(str, row["kernel"])), "x".join(map(str, net.kernel))),
+            Cell(row["input_stride"], net.input_stride),
+            Cell(row["receptive_field"], net.receptive_field),
+            Cell(row["parameters_millions"], net.parameters / 1e6),
+            _score(outcomes, row["method"], VAL, row["val_mean_iou"], _mean_iou),
+            Cell(row["training_images_per_second"]),
+        )
+
+    return Table(
+        "Table 2",
+        "The nets' field of view: kernel and input stride of fc6, its receptive field in pixels, "
+        "millions of parameters, all four from the prototxt alone; mean IOU in percent on val; "
+        "images a second in training.",
+        "method",
+        (
+            Column("kernel", is_score=False),
+            Column("input stride", is_score=False),
+            Column("receptive field", is_score=False),
+            Column("params, M", 1, is_score=False),
+            Column("val mean IOU", 2),
+            Column("training speed", 2, is_score=False),
+        ),
+        tuple((row["method"], cells(row)) for row in published()["table2"]),
+        remarks=(
+            "The training speed is that of the authors' GPU, a Titan; it is not measured here.",
+        ),
+    )
+
+
+def _table3(outcomes: Outcomes) -> Table:
+    def iou_of(label: int) -> Callable[[Scores], float]:
+        return lambda scores: float(scores.iou[label])
+
+    def cells(method: str, row: Mapping[str, Any]) -> tuple[Cell, ...]:
+        of_classes = (
+            _score(outcomes, method, TEST, iou, iou_of(label))
+            for label, iou in enumerate(row["iou"])
+        )
+        mean = _score(outcomes, method, TEST, row["mean_iou"], _mean_iou)
+        return (*of_classes, mean)
+
+    return Table(
+        "Table 3",
+        "IOU of every class in percent on PASCAL VOC 2012 test.",
+        "method",
+        (*(Column(name, 1) for name in published()["classes"]), Column("mean", 1)),
+        tuple((method, cells(method, row)) for method, row in published()["table3"].items()),
+        is_wide=True,
+    )
+
+
+_CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
+    "mean_iou": ("mean IOU", lambda scores: scores.mean_iou),
+    "pixel_accuracy": ("pixel accuracy", lambda scores: scores.pixel_accuracy),
+    "class_accuracy": ("mean class accuracy", lambda scores: scores.mean_class_accuracy),
+}
+
+
+def _figure5(outcomes: Outcomes, key: str) -> Table:
+    what, pick = _CURVES[key]
+    curves = published()["figure5"][key]
+    widths = published()["figure5"]["trimap_width_pixels"]
+    # Said once below the table, not in forty rows of it.
+    not_run: dict[str, list[str]] = {}
+    for method in curves:
+        outcome = outcomes.get((method, VAL))
+        if isinstance(outcome, NotRun):
+            not_run.setdefault(outcome.reason, []).append(method)
+
+    def cell(method: str, row: int) -> Cell:
+        theirs = curves[method][row]
+        outcome = outcomes.get((method, VAL))
+        if isinstance(outcome, Result) and widths[row] in outcome.trimap:
+            return _cell(theirs, pick(outcome.trimap[widths[row]]), outcome.remark)
+        return Cell(theirs)
+
+    return Table(
+        f"Figure 5: {what}",
+        f"{what[0].upper()}{what[1:]} in percent within the trimap: up to so many pixels from the "
+        "void along the true borders, on val.",
+        "width",
+        tuple(Column(method, 2) for method in curves),
+        tuple(
+            (str(width), tuple(cell(method, row) for method in curves))
+            for row, width in enumerate(widths)
+        ),
+        remarks=tuple(
+            f"{', '.join(methods)}: not run: {reason}" for reason, methods in not_run.items()
+        ),
+    )
+
+
+def _mean_iou(scores: Scores) -> float:
+    return scores.mean_iou
+
+
+def _score(
+    outcomes: Outcomes,
+    method: str,
+    split: str,
+    theirs: float | None,
+    pick: Callable[[Scores], float],
+) -> Cell:
+    """The cell of a method's score; nothing of ours where it is none that could be run."""
+    outcome = outcomes.get((method, split))
+    if isinstance(outcome, Result):
+        return _cell(theirs, pick(outcome.scores), outcome.remark)
+    return Cell(theirs, why_not=f"not run: {outcome.reason}" if outcome else None)
+
+
+def _cell(theirs: float | None, ours: float, remark: str | None) -> Cell:
+    if isnan(ours):
+        return Cell(theirs, why_not="not defined: a class has no pixels there")
+    return Cell(theirs, ours, remark=remark)

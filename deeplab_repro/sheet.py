@@ -1,0 +1,31 @@
+"""Labelled sheets of pictures: texts on a picture, drawn with Pillow."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+GAP, LINE = 8, 26
+"""Between pictures, and of a line of text, in pixels."""
+
+INK = (34, 34, 34)
+"""The colour of texts, RGB."""
+
+
+def write_text(
+    draw: "ImageDraw", left: int, top: int, text: str, font: "FreeTypeFont | ImageFont"
+) -> None:
+    """Write a text in the middle of a line's height."""
+    _, above, _, below = draw.textbbox((0, 0), "Ag", font)
+    draw.text((left, top + (LINE - above - below) // 2), text, INK, font)
+
+
+def text_font() -> "FreeTypeFont | ImageFont":
+    """Pillow's own font, the only one that is everywhere."""
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.load_default(15)
+    except TypeError:  # before Pillow 10.1 it had one size
+        return ImageFont.load_default()

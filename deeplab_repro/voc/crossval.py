@@ -1,0 +1,351 @@
+"""Find the CRF's parameters by cross-validation, from coarse to fine (DeepLab v1, section 5).
+
+As the authors' scripts do (reference/SPEC.md, 4): all settings of a grid are tried on 100 images of
+the split, and the first of the best mean IOU is taken. Their sample is MATLAB's randperm after
+rng(10), which NumPy does not have; ours is another one, the same for the same seed. Then what lies
+around the best is tried, in ever smaller steps.
+
+What an image has counted is a file of its own, so a search that was stopped at any moment, by
+kill -9 too, goes on where it was and finds the same.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import astuple, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.crf.sweep import sweep
+from deeplab_repro.crf_files import find_map
+from deeplab_repro.errors import (
+    ArgumentError,
+    DeepLabError,
+    FileError,
+    FormatError,
+    ImageError,
+    ResourceError,
+)
+from deeplab_repro.files import display_name, open_to_read, remove_unfinished, write_atomically
+from deeplab_repro.image import read_image
+from deeplab_repro.layers import dims
+from deeplab_repro.maps import read_probs
+from deeplab_repro.models import MODELS, get_model
+from deeplab_repro.pictures import make_folder
+from deeplab_repro.voc.devkit import Devkit
+from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral, numbers_text
+from deeplab_repro.voc.metrics import Confusion, confusion, image_scores
+from deeplab_repro.voc.records import read_scores_record
+from deeplab_repro.voc.workers import Workers
+
+Watch = Callable[[str, int], AbstractContextManager[Callable[[], object]]]
+"""Shows progress, as `cli.options.progress`: told what is done, and in how many steps."""
+
+# Around the best, the grid's steps are divided by these, one after the other.
+_DIVISORS = (1, 2, 4)
+_MOST_BYTES = 1 << 20  # of the record
+
+_HERE = Workers()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found; every score is mean IOU in percent.
+
+    names: the ids of the images. net: the score without a CRF. released: parameters by the name of
+    their model. rounds: what was tried, and its score: first the grid, then released parameters
+    that are not on it, then what is around the best.
+    """
+
+    split: str
+    names: list[str]
+    seed: int
+    iterations: int
+    grid: Grid
+    net: float
+    released: dict[str, CrfParams]
+    rounds: dict[str, dict[CrfParams, float]] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[CrfParams, float]:
+        """All that was tried, in its order."""
+        return {params: score for tried in self.rounds.values() for params, score in tried.items()}
+
+    @property
+    def best(self) -> CrfParams:
+        """The first of the best score."""
+        return first_best(self.scores)
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures as plain data."""
+        scores = self.scores
+        return {
+            "split": self.split,
+            "images": len(self.names),
+            "seed": self.seed,
+            "iterations": self.iterations,
+            "grid": self.grid.axes,
+            "net_mean_iou": self.net,
+            "best": _plain(self.best, scores),
+            "released": {name: _plain(params, scores) for name, params in self.released.items()},
+            "rounds": [
+                {"name": name, "settings": len(tried), "best": _plain(first_best(tried), tried)}
+                for name, tried in self.rounds.items()
+            ],
+            "settings": [_plain(params, scores) for params in scores],
+            "names": self.names,
+        }
+
+
+def first_best(scores: Mapping[CrfParams, float]) -> CrfParams:
+    """The first strict best, as the authors' loop keeps it."""
+    return max(scores, key=scores.__getitem__)
+
+
+def released_crfs(models: Sequence[str], scores: Path) -> dict[str, CrfParams]:
+    """The published parameters of models by their names; without any, of the kept scores' model.
+
+    Raises ArgumentError for a name that is not in the registry, or has no parameters there.
+    """
+    if not models:
+        record = read_scores_record(scores)
+        known = MODELS.get(record.model) if record else None
+        return {known.name: known.crf} if known and known.crf else {}
+    found = {}
+    for name in models:
+        crf = get_model(name).crf
+        if crf is None:
+            others = ", ".join(name for name, model in MODELS.items() if model.crf)
+            raise ArgumentError(f"no CRF parameters are published for {name}, but for {others}")
+        found[name] = crf
+    return found
+
+
+@contextmanager
+def _unwatched(doing: str, total: int) -> Iterator[Callable[[], object]]:  # noqa: ARG001
+    yield lambda: None
+
+
+def search(
+    devkit: Devkit,
+    split: str,
+    scores: Path,
+    out: Path,
+    grid: Grid = AUTHORS_GRID,
+    *,
+    released: Mapping[str, CrfParams] | None = None,
+    iterations: int = 10,
+    images: int = 100,
+    seed: int = 10,
+    workers: Workers = _HERE,
+    watch: Watch = _unwatched,
+) -> Found:
+    """Search for the CRF parameters of the best mean IOU on images of a split.
+
+    scores: a folder with a map of each image, <id>.npz or another that `read_probs` reads. out: a
+    folder for what is counted. images: how many, drawn with the seed, or all if there are fewer.
+    released: parameters to try as well, by the names of their models.
+
+    Around the best its 26 neighbours at the grid's steps are tried, then those of the new best,
+    until none is better; then the same at half the steps, and at a quarter.
+
+    Raises FileError where photos, masks or maps are missing, ArgumentError where `out` holds
+    another search or a map does not fit its image, and what reading and writing raise.
+    """
+    names = _sample(devkit.ids(split), images, seed)
+    digest = _digest(devkit, split, scores, names)
+    counter = _Counter(devkit, scores, names, iterations, digest, out / "counts")
+    make_folder(out)
+    remove_unfinished(out)
+    asked = {
+        "split": split,
+        "images": len(names),
+        "seed": seed,
+        "labels": devkit.n_labels,
+        "iterations": iterations,
+        **{name: numbers_text(values) for name, values in grid.axes.items()},
+        "sha256_of_photos_masks_and_maps": digest,
+    }
+    _write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
+    # In this process: it takes little, and shows what cannot be read before the long work.
+    (net,) = counter.scores("0-net", (), _HERE, watch)
+    found = Found(split, names, seed, iterations, grid, net, dict(released or {}))
+
+    def try_out(kind: str, settings: Sequence[CrfParams]) -> None:
+        tried = found.scores
+        new = [params for params in dict.fromkeys(settings) if params not in tried]
+        if new:
+            name = f"{len(found.rounds) + 1}-{kind}"
+            scored = counter.scores(name, new, workers, watch)
+            found.rounds[name] = dict(zip(new, scored, strict=True))
+
+    try_out("grid", grid.settings())
+    try_out("released", list(found.released.values()))
+    for divisor in _DIVISORS:
+        centre = None
+        while centre != found.best:
+            centre = found.best
+            try_out("around", grid.around(centre, divisor))
+    return found
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Takes images through settings, and keeps in a folder what they have counted."""
+
+    devkit: Devkit
+    maps: Path
+    names: list[str]
+    iterations: int
+    digest: str
+    folder: Path
+
+    def scores(
+        self, round_: str, settings: Sequence[CrfParams], workers: Workers, watch: Watch
+    ) -> list[float]:
+        """The mean IOU of each setting, in percent; of none, that of the net alone."""
+        folder = self.folder / round_
+        make_folder(folder)
+        remove_unfinished(folder)
+        n = self.devkit.n_labels
+        what = json.dumps([self.digest, self.iterations, n, *map(astuple, settings)])
+        total = np.zeros((max(1, len(settings)), n, n), np.int64)
+        missing = []
+        for name in self.names:
+            kept = _read_kept(folder / name, what + name)
+            if kept is None:
+                missing.append(name)
+            else:
+                total += kept.reshape(total.shape)
+        function = partial(_count, self.devkit, self.maps, self.iterations, tuple(settings))
+        with watch(f"{round_} ({len(settings)} settings)", len(missing)) as advance:
+            for name, counts in workers.map(function, missing):
+                if isinstance(counts, DeepLabError):
+                    raise counts
+                _keep(folder / name, what + name, counts)
+                total += counts
+                advance()
+        return [image_scores(counts).mean_iou for counts in total]
+
+
+def _count(
+    devkit: Devkit, maps: Path, iterations: int, settings: tuple[CrfParams, ...], name: str
+) -> Confusion:
+    """Count an image's pixels by true and given label: settings x n x n, or 1 x n x n of none."""
+    photo, mask, n = devkit.photo(name), devkit.mask(name), devkit.n_labels
+    image, labels_true = read_image(photo), devkit.read_mask(name)
+    if labels_true.shape != image.shape[:2]:
+        raise ImageError(
+            f"{display_name(mask)}: is {dims(labels_true.shape)}, expected its photo's "
+            f"{dims(image.shape[:2])} (HxW)"
+        )
+    path = find_map(photo, maps)
+    if path is None:
+        raise FileError(f"{display_name(maps)}: the map of {name} is not there any more")
+    probs = read_probs(path, image.shape[:2])
+    if len(probs) != n:
+        raise ArgumentError(
+            f"{display_name(path)}: has {len(probs)} labels, but the data set has {n} classes: "
+            "give the list of its classes"
+        )
+    places = {params: place for place, params in enumerate(settings)}
+    counts = np.empty((max(1, len(settings)), n, n), np.int64)
+    try:
+        for params, labels in sweep(image, probs, settings, iterations):
+            counts[places[params]] = confusion(labels_true, labels, n)
+    except (ArgumentError, ResourceError) as error:
+        raise type(error)(f"{display_name(photo)} with {display_name(path)}: {error}") from error
+    if not settings:
+        counts[0] = confusion(labels_true, probs.argmax(axis=0).astype(np.uint8), n)
+    return counts
+
+
+def _sample(names: list[str], images: int, seed: int) -> list[str]:
+    """So many of the names, in their order; as NumPy promises, the same ones for ever."""
+    if images < 1:
+        raise ArgumentError(f"images is {images}, expected 1 or more")
+    if not 0 <= seed < 1 << 32:
+        raise ArgumentError(f"seed is {seed}, expected 0 to {(1 << 32) - 1}")
+    chosen = np.random.RandomState(seed).permutation(len(names))[:images]
+    return [names[place] for place in sorted(chosen)]
+
+
+def _digest(devkit: Devkit, split: str, maps: Path, names: list[str]) -> str:
+    """A digest of the images' ids, photos, masks and maps, all of which must be there."""
+    devkit.require(names, split, masks=False)
+    devkit.require(names, split, masks=True)
+    if not maps.is_dir():
+        raise FileError(f"{display_name(maps)}: is not a folder, expected one with kept maps")
+    found = {name: find_map(devkit.photo(name), maps) for name in names}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise FileError(
+            f"{display_name(maps)}: holds no map of {missing[0]} (and of {len(missing) - 1} more "
+            f"of {len(names)} images): expected {missing[0]}.npz or alike, as `predict --scores` "
+            "keeps them"
+        )
+    digest = hashlib.sha256()
+    for name, path in found.items():
+        for each in (devkit.photo(name), devkit.mask(name), path):
+            assert each is not None
+            with open_to_read(each) as (file, size):
+                digest.update(f"{name} {size} ".encode())
+                while part := file.read(1 << 20):
+                    digest.update(part)
+    return digest.hexdigest()
+
+
+# --- what is kept
+
+
+def _read_kept(path: Path, what: str) -> Confusion | None:
+    """Counts that were kept under this name; None if they are broken, or not of `what`."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None  # not there; or if it is, it cannot be written either, which will be told
+    digest, deflated = content[:32], content[32:]
+    if hashlib.sha256(what.encode() + deflated).digest() != digest:
+        return None
+    return np.frombuffer(zlib.decompress(deflated), "<i8")
+
+
+def _keep(path: Path, what: str, counts: Confusion) -> None:
+    deflated = zlib.compress(counts.astype("<i8").tobytes(), 1)  # mostly zeros
+    with write_atomically(path) as file:
+        file.write(hashlib.sha256(what.encode() + deflated).digest() + deflated)
+
+
+def _write_or_compare(path: Path, asked: Mapping[str, Any], is_begun: bool) -> None:
+    """Write down what is asked for, or if it is begun, see that it was the same."""
+    if not is_begun:
+        with write_atomically(path) as file:
+            file.write(json.dumps(asked, indent=1).encode())
+        return
+    with open_to_read(path) as (file, _):
+        content = file.read(_MOST_BYTES)
+    try:
+        there = dict(json.loads(content))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"{display_name(path)}: is not what crossval wrote there, or broken: give another "
+            "folder"
+        ) from error
+    for name, value in asked.items():
+        if there.get(name) != value:
+            found, wanted = json.dumps(there.get(name))[:80], json.dumps(value)
+            raise ArgumentError(
+                f"{display_name(path)}: was begun with {name} {found}, not {wanted}: give another "
+                "folder"
+            )
+
+
+def _plain(params: CrfParams, scores: Mapping[CrfParams, float]) -> dict[str, float]:
+    names = ("w1", "sigma_alpha", "sigma_beta")
+    return {**dict(zip(names, bilateral(params), strict=True)), "mean_iou": scores[params]}

@@ -1,0 +1,80 @@
+"""What a search for CRF parameters found, as files: a table, JSON, and a heat map of the grid."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+from deeplab_repro.files import write_atomically
+from deeplab_repro.voc.crossval import Found
+from deeplab_repro.voc.grid import bilateral, numbers_text
+
+_MOST_COLUMNS = 3
+_MOST_PIXELS = 20_000  # a side
+_CELL = (0.55, 0.38)  # width and height in inches
+
+
+def write_found(out: Path, found: Found) -> None:
+    """Write crossval.csv, every setting with its score, and crossval.json, all figures.
+
+    Raises FileError if they cannot be written.
+    """
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(["round", "w1", "sigma_alpha", "sigma_beta", "mean_iou"])
+    for name, tried in found.rounds.items():
+        table.writerows([name, *bilateral(params), score] for params, score in tried.items())
+    with write_atomically(out / "crossval.csv") as file:
+        file.write(text.getvalue().encode())
+    with write_atomically(out / "crossval.json") as file:
+        file.write(json.dumps(found.as_json(), indent=1).encode())
+
+
+def write_heat_map(path: Path, found: Found) -> bool:
+    """Draw the scores on the grid as a .png: sigma_alpha by sigma_beta, a panel for each w1.
+
+    The grid's best is framed. False without matplotlib; raises FileError if it cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
+        from matplotlib.patches import Rectangle  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return False
+    grid, scores = found.grid, found.scores
+    columns = min(len(grid.w1), _MOST_COLUMNS)
+    rows = -(-len(grid.w1) // columns)
+    width = columns * (_CELL[0] * len(grid.sigma_alpha) + 0.7) + 1
+    height = rows * (_CELL[1] * len(grid.sigma_beta) + 0.8) + 0.5
+    figure = Figure(figsize=(max(width, 6), height), layout="constrained")
+    best = numbers_text(bilateral(found.best))
+    figure.suptitle(
+        f"mean IOU on {len(found.names)} images of {found.split}: net alone {found.net:.2f}, "
+        f"best of all {best}: {scores[found.best]:.2f}",
+        fontsize="medium",
+    )
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[len(grid.w1) :]:
+        axes.remove()
+    shape = (len(grid.w1), len(grid.sigma_alpha), len(grid.sigma_beta))
+    values = np.reshape([scores[params] for params in grid.settings()], shape)
+    framed = np.unravel_index(values.argmax(), shape)
+    low, high = values.min(), values.max()
+    for k, axes in enumerate(panels[: len(grid.w1)]):
+        image = axes.imshow(values[k].T, vmin=low, vmax=high, aspect="auto", origin="lower")
+        axes.set(title=f"w1 = {grid.w1[k]:.9g}", xlabel="sigma_alpha", ylabel="sigma_beta")
+        axes.set_xticks(range(shape[1]), [f"{each:.9g}" for each in grid.sigma_alpha])
+        axes.set_yticks(range(shape[2]), [f"{each:.9g}" for each in grid.sigma_beta])
+        for (x, y), value in np.ndenumerate(values[k]):
+            colour = "black" if value > (low + high) / 2 else "white"
+            axes.text(x, y, f"{value:.2f}", color=colour, ha="center", va="center", fontsize=8)
+        if k == framed[0]:
+            corner = (framed[1] - 0.5, framed[2] - 0.5)
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2.5))
+    figure.colorbar(image, ax=panels[: len(grid.w1)], label="mean IOU (%)")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=min(120, _MOST_PIXELS / max(width, height)))
+    with write_atomically(path) as file:
+        file.write(picture.getvalue())
+    return True

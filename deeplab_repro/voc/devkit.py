@@ -1,0 +1,187 @@
+"""A data set in VOCdevkit's layout: its splits, photos, true labels and folders of results."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deeplab_repro.errors import FileError, FormatError, ImageError
+from deeplab_repro.files import display_name, open_to_read
+from deeplab_repro.image import VOID, UInt8, palette, read_labels
+from deeplab_repro.models import VOC_CLASSES
+
+_LISTS, _MASKS, _PHOTOS = "ImageSets/Segmentation", "SegmentationClass", "JPEGImages"
+_CLASSES = "classes.txt"
+_MOST_LIST_BYTES = 1 << 26
+
+# Weights of red, green and blue, in OpenCV and in Pillow.
+_LUMINANCES = ((4899, 9617, 1868, 14), (19595, 38470, 7471, 16))
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """A data set in the layout of VOCdevkit's VOC2012, of any year and with any classes.
+
+        ImageSets/Segmentation/<split>.txt   ids, one a line
+        JPEGImages/<id>.jpg                  photos
+        SegmentationClass/<id>.png           true labels, 255 void; test has none
+        classes.txt                          names by label, one a line; without it VOC's 21
+
+    Made by `open_devkit`, which checks the folder.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+
+    @property
+    def year(self) -> str:
+        """The folder's name if it is VOC2007 or alike, else VOC2012, for the results' path."""
+        name = self.root.resolve().name
+        return name if re.fullmatch(r"VOC\d{4}", name) else "VOC2012"
+
+    @property
+    def n_labels(self) -> int:
+        """How many classes there are, the background included."""
+        return len(self.classes)
+
+    def ids(self, split: str) -> list[str]:
+        """The ids of a split, in the list's order.
+
+        Raises FileError where there is no such list, naming those there are, and FormatError for
+        one that is empty, repeats an id, or has a line that is not one.
+        """
+        path = self.root / _LISTS / f"{split}.txt"
+        if not path.is_file():
+            known = sorted(each.stem for each in path.parent.glob("*.txt"))
+            raise FileError(
+                f"{display_name(path)}: does not exist: the splits here are "
+                f"{', '.join(known) or 'none'}"
+            )
+        lines: dict[str, int] = {}
+        for number, line in enumerate(_lines(path), start=1):
+            name = line.strip()
+            if not name:
+                continue
+            if not is_id(name):
+                raise FormatError(
+                    f"{display_name(path)}: line {number} is {name[:80]!a}, expected the id of an "
+                    "image, the name of its file without folder and extension"
+                )
+            if name in lines:
+                raise FormatError(
+                    f"{display_name(path)}: line {number} repeats '{name}' of line {lines[name]}: "
+                    "it would count twice, remove one"
+                )
+            lines[name] = number
+        if not lines:
+            raise FormatError(f"{display_name(path)}: holds no ids")
+        return list(lines)
+
+    def photo(self, name: str) -> Path:
+        """The path of a photo."""
+        return self.root / _PHOTOS / f"{name}.jpg"
+
+    def mask(self, name: str) -> Path:
+        """The path of the true labels."""
+        return self.root / _MASKS / f"{name}.png"
+
+    def require(self, names: list[str], split: str, masks: bool) -> None:
+        """Raise FileError if the photo of one of these ids is missing, or with `masks` the mask."""
+        where = self.mask if masks else self.photo
+        missing = [name for name in names if not where(name).is_file()]
+        if missing:
+            raise FileError(
+                f"{display_name(where(missing[0]))}: does not exist, but split '{split}' names "
+                f"it (and {len(missing) - 1} more that are missing): is it the list of another "
+                "data set?"
+            )
+
+    def read_mask(self, name: str) -> UInt8:
+        """Read the true labels of an image: HxW uint8, 255 void; a palette PNG as its indices.
+
+        Raises what `read_labels` raises, and ImageError where there are other labels than the
+        classes: it says so if they are the brightness of VOC's colours.
+        """
+        path = self.mask(name)
+        labels = read_labels(path)
+        self.check(labels, path)
+        return labels
+
+    def check(self, labels: UInt8, path: Path, *, void: int | None = VOID) -> None:
+        """Raise ImageError unless labels (HxW uint8) are those of the classes, or void."""
+        there = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+        wrong = [int(label) for label in there if label >= self.n_labels and label != void]
+        if not wrong:
+            return
+        besides = "" if void is None else f" and {void}"
+        expected = f"{display_name(path)}: has label {wrong[-1]}, expected 0 to {self.n_labels - 1}"
+        if any(set(there.tolist()) <= of for of in _luminances(self.n_labels)):
+            raise ImageError(
+                f"{expected}{besides}: its values are the brightness of VOC's colours, it was "
+                "converted to grey: save the palette's indices (Pillow: mode P, as opened)"
+            )
+        raise ImageError(f"{expected}{besides} ({len(wrong)} other labels in all)")
+
+
+def _luminances(n_labels: int) -> list[set[int]]:
+    """The grey values that VOC's colours of so many labels, and void's, are converted to."""
+    colours = palette()[[*range(n_labels), VOID]].astype(np.int64)
+    return [
+        set(((colours @ weights + (1 << shift - 1)) >> shift).tolist())
+        for *weights, shift in _LUMINANCES
+    ]
+
+
+def open_devkit(
+    root: str | os.PathLike[str], classes: str | os.PathLike[str] | None = None
+) -> Devkit:
+    """Open a data set in VOCdevkit's layout.
+
+    classes: a file of names by label, one a line, in place of the folder's classes.txt.
+
+    Raises FileError for a folder without ImageSets/Segmentation, FormatError for a list of classes
+    that is empty, repeats a name or has more than 255.
+    """
+    root = Path(root)
+    if not (root / _LISTS).is_dir():
+        inside = [each for each in (root, *_folders(root)) if (each / _LISTS).is_dir()]
+        mend = f"give {display_name(inside[0])}" if inside else "give the folder VOC2012 or alike"
+        name = display_name(root)
+        raise FileError(f"{name}: has no {_LISTS}, expected VOCdevkit's layout: {mend}")
+    named = Path(classes) if classes is not None else root / _CLASSES
+    if classes is None and not named.exists():
+        return Devkit(root, VOC_CLASSES)
+    names = [line.strip() for line in _lines(named) if line.strip()]
+    if not 1 <= len(names) <= VOID or len(set(names)) < len(names):
+        found = f"{len(names)} names, {len(set(names))} different ones"
+        raise FormatError(
+            f"{display_name(named)}: has {found}, expected 1 to {VOID} different names of classes, "
+            "by label, one a line"
+        )
+    return Devkit(root, tuple(names))
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be an image's id: the name of a file, not a path."""
+    return re.fullmatch(r"[\w+=@~-][\w.+=@~-]*", text) is not None
+
+
+def results_folder(out: Path, split: str, year: str = "VOC2012") -> Path:
+    """Where results of a split are, in the test server's layout: <out>/results/..."""
+    return out / "results" / year / "Segmentation" / f"comp6_{split}_cls"
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(root.glob("*")) + sorted(root.glob("*/*")) if root.is_dir() else []
+
+
+def _lines(path: Path) -> list[str]:
+    with open_to_read(path) as (file, size):
+        if size > _MOST_LIST_BYTES:
+            raise FormatError(f"{display_name(path)}: has {size:,} bytes, expected a list of names")
+        try:
+            return file.read().decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{display_name(path)}: is not a text in UTF-8") from error

@@ -1,0 +1,333 @@
+"""Segment a split of a data set: labels, one PNG an image, in the test server's layout.
+
+A run may be stopped at any moment, by kill -9 too: files appear whole or not at all, and the next
+run with the same arguments goes on with what is missing. The files are the same in the end.
+"""
+
+import gzip
+import hashlib
+import logging
+import math
+import os
+import tarfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from deeplab_repro.caffe import prototxt_text, read_caffemodel
+from deeplab_repro.coarse import CoarseScores, Precision
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import (
+    ArgumentError,
+    DeepLabError,
+    DeviceError,
+    FileError,
+    ResourceError,
+)
+from deeplab_repro.files import (
+    available_memory,
+    display_name,
+    open_to_read,
+    remove_unfinished,
+    write_atomically,
+)
+from deeplab_repro.image import UInt8, read_image, write_labels
+from deeplab_repro.maps import read_coarse, softmax, write_coarse
+from deeplab_repro.models import MODELS
+from deeplab_repro.pictures import Failed, make_folder
+from deeplab_repro.segmenter import RANDOM, DeepLab, published_crf
+from deeplab_repro.voc.devkit import Devkit, results_folder
+from deeplab_repro.voc.records import (
+    NetRecord,
+    Record,
+    ScoresRecord,
+    read_scores_record,
+    record_path,
+    scores_record_path,
+    write_or_compare,
+)
+from deeplab_repro.voc.workers import Workers, n_cores
+
+DEFAULT_MODEL = "DeepLab-LargeFOV"
+
+_HERE = Workers()
+
+_log = logging.getLogger(__name__)
+_models = threading.local()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes labels of a photo: a net with its weights, and the CRF behind it.
+
+    model: a name of MODELS, or the path of a prototxt; None for the one that kept scores are of, or
+    else DeepLab-LargeFOV. weights, device, crf, iterations, variables: as `DeepLab` takes them.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    device: str = "auto"
+    crf: CrfParams | Literal["model"] | None = "model"
+    iterations: int = 10
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def absolute(self) -> "Recipe":
+        """The same, with absolute paths."""
+        model, weights = self.model, self.weights
+        if model is not None and model not in MODELS:
+            model = os.path.abspath(model)
+        if weights is not None and not weights.startswith(RANDOM):
+            weights = os.path.abspath(weights)
+        return replace(self, model=model, weights=weights)
+
+    def build(self, device: str) -> DeepLab:
+        """The model, ready to run."""
+        model = self.model or DEFAULT_MODEL
+        return DeepLab(
+            model if model in MODELS else Path(model),
+            self.weights,
+            device=device,
+            crf=self.crf,
+            iterations=self.iterations,
+            variables=self.variables,
+        )
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What came of a split.
+
+    folder: of the PNGs; record: how they were made; names: the ids of the split; failed: the images
+    that could not be segmented, and why.
+    """
+
+    folder: Path
+    record: Record
+    names: list[str]
+    failed: list[Failed]
+
+
+def predict(
+    devkit: Devkit,
+    split: str,
+    out: Path,
+    recipe: Recipe,
+    *,
+    scores: Path | None = None,
+    precision: Precision | None = None,
+    workers: Workers = _HERE,
+    force: bool = False,
+    advance: Callable[[], object] = lambda: None,
+) -> Predicted:
+    """Segment what of a split has no labels yet.
+
+    Writes <out>/results/<year>/Segmentation/comp6_<split>_cls/<id>.png, palette PNGs of the photos'
+    size, and <out>/predict.<split>.json, which says how they were made.
+
+    scores: a folder for the net's coarse scores, <id>.npz (see `maps.write_coarse`). Where they are
+        there the net does not run; if all are, no weights are needed. The labels are made of the
+        scores as they are kept.
+    precision: of kept scores; None for that of those that are there, or else float16.
+    workers: on a cluster, all paths are to mean the same files.
+    force: do it even if the weights were trained on val, and the split has its images.
+    advance: is called once for every image, whether it was there, is made or fails.
+
+    Raises ArgumentError where `out` or `scores` hold what was made in another way, where the net
+    has other labels than the data set, and for weights trained on val; FileError for photos that
+    are missing and what cannot be written; DeviceError for a device that a worker does not have;
+    and what `DeepLab` raises.
+    """
+    names = devkit.ids(split)
+    devkit.require(names, split, masks=False)
+    folder = results_folder(out, split, devkit.year)
+    kept = {name: None if scores is None else scores / f"{name}.npz" for name in names}
+    unkept = [name for name, path in kept.items() if path is None or not path.is_file()]
+    there = None if scores is None else read_scores_record(scores)
+    precision = precision or (there.precision if there else "float16")
+    net, crf, most_processes = _resolve(recipe, None if unkept else there)
+    if net.labels != devkit.n_labels:
+        raise ArgumentError(
+            f"{display_name(devkit.root)}: has {devkit.n_labels} classes, but net '{net.model}' "
+            f"tells {net.labels} apart: give the list of its classes"
+        )
+    record = Record(
+        **asdict(net),
+        split=split,
+        crf=crf,
+        iterations=recipe.iterations,
+        scores=None if scores is None else precision,
+    )
+    _check_training_set(record, force)
+    make_folder(folder)
+    has_results = any(folder.glob("*.png"))
+    write_or_compare(record_path(out, split), record, has_results)
+    if scores is not None:
+        make_folder(scores)
+        made = ScoresRecord(**asdict(net), precision=precision)
+        write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
+    work_on = [folder] if scores is None else [folder, scores]
+    for each in work_on:
+        remove_unfinished(each)
+    todo = [
+        name
+        for name in names
+        if not (folder / f"{name}.png").is_file() or (scores is not None and name in unkept)
+    ]
+    for _ in range(len(names) - len(todo)):
+        advance()
+    # A cluster's workers have another working directory.
+    function = partial(
+        _segment,
+        replace(devkit, root=devkit.root.absolute()),
+        folder.absolute(),
+        recipe.absolute(),
+        record,
+        scores and scores.absolute(),
+    )
+    workers = replace(workers, processes=min(workers.processes, most_processes))
+    failed = []
+    for name, outcome in workers.map(function, todo):
+        if isinstance(outcome, ResourceError):
+            failed.append(Failed(devkit.photo(name), outcome))
+        elif isinstance(outcome, DeepLabError):
+            raise outcome  # what would befall every image: a full disk, a device that is not there
+        elif outcome:
+            failed.append(outcome)
+        advance()
+    for each in work_on:
+        remove_unfinished(each)
+    return Predicted(folder, record, names, failed)
+
+
+def _resolve(recipe: Recipe, kept: ScoresRecord | None) -> tuple[NetRecord, CrfParams | None, int]:
+    """What the net is, the CRF's parameters, and how many processes memory allows.
+
+    kept: of the scores, if all are kept.
+    """
+    if kept and recipe.weights is None and recipe.model in (None, kept.model):
+        net = NetRecord(**{each.name: getattr(kept, each.name) for each in fields(NetRecord)})
+        crf = published_crf(net.model) if recipe.crf == "model" else recipe.crf
+        return net, crf, n_cores()
+    # On the CPU whatever was asked for: a cluster's GPUs are not here.
+    model = recipe.build("cpu")
+    height, width = model.net.input_shape[2:]
+    room = (available_memory() or math.inf) // model.memory_needed((height, width))
+    return _net_record(model, recipe), model.crf, max(1, int(room))
+
+
+def pack(predicted: Predicted, path: Path) -> None:
+    """Pack a split's results as the test server wants them: a gzipped tar with results/...
+
+    The same results make the same bytes. Atomically; raises FileError where images are without
+    results, or if the file cannot be written.
+    """
+    files = [predicted.folder / f"{name}.png" for name in predicted.names]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise FileError(
+            f"{display_name(path)}: not written, {len(missing)} of {len(files)} results are "
+            f"missing, {display_name(missing[0])} is the first: run it again"
+        )
+    top = predicted.folder.parents[3]
+    with (
+        write_atomically(path) as file,
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for each in files:
+            info = tarfile.TarInfo(each.relative_to(top).as_posix())
+            with open_to_read(each) as (content, info.size):
+                archive.addfile(info, content)
+
+
+def _net_record(model: DeepLab, recipe: Recipe) -> NetRecord:
+    weights = str(recipe.weights or MODELS[model.net.name].shipped_weights)
+    digest, trained_on = "", None
+    if not weights.startswith(RANDOM):
+        with open_to_read(weights) as (file, _):
+            digest = hashlib.sha256(file.read()).hexdigest()
+        trained_on = read_caffemodel(weights).training_list or _released_as(Path(weights).name)
+    return NetRecord(
+        model=model.net.name,
+        labels=model.net.output_shape()[1],
+        net_sha256=hashlib.sha256(prototxt_text(model.net).encode()).hexdigest(),
+        weights=Path(weights).name,
+        weights_sha256=digest,
+        trained_on=trained_on,
+    )
+
+
+def _released_as(file: str) -> str | None:
+    """What released weights of this file name were trained on."""
+    for model in MODELS.values():
+        for weights in (model.train_weights, model.train2_weights):
+            if weights and weights.file == file:
+                return weights.training_set
+    return None
+
+
+def _check_training_set(record: Record, force: bool) -> None:
+    if not record.has_seen_split:
+        return
+    seen = (
+        f"{record.weights} was trained on {record.trained_on}, which has images of split "
+        f"'{record.split}': scores on it come out too high"
+    )
+    if "val" in record.split and not force:
+        raise ArgumentError(
+            f"{seen}; use train_iter_6000.caffemodel, or --force to have them marked as such"
+        )
+    _log.warning("%s", seen)
+
+
+def _segment(
+    devkit: Devkit,
+    folder: Path,
+    recipe: Recipe,
+    record: Record,
+    scores: Path | None,
+    name: str,
+) -> Failed | None:
+    """Make one image's labels; what keeps it from having any. Raises what concerns all images."""
+    photo = devkit.photo(name)
+    kept = None if scores is None else scores / f"{name}.npz"
+    is_kept = kept is not None and kept.is_file()
+    try:
+        image = read_image(photo)
+        if kept is not None and is_kept:
+            coarse = read_coarse(kept)
+        else:
+            coarse = _model(recipe).coarse_scores(image)
+            if record.scores is not None:
+                coarse = coarse.rounded(record.scores)
+        labels = _labels(image, coarse, record)
+    except DeviceError:
+        raise
+    except DeepLabError as error:
+        return Failed(photo, error)
+    if kept is not None and not is_kept:
+        write_coarse(kept, coarse)
+    write_labels(folder / f"{name}.png", labels)
+    return None
+
+
+def _labels(image: UInt8, coarse: CoarseScores, record: Record) -> UInt8:
+    enlarged = coarse.enlarged(image.shape[:2])
+    if record.crf is None:
+        return enlarged.argmax(axis=0).astype(np.uint8)
+    from deeplab_repro.crf.dense_crf import dense_crf
+
+    return dense_crf(image, softmax(enlarged), record.crf, record.iterations).labels
+
+
+def _model(recipe: Recipe) -> DeepLab:
+    """This thread's model: an engine is for one thread, and a cluster's worker may have several."""
+    if getattr(_models, "recipe", None) != recipe:
+        _models.model, _models.recipe = recipe.build(recipe.device), recipe
+    model: DeepLab = _models.model
+    return model

@@ -1,0 +1,423 @@
+"""Cross-validation: what the obvious loop gives, whatever is stopped, broken or shared out."""
+
+import csv
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numba
+import numpy as np
+import pytest
+from conftest import assert_one_line
+from scipy.ndimage import gaussian_filter
+
+from deeplab_repro.crf.dense_crf import dense_crf
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import ArgumentError, FileError, FormatError, ImageError
+from deeplab_repro.image import VOID, palette, read_image, read_labels, write_image, write_labels
+from deeplab_repro.maps import read_probs, softmax
+from deeplab_repro.voc import crossval
+from deeplab_repro.voc.crossval import Found, released_crfs, search
+from deeplab_repro.voc.crossval_report import write_found, write_heat_map
+from deeplab_repro.voc.devkit import open_devkit
+from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral
+from deeplab_repro.voc.metrics import confusion, image_scores
+from deeplab_repro.voc.records import ScoresRecord, scores_record_path, write_or_compare
+from deeplab_repro.voc.workers import Workers
+
+NAMES = ("a", "b", "c", "d")
+GRID = Grid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))
+ONE = Grid((3,), (10,), (6,))
+FEW = {"iterations": 2, "images": 3}
+
+
+def make_image(devkit, maps, name, seed):
+    """Fields of a colour each, with noise, and what a net might make of them."""
+    rng = np.random.default_rng(seed)
+    field = rng.integers(0, 4, (4, 5)).repeat(10, axis=0).repeat(10, axis=1).astype(np.uint8)
+    photo = (palette()[field + 1] / 2 + 60 + rng.normal(0, 12, (40, 50, 3))).clip(0, 255)
+    write_image(devkit.photo(name), photo.astype(np.uint8))
+    scores = [gaussian_filter((field == label).astype(np.float32), 3) for label in range(4)]
+    noise = 3 * gaussian_filter(rng.standard_normal((4, 40, 50)), (0, 2, 2))
+    np.save(maps / f"{name}.npy", softmax((4 * np.stack(scores) + noise).astype(np.float32)))
+    field[rng.random(field.shape) < 0.05] = VOID
+    write_labels(devkit.mask(name), field)
+
+
+@pytest.fixture
+def split(tmp_path, monkeypatch):
+    """Four images with maps, of four classes: the data set, and the folder of the maps."""
+    # Threads that wait for each other take long where other tests use the cores.
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 1)
+    root, maps = tmp_path / "data", tmp_path / "maps"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    maps.mkdir()
+    (root / "classes.txt").write_text("sky\nroad\ncar\ntree\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(NAMES))
+    devkit = open_devkit(root)
+    for seed, name in enumerate(NAMES):
+        make_image(devkit, maps, name, seed)
+    return devkit, maps
+
+
+def naive_scores(devkit, maps, names, settings, iterations):
+    """The mean IOU of each setting, one call of the CRF after the other; of None, of the maps."""
+    scores = {}
+    for params in settings:
+        counts = np.zeros((4, 4), np.int64)
+        for name in names:
+            image = read_image(devkit.photo(name))
+            probs = read_probs(maps / f"{name}.npy", image.shape[:2])
+            labels = probs.argmax(axis=0).astype(np.uint8)
+            if params:
+                labels = dense_crf(image, probs, params, iterations).labels
+            counts += confusion(read_labels(devkit.mask(name)), labels, 4)
+        scores[params] = image_scores(counts).mean_iou
+    return scores
+
+
+def files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+# --- what is found
+
+
+def test_every_score_is_that_of_the_obvious_loop(split, tmp_path):
+    devkit, maps = split
+    released = {"one": CrfParams(4, 33, 7), "on the grid": CrfParams(11, 18, 15)}
+    out = tmp_path / "out"
+    found = search(devkit, "val", maps, out, GRID, released=released, **FEW)
+    grid, others, *around = found.rounds.values()
+    loops = itertools.product((9, 11), (16, 18), (14, 15))  # the authors' order
+    assert list(grid) == list(itertools.starmap(CrfParams, loops))
+    assert list(others) == [CrfParams(4, 33, 7)]
+    assert around
+    tried = [params for each in found.rounds.values() for params in each]
+    assert len(set(tried)) == len(tried)
+    expected = naive_scores(devkit, maps, found.names, [None, *tried], 2)
+    assert found.net == expected.pop(None)
+    assert found.scores == expected
+    best = max(expected.values())
+    assert found.best == next(params for params in tried if expected[params] == best)
+    assert best > found.net + 1  # the CRF is of use here
+    assert found.as_json()["best"]["mean_iou"] == best
+
+
+def test_a_sample_is_drawn_by_its_seed(split, tmp_path):
+    devkit, maps = split
+    drawn = {
+        tuple(search(devkit, "val", maps, tmp_path / f"{seed}", ONE, images=2, seed=seed).names)
+        for seed in range(6)
+    }
+    assert len(drawn) > 1
+    for names in drawn:
+        assert list(names) == sorted(set(names))
+        assert len(names) == 2
+    again = search(devkit, "val", maps, tmp_path / "again", ONE, images=2, seed=0)
+    known = np.random.RandomState(0).permutation(4)[:2]  # NumPy keeps this stream for ever
+    assert again.names == [NAMES[place] for place in sorted(known)]
+
+
+def test_processes_find_the_same(split, tmp_path):
+    devkit, maps = split
+    search(devkit, "val", maps, tmp_path / "here", ONE, **FEW)
+    search(devkit, "val", maps, tmp_path / "two", ONE, **FEW, workers=Workers(2))
+    assert files(tmp_path / "here") == files(tmp_path / "two")
+
+
+def by_formula(monkeypatch, score):
+    """Have settings scored by a formula of w1, sigma_alpha and sigma_beta."""
+
+    def scores(self, round_, settings, workers, watch):  # noqa: ARG001
+        return [score(*bilateral(params)) for params in settings] or [0.0]
+
+    monkeypatch.setattr(crossval._Counter, "scores", scores)
+
+
+def test_the_search_climbs_off_the_grid(split, tmp_path, monkeypatch):
+    by_formula(
+        monkeypatch,
+        lambda w1, alpha, beta: -((w1 - 4) ** 2) - ((alpha - 123) / 10) ** 2 - (beta - 1) ** 2,
+    )
+    found = search(split[0], "val", split[1], tmp_path / "out", AUTHORS_GRID)
+    assert next(iter(found.rounds["1-grid"])) == CrfParams(5, 40, 3)
+    assert len(found.rounds["1-grid"]) == 112
+    w1, alpha, beta = bilateral(found.best)
+    assert (w1, beta) == (4, 1)
+    assert abs(alpha - 123) <= 1
+    tried = np.array([bilateral(params) for params in found.scores])
+    assert tried.min() > 0
+    assert (tried % 1 == 0).all()
+
+
+def test_steps_are_fractions_where_the_values_are_and_none_where_there_is_one_value():
+    grid = Grid((0.5, 1.0, 2.0), (40,), (3, 7, 12))
+    around = grid.around(CrfParams(0.5, 40, 3), 4)
+    assert sorted({params.w1 for params in around}) == [0.375, 0.5, 0.625]
+    assert {params.sigma_alpha for params in around} == {40}
+    assert sorted({params.sigma_beta for params in around}) == [2, 3, 4]
+    assert len(around) == 9
+    assert {params.w1 for params in grid.around(CrfParams(0.5, 40, 3), 1)} == {0.5, 1}
+
+
+def test_of_equals_the_first_and_it_goes_on_around_released_ones(split, tmp_path, monkeypatch):
+    by_formula(monkeypatch, lambda *_: 7.0)
+    found = search(split[0], "val", split[1], tmp_path / "out", GRID)
+    assert found.best == CrfParams(9, 16, 14)
+    by_formula(monkeypatch, lambda w1, *_: float(w1 in (100, 99)))
+    released = {"far": CrfParams(100, 50, 50)}
+    found = search(split[0], "val", split[1], tmp_path / "out", GRID, released=released)
+    assert found.best == CrfParams(100, 50, 50)
+    assert CrfParams(99, 50, 50) in found.scores
+
+
+# --- going on
+
+
+def test_goes_on_with_what_is_kept_and_sees_what_is_broken(split, tmp_path, monkeypatch):
+    devkit, maps = split
+    out = tmp_path / "out"
+    undisturbed = search(devkit, "val", maps, out, GRID, **FEW)
+    write_found(out, undisturbed)
+    expected = files(out)
+    kept = sorted((out / "counts").glob("*/*"))
+    assert len(kept) == 3 * (1 + len(undisturbed.rounds))
+    for path in kept[::2]:
+        path.unlink()
+    cut, swapped, empty, flipped = kept[1:8:2]
+    cut.write_bytes(cut.read_bytes()[:-1])
+    shutil.copy(kept[9], swapped)
+    empty.write_bytes(b"")
+    content = bytearray(flipped.read_bytes())
+    content[-3] ^= 1
+    flipped.write_bytes(content)
+    (kept[0].parent / ".deeplab-0123456789abcdef.tmp").write_bytes(b"half")
+    (out / ".deeplab-0123456789abcdef.tmp").write_bytes(b"half")
+    counted = []
+    count = crossval._count
+    monkeypatch.setattr(crossval, "_count", lambda *a: counted.append(a[-1]) or count(*a))
+    again = search(devkit, "val", maps, out, GRID, **FEW)
+    write_found(out, again)
+    assert again == undisturbed
+    assert files(out) == expected
+    assert len(counted) == len(kept[::2]) + 4
+
+
+def test_killed_and_started_again(split, tmp_path):
+    devkit, maps = split
+    expected = search(devkit, "val", maps, tmp_path / "undisturbed", GRID, iterations=2)
+    out = tmp_path / "out"
+    arguments = [
+        "--voc",
+        devkit.root,
+        "--split",
+        "val",
+        "--scores",
+        maps,
+        "--out",
+        out,
+        "--iterations",
+        "2",
+    ]
+    more = ["--iterations", "2", "--workers", "0"]
+    grid = ["--w1", "9,11", "--sigma-alpha", "16,18", "--sigma-beta", "14,15"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "deeplab_repro", "crossval", *map(str, arguments), *more, *grid],
+        env={**os.environ, "NUMBA_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(list(out.glob("counts/1-grid/*"))) < 2 and run.poll() is None:
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert search(devkit, "val", maps, out, GRID, iterations=2) == expected
+    assert files(out) == files(tmp_path / "undisturbed")
+
+
+def test_another_search_is_not_mixed_in(split, tmp_path):
+    devkit, maps = split
+    out = tmp_path / "out"
+    search(devkit, "val", maps, out, ONE, **FEW)
+    before = files(out)
+    (devkit.root / "ImageSets/Segmentation/train.txt").write_text("a\nb\nc")
+    for change, part in (
+        ({"grid": Grid((3,), (10,), (7,))}, 'sigma_beta "6", not "7"'),
+        ({"iterations": 3}, "iterations 2, not 3"),
+        ({"seed": 11}, "seed 10, not 11"),
+        ({"images": 2}, "images 3, not 2"),
+        ({"split": "train"}, 'split "val", not "train"'),
+    ):
+        asked = {"split": "val", "scores": maps, "out": out, "grid": ONE, **FEW, **change}
+        with pytest.raises(ArgumentError) as error:
+            search(devkit, **asked)
+        assert_one_line(error, "search.json: was begun with", part, "give another folder")
+    for name in NAMES:
+        np.save(maps / f"{name}.npy", np.load(maps / f"{name}.npy")[::-1])
+    with pytest.raises(ArgumentError) as error:
+        search(devkit, "val", maps, out, ONE, **FEW)
+    assert_one_line(error, "sha256_of_photos_masks_and_maps", "give another folder")
+    assert files(out) == before
+
+
+def test_before_anything_is_counted_all_may_change(split, tmp_path):
+    devkit, maps = split
+    whole = np.load(maps / "a.npy")
+    np.save(maps / "a.npy", whole[:3])
+    with pytest.raises(ArgumentError, match="has 3 labels"):
+        search(devkit, "val", maps, tmp_path / "out", ONE)
+    np.save(maps / "a.npy", whole)
+    assert search(devkit, "val", maps, tmp_path / "out", ONE).rounds
+
+
+@pytest.mark.parametrize("content", ["{", "[3]", "[" * 100_000, "null"])
+def test_a_broken_record(split, tmp_path, content):
+    (tmp_path / "out/counts/0-net").mkdir(parents=True)
+    (tmp_path / "out/counts/0-net/a").touch()
+    (tmp_path / "out/search.json").write_text(content)
+    with pytest.raises(FormatError) as error:
+        search(split[0], "val", split[1], tmp_path / "out", ONE)
+    assert_one_line(error, "search.json", "is not what crossval wrote there, or broken")
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize("what", ["photo", "mask", "map"])
+def test_something_is_missing(split, tmp_path, what):
+    devkit, maps = split
+    for name in "bd":
+        {"photo": devkit.photo, "mask": devkit.mask}.get(what, lambda name: maps / f"{name}.npy")(
+            name
+        ).unlink()
+    with pytest.raises(FileError) as error:
+        search(devkit, "val", maps, tmp_path / "out", ONE)
+    assert_one_line(error, "holds no map of b" if what == "map" else "b.", "1 more")
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_are_in_no_folder(split, tmp_path):
+    with pytest.raises(FileError) as error:
+        search(split[0], "val", split[1] / "a.npy", tmp_path / "out", ONE)
+    assert_one_line(error, "a.npy", "is not a folder")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "parts"),
+    [
+        (lambda p: p[:3], ArgumentError, ["c.npy: has 3 labels", "has 4 classes"]),
+        (lambda p: p[:, :-1], ArgumentError, ["c.jpg with", "c.npy: probs has shape 4x39x50"]),
+        (lambda p: 3 * p, ArgumentError, ["c.npy: probs goes from", "Apply a softmax"]),
+        (lambda p: p[0], FormatError, ["c.npy: holds 40x50"]),
+    ],
+)
+def test_a_map_that_does_not_fit(split, tmp_path, spoil, kind, parts):
+    devkit, maps = split
+    np.save(maps / "c.npy", spoil(np.load(maps / "c.npy")))
+    with pytest.raises(kind) as error:
+        search(devkit, "val", maps, tmp_path / "out", ONE)
+    assert_one_line(error, *parts)
+
+
+def test_a_mask_of_another_size(split, tmp_path):
+    devkit, maps = split
+    write_labels(devkit.mask("b"), np.zeros((40, 49), np.uint8))
+    with pytest.raises(ImageError) as error:
+        search(devkit, "val", maps, tmp_path / "out", ONE)
+    assert_one_line(error, "b.png: is 40x49, expected its photo's 40x50")
+
+
+@pytest.mark.parametrize(
+    ("axes", "parts"),
+    [
+        (((), (1,), (1,)), ["w1 is empty"]),
+        (((5, 5), (1,), (1,)), ["w1 is 5,5", "increase"]),
+        (((5,), (0, 1), (1,)), ["sigma_alpha is 0,1", "above 0"]),
+        (((5,), (1,), (1, 2e6)), ["sigma_beta is 1,2000000", "at most 1e6"]),
+        (((5,), (1,), (float("nan"),)), ["sigma_beta is nan"]),
+        ((range(1, 102), (1,), (1,)), ["w1 has 101 values"]),
+        ((range(1, 101), range(1, 101), (1, 2)), ["20,000 settings", "at most 10,000"]),
+    ],
+)
+def test_a_grid_that_is_none(axes, parts):
+    with pytest.raises(ArgumentError) as error:
+        Grid(*map(tuple, axes))
+    assert_one_line(error, *parts)
+
+
+@pytest.mark.parametrize(("option", "value"), [("images", 0), ("seed", -1), ("seed", 1 << 32)])
+def test_numbers_out_of_range(split, tmp_path, option, value):
+    with pytest.raises(ArgumentError, match=f"{option} is {value}, expected"):
+        search(split[0], "val", split[1], tmp_path / "out", ONE, **{option: value})
+
+
+def test_released_parameters(tmp_path):
+    assert released_crfs(["DeepLab"], tmp_path) == {"DeepLab": CrfParams(5, 50, 10)}
+    assert released_crfs([], tmp_path) == {}
+    record = ScoresRecord("DeepLab-LargeFOV", 21, "", "w", "", None, "float16")
+    write_or_compare(scores_record_path(tmp_path), record, is_begun=False)
+    assert released_crfs([], tmp_path) == {"DeepLab-LargeFOV": CrfParams(4, 121, 5)}
+    with pytest.raises(ArgumentError) as error:
+        released_crfs(["DeepLab-4x4"], tmp_path)
+    assert_one_line(error, "no CRF parameters are published for DeepLab-4x4, but for DeepLab,")
+    with pytest.raises(ArgumentError, match="there is no model 'x'"):
+        released_crfs(["x"], tmp_path)
+
+
+# --- files
+
+
+@pytest.fixture
+def found():
+    grid = Grid((2.5, 5, 7, 9), (40, 50), (3, 4, 5))
+    scores = {p: 60 + p.w1 - p.sigma_beta / 7 for p in grid.settings()}
+    around = {CrfParams(9, 45, 2): 69.1}
+    rounds = {"1-grid": scores, "2-around": around}
+    return Found("val", ["a", "b"], 10, 5, grid, 61.5, {"DeepLab": CrfParams(5, 50, 3)}, rounds)
+
+
+def test_figures_as_files(found, tmp_path):
+    write_found(tmp_path, found)
+    with open(tmp_path / "crossval.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 25
+    for row, (params, score) in zip(rows, found.scores.items(), strict=True):
+        assert [float(row[name]) for name in ("w1", "sigma_alpha", "sigma_beta")] == list(
+            bilateral(params)
+        )
+        assert float(row["mean_iou"]) == score
+    assert [rows[0]["round"], rows[-1]["round"]] == ["1-grid", "2-around"]
+    written = json.loads((tmp_path / "crossval.json").read_text())
+    assert written == json.loads(json.dumps(found.as_json()))
+    assert written["best"] == {"w1": 9, "sigma_alpha": 45, "sigma_beta": 2, "mean_iou": 69.1}
+    assert written["rounds"][0]["best"]["sigma_alpha"] == 40
+    assert written["released"]["DeepLab"]["mean_iou"] == found.scores[CrfParams(5, 50, 3)]
+
+
+def test_the_heat_map(found, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "heatmap.png"
+    assert write_heat_map(path, found)
+    image = read_image(path)
+    red = (image == (255, 0, 0)).all(axis=2)
+    assert red.any()  # the frame, in the panel of the largest w1, the first of the second row
+    rows, columns = np.nonzero(red)
+    assert rows.min() > image.shape[0] / 2
+    assert columns.max() < image.shape[1] / 2
+
+
+def test_no_heat_map_without_matplotlib(found, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert not write_heat_map(tmp_path / "heatmap.png", found)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,101 @@
+"""What the tests let workers do: in a file that worker processes can import."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from deeplab_repro.errors import ImageError
+from deeplab_repro.files import write_atomically
+
+
+def squares(name):
+    """A large result, or none for a 'broken' image."""
+    if name.startswith("broken"):
+        raise ImageError(f"{name}: is broken")
+    return np.full((190, 190), len(name) ** 2, np.float32)
+
+
+def die(name):
+    """Die at once of an image called 'deadly', the others take a moment."""
+    if name.startswith("deadly"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return name.upper()
+
+
+def die_once(folder, name):
+    """Die of the image when it comes for the first time."""
+    try:
+        (Path(folder) / name).touch(exist_ok=False)
+    except FileExistsError:
+        return name.upper()
+    os._exit(3)
+
+
+def wait_for_each_other(folder, names, name):
+    """Return when all the images are being worked on."""
+    (Path(folder) / name).touch()
+    latest = time.monotonic() + 20
+    while not all((Path(folder) / each).exists() for each in names):
+        if time.monotonic() > latest:
+            return None
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def surroundings(name):
+    """What the process was told before NumPy was loaded, and whether it was loaded for it."""
+    return os.environ.get(name), os.getpid()
+
+
+def unpicklable(name):
+    return lambda: name
+
+
+def raise_error(name):
+    raise LookupError(f"no {name}")
+
+
+class TwoArguments(Exception):  # noqa: N818
+    """Pickles, but cannot be unpickled."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def raise_odd(name):
+    raise TwoArguments(name, 2)
+
+
+def write_slowly(folder, name):
+    """Be in the middle of writing for a long time."""
+    with write_atomically(Path(folder) / name) as file:
+        file.write(b"half")
+        file.flush()
+        time.sleep(60)
+
+
+def write_after(folder, seconds, name):
+    """Write a file after so many seconds in which nothing is heard."""
+    (Path(folder) / f"{name}.begun").touch()
+    time.sleep(seconds)
+    with write_atomically(Path(folder) / name) as file:
+        file.write(b"whole")
+
+
+class _Missing:
+    def __reduce__(self):
+        return getattr, (sys.modules[__name__], "nowhere")
+
+
+def missing_there(_missing, name):
+    return name
+
+
+class _Deadly:
+    def __reduce__(self):
+        return os._exit, (4,)
