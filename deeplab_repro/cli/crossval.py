@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
         images=arguments.images,
         seed=arguments.seed,
         workers=workers_of(arguments),
-        watch=progress,
+        progress=progress,
     )
     write_found(arguments.out, found)
     if not write_heat_map(arguments.out / "heatmap.png", found):

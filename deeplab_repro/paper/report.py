@@ -14,15 +14,14 @@ from deeplab_repro.paper.figure5 import write_figure5
 from deeplab_repro.paper.figure7 import Figure7, make_figure7
 from deeplab_repro.paper.layout import Grid, lay_out
 from deeplab_repro.paper.reproduce import (
-    Progress,
     Run,
     net_facts,
     reproduce,
-    unwatched,
     without_data,
 )
 from deeplab_repro.paper.tables import NotRun, Outcomes, Result, Table, all_tables
 from deeplab_repro.pictures import make_folder
+from deeplab_repro.progress import Progress, unwatched
 
 if TYPE_CHECKING:
     from deeplab_repro.voc.devkit import Devkit

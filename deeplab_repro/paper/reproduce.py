@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +15,11 @@ from deeplab_repro.models import MODELS, VOC_CLASSES, Model
 from deeplab_repro.paper import published
 from deeplab_repro.paper.methods import method_of, published_scores
 from deeplab_repro.paper.tables import TEST, VAL, NetFacts, NotRun, Result
+from deeplab_repro.progress import Progress, unwatched
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.evaluate import Evaluation, evaluate
 from deeplab_repro.voc.predict import Predicted, Recipe, predict
 from deeplab_repro.voc.workers import Workers
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Takes what is done and in how many steps; what it yields is called after each of them."""
 
 PAPER_IMAGES = {VAL: 1449, TEST: 1456}
 """How many images the splits of PASCAL VOC 2012 have (paper, section 5)."""
@@ -69,12 +66,6 @@ def net_facts() -> dict[str, NetFacts]:
     """What the package's own prototxt files say of the nets in table 2, by method."""
     models = {model.method_with_crf: model for model in MODELS.values()}
     return {row["method"]: _facts(models[row["method"]]) for row in published()["table2"]}
-
-
-@contextmanager
-def unwatched(_doing: str, _steps: int) -> Iterator[Callable[[], None]]:
-    """Progress that nobody sees."""
-    yield lambda: None
 
 
 def reproduce(

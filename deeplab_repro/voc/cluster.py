@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 # So many images are with the cluster at a time, results that were not yet fetched among them.
 _AT_HAND = 1024
+_FETCHED_TOGETHER = 64
 _SECONDS_TO_CONNECT = 8
 # After which it is asked whether there are workers at all.
 _SECONDS_OF_SILENCE = 30
@@ -128,20 +129,26 @@ def _results(
                 futures[future] = name
                 future.add_done_callback(done.put)
         try:
-            future = done.get(timeout=_SECONDS_OF_SILENCE)
+            come = [done.get(timeout=_SECONDS_OF_SILENCE)]
         except queue.Empty:
             _require_workers(client, scheduler)
             continue
-        yield futures.pop(future), _result(future, scheduler)
+        while not done.empty() and len(come) < _FETCHED_TOGETHER:
+            come.append(done.get())
+        for future, fetched in zip(come, _fetch(client, scheduler, come), strict=True):
+            yield futures.pop(future), _opened(fetched, scheduler)
 
 
-def _result(future: "Future", scheduler: str) -> Any:
+def _fetch(client: "Client", scheduler: str, futures: list["Future"]) -> list[Any]:
+    """Return what `_answer` returned there, or KilledWorker, of calls that are done."""
     from dask.distributed import KilledWorker
 
     try:
-        version, data = future.result()
+        return list(client.gather(futures))
     except KilledWorker as error:
-        return error
+        if len(futures) == 1:
+            return [error]
+        return [_fetch(client, scheduler, [each])[0] for each in futures]
     except (ImportError, AttributeError) as error:
         raise ArgumentError(
             f"scheduler {scheduler}: a worker there cannot do this: {error}: install deeplab-repro "
@@ -151,6 +158,14 @@ def _result(future: "Future", scheduler: str) -> Any:
         raise ResourceError(
             f"scheduler {scheduler}: the connection was lost: start it again, then this command"
         ) from error
+
+
+def _opened(fetched: Any, scheduler: str) -> Any:
+    from dask.distributed import KilledWorker
+
+    if isinstance(fetched, KilledWorker):
+        return fetched
+    version, data = fetched
     if version != __version__:
         raise ArgumentError(
             f"scheduler {scheduler}: a worker there has deeplab-repro {version}: install "

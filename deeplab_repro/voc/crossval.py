@@ -12,8 +12,7 @@ kill -9 too, goes on where it was and finds the same.
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,6 @@ from deeplab_repro.errors import (
     ArgumentError,
     DeepLabError,
     FileError,
-    FormatError,
     ImageError,
     ResourceError,
 )
@@ -38,18 +36,15 @@ from deeplab_repro.layers import dims
 from deeplab_repro.maps import read_probs
 from deeplab_repro.models import MODELS, get_model
 from deeplab_repro.pictures import make_folder
+from deeplab_repro.progress import Progress, unwatched
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral, numbers_text
 from deeplab_repro.voc.metrics import Confusion, confusion, image_scores
-from deeplab_repro.voc.records import read_scores_record
+from deeplab_repro.voc.records import read_scores_record, write_or_compare
 from deeplab_repro.voc.workers import Workers
-
-Watch = Callable[[str, int], AbstractContextManager[Callable[[], object]]]
-"""Shows progress, as `cli.options.progress`: told what is done, and in how many steps."""
 
 # Around the best, the grid's steps are divided by these, one after the other.
 _DIVISORS = (1, 2, 4)
-_MOST_BYTES = 1 << 20  # of the record
 
 _HERE = Workers()
 
@@ -127,11 +122,6 @@ def released_crfs(models: Sequence[str], scores: Path) -> dict[str, CrfParams]:
     return found
 
 
-@contextmanager
-def _unwatched(doing: str, total: int) -> Iterator[Callable[[], object]]:  # noqa: ARG001
-    yield lambda: None
-
-
 def search(
     devkit: Devkit,
     split: str,
@@ -144,7 +134,7 @@ def search(
     images: int = 100,
     seed: int = 10,
     workers: Workers = _HERE,
-    watch: Watch = _unwatched,
+    progress: Progress = unwatched,
 ) -> Found:
     """Search for the CRF parameters of the best mean IOU on images of a split.
 
@@ -172,9 +162,9 @@ def search(
         **{name: numbers_text(values) for name, values in grid.axes.items()},
         "sha256_of_photos_masks_and_maps": digest,
     }
-    _write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
+    write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
     # In this process: it takes little, and shows what cannot be read before the long work.
-    (net,) = counter.scores("0-net", (), _HERE, watch)
+    (net,) = counter.scores("0-net", (), _HERE, progress)
     found = Found(split, names, seed, iterations, grid, net, dict(released or {}))
 
     def try_out(kind: str, settings: Sequence[CrfParams]) -> None:
@@ -182,7 +172,7 @@ def search(
         new = [params for params in dict.fromkeys(settings) if params not in tried]
         if new:
             name = f"{len(found.rounds) + 1}-{kind}"
-            scored = counter.scores(name, new, workers, watch)
+            scored = counter.scores(name, new, workers, progress)
             found.rounds[name] = dict(zip(new, scored, strict=True))
 
     try_out("grid", grid.settings())
@@ -207,7 +197,7 @@ class _Counter:
     folder: Path
 
     def scores(
-        self, round_: str, settings: Sequence[CrfParams], workers: Workers, watch: Watch
+        self, round_: str, settings: Sequence[CrfParams], workers: Workers, progress: Progress
     ) -> list[float]:
         """The mean IOU of each setting, in percent; of none, that of the net alone."""
         folder = self.folder / round_
@@ -223,8 +213,10 @@ class _Counter:
                 missing.append(name)
             else:
                 total += kept.reshape(total.shape)
-        function = partial(_count, self.devkit, self.maps, self.iterations, tuple(settings))
-        with watch(f"{round_} ({len(settings)} settings)", len(missing)) as advance:
+        function = partial(
+            _count, self.devkit.absolute(), self.maps.absolute(), self.iterations, tuple(settings)
+        )
+        with progress(f"{round_} ({len(settings)} settings)", len(missing)) as advance:
             for name, counts in workers.map(function, missing):
                 if isinstance(counts, DeepLabError):
                     raise counts
@@ -320,30 +312,6 @@ def _keep(path: Path, what: str, counts: Confusion) -> None:
     deflated = zlib.compress(counts.astype("<i8").tobytes(), 1)  # mostly zeros
     with write_atomically(path) as file:
         file.write(hashlib.sha256(what.encode() + deflated).digest() + deflated)
-
-
-def _write_or_compare(path: Path, asked: Mapping[str, Any], is_begun: bool) -> None:
-    """Write down what is asked for, or if it is begun, see that it was the same."""
-    if not is_begun:
-        with write_atomically(path) as file:
-            file.write(json.dumps(asked, indent=1).encode())
-        return
-    with open_to_read(path) as (file, _):
-        content = file.read(_MOST_BYTES)
-    try:
-        there = dict(json.loads(content))
-    except (RecursionError, TypeError, ValueError) as error:
-        raise FormatError(
-            f"{display_name(path)}: is not what crossval wrote there, or broken: give another "
-            "folder"
-        ) from error
-    for name, value in asked.items():
-        if there.get(name) != value:
-            found, wanted = json.dumps(there.get(name))[:80], json.dumps(value)
-            raise ArgumentError(
-                f"{display_name(path)}: was begun with {name} {found}, not {wanted}: give another "
-                "folder"
-            )
 
 
 def _plain(params: CrfParams, scores: Mapping[CrfParams, float]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,10 @@ class Devkit:
     def n_labels(self) -> int:
         """How many classes there are, the background included."""
         return len(self.classes)
+
+    def absolute(self) -> "Devkit":
+        """The same, for a process with another working directory."""
+        return replace(self, root=self.root.absolute())
 
     def ids(self, split: str) -> list[str]:
         """The ids of a split, in the list's order.

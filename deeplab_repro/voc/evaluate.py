@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from math import isnan
 from pathlib import Path
@@ -154,8 +154,7 @@ def evaluate(
     for _ in range(len(names) - len(given)):
         advance()
     # A cluster's workers have another working directory.
-    there = replace(devkit, root=devkit.root.absolute())
-    count = partial(_count, there, folder.absolute(), tuple(widths))
+    count = partial(_count, devkit.absolute(), folder.absolute(), tuple(widths))
     for name, counted in workers.map(count, given):
         if isinstance(counted, DeepLabError):
             raise counted

@@ -165,11 +165,12 @@ def predict(
     _check_training_set(record, force)
     make_folder(folder)
     has_results = any(folder.glob("*.png"))
-    write_or_compare(record_path(out, split), record, has_results)
+    write_or_compare(record_path(out, split), asdict(record), has_results)
     if scores is not None:
         make_folder(scores)
         made = ScoresRecord(**asdict(net), precision=precision)
-        write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
+        is_begun = any(scores.glob("*.npz"))
+        write_or_compare(scores_record_path(scores), asdict(made), is_begun)
     work_on = [folder] if scores is None else [folder, scores]
     for each in work_on:
         remove_unfinished(each)
@@ -183,7 +184,7 @@ def predict(
     # A cluster's workers have another working directory.
     function = partial(
         _segment,
-        replace(devkit, root=devkit.root.absolute()),
+        devkit.absolute(),
         folder.absolute(),
         recipe.absolute(),
         record,

@@ -4,8 +4,8 @@ A run that goes on reads them, lest results of two settings be mixed; whoever sc
 reads in them what they are.
 """
 
-import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError
 from deeplab_repro.files import display_name, open_to_read, write_atomically
 
 _MOST_BYTES = 1 << 20
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -84,55 +85,71 @@ def read_scores_record(scores: Path) -> ScoresRecord | None:
     return _read(scores_record_path(scores), ScoresRecord)
 
 
-def write_or_compare(path: Path, record: Record | ScoresRecord, is_begun: bool) -> None:
-    """Write a record, or if something `is_begun` there, see that it was made in the same way.
+def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> None:
+    """Write how something is made, or if it `is_begun`, see that it was begun in the same way.
 
-    Raises ArgumentError naming the first difference, or where there is no record of what is there.
+    wanted: plain data, a field each. Raises ArgumentError naming the first difference, or where
+    nothing tells of what is there, and what `read_record` raises.
     """
-    there = _read(path, type(record))
-    if there is None and is_begun:
+    if not is_begun:
+        with write_atomically(path) as file:
+            file.write(json.dumps(wanted, indent=1).encode())
+        return
+    there = _read_fields(path)
+    if there is None:
         raise ArgumentError(
             f"{display_name(path.parent)}: holds results without {path.name}, which says how they "
             "were made: give another folder"
         )
-    if there is None or not is_begun:
-        with write_atomically(path) as file:
-            file.write(json.dumps(dataclasses.asdict(record), indent=1).encode())
-        return
-    for field in dataclasses.fields(record):
-        found, wanted = getattr(there, field.name), getattr(record, field.name)
-        if found != wanted:
+    for name, value in wanted.items():
+        if there.get(name) != value:
             raise ArgumentError(
-                f"{display_name(path)}: was made with {field.name} {_text(found)}, not with "
-                f"{_text(wanted)}: give another folder"
+                f"{display_name(path)}: was made with {name} {_text(there.get(name))}, not with "
+                f"{_text(value)}: give another folder"
             )
 
 
 def _text(value: object) -> str:
-    if isinstance(value, CrfParams):
-        numbers = dataclasses.astuple(value)
-        return ",".join(f"{number:g}" for number in numbers)
-    return "none" if value is None else str(value)
+    if isinstance(value, dict):  # the CRF's parameters
+        return ",".join(map(_text, value.values()))
+    text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return text[:_LONGEST_SHOWN]
 
 
 _AnyRecord = TypeVar("_AnyRecord", bound=NetRecord)
 
 
 def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord | None:
+    values = _read_fields(path)
+    if values is None:
+        return None
+    try:
+        if values.get("crf"):
+            values["crf"] = CrfParams(**values["crf"])
+        return kind(**values)
+    except (DeepLabError, TypeError) as error:
+        raise _broken(path) from error
+
+
+def _read_fields(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with open_to_read(path) as (file, _):
         content = file.read(_MOST_BYTES)
     try:
-        values: dict[str, Any] = json.loads(content)
-        if values.get("crf"):
-            values["crf"] = CrfParams(**values["crf"])
-        return kind(**values)
-    except (AttributeError, DeepLabError, RecursionError, TypeError, ValueError) as error:
-        raise FormatError(
-            f"{display_name(path)}: is not what predict wrote there, or broken: remove it with the "
-            "results beside it"
-        ) from error
+        values = json.loads(content)
+    except (RecursionError, ValueError) as error:
+        raise _broken(path) from error
+    if not isinstance(values, dict):
+        raise _broken(path)
+    return values
+
+
+def _broken(path: Path) -> FormatError:
+    return FormatError(
+        f"{display_name(path)}: is broken, or another program's: remove it with the results beside "
+        "it, or give another folder"
+    )
 
 
 def _parts(name: str) -> set[str]:

@@ -122,8 +122,8 @@ def _told(error: Exception) -> bytes:
 def died_over(name: str, count: int, how: str) -> ResourceError:
     """What takes the place of a result that costs workers their lives."""
     return ResourceError(
-        f"{name}: {count} workers died over it ({how}): see whether the memory is enough, and use "
-        "fewer at a time"
+        f"{name}: workers died over it {count} times ({how}): see whether the memory is enough, "
+        "and use fewer at a time"
     )
 
 

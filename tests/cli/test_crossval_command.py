@@ -109,4 +109,4 @@ def test_bad_input(refused, crossval, arguments, part):
 
 def test_another_search_in_the_same_folder(command, refused, crossval):
     assert command(*crossval, *ONE)[0] == 0
-    assert "was begun with seed 10, not 11" in refused(*crossval, *ONE, "--seed", "11")
+    assert "was made with seed 10, not with 11" in refused(*crossval, *ONE, "--seed", "11")

@@ -231,7 +231,7 @@ def test_refused(refused, folder):
     (folder / "file").touch()
     assert "is a file, expected a folder" in refused(*evaluate("--out", "file"))
     record_path(folder / "out", "val").write_text("{")
-    assert "predict.val.json: is not what predict wrote" in refused(*evaluate())
+    assert "predict.val.json: is broken, or another program's" in refused(*evaluate())
 
 
 def test_results_of_another_split(refused, folder):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import numba
 import numpy as np
@@ -253,16 +254,16 @@ def test_another_search_is_not_mixed_in(split, tmp_path):
     before = files(out)
     (devkit.root / "ImageSets/Segmentation/train.txt").write_text("a\nb\nc")
     for change, part in (
-        ({"grid": Grid((3,), (10,), (7,))}, 'sigma_beta "6", not "7"'),
-        ({"iterations": 3}, "iterations 2, not 3"),
-        ({"seed": 11}, "seed 10, not 11"),
-        ({"images": 2}, "images 3, not 2"),
-        ({"split": "train"}, 'split "val", not "train"'),
+        ({"grid": Grid((3,), (10,), (7,))}, "sigma_beta 6, not with 7"),
+        ({"iterations": 3}, "iterations 2, not with 3"),
+        ({"seed": 11}, "seed 10, not with 11"),
+        ({"images": 2}, "images 3, not with 2"),
+        ({"split": "train"}, "split val, not with train"),
     ):
         asked = {"split": "val", "scores": maps, "out": out, "grid": ONE, **FEW, **change}
         with pytest.raises(ArgumentError) as error:
             search(devkit, **asked)
-        assert_one_line(error, "search.json: was begun with", part, "give another folder")
+        assert_one_line(error, "search.json: was made with", part, "give another folder")
     for name in NAMES:
         np.save(maps / f"{name}.npy", np.load(maps / f"{name}.npy")[::-1])
     with pytest.raises(ArgumentError) as error:
@@ -288,7 +289,7 @@ def test_a_broken_record(split, tmp_path, content):
     (tmp_path / "out/search.json").write_text(content)
     with pytest.raises(FormatError) as error:
         search(split[0], "val", split[1], tmp_path / "out", ONE)
-    assert_one_line(error, "search.json", "is not what crossval wrote there, or broken")
+    assert_one_line(error, "search.json", "is broken, or another program's")
 
 
 # --- bad input
@@ -366,7 +367,7 @@ def test_released_parameters(tmp_path):
     assert released_crfs(["DeepLab"], tmp_path) == {"DeepLab": CrfParams(5, 50, 10)}
     assert released_crfs([], tmp_path) == {}
     record = ScoresRecord("DeepLab-LargeFOV", 21, "", "w", "", None, "float16")
-    write_or_compare(scores_record_path(tmp_path), record, is_begun=False)
+    write_or_compare(scores_record_path(tmp_path), asdict(record), is_begun=False)
     assert released_crfs([], tmp_path) == {"DeepLab-LargeFOV": CrfParams(4, 121, 5)}
     with pytest.raises(ArgumentError) as error:
         released_crfs(["DeepLab-4x4"], tmp_path)

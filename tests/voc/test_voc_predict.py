@@ -17,7 +17,7 @@ from conftest import assert_one_line
 from deeplab_repro import DeepLab
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError, FileError, FormatError
+from deeplab_repro.errors import ArgumentError, DeepLabError, FileError
 from deeplab_repro.image import read_image, read_labels, write_image
 from deeplab_repro.maps import read_coarse
 from deeplab_repro.voc.devkit import Devkit
@@ -208,7 +208,7 @@ def test_results_that_nobody_knows(devkit, recipe, tmp_path):
 def test_a_broken_record(devkit, recipe, tmp_path, content):
     predict(devkit, "val", tmp_path, recipe)
     (tmp_path / "predict.val.json").write_text(content)
-    with pytest.raises((FormatError, FileError)) as error:
+    with pytest.raises(DeepLabError) as error:
         predict(devkit, "val", tmp_path, recipe)
     assert_one_line(error, "predict.val.json")
 

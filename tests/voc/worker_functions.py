@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from deeplab_repro.errors import ImageError
 from deeplab_repro.files import write_atomically
+from deeplab_repro.voc.workers import Workers
 
 
 def squares(name):
@@ -47,9 +49,9 @@ def wait_for_each_other(folder, names, name):
     return os.getpid()
 
 
-def surroundings(name):
-    """What the process was told before NumPy was loaded, and whether it was loaded for it."""
-    return os.environ.get(name), os.getpid()
+def told(name):
+    """A setting of the process, which NumPy has been loaded into."""
+    return os.environ.get(name) if "numpy.linalg" in sys.modules else None
 
 
 def unpicklable(name):
@@ -60,15 +62,15 @@ def raise_error(name):
     raise LookupError(f"no {name}")
 
 
-class TwoArguments(Exception):  # noqa: N818
+class TwoArgumentsError(Exception):
     """Pickles, but cannot be unpickled."""
 
     def __init__(self, one, two):
         super().__init__(f"{one} and {two}")
 
 
-def raise_odd(name):
-    raise TwoArguments(name, 2)
+def raise_odd_error(name):
+    raise TwoArgumentsError(name, 2)
 
 
 def write_slowly(folder, name):
@@ -76,26 +78,37 @@ def write_slowly(folder, name):
     with write_atomically(Path(folder) / name) as file:
         file.write(b"half")
         file.flush()
+        (Path(folder) / f"{name}.begun").touch()
         time.sleep(60)
 
 
-def write_after(folder, seconds, name):
-    """Write a file after so many seconds in which nothing is heard."""
+def write_after_a_second(folder, name):
+    """Do what hears of nothing, then write a file."""
     (Path(folder) / f"{name}.begun").touch()
-    time.sleep(seconds)
+    time.sleep(1)
     with write_atomically(Path(folder) / name) as file:
         file.write(b"whole")
 
 
-class _Missing:
+class Deadly:
+    """Ends the process that unpickles it."""
+
     def __reduce__(self):
-        return getattr, (sys.modules[__name__], "nowhere")
+        return os._exit, (4,)
 
 
-def missing_there(_missing, name):
+class Missing:
+    """Cannot be unpickled, as if a worker had no such module."""
+
+    def __reduce__(self):
+        return __import__, ("no_such_module",)
+
+
+def take(_, name):
     return name
 
 
-class _Deadly:
-    def __reduce__(self):
-        return os._exit, (4,)
+if __name__ == "__main__":  # as the command line would: the function, its folder, who works
+    function, folder, processes = sys.argv[1:]
+    for _ in Workers(int(processes)).map(partial(globals()[function], folder), list("abcd")):
+        pass
