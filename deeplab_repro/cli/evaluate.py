@@ -154,7 +154,8 @@ def _paper(
 def _draw(out: Path, evaluation: "Evaluation", paper: "MethodScores | None") -> None:
     from deeplab_repro.paper.figure5 import write_figure5
 
-    name = paper.method if paper else "these results"
+    by_predict = evaluation.record.title if evaluation.record else "these results"
+    name = paper.method if paper else by_predict
     scores = dict(zip(evaluation.widths, evaluation.trimap_scores, strict=True))
     written = write_figure5(out / "trimap", {name: scores})
     if len(written) == 1:

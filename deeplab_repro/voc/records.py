@@ -57,6 +57,11 @@ class Record(NetRecord):
     scores: Precision | None
 
     @property
+    def title(self) -> str:
+        """What made the results, in words."""
+        return f"{self.model} + CRF" if self.crf else self.model
+
+    @property
     def has_seen_split(self) -> bool:
         """Whether the weights were trained on images of this split: its scores are inflated."""
         return self.trained_on is not None and bool(_parts(self.trained_on) & _parts(self.split))

@@ -1,8 +1,6 @@
 """Cross-validation: what the obvious loop gives, whatever is stopped, broken or shared out."""
 
-import csv
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -23,8 +21,8 @@ from deeplab_repro.errors import ArgumentError, FileError, FormatError, ImageErr
 from deeplab_repro.image import VOID, palette, read_image, read_labels, write_image, write_labels
 from deeplab_repro.maps import read_probs, softmax
 from deeplab_repro.voc import crossval
-from deeplab_repro.voc.crossval import Found, released_crfs, search
-from deeplab_repro.voc.crossval_report import write_found, write_heat_map
+from deeplab_repro.voc.crossval import released_crfs, search
+from deeplab_repro.voc.crossval_report import write_found
 from deeplab_repro.voc.devkit import open_devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral
 from deeplab_repro.voc.metrics import confusion, image_scores
@@ -374,51 +372,3 @@ def test_released_parameters(tmp_path):
     assert_one_line(error, "no CRF parameters are published for DeepLab-4x4, but for DeepLab,")
     with pytest.raises(ArgumentError, match="there is no model 'x'"):
         released_crfs(["x"], tmp_path)
-
-
-# --- files
-
-
-@pytest.fixture
-def found():
-    grid = Grid((2.5, 5, 7, 9), (40, 50), (3, 4, 5))
-    scores = {p: 60 + p.w1 - p.sigma_beta / 7 for p in grid.settings()}
-    around = {CrfParams(9, 45, 2): 69.1}
-    rounds = {"1-grid": scores, "2-around": around}
-    return Found("val", ["a", "b"], 10, 5, grid, 61.5, {"DeepLab": CrfParams(5, 50, 3)}, rounds)
-
-
-def test_figures_as_files(found, tmp_path):
-    write_found(tmp_path, found)
-    with open(tmp_path / "crossval.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 25
-    for row, (params, score) in zip(rows, found.scores.items(), strict=True):
-        assert [float(row[name]) for name in ("w1", "sigma_alpha", "sigma_beta")] == list(
-            bilateral(params)
-        )
-        assert float(row["mean_iou"]) == score
-    assert [rows[0]["round"], rows[-1]["round"]] == ["1-grid", "2-around"]
-    written = json.loads((tmp_path / "crossval.json").read_text())
-    assert written == json.loads(json.dumps(found.as_json()))
-    assert written["best"] == {"w1": 9, "sigma_alpha": 45, "sigma_beta": 2, "mean_iou": 69.1}
-    assert written["rounds"][0]["best"]["sigma_alpha"] == 40
-    assert written["released"]["DeepLab"]["mean_iou"] == found.scores[CrfParams(5, 50, 3)]
-
-
-def test_the_heat_map(found, tmp_path):
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "heatmap.png"
-    assert write_heat_map(path, found)
-    image = read_image(path)
-    red = (image == (255, 0, 0)).all(axis=2)
-    assert red.any()  # the frame, in the panel of the largest w1, the first of the second row
-    rows, columns = np.nonzero(red)
-    assert rows.min() > image.shape[0] / 2
-    assert columns.max() < image.shape[1] / 2
-
-
-def test_no_heat_map_without_matplotlib(found, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert not write_heat_map(tmp_path / "heatmap.png", found)
-    assert not list(tmp_path.iterdir())

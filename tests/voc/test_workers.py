@@ -19,7 +19,10 @@ import worker_functions
 from conftest import assert_one_line
 
 from deeplab_repro.errors import ArgumentError, DeepLabError, ImageError, ResourceError
+from deeplab_repro.image import write_labels
 from deeplab_repro.voc import cluster, workers
+from deeplab_repro.voc.devkit import open_devkit
+from deeplab_repro.voc.evaluate import evaluate
 from deeplab_repro.voc.workers import Workers, n_cores
 
 HERE = Path(__file__).parent
@@ -249,6 +252,35 @@ def test_a_dask_worker_that_is_killed(scheduler, tmp_path):
         (tmp_path / name).touch()
     found = dict(Workers(scheduler=scheduler).map(work, list("abc")))
     assert found == {"a": "A", "b": "B", "c": "C"}
+
+
+def test_an_evaluation_that_loses_a_worker(scheduler, tmp_path):
+    """Gives the figures of one at home."""
+    ids = [f"image_{number}" for number in range(40)]
+    split = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
+    for folder in (split.parent, tmp_path / "SegmentationClass", tmp_path / "results"):
+        folder.mkdir(parents=True)
+    split.write_text("\n".join(ids))
+    labels = np.random.default_rng(1).integers(0, 21, (len(ids), 20, 30), np.uint8)
+    labels = labels.repeat(9, axis=1).repeat(9, axis=2)
+    for name, each in zip(ids, labels, strict=True):
+        write_labels(tmp_path / "SegmentationClass" / f"{name}.png", each)
+        write_labels(tmp_path / "results" / f"{name}.png", np.roll(each, 3, axis=0))
+    devkit = open_devkit(tmp_path)
+    at_home = evaluate(devkit, "val", tmp_path / "results", (1, 20))
+    there_are = Workers(scheduler=scheduler)
+    ((_, a_worker),) = there_are.map(worker_functions.process, ["a"])
+    steps = []
+
+    def advance():
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(a_worker, signal.SIGKILL)
+
+    there = evaluate(devkit, "val", tmp_path / "results", (1, 20), there_are, advance)
+    assert len(steps) == len(ids)
+    assert there.as_json() == at_home.as_json()
+    assert there.per_image == at_home.per_image
 
 
 def run_on(address):

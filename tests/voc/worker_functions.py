@@ -54,6 +54,10 @@ def told(name):
     return os.environ.get(name) if "numpy.linalg" in sys.modules else None
 
 
+def process(_):
+    return os.getpid()
+
+
 def unpicklable(name):
     return lambda: name
 
