@@ -1,6 +1,8 @@
 """What several test files need: the original's outputs, a tiny net, pictures, the command line."""
 
 import os
+from dataclasses import asdict, astuple
+from functools import cache
 from pathlib import Path
 
 # Before NumPy is loaded: see deeplab_repro/train/__init__.py.
@@ -9,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+from deeplab_repro import bench
 from deeplab_repro.cli import main
 from deeplab_repro.models import MODELS
 
@@ -79,6 +82,18 @@ def photo():
         return np.ascontiguousarray((smooth + noise).clip(0, 255).transpose(1, 2, 0), np.uint8)
 
     return make
+
+
+@pytest.fixture
+def measured_here(monkeypatch):
+    """The bench measures in this process and draws its scenes once: the figures mean less then."""
+
+    def measure(work, repeat):
+        plain = {**asdict(work), "params": astuple(work.params)}
+        return bench.measure({"work": plain, "repeat": repeat})
+
+    monkeypatch.setattr(bench, "_measure_apart", measure)
+    monkeypatch.setattr(bench, "draw_scene", cache(bench.draw_scene))
 
 
 @pytest.fixture

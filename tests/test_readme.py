@@ -10,7 +10,7 @@ import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
-from deeplab_repro.image import read_image
+from deeplab_repro.image import read_image, write_image
 from deeplab_repro.maps import write_bin
 from deeplab_repro.models import MODELS, get_model
 
@@ -37,8 +37,9 @@ def user_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     for name in ("photos", "more", "maps"):
         (folder / name).mkdir()
-    for name in ("photo.jpg", "photos/one.jpg", "more/two.jpg"):
+    for name in ("photo.jpg", "photos/one.jpg"):
         shutil.copy(ROOT / "examples" / "street.jpg", folder / name)
+    write_image(folder / "more" / "two.jpg", read_image(folder / "photo.jpg")[:60, :80])
     probs = np.full((21, 375, 500), 1 / 21, np.float32)
     np.save(folder / "photo.npy", probs)
     write_bin(folder / "maps" / "one.bin", probs)
@@ -83,6 +84,7 @@ def test_ci_runs_the_set_up(line):
     assert line in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
+@pytest.mark.usefixtures("measured_here")
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line, user_folder, monkeypatch):
     monkeypatch.chdir(user_folder)

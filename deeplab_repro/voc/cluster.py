@@ -81,7 +81,7 @@ async def _reach(scheduler: str) -> None:
 
     options = Security().get_connection_args("client")
     connecting = connect(scheduler, timeout=_SECONDS_TO_CONNECT, **options)
-    comm = await asyncio.wait_for(connecting, _SECONDS_TO_CONNECT + 1)
+    comm = await asyncio.wait_for(connecting, 1.2 * _SECONDS_TO_CONNECT)
     await comm.close()
 
 

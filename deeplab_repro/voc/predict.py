@@ -145,8 +145,7 @@ def predict(
     names = devkit.ids(split)
     devkit.require(names, split, masks=False)
     folder = results_folder(out, split, devkit.year)
-    kept = {name: None if scores is None else scores / f"{name}.npz" for name in names}
-    unkept = [name for name, path in kept.items() if path is None or not path.is_file()]
+    unkept = {name for name in names if scores is None or not (scores / f"{name}.npz").is_file()}
     there = None if scores is None else read_scores_record(scores)
     precision = precision or (there.precision if there else "float16")
     net, crf, most_processes = _resolve(recipe, None if unkept else there)
@@ -164,23 +163,21 @@ def predict(
     )
     _check_training_set(record, force)
     make_folder(folder)
-    has_results = any(folder.glob("*.png"))
-    write_or_compare(record_path(out, split), asdict(record), has_results)
+    write_or_compare(record_path(out, split), asdict(record), any(folder.glob("*.png")))
+    work_on = [folder]
     if scores is not None:
         make_folder(scores)
-        made = ScoresRecord(**asdict(net), precision=precision)
-        is_begun = any(scores.glob("*.npz"))
-        write_or_compare(scores_record_path(scores), asdict(made), is_begun)
-    work_on = [folder] if scores is None else [folder, scores]
+        made = asdict(ScoresRecord(**asdict(net), precision=precision))
+        write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
+        work_on.append(scores)
     for each in work_on:
         remove_unfinished(each)
-    todo = [
-        name
-        for name in names
-        if not (folder / f"{name}.png").is_file() or (scores is not None and name in unkept)
-    ]
-    for _ in range(len(names) - len(todo)):
+    done = {name for name in names if (folder / f"{name}.png").is_file()}
+    if scores is not None:
+        done -= unkept
+    for _ in done:
         advance()
+    todo = [name for name in names if name not in done]
     # A cluster's workers have another working directory.
     function = partial(
         _segment,

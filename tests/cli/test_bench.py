@@ -1,25 +1,15 @@
 """deeplab-repro bench: what it prints, and every kind of bad input."""
 
 import json
-from dataclasses import asdict, astuple
 
 import pytest
 
-from deeplab_repro import bench
+from deeplab_repro.bench import LABEL_COUNTS
 from deeplab_repro.image import write_image
 
 TINY = ("bench", "crf", "--size", "16x12", "--labels", "3", "--repeat", "1", "--iterations", "1")
 
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch):
-    """Measure here: another process each would only take longer."""
-
-    def measure(work, repeat):
-        plain = {**asdict(work), "params": astuple(work.params)}
-        return bench.measure({"work": plain, "repeat": repeat})
-
-    monkeypatch.setattr(bench, "_measure_apart", measure)
+pytestmark = pytest.mark.usefixtures("measured_here")
 
 
 def test_tables(command):
@@ -29,7 +19,7 @@ def test_tables(command):
     assert "16x12 pixels, 3 labels, 1 iterations, CRF 4,121,5,3,3, medians of 1 runs" in out
     assert "all threads" in out
     assert "one thread" in out
-    for size in ("8x6", "32x24", "64x48"):
+    for size in ("8x6", "16x12", "32x24", "64x48"):
         assert f"\n {size} " in out
     assert "slope of log time over log pixels: " in out
     assert "slope of log time over log labels: " in out
@@ -44,6 +34,7 @@ def test_json(command, tmp_path, photo):
     assert report["work"]["picture"] == str(tmp_path / "a.png")
     assert report["work"]["params"] == [3, 95, 3, 3, 3]
     assert len(report["runs"]["all_threads"]["ms"]) == 1
+    assert [row["labels"] for row in report["labels"]["rows"]] == list(LABEL_COUNTS)
 
 
 @pytest.mark.parametrize(

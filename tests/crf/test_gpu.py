@@ -14,22 +14,28 @@ ROOT = HERE.parents[1]
 
 
 def test_on_the_simulator():
-    """The simulator has to be chosen before Numba is loaded, so in a process of its own."""
+    """The simulator has to be chosen before Numba is loaded, so in processes of their own: two,
+    as each is slow and keeps to one core."""
     if crf_cuda_problem() is None:
         pytest.skip("the tests run on a GPU here")
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header"]
-    done = subprocess.run(
-        [*command, str(HERE / "test_gpu_mean_field.py")],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d+ passed", done.stdout), done.stdout
-    assert "skipped" not in done.stdout, done.stdout
+    halves = [
+        subprocess.Popen(
+            [*command, str(HERE / "test_gpu_mean_field.py"), "-k", which],
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for which in ("same_result", "not same_result")
+    ]
+    for half, (said, _) in [(half, half.communicate()) for half in halves]:
+        assert half.returncode == 0, said
+        assert re.search(r"\d+ passed", said), said
+        assert "skipped" not in said, said
 
 
 def run(program, **environment):

@@ -1,16 +1,14 @@
 """The report's files, read back: the page with its pictures, the Markdown and the JSON."""
 
 import base64
-import io
 import json
 import re
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from conftest import smooth_photo
-from PIL import Image
+from html_page import Page
 
 from deeplab_repro.errors import FileError
 from deeplab_repro.image import palette
@@ -23,34 +21,6 @@ from deeplab_repro.voc.metrics import Scores
 FIGURES = np.full(21, 50.0)
 SCORES = Scores(90.0, FIGURES, 50.0, FIGURES, 61.0)
 PANELS = 3
-
-
-class Page(HTMLParser):
-    """Its pictures, tables and text; void elements aside, every tag must be closed."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.images, self.text, self.open = [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "img":
-            self.images.append(dict(attrs))
-        elif tag not in ("meta", "input"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data.strip())
-
-    def pictures(self, kind):
-        prefix = f"data:image/{kind};base64,"
-        sources = [image.get("src", "") for image in self.images]
-        encoded = [source[len(prefix) :] for source in sources if source.startswith(prefix)]
-        return [Image.open(io.BytesIO(base64.b64decode(each))) for each in encoded]
 
 
 def panel(index):

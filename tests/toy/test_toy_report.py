@@ -1,13 +1,11 @@
 """The demo's contact sheet and page: what is in them, read back."""
 
-import base64
-import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from html_page import Page
+from PIL import ImageFont
 
 from deeplab_repro.errors import FileError
 from deeplab_repro.image import palette, read_image
@@ -29,32 +27,6 @@ def make_report(n_scenes, names=("net <b>&amp;",)):
         for crf in (False, True)
     ]
     return Report(2, scenes, rows)
-
-
-class Page(HTMLParser):
-    """Its pictures and its text; void elements aside, every tag must be closed."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.images, self.text, self.open = [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "img":
-            self.images.append(dict(attrs))
-        elif tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data.strip())
-
-    def picture(self, index):
-        encoded = self.images[index]["src"].partition(";base64,")[2]
-        return Image.open(io.BytesIO(base64.b64decode(encoded)))
 
 
 @pytest.fixture
