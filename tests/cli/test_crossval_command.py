@@ -34,6 +34,7 @@ def crossval(tmp_path, photo, monkeypatch):
 
 
 def test_tables_and_files(command, crossval, tmp_path):
+    pytest.importorskip("matplotlib")
     more = ("--model", "DeepLab", "--model", "DeepLab-LargeFOV")
     status, out, err = command(*crossval, *ONE, *more, "--sigma-beta", "5:1:6")
     assert status == 0

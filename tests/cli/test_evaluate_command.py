@@ -176,6 +176,7 @@ def test_ranking(command):
 
 
 def test_files(command, folder):
+    pytest.importorskip("matplotlib")
     record(folder)
     status, _, err = command(*evaluate("--out", "scores", "--trimap", "1,2", "--json"))
     assert status == 0
