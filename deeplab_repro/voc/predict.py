@@ -148,7 +148,7 @@ def predict(
     unkept = {name for name in names if scores is None or not (scores / f"{name}.npz").is_file()}
     there = None if scores is None else read_scores_record(scores)
     precision = precision or (there.precision if there else "float16")
-    net, crf, most_processes = _resolve(recipe, None if unkept else there)
+    net, crf, most_processes = _resolve(recipe, None if unkept else there, scores is not None)
     if net.labels != devkit.n_labels:
         raise ArgumentError(
             f"{display_name(devkit.root)}: has {devkit.n_labels} classes, but net '{net.model}' "
@@ -202,7 +202,9 @@ def predict(
     return Predicted(folder, record, names, failed)
 
 
-def _resolve(recipe: Recipe, kept: ScoresRecord | None) -> tuple[NetRecord, CrfParams | None, int]:
+def _resolve(
+    recipe: Recipe, kept: ScoresRecord | None, keeps_scores: bool
+) -> tuple[NetRecord, CrfParams | None, int]:
     """What the net is, the CRF's parameters, and how many processes memory allows.
 
     kept: of the scores, if all are kept.
@@ -213,6 +215,12 @@ def _resolve(recipe: Recipe, kept: ScoresRecord | None) -> tuple[NetRecord, CrfP
         return net, crf, n_cores()
     # On the CPU whatever was asked for: a cluster's GPUs are not here.
     model = recipe.build("cpu")
+    if keeps_scores and model.net.coarse_output[1] == 1:
+        _log.warning(
+            "net '%s' adds up branches at full size: its scores are kept for every pixel, which "
+            "takes some 6 MB a photo of VOC's size",
+            model.net.name,
+        )
     height, width = model.net.input_shape[2:]
     room = (available_memory() or math.inf) // model.memory_needed((height, width))
     return _net_record(model, recipe), model.crf, max(1, int(room))

@@ -117,6 +117,24 @@ def test_labels_are_of_the_scores_as_kept(devkit, recipe, tmp_path):
     assert (one != two).any()
 
 
+def test_scores_at_full_size_are_kept_with_a_warning(devkit, recipe, tmp_path, caplog):
+    predict(devkit, "val", tmp_path / "a", recipe, scores=tmp_path / "s")
+    assert not caplog.text
+    with open(recipe.model, "a") as prototxt:
+        prototxt.write("""
+        layers { name: "up_too" type: INTERP bottom: "conv" top: "up_too"
+          interp_param { zoom_factor: 8 } }
+        layers { name: "fc" type: CONVOLUTION bottom: "up_too" top: "fc"
+          convolution_param { num_output: 4 kernel_size: 1 } }
+        layers { name: "sum" type: ELTWISE bottom: "up" bottom: "fc" top: "sum" }
+        """)
+    recipe = replace(recipe, weights="random:0")
+    predict(devkit, "val", tmp_path / "b", recipe, scores=tmp_path / "t")
+    assert "net 'tiny' adds up branches at full size" in caplog.text
+    height, width = read_image(devkit.photo("a")).shape[:2]
+    assert read_coarse(tmp_path / "t/a.npz").values.shape == (4, height, width)
+
+
 def test_it_goes_on_with_what_is_missing(devkit, recipe, tmp_path):
     undisturbed, stopped = tmp_path / "one", tmp_path / "two"
     predict(devkit, "val", undisturbed, recipe, scores=undisturbed / "s")
