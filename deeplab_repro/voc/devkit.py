@@ -56,13 +56,14 @@ class Devkit:
         Raises FileError where there is no such list, naming those there are, and FormatError for
         one that is empty, repeats an id, or has a line that is not one.
         """
-        path = self.root / _LISTS / f"{split}.txt"
-        if not path.is_file():
-            known = sorted(each.stem for each in path.parent.glob("*.txt"))
+        lists = self.root / _LISTS
+        known = sorted(each.stem for each in lists.glob("*.txt"))
+        if split not in known:
             raise FileError(
-                f"{display_name(path)}: does not exist: the splits here are "
-                f"{', '.join(known) or 'none'}"
+                f"{display_name(lists)}: has no list of split {split[:80]!a}: the "
+                f"splits here are {', '.join(known) or 'none'}"
             )
+        path = lists / f"{split}.txt"
         lines: dict[str, int] = {}
         for number, line in enumerate(_lines(path), start=1):
             name = line.strip()

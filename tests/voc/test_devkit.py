@@ -73,10 +73,11 @@ def test_a_list_that_is_none(root, content, kind, parts):
     assert_one_line(error, "val.txt", *parts)
 
 
-def test_no_such_split(root):
+@pytest.mark.parametrize("split", ["test", "../Segmentation/val", "", "a/b", "x" * 5000, "\0"])
+def test_no_such_split(root, split):
     with pytest.raises(FileError) as error:
-        open_devkit(root).ids("test")
-    assert_one_line(error, "test.txt: does not exist: the splits here are val")
+        open_devkit(root).ids(split)
+    assert_one_line(error, "Segmentation: has no list of split '", "the splits here are val")
 
 
 def test_ids_without_files(root):
