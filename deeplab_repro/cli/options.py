@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Labels with a smaller share of the picture are not told.
 _LEAST_SHARE = 0.005
+
+_SECONDS_BETWEEN_LINES = 60
 
 
 def one_line(text: str) -> str:
@@ -202,9 +205,15 @@ def crf_text(crf: "CrfParams | None") -> str:
 
 @contextmanager
 def progress(doing: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, if that is a terminal and there are several steps; yields what makes one."""
-    if total == 1 or not (sys.stderr and sys.stderr.isatty()):
+    """Tells on stderr how far several steps are; yields what makes one.
+
+    A bar on a terminal, elsewhere a line every minute.
+    """
+    if total == 1:
         yield lambda: None
+        return
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield _told_every_minute(doing, total)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -221,6 +230,29 @@ def progress(doing: str, total: int) -> Iterator[Callable[[], None]]:
     ) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
+
+
+def _told_every_minute(doing: str, total: int) -> Callable[[], None]:
+    done = done_before = 0
+    before = time.monotonic()
+
+    def step() -> None:
+        nonlocal done, done_before, before
+        done += 1
+        now = time.monotonic()
+        if now - before >= _SECONDS_BETWEEN_LINES:
+            # At the pace of late: what an earlier run had done went by at once.
+            left = (total - done) * (now - before) / (done - done_before)
+            say(f"{doing}: {done:,} of {total:,}, {duration(left)} left")
+            done_before, before = done, now
+
+    return step
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as in 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def table_console() -> "Console":

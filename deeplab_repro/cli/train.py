@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.options import add_variables, say, whole_number
+from deeplab_repro.cli.options import add_variables, duration, say, whole_number
 
 if TYPE_CHECKING:
     from deeplab_repro.train.solver import Solver
@@ -106,13 +106,8 @@ def _reports(solver: "Solver") -> Iterator[Any]:
             print(
                 f"iteration {row.iteration}  loss {row.average_loss:.4f}"
                 f"  lr {row.learning_rate:.3g}{accuracy}"
-                f"  {images:.1f} images/s  {_duration(left)} left",
+                f"  {images:.1f} images/s  {duration(left)} left",
                 flush=True,
             )
 
     yield report
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
