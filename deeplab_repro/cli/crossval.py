@@ -11,6 +11,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_workers,
     devkit_of,
+    print_table,
     progress,
     say,
     table_console,
@@ -136,9 +137,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(found: "Found") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from deeplab_repro.voc.crossval import first_best
     from deeplab_repro.voc.grid import bilateral, numbers_text
 
@@ -146,24 +144,20 @@ def _print(found: "Found") -> None:
     scores = found.scores
     console.print(f"mean IOU on {len(found.names)} images of {found.split}, seed {found.seed}")
 
-    summary = Table("", "settings", "best", "mean IOU", box=SIMPLE_HEAD, pad_edge=False)
-    summary.add_row("net alone", "", "", f"{found.net:.2f}")
+    summary = [("net alone", "", "", f"{found.net:.2f}")]
     for name, params in found.released.items():
         text = numbers_text(bilateral(params))
-        summary.add_row(f"released: {name}", "", text, f"{scores[params]:.2f}")
+        summary.append((f"released: {name}", "", text, f"{scores[params]:.2f}"))
     for name, tried in found.rounds.items():
         best = first_best(tried)
         text = numbers_text(bilateral(best))
-        summary.add_row(f"round {name}", str(len(tried)), text, f"{tried[best]:.2f}")
+        summary.append((f"round {name}", str(len(tried)), text, f"{tried[best]:.2f}"))
+    print_table(["", "settings", "best", "mean IOU"], summary)
 
-    top = Table("", "w1", "sigma_alpha", "sigma_beta", "mean IOU", box=SIMPLE_HEAD, pad_edge=False)
     ranked = sorted(scores, key=lambda params: -scores[params])  # of equals, the first tried first
-    for rank, params in enumerate(ranked[:_N_SHOWN], start=1):
-        numbers = [f"{number:.9g}" for number in bilateral(params)]
-        top.add_row(str(rank), *numbers, f"{scores[params]:.2f}")
-
-    for table in (summary, top):
-        for column in table.columns[1:]:
-            column.justify = "right"
-        console.print(table)
+    top = [
+        (str(rank), *(f"{number:.9g}" for number in bilateral(params)), f"{scores[params]:.2f}")
+        for rank, params in enumerate(ranked[:_N_SHOWN], start=1)
+    ]
+    print_table(["", "w1", "sigma_alpha", "sigma_beta", "mean IOU"], top)
     console.print(f"best: --crf {numbers_text(bilateral(found.best))}")

@@ -5,7 +5,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import one_line, progress, say, table_console, whole_number
+from deeplab_repro.cli.options import (
+    one_line,
+    print_table,
+    progress,
+    say,
+    table_console,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from deeplab_repro.toy.demo import Report
@@ -68,20 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: "Report") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from deeplab_repro.toy.demo import SPLIT, notes, table
 
-    console = table_console()
     heading, *rows = table(report)
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, text in enumerate(heading):
-        shown.add_column(text, justify="right" if column else "left", no_wrap=not column)
-    for row in rows:
-        shown.add_row(*row)
-    n_scenes = len(report.scenes)
-    console.print(f"{n_scenes} scenes of ToyVOC {SPLIT}, seed {report.seed}")
-    console.print(shown)
+    print(f"{len(report.scenes)} scenes of ToyVOC {SPLIT}, seed {report.seed}", flush=True)
+    print_table(heading, rows)
     for note in notes(report):
-        console.print(one_line(note))
+        table_console().print(one_line(note))

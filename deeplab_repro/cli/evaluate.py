@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from deeplab_repro.cli.options import (
     add_workers,
     devkit_of,
     one_line,
+    print_table,
     progress,
     say,
     table_console,
@@ -164,59 +164,58 @@ def _draw(out: Path, evaluation: "Evaluation", paper: "MethodScores | None") -> 
 
 def _print(evaluation: "Evaluation", split: str, paper: "MethodScores | None") -> None:
     """The figures of whole images: a row for each class, and the means."""
+    from deeplab_repro.voc.metrics import percent_text
+
     scores = evaluation.scores
     heading = ["class", "IOU", "accuracy"]
-    columns = [evaluation.classes, map(_text, scores.iou), map(_text, scores.class_accuracy)]
+    columns = [
+        evaluation.classes,
+        map(percent_text, scores.iou),
+        map(percent_text, scores.class_accuracy),
+    ]
     beside = ""
     if paper:
-        beside = f"  paper: {_text(paper.mean_iou)} ({paper.method} on PASCAL VOC 2012 {split})"
+        beside = (
+            f"  paper: {percent_text(paper.mean_iou)} ({paper.method} on PASCAL VOC 2012 {split})"
+        )
         if any(paper.iou):
             heading.insert(2, "paper's IOU")
-            columns.insert(2, ["" if iou is None else _text(iou) for iou in paper.iou])
+            columns.insert(2, ["" if iou is None else percent_text(iou) for iou in paper.iou])
     total = evaluation.images + len(evaluation.missing)
     console = table_console()
     console.print(f"{evaluation.images} of {total} images of '{one_line(split)}', in percent")
-    _print_table(heading, zip(*columns, strict=True))
-    console.print(f"mean IOU        {_text(scores.mean_iou)}{beside}")
-    console.print(f"pixel accuracy  {_text(scores.pixel_accuracy)}")
-    console.print(f"class accuracy  {_text(scores.mean_class_accuracy)}")
+    print_table(heading, zip(*columns, strict=True))
+    console.print(f"mean IOU        {percent_text(scores.mean_iou)}{beside}")
+    console.print(f"pixel accuracy  {percent_text(scores.pixel_accuracy)}")
+    console.print(f"class accuracy  {percent_text(scores.mean_class_accuracy)}")
     if evaluation.absent:
         absent = one_line(", ".join(evaluation.absent))
         console.print(f"None of these images has {absent}: each counts in the means, as 0.")
 
 
 def _print_trimap(evaluation: "Evaluation") -> None:
+    from deeplab_repro.voc.metrics import percent_text
+
     scores = evaluation.trimap_scores
     heading = ["trimap width", "mean IOU", "pixel accuracy", "class accuracy"]
     rows = [
-        (str(width), *map(_text, (each.mean_iou, each.pixel_accuracy, each.mean_class_accuracy)))
+        (
+            str(width),
+            *map(percent_text, (each.mean_iou, each.pixel_accuracy, each.mean_class_accuracy)),
+        )
         for width, each in zip(evaluation.widths, scores, strict=True)
     ]
-    _print_table(heading, rows)
+    print_table(heading, rows)
     if any(isnan(each.mean_iou) for each in scores):
         table_console().print("- is not defined: a class has no pixels so near to a border.")
 
 
 def _print_ranking(evaluation: "Evaluation") -> None:
+    from deeplab_repro.voc.metrics import percent_text
+
     ranking = evaluation.ranking
-    rows = [(one_line(name), _text(iou)) for name, iou in ranking[:_SHOWN]]
-    _print_table(["image, the worst first", "mean IOU of its classes"], rows)
+    rows = [(one_line(name), percent_text(iou)) for name, iou in ranking[:_SHOWN]]
+    print_table(["image, the worst first", "mean IOU of its classes"], rows)
     if len(ranking) > _SHOWN:
         rest = f"{len(ranking) - _SHOWN} better ones are in --json, and in --out's per_image.csv."
         table_console().print(rest)
-
-
-def _print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, text in enumerate(heading):
-        shown.add_column(text, justify="right" if column else "left")
-    for row in rows:
-        shown.add_row(*map(one_line, row))
-    table_console().print(shown)
-
-
-def _text(percent: float) -> str:
-    return "-" if isnan(percent) else f"{percent:.2f}"

@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -263,6 +263,19 @@ def table_console() -> "Console":
     if not console.is_terminal:
         console.width = 120  # a pipe has no width; a table must not be cut for it
     return console
+
+
+def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print lines of texts below a heading, all columns but the first set to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, text in enumerate(heading):
+        shown.add_column(text, justify="right" if column else "left", no_wrap=not column)
+    for row in rows:
+        shown.add_row(*map(one_line, row))
+    table_console().print(shown)
 
 
 def shares(labels: "np.ndarray", n_labels: int) -> str:

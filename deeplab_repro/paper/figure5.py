@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isnan
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from deeplab_repro.files import write_atomically
 from deeplab_repro.paper import published
 from deeplab_repro.voc.metrics import Scores
 
-_PANELS = {
+CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
     "mean_iou": ("mean IOU", lambda scores: scores.mean_iou),
     "pixel_accuracy": ("pixel accuracy", lambda scores: scores.pixel_accuracy),
     "class_accuracy": ("mean class accuracy", lambda scores: scores.mean_class_accuracy),
 }
+"""The figure's panels by their keys in `published()["figure5"]`: title, and which score it is."""
 
 # Of so many points a line says too little.
 _FEW_POINTS = 10
@@ -43,8 +44,7 @@ def write_figure5(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> lis
 
 def _points(scores: Mapping[int, Scores]) -> _Points:
     return {
-        width: tuple(pick(scores[width]) for _, pick in _PANELS.values())
-        for width in sorted(scores)
+        width: tuple(pick(scores[width]) for _, pick in CURVES.values()) for width in sorted(scores)
     }
 
 
@@ -53,7 +53,7 @@ def _authors() -> dict[str, _Points]:
     widths = figure["trimap_width_pixels"]
     return {
         method: dict(
-            zip(widths, zip(*(figure[key][method] for key in _PANELS), strict=True), strict=True)
+            zip(widths, zip(*(figure[key][method] for key in CURVES), strict=True), strict=True)
         )
         for method in figure["mean_iou"]
     }
@@ -62,7 +62,7 @@ def _authors() -> dict[str, _Points]:
 def _csv(ours: Mapping[str, _Points]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("curve", "of", "width", *_PANELS))
+    writer.writerow(("curve", "of", "width", *CURVES))
     for of, curves in (("ours", ours), ("paper", _authors())):
         for name, points in curves.items():
             for width, values in points.items():
@@ -80,8 +80,8 @@ def _pictures(ours: Mapping[str, _Points]) -> dict[str, bytes]:
     authors = _authors()
     colours = {name: f"C{number}" for number, name in enumerate({**authors, **ours})}
     figure = Figure(figsize=(13, 4.8), layout="constrained")
-    panels = figure.subplots(1, len(_PANELS))
-    for index, (axes, (title, _)) in enumerate(zip(panels, _PANELS.values(), strict=True)):
+    panels = figure.subplots(1, len(CURVES))
+    for index, (axes, (title, _)) in enumerate(zip(panels, CURVES.values(), strict=True)):
         for of, curves, style in (("paper", authors, "--"), ("ours", ours, "-")):
             for name, points in curves.items():
                 axes.plot(

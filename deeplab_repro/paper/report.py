@@ -22,11 +22,11 @@ from deeplab_repro.paper.reproduce import (
 from deeplab_repro.paper.tables import NotRun, Outcomes, Result, Table, all_tables
 from deeplab_repro.pictures import make_folder
 from deeplab_repro.progress import Progress, unwatched
+from deeplab_repro.voc.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from deeplab_repro.voc.devkit import Devkit
     from deeplab_repro.voc.metrics import Scores
-    from deeplab_repro.voc.workers import Workers
 
 TITLE = "The paper's tables and figures, ours beside theirs"
 
@@ -73,7 +73,7 @@ def make_report(
     devkit: Devkit | None,
     runs: Sequence[Run],
     out: Path,
-    workers: Workers | None = None,
+    workers: Workers = HERE,
     progress: Progress = unwatched,
 ) -> Report:
     """Measure what can be measured of `runs` as `reproduce` does; without a data set, nothing.

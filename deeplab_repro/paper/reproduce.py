@@ -19,7 +19,7 @@ from deeplab_repro.progress import Progress, unwatched
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.evaluate import Evaluation, evaluate
 from deeplab_repro.voc.predict import Predicted, Recipe, predict
-from deeplab_repro.voc.workers import Workers
+from deeplab_repro.voc.workers import HERE, Workers
 
 PAPER_IMAGES = {VAL: 1449, TEST: 1456}
 """How many images the splits of PASCAL VOC 2012 have (paper, section 5)."""
@@ -72,7 +72,7 @@ def reproduce(
     devkit: Devkit,
     runs: Sequence[Run],
     out: Path,
-    workers: Workers | None = None,
+    workers: Workers = HERE,
     progress: Progress = unwatched,
 ) -> dict[tuple[str, str], Result | NotRun]:
     """Measure what can be measured of `runs`: the outcome of each method and split.
@@ -91,7 +91,6 @@ def reproduce(
             f"{', '.join(devkit.classes[:3])}; expected PASCAL VOC's {len(VOC_CLASSES)}, of which "
             "the paper's figures are"
         )
-    workers = workers or Workers()
     outcomes: dict[tuple[str, str], Result | NotRun] = {}
     for run in runs:
         reason = _why_not(devkit, run)

@@ -12,6 +12,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from deeplab_repro.paper import published
+from deeplab_repro.paper.figure5 import CURVES
 
 if TYPE_CHECKING:
     from deeplab_repro.voc.metrics import Scores
@@ -133,7 +134,7 @@ def all_tables(outcomes: Outcomes, facts: Mapping[str, NetFacts]) -> dict[str, T
         "table1": _table1(outcomes),
         "table2": _table2(outcomes, facts),
         "table3": _table3(outcomes),
-        **{f"figure5_{key}": _figure5(outcomes, key) for key in _CURVES},
+        **{f"figure5_{key}": _figure5(outcomes, key) for key in CURVES},
     }
 
 
@@ -213,15 +214,8 @@ def _table3(outcomes: Outcomes) -> Table:
     )
 
 
-_CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
-    "mean_iou": ("mean IOU", lambda scores: scores.mean_iou),
-    "pixel_accuracy": ("pixel accuracy", lambda scores: scores.pixel_accuracy),
-    "class_accuracy": ("mean class accuracy", lambda scores: scores.mean_class_accuracy),
-}
-
-
 def _figure5(outcomes: Outcomes, key: str) -> Table:
-    what, pick = _CURVES[key]
+    what, pick = CURVES[key]
     curves = published()["figure5"][key]
     widths = published()["figure5"]["trimap_width_pixels"]
     # Said once below the table, not in forty rows of it.

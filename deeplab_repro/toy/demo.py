@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from deeplab_repro.voc.metrics import (
     Scores,
     confusion,
     image_scores,
+    or_none,
+    percent_text,
     trimap_confusions,
     trimap_scores,
 )
@@ -80,8 +81,8 @@ class Report:
                     "model": row.model,
                     "crf": row.with_crf,
                     "mean_iou": row.scores.mean_iou,
-                    "pixel_accuracy": _or_none(row.scores.pixel_accuracy),
-                    "trimap_mean_iou": _or_none(row.near_borders.mean_iou),
+                    "pixel_accuracy": or_none(row.scores.pixel_accuracy),
+                    "trimap_mean_iou": or_none(row.near_borders.mean_iou),
                     "ms": row.ms,
                     "iou": row.scores.iou.tolist(),
                 }
@@ -124,9 +125,9 @@ def table(report: Report) -> list[list[str]]:
     return [heading] + [
         [
             row.title,
-            _text(row.scores.mean_iou),
-            _text(row.scores.pixel_accuracy),
-            _text(row.near_borders.mean_iou),
+            percent_text(row.scores.mean_iou),
+            percent_text(row.scores.pixel_accuracy),
+            percent_text(row.near_borders.mean_iou),
             f"{row.ms:.0f}",
         ]
         for row in report.rows
@@ -199,11 +200,3 @@ def _score(
         # The first scene's time has the loading, and at times the compiling, of the CRF in it.
         ms=1e3 * statistics.median(seconds),
     )
-
-
-def _text(percent: float) -> str:
-    return "-" if isnan(percent) else f"{percent:.2f}"
-
-
-def _or_none(value: float) -> float | None:
-    return None if isnan(value) else value

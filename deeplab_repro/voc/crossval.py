@@ -41,12 +41,10 @@ from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral, numbers_text
 from deeplab_repro.voc.metrics import Confusion, confusion, image_scores
 from deeplab_repro.voc.records import read_scores_record, write_or_compare
-from deeplab_repro.voc.workers import Workers
+from deeplab_repro.voc.workers import HERE, Workers
 
 # Around the best, the grid's steps are divided by these, one after the other.
 _DIVISORS = (1, 2, 4)
-
-_HERE = Workers()
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def search(
     iterations: int = 10,
     images: int = 100,
     seed: int = 10,
-    workers: Workers = _HERE,
+    workers: Workers = HERE,
     progress: Progress = unwatched,
 ) -> Found:
     """Search for the CRF parameters of the best mean IOU on images of a split.
@@ -164,7 +162,7 @@ def search(
     }
     write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
     # In this process: it takes little, and shows what cannot be read before the long work.
-    (net,) = counter.scores("0-net", (), _HERE, progress)
+    (net,) = counter.scores("0-net", (), HERE, progress)
     found = Found(split, names, seed, iterations, grid, net, dict(released or {}))
 
     def try_out(kind: str, settings: Sequence[CrfParams]) -> None:

@@ -27,16 +27,15 @@ from deeplab_repro.voc.metrics import (
     confusion,
     image_scores,
     mean_iou_of_present,
+    or_none,
     trimap_confusions,
     trimap_scores,
 )
 from deeplab_repro.voc.records import Record, read_record
-from deeplab_repro.voc.workers import Workers
+from deeplab_repro.voc.workers import HERE, Workers
 
 OUTPUTS = ("confusion.csv", "per_image.csv", "evaluation.json")
 """What `write_evaluation` writes."""
-
-_HERE = Workers()
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ class Evaluation:
         found = {
             "mean_iou": scores.mean_iou,
             "iou": dict(zip(self.classes, scores.iou.tolist(), strict=True)),
-            "pixel_accuracy": _or_none(scores.pixel_accuracy),
+            "pixel_accuracy": or_none(scores.pixel_accuracy),
             "mean_class_accuracy": scores.mean_class_accuracy,
             "class_accuracy": dict(zip(self.classes, scores.class_accuracy.tolist(), strict=True)),
             "absent": self.absent,
@@ -106,9 +105,9 @@ class Evaluation:
             "trimap": [
                 {
                     "width": width,
-                    "mean_iou": _or_none(each.mean_iou),
-                    "pixel_accuracy": _or_none(each.pixel_accuracy),
-                    "class_accuracy": _or_none(each.mean_class_accuracy),
+                    "mean_iou": or_none(each.mean_iou),
+                    "pixel_accuracy": or_none(each.pixel_accuracy),
+                    "class_accuracy": or_none(each.mean_class_accuracy),
                 }
                 for width, each in zip(self.widths, self.trimap_scores, strict=True)
             ],
@@ -116,7 +115,7 @@ class Evaluation:
         }
         if per_image:
             found["per_image"] = [
-                {"image": name, "mean_iou": _or_none(iou)} for name, iou in self.ranking
+                {"image": name, "mean_iou": or_none(iou)} for name, iou in self.ranking
             ]
         return found
 
@@ -126,7 +125,7 @@ def evaluate(
     split: str,
     results: Path,
     widths: Sequence[int] = (),
-    workers: Workers = _HERE,
+    workers: Workers = HERE,
     advance: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Score a folder of results, PNGs of labels named by image, against the true labels.
@@ -303,7 +302,3 @@ def _csv(rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
-
-
-def _or_none(value: float) -> float | None:
-    return None if isnan(value) else value

@@ -139,6 +139,16 @@ def mean_iou_of_present(counts: Confusion) -> float:
     return float(present.mean()) if present.size else np.nan
 
 
+def percent_text(value: float) -> str:
+    """A score for people to read; "-" where it is not defined."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def or_none(value: float) -> float | None:
+    """A score for JSON, which has no NaN."""
+    return None if math.isnan(value) else value
+
+
 def _pixel_accuracy(counts: Confusion) -> float:
     total = int(counts.sum())
     return 100 * int(counts.trace()) / total if total else np.nan

@@ -51,11 +51,9 @@ from deeplab_repro.voc.records import (
     scores_record_path,
     write_or_compare,
 )
-from deeplab_repro.voc.workers import Workers, n_cores
+from deeplab_repro.voc.workers import HERE, Workers, n_cores
 
 DEFAULT_MODEL = "DeepLab-LargeFOV"
-
-_HERE = Workers()
 
 _log = logging.getLogger(__name__)
 _models = threading.local()
@@ -120,7 +118,7 @@ def predict(
     *,
     scores: Path | None = None,
     precision: Precision | None = None,
-    workers: Workers = _HERE,
+    workers: Workers = HERE,
     force: bool = False,
     advance: Callable[[], object] = lambda: None,
 ) -> Predicted:

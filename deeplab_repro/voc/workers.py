@@ -71,6 +71,10 @@ class Workers:
         return ((name, _outcome(function, name)) for name in names)
 
 
+HERE = Workers()
+"""This process alone, image after image."""
+
+
 def n_cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
