@@ -41,6 +41,11 @@ def dims(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
+def _several(shapes: Sequence[Shape]) -> str:
+    """The first shapes that differ, as messages list them."""
+    return ", ".join(map(dims, list(dict.fromkeys(shapes))[:5]))
+
+
 @dataclass(frozen=True)
 class Convolution(LayerType):
     """Cross-correlation with holes ("a trous", paper section 3.1): taps lie `hole` pixels apart.
@@ -71,14 +76,53 @@ class Convolution(LayerType):
         return (n, self.num_output, *out)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        channels = _image(bottoms[0])[1]
-        if channels % self.group or self.num_output % self.group:
-            raise NetError(
-                f"group {self.group} does not divide {channels} channels and "
-                f"num_output {self.num_output}"
-            )
+        channels = _grouped_channels(bottoms[0], self)
         weight = (self.num_output, channels // self.group, *self.kernel)
         return (weight, (self.num_output,)) if self.bias else (weight,)
+
+
+@dataclass(frozen=True)
+class Deconvolution(LayerType):
+    """Caffe's transposed convolution: every pixel adds its multiple of the kernel to the top.
+
+    Pixels lie `stride` apart there, and `pad` is cropped from all sides. Pairs are (height, width).
+    Blobs: weight C x num_output/group x kh x kw, and bias num_output.
+    """
+
+    num_output: int
+    kernel: HW
+    pad: HW = (0, 0)
+    stride: HW = (1, 1)
+    group: int = 1
+    bias: bool = True
+
+    def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
+        n, _, *size = _image(bottoms[0])
+        # Caffe takes larger pads, but OpenCV 4.14 then writes past its memory for a kernel of 1.
+        if any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+            raise NetError(
+                f"pad {dims(self.pad)} with kernel {dims(self.kernel)}, expected a smaller pad"
+            )
+        out = [
+            s * (i - 1) + k - 2 * p
+            for i, p, k, s in zip(size, self.pad, self.kernel, self.stride, strict=True)
+        ]
+        return (n, self.num_output, *out)
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
+        channels = _grouped_channels(bottoms[0], self)
+        weight = (channels, self.num_output // self.group, *self.kernel)
+        return (weight, (self.num_output,)) if self.bias else (weight,)
+
+
+def _grouped_channels(bottom: Shape, op: Convolution | Deconvolution) -> int:
+    """The channels of the bottom, which the groups must divide, as they must the top's."""
+    channels = _image(bottom)[1]
+    if channels % op.group or op.num_output % op.group:
+        raise NetError(
+            f"group {op.group} does not divide {channels} channels and num_output {op.num_output}"
+        )
+    return channels
 
 
 @dataclass(frozen=True)
@@ -195,9 +239,7 @@ class Eltwise(LayerType):
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         if len(set(bottoms)) > 1:
-            raise NetError(
-                f"its bottoms have shapes {', '.join(map(dims, bottoms))}, expected one shape"
-            )
+            raise NetError(f"its bottoms have shapes {_several(bottoms)}, expected one shape")
         if self.coeff and len(self.coeff) != len(bottoms):
             raise NetError(f"{len(self.coeff)} coeff for {len(bottoms)} bottoms, expected as many")
         return bottoms[0]
@@ -219,7 +261,7 @@ class Concat(LayerType):
         axis %= len(first)
         if len({(*b[:axis], *b[axis + 1 :]) for b in bottoms}) > 1:
             raise NetError(
-                f"its bottoms have shapes {', '.join(map(dims, bottoms))}, "
+                f"its bottoms have shapes {_several(bottoms)}, "
                 f"expected them to differ only on axis {axis}"
             )
         return (*first[:axis], sum(b[axis] for b in bottoms), *first[axis + 1 :])

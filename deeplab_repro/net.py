@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.layers import (
     HW,
     Convolution,
+    Deconvolution,
     Interp,
     LayerType,
     Padding,
@@ -21,6 +23,9 @@ from deeplab_repro.layers import (
 
 # One tap of VGG-16's fc6 stands for a cell of pool5, which is 32 pixels wide.
 _VGG_CELL = 32
+# Without them a few hundred layers make numbers of thousands of digits.
+_LARGEST_SIZE = 2**63 - 1
+_LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
 # How many sizes above the asked-for one are tried; every stride of these nets divides it.
 _SIZES_TRIED = 64
 
@@ -143,7 +148,7 @@ class Net:
                     raise NetError(
                         f"layer '{layer.name}' takes '{bottom}', which no layer before it makes"
                     )
-            for made in set(layer.tops) & shapes.keys() - set(layer.bottoms):
+            for made in (set(layer.tops) - set(layer.bottoms)) & shapes.keys():
                 raise NetError(f"layer '{layer.name}' makes '{made}', which an earlier layer made")
             bottoms = [shapes[bottom] for bottom in layer.bottoms]
             if layer.op.bottoms_wanted not in (None, len(bottoms)) or not bottoms:
@@ -168,6 +173,11 @@ class Net:
                     f"layer '{layer.name}' ({layer.type}) would make {dims(top)} of "
                     f"{dims(bottoms[0])}: the image is too small for it, or its pad too small"
                 )
+            if max(top) > _LARGEST_SIZE:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)}, "
+                    f"expected sizes up to {_LARGEST_SIZE}"
+                )
             yield layer, bottoms, top
             shapes.update(dict.fromkeys(layer.tops, top))
 
@@ -179,12 +189,25 @@ class Net:
         return shapes
 
     @property
+    def outputs(self) -> list[str]:
+        """The names of the blobs that nothing takes, in the order in which they are made."""
+        left: dict[str, None] = {}
+        for layer in self.layers:
+            for bottom in layer.bottoms:
+                left.pop(bottom, None)
+            left.update(dict.fromkeys(layer.tops))  # a blob changed in place is left again
+        return list(left)
+
+    @property
     def output(self) -> str:
         """The name of the last blob that nothing takes: the scores."""
-        taken = {bottom for layer in self.layers for bottom in layer.bottoms}
-        left = [top for layer in self.layers for top in layer.tops if top not in taken]
-        # In a net whose last layer works in place, its top is also its bottom.
-        return left[-1] if left else self.layers[-1].tops[-1]
+        return self.outputs[-1]
+
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether the output is probabilities already."""
+        makers = [layer for layer in self.layers if self.output in layer.tops]
+        return isinstance(makers[-1].op, Softmax)
 
     def output_shape(self, input_shape: Shape | None = None) -> Shape:
         """The shape of the scores, NxCxHxW."""
@@ -195,33 +218,46 @@ class Net:
         """How many numbers the net learns: weights and biases."""
         return sum(layer.parameters for layer in self.layers)
 
-    def _strides(self) -> dict[str, int]:
-        """Input pixels per pixel of every blob, by the strides before it and INTERP's factors."""
-        strides = dict.fromkeys((self.input, *self.labels), 1)
-        for layer in self.layers:
-            stride = max(strides[bottom] for bottom in layer.bottoms)
-            if isinstance(layer.op, Convolution | Pooling):
-                stride *= layer.op.stride[0]
-            elif isinstance(layer.op, Interp):
-                stride = max(1, stride * layer.op.shrink_factor // layer.op.zoom_factor)
+    def _strides(self) -> dict[str, Fraction]:
+        """Input rows per row of every blob, by the strides before it and INTERP's factors.
+
+        An INTERP to a size has the factor that it has at the net's own input shape.
+        """
+        strides = dict.fromkeys((self.input, *self.labels), Fraction(1))
+        for layer, bottoms, top in self.walk():
+            stride, op = max(strides[bottom] for bottom in layer.bottoms), layer.op
+            if isinstance(op, Convolution | Pooling):
+                stride *= op.stride[0]
+            elif isinstance(op, Deconvolution):
+                stride /= op.stride[0]
+            elif isinstance(op, Interp) and op.height is None:
+                stride *= Fraction(op.shrink_factor, op.zoom_factor)
+            elif isinstance(op, Interp):
+                rows = bottoms[0][2] + op.pad_beg + op.pad_end
+                stride *= Fraction(max(1, rows - 1), max(1, top[2] - 1))
+            if max(stride.as_integer_ratio()) > _LARGEST_STRIDE:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) comes to a stride of {stride}, "
+                    f"expected numbers up to {_LARGEST_STRIDE}"
+                )
             strides.update(dict.fromkeys(layer.tops, stride))
         return strides
 
     @property
     def output_stride(self) -> int:
-        """The stride at which the classifier works, before any INTERP enlarges its scores."""
-        return max(self._strides().values())
+        """The stride at which the classifier works, before anything enlarges its scores."""
+        return round(max(self._strides().values()))
 
     @property
     def field_of_view(self) -> int | None:
         """The paper's field of view (table 2) in pixels: of fc6, None for a net without one.
 
         Its taps lie stride*hole pixels apart, and each stands for a 32 pixel cell of VGG's pool5:
-        stride*(k-1)*hole + 32.
+        stride*(k-1)*hole + 32. Of several branches (fc6_1, fc6_2, ...) it is the largest.
         """
         strides = self._strides()
         views = [
-            strides[layer.bottoms[0]] * (layer.op.span[0] - 1) + _VGG_CELL
+            round(strides[layer.bottoms[0]] * (layer.op.span[0] - 1)) + _VGG_CELL
             for layer in self.layers
             if isinstance(layer.op, Convolution) and layer.name.startswith("fc6")
         ]
@@ -237,7 +273,7 @@ class Net:
         while isinstance(layers[-1].op, Softmax) and len(layers) > 1:
             del layers[-1]
         net = replace(self, layers=layers)
-        stride = net._strides()[net.output]
+        stride = round(net._strides()[net.output])
         if stride > 1:
             name = f"{net.output}_interp"
             layers.append(Layer(name, Interp(zoom_factor=stride), (net.output,), (name,)))
@@ -281,7 +317,8 @@ class Net:
                 continue
         raise ArgumentError(
             f"net '{self.name}' has no size from {first} to {first + _SIZES_TRIED - 1} at which "
-            "its scores cover the image: give the net's test prototxt"
+            "its scores cover the image: give the net's test prototxt, or smaller images where the "
+            "net fixes its size"
         )
 
     def activation_bytes(self, input_shape: Shape) -> int:
@@ -301,6 +338,13 @@ class Net:
                 if len(blob.shape) == 1:
                     blob.data = np.zeros(blob.shape, np.float32)
                 else:
-                    fan_in = math.prod(blob.shape[1:])
+                    fan_in = _fan_in(layer.op, blob.shape)
                     blob.data = rng.standard_normal(blob.shape, np.float32)
                     blob.data *= np.float32(scale * math.sqrt(2 / fan_in))
+
+
+def _fan_in(op: LayerType, weight: Shape) -> float:
+    """How many values of the bottom a value of the top sums up; on average, where it varies."""
+    if isinstance(op, Deconvolution):
+        return weight[0] / op.group * math.prod(op.kernel) / math.prod(op.stride)
+    return math.prod(weight[1:])

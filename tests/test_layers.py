@@ -8,6 +8,7 @@ from deeplab_repro.errors import NetError
 from deeplab_repro.layers import (
     Concat,
     Convolution,
+    Deconvolution,
     Eltwise,
     InnerProduct,
     Interp,
@@ -46,6 +47,35 @@ def test_convolution_groups():
     assert op.blob_shapes([(1, 6, 9, 9)]) == ((4, 3, 3, 3),)
     with pytest.raises(NetError, match="group 2 does not divide 5"):
         op.blob_shapes([(1, 5, 9, 9)])
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "pad", "stride", "expected"),
+    [
+        (65, 15, 7, 8, 513),  # as INTERP's zoom_factor 8
+        (4, 4, 1, 2, 8),
+        (5, 2, 0, 3, 14),  # gaps between the kernels
+        (9, 3, 1, 1, 9),
+        (1, 3, 0, 2, 3),
+    ],
+)
+def test_deconvolution_size(size, kernel, pad, stride, expected):
+    op = Deconvolution(8, (kernel, kernel), (pad, pad), (stride, stride))
+    assert op.top_shape([(2, 3, size, size)]) == (2, 8, expected, expected)
+
+
+def test_deconvolution_axes_and_groups():
+    op = Deconvolution(4, (3, 5), (1, 0), (2, 1), group=2)
+    assert op.top_shape([(1, 6, 9, 20)]) == (1, 4, 17, 24)
+    assert op.blob_shapes([(1, 6, 9, 20)]) == ((6, 2, 3, 5), (4,))
+    assert Deconvolution(2, (1, 1), bias=False).blob_shapes([(1, 6, 9, 9)]) == ((6, 2, 1, 1),)
+    with pytest.raises(NetError, match="group 2 does not divide 5 channels and num_output 4"):
+        op.blob_shapes([(1, 5, 9, 9)])
+
+
+def test_deconvolution_with_a_pad_as_large_as_its_kernel():
+    with pytest.raises(NetError, match="pad 0x1 with kernel 3x1, expected a smaller pad"):
+        Deconvolution(1, (3, 1), (0, 1)).top_shape([(1, 1, 9, 9)])
 
 
 @pytest.mark.parametrize(
@@ -133,7 +163,14 @@ def test_other_layers_keep_the_shape_and_learn_nothing():
 
 
 @pytest.mark.parametrize(
-    "op", [Convolution(1, (1, 1)), Pooling("MAX", (1, 1)), Interp(), Padding()]
+    "op",
+    [
+        Convolution(1, (1, 1)),
+        Deconvolution(1, (1, 1)),
+        Pooling("MAX", (1, 1)),
+        Interp(),
+        Padding(),
+    ],
 )
 def test_layers_of_images_want_four_axes(op):
     with pytest.raises(NetError, match="shape 1x7, expected 4 axes"):

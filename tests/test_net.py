@@ -5,7 +5,15 @@ import pytest
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.layers import Convolution, Eltwise, Interp, Pooling, ReLU, Softmax
+from deeplab_repro.layers import (
+    Convolution,
+    Deconvolution,
+    Eltwise,
+    Interp,
+    Pooling,
+    ReLU,
+    Softmax,
+)
 from deeplab_repro.models import MODELS
 from deeplab_repro.net import Layer, Net
 
@@ -130,6 +138,37 @@ def test_ending_in_scores_drops_the_softmax_and_enlarges():
     assert n.ending_in_scores().layers == n.layers
 
 
+@pytest.mark.parametrize(
+    "op",
+    [
+        Interp(zoom_factor=8),
+        Interp(height=33, width=33),
+        Interp(height=25, width=25, pad_beg=-1),
+        Deconvolution(4, (15, 15), (7, 7), (8, 8), group=4),
+    ],
+)
+def test_scores_that_are_enlarged_already_stay_as_they_are(op):
+    n = net(conv("fc8", "data", "fc8", stride=(8, 8)), Layer("up", op, ("fc8",), ("up",)))
+    assert n.ending_in_scores().layers == n.layers
+    assert n.output_stride == 8
+
+
+def test_strides_of_branches_at_several_scales():
+    n = net(
+        Layer("small", Interp(height=49, width=49), ("data",), ("small",)),  # 3/4
+        conv("fc6_1", "small", "fc6_1", stride=(8, 8)),
+        Layer("back", Interp(height=9, width=9), ("fc6_1",), ("back",)),
+        conv("fc6_2", "data", "fc6_2", stride=(8, 8), hole=(2, 2), pad=(2, 2)),
+        Layer("max", Eltwise("MAX"), ("back", "fc6_2"), ("max",)),
+        shape=(1, 3, 65, 65),
+    )
+    assert n.output_shape() == (1, 4, 9, 9)
+    assert n.output_stride == 11  # 8 * 64/48
+    assert n.field_of_view == 36  # the larger of 4/3 * 2 + 32 and 1 * 4 + 32
+    # The branches meet at 8 again.
+    assert n.ending_in_scores().layers[-1].op == Interp(zoom_factor=8)
+
+
 def test_ending_in_scores_leaves_the_net_as_it_was():
     n = net(conv("fc8", "data", "fc8", stride=(8, 8)))
     n.ending_in_scores()
@@ -188,6 +227,17 @@ def test_random_weights_are_seeded_and_keep_the_scale(tiny):
     # 135 values of variance 2/27, scaled to an image's values: the standard deviation is within
     # 25% of that (4 sigma).
     assert weight.std() == pytest.approx(np.sqrt(2 / 27) / 64, rel=0.25)
+
+
+def test_random_deconvolutions_keep_the_scale():
+    up = Deconvolution(16, (4, 4), (1, 1), (2, 2), group=2)
+    n = net(conv("conv", "data", "conv", num_output=32), Layer("up", up, ("conv",), ("up",)))
+    n.fill_random(0)
+    weight, bias = (blob.data for blob in n.layers[1].blobs)
+    assert weight.shape == (32, 8, 4, 4)
+    assert (bias == 0).all()
+    # Every value of the top sums 2x2 pixels of 16 channels; 4096 values are within 5% (4 sigma).
+    assert weight.std() == pytest.approx(np.sqrt(2 / 64), rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -54,13 +54,16 @@ def read_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Ne
 
 
 def prototxt_text(net: Net, current: bool = False) -> str:
-    """The net's prototxt: V1 in the authors' dialect, or the current format."""
+    """The net's prototxt: V1 in the authors' dialect, or the current format.
+
+    Raises NetError for a layer that V1 lacks.
+    """
     from google.protobuf import text_format  # slow to load, and seldom needed
 
     return text_format.MessageToString(net_to_message(net, current))
 
 
 def write_prototxt(net: Net, path: str | Path, current: bool = False) -> None:
-    """Write the net's prototxt: V1 in the authors' dialect, or the current format."""
+    """Write the net's prototxt, atomically. Raises what `prototxt_text` raises, and FileError."""
     with write_atomically(path) as file:
         file.write(prototxt_text(net, current).encode())

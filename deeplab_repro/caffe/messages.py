@@ -11,6 +11,7 @@ from deeplab_repro.caffe.losses import (
     write_softmax_loss,
 )
 from deeplab_repro.caffe.parameters import V1_TYPES, write_parameters
+from deeplab_repro.errors import NetError
 from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
 from deeplab_repro.net import ImageSegData, Layer, Net
 
@@ -21,7 +22,7 @@ def net_to_message(net: Net, current: bool) -> Any:
     """The net as a message, without weights: current format, or V1 in the authors' dialect.
 
     A train net's data layer goes before its other layers; data_dim, which nothing takes, is not
-    among its tops.
+    among its tops. Raises NetError for a layer that V1 does not have.
     """
     schema = bvlc_pb2 if current else deeplab_pb2
     message = schema.NetParameter(name=net.name)
@@ -35,6 +36,8 @@ def net_to_message(net: Net, current: bool) -> Any:
         for name, shape in inputs.items():
             layer = layers.add(name=name, type="Input", top=[name])
             layer.input_param.shape.add(dim=shape)
+            if name == net.input and net.mean_bgr is not None:
+                layer.transform_param.mean_value.extend(net.mean_bgr)  # Caffe does not look at it
     else:
         message.input.extend(inputs)
         message.input_dim.extend(dim for shape in inputs.values() for dim in shape)
@@ -46,6 +49,11 @@ def net_to_message(net: Net, current: bool) -> Any:
 def _write_layer(layer: Layer, out: Any) -> None:
     kind = SOFTMAX_LOSS[1] if isinstance(layer.op, SoftmaxLoss) else layer.type
     is_v1 = isinstance(out, deeplab_pb2.LayerParameter)
+    if is_v1 and kind not in _TYPES_IN_V1:
+        raise NetError(
+            f"layer '{layer.name}' ({kind}) has no type in the authors' V1 format: "
+            "write the current one"
+        )
     out.type = out.LayerType.Value(_TYPES_IN_V1[kind]) if is_v1 else kind
     if isinstance(layer.op, SoftmaxLoss):
         write_softmax_loss(layer.op, out)

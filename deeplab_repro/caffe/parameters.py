@@ -12,6 +12,7 @@ from deeplab_repro.layers import (
     HW,
     Concat,
     Convolution,
+    Deconvolution,
     Dropout,
     Eltwise,
     InnerProduct,
@@ -25,7 +26,7 @@ from deeplab_repro.layers import (
 )
 from deeplab_repro.net import Layer
 
-# The V1 name of every type that runs, and the current one.
+# The V1 name of every type that runs, and the current one. The authors' V1 has no Deconvolution.
 V1_TYPES = {
     "CONCAT": "Concat",
     "CONVOLUTION": "Convolution",
@@ -115,27 +116,43 @@ def _count(parameters: Any, name: str) -> int:
     return value
 
 
-def _read_convolution(message: Any) -> Convolution:
-    p = message.convolution_param
+def _read_filters(p: Any) -> dict[str, Any]:
+    """What a Convolution and a Deconvolution have in common."""
     if getattr(p, "axis", 1) != 1:
         raise NetError(f"axis is {p.axis}, which does not run here; expected 1 (the channels)")
+    return {
+        "num_output": _count(p, "num_output"),
+        "kernel": _pair(p, "kernel_size", 0),
+        "pad": _pair(p, "pad", 0, least=0),
+        "stride": _pair(p, "stride", 1),
+        "group": _count(p, "group"),
+        "bias": p.bias_term,
+    }
+
+
+def _read_hole(p: Any) -> HW:
     hole = _pair(p, "hole", 1)
-    if p.dilation:
-        if hole != (1, 1):
-            raise NetError("both hole and dilation, expected one or the other")
-        hole = _pair(p, "dilation", 1)
-    return Convolution(
-        num_output=_count(p, "num_output"),
-        kernel=_pair(p, "kernel_size", 0),
-        pad=_pair(p, "pad", 0, least=0),
-        stride=_pair(p, "stride", 1),
-        hole=hole,
-        group=_count(p, "group"),
-        bias=p.bias_term,
-    )
+    if not p.dilation:
+        return hole
+    if hole != (1, 1):
+        raise NetError("both hole and dilation, expected one or the other")
+    return _pair(p, "dilation", 1)
 
 
-def _write_convolution(op: Convolution, message: Any) -> None:
+def _read_convolution(message: Any) -> Convolution:
+    p = message.convolution_param
+    return Convolution(**_read_filters(p), hole=_read_hole(p))
+
+
+def _read_deconvolution(message: Any) -> Deconvolution:
+    p = message.convolution_param
+    if _read_hole(p) != (1, 1):
+        # OpenCV's importer would run it as one without.
+        raise NetError("a dilation, which does not run here; expected 1")
+    return Deconvolution(**_read_filters(p))
+
+
+def _write_filters(op: Convolution | Deconvolution, message: Any) -> None:
     p = message.convolution_param
     p.num_output = op.num_output
     if not op.bias:
@@ -145,8 +162,9 @@ def _write_convolution(op: Convolution, message: Any) -> None:
     if op.group > 1:
         p.group = op.group
     _set_pair(p, "stride", op.stride, 1)
-    current = "force_nd_im2col" in p.DESCRIPTOR.fields_by_name
-    _set_pair(p, "dilation" if current else "hole", op.hole, 1)
+    if isinstance(op, Convolution):
+        current = "force_nd_im2col" in p.DESCRIPTOR.fields_by_name
+        _set_pair(p, "dilation" if current else "hole", op.hole, 1)
 
 
 def _read_inner_product(message: Any) -> InnerProduct:
@@ -167,6 +185,8 @@ def _read_pooling(message: Any) -> Pooling:
     method = p.PoolMethod.Name(p.pool)
     if method == "STOCHASTIC":
         raise NetError("pool is STOCHASTIC, which does not run here; expected MAX or AVE")
+    if getattr(p, "round_mode", 0):
+        raise NetError("round_mode is FLOOR, which does not run here; expected CEIL")
     if p.global_pooling:
         return Pooling(method, kernel=(0, 0))
     kernel = _pair(p, "kernel_size", 0)
@@ -279,6 +299,7 @@ def _read_softmax(message: Any) -> Softmax:
 _READERS: dict[str, Callable[[Any], LayerType]] = {
     "Concat": _read_concat,
     "Convolution": _read_convolution,
+    "Deconvolution": _read_deconvolution,
     "Dropout": _read_dropout,
     "Eltwise": _read_eltwise,
     "InnerProduct": _read_inner_product,
@@ -291,7 +312,8 @@ _READERS: dict[str, Callable[[Any], LayerType]] = {
 }
 _WRITERS: dict[str, Callable[[Any, Any], None]] = {
     "Concat": _write_concat,
-    "Convolution": _write_convolution,
+    "Convolution": _write_filters,
+    "Deconvolution": _write_filters,
     "Dropout": _write_dropout,
     "Eltwise": _write_eltwise,
     "InnerProduct": _write_inner_product,

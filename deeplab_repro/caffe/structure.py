@@ -34,7 +34,7 @@ ASIDE_TYPES = {
     *("SegAccuracy", "Accuracy", "Silence", "MatRead", "MatWrite", "DenseCRF"),
     *("HDF5Output", "ArgMax"),
 }
-_LEARNING_TYPES = {"CONVOLUTION", "Convolution", "INNER_PRODUCT", "InnerProduct"}
+_LEARNING_TYPES = {"CONVOLUTION", "Convolution", "Deconvolution", "INNER_PRODUCT", "InnerProduct"}
 _AUTHORS_PARAMETERS = {
     *("seg_accuracy_param", "interp_param", "softmaxloss_param", "padding_param"),
     *("mat_write_param", "mat_read_param", "dense_crf_param", "strict_dim"),
@@ -76,7 +76,7 @@ def net_from_message(message: Any) -> Net:
     parameters. Raises NetError.
     """
     everything = layers_of(message)
-    included = [layer for layer in everything if is_included(layer, message.state, bvlc_pb2.TEST)]
+    included = included_layers(everything, message.state, bvlc_pb2.TEST)
     data_layers = [layer for layer in included if layer_type(layer) in DATA_TYPES]
     # A training file tested without a data layer of its own takes its image as in training.
     data_layers = data_layers or [x for x in everything if layer_type(x) in DATA_TYPES]
@@ -93,7 +93,7 @@ def net_from_message(message: Any) -> Net:
         kind = layer_type(layer)
         if kind in DATA_TYPES or kind == "Input":
             continue
-        if kind == "DENSE_CRF":
+        if kind in ("DENSE_CRF", "DenseCRF"):
             dense_crf = _dense_crf(layer.dense_crf_param)
         takes = [bottom for bottom in layer.bottom if bottom in aside]
         only_labels = takes and len(takes) == len(layer.bottom) and kind not in _LEARNING_TYPES
@@ -111,15 +111,15 @@ def net_from_message(message: Any) -> Net:
         layers.append(
             Layer(layer.name, op, tuple(layer.bottom), tuple(layer.top), [], layer.strict_dim)
         )
-    means = [list(layer.transform_param.mean_value) for layer in data_layers]
-    mean = means[0] if means and len(means[0]) == 3 else None
+    # Our own files give the mean on the image's Input layer, where Caffe does not look at it.
+    named = [layer for layer in included if layer_type(layer) == "Input" and image in layer.top]
     net = Net(
         name=message.name,
         input=image,
         input_shape=input_shape,
         layers=layers,
         dialect=dialect_of(everything),
-        mean_bgr=(mean[0], mean[1], mean[2]) if mean else None,
+        mean_bgr=_mean_bgr([*named, *data_layers]),
         dense_crf=dense_crf,
     )
     check_learners(net)
@@ -166,24 +166,28 @@ def _check_names(message: Any, layers: list[Any]) -> None:
             )
 
 
-def is_included(layer: Any, state: Any, phase: int) -> bool:
-    """Whether Caffe would build the layer in the phase, by its include and exclude rules.
+def included_layers(layers: Sequence[Any], state: Any, phase: int) -> list[Any]:
+    """The layers that Caffe would build in the phase, by their include and exclude rules.
 
     The phases, TRAIN and TEST, have the same numbers in both dialects.
     """
+    stages = set(state.stage)
 
     def met(rule: Any) -> bool:
         return (
             (not rule.HasField("phase") or rule.phase == phase)
             and (not rule.HasField("min_level") or state.level >= rule.min_level)
             and (not rule.HasField("max_level") or state.level <= rule.max_level)
-            and set(rule.stage) <= set(state.stage)
-            and not set(rule.not_stage) & set(state.stage)
+            and stages.issuperset(rule.stage)
+            and stages.isdisjoint(rule.not_stage)
         )
 
-    if layer.include:
-        return any(map(met, layer.include))
-    return not any(map(met, layer.exclude))
+    def is_included(layer: Any) -> bool:
+        if layer.include:
+            return any(map(met, layer.include))
+        return not any(map(met, layer.exclude))
+
+    return list(filter(is_included, layers))
 
 
 def _inputs(message: Any, layers: list[Any], data_layers: list[Any]) -> dict[str, Shape]:
@@ -216,7 +220,7 @@ def declared_inputs(message: Any, layers: list[Any]) -> dict[str, Shape]:
     if len(shapes) == 1:
         shapes *= len(names)
     if len(shapes) != len(names) or any(len(shape) != 4 for shape in shapes):
-        found = ", ".join(map(dims, shapes)) or "no dims"
+        found = ", ".join(map(dims, shapes[:5])) or "no dims"
         raise NetError(
             f"input '{names[0]}' has {found}, expected 4 input_dim (NxCxHxW) for each of "
             f"{len(names)} inputs"
@@ -235,6 +239,15 @@ def _data_shape(layer: Any) -> Shape:
     if not crop and size.new_height and size.new_width:
         return (1, 3, size.new_height, size.new_width)
     return (1, 3, crop or _CROP, crop or _CROP)
+
+
+def _mean_bgr(layers: Sequence[Any]) -> tuple[float, float, float] | None:
+    """What the first layer that brings images takes off them; None where it does not say."""
+    values = list(layers[0].transform_param.mean_value) if layers else []
+    if len(values) not in (1, 3):
+        return None
+    blue, green, red = values * (3 // len(values))  # one is for all channels
+    return blue, green, red
 
 
 def _dense_crf(parameters: Any) -> DenseCrfParameter:

@@ -15,7 +15,7 @@ import numpy as np
 from deeplab_repro.caffe import Caffemodel, ModelLayer, read_caffemodel, write_caffemodel
 from deeplab_repro.errors import WeightsError
 from deeplab_repro.files import display_name
-from deeplab_repro.layers import Convolution, Shape, dims
+from deeplab_repro.layers import Convolution, Deconvolution, Shape, dims
 from deeplab_repro.net import Layer, Net
 
 COPIED = "copied"
@@ -126,6 +126,8 @@ class _Decimation:
 
     @classmethod
     def of(cls, layer: Layer, bottom: Shape, found: ModelLayer, inputs: _Kept) -> "_Decimation":
+        if isinstance(layer.op, Deconvolution):
+            raise WeightsError("is a Deconvolution, which does not learn here: use a net without")
         if len(found.blobs) != len(layer.blobs):
             raise WeightsError(
                 f"has {len(found.blobs)} blobs, expected {len(layer.blobs)}: "

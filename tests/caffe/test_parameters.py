@@ -3,11 +3,12 @@
 import pytest
 from caffe_files import INPUT, current, refused, v1
 
-from deeplab_repro.caffe import read_net
+from deeplab_repro.caffe import prototxt_text, read_net, write_caffemodel
 from deeplab_repro.errors import NetError
 from deeplab_repro.layers import (
     Concat,
     Convolution,
+    Deconvolution,
     Dropout,
     Eltwise,
     InnerProduct,
@@ -131,6 +132,26 @@ def test_parameters_of_both_dialects(tmp_path, layer, kind, parameters, expected
             convolution("kernel_size: 1 pad: [1, 2] stride: [3, 4]"),
             Convolution(6, (1, 1), (1, 2), (3, 4)),
         ),
+        (
+            "Deconvolution",
+            convolution("kernel_size: 4 stride: 2 pad: 1 dilation: 1"),
+            Deconvolution(6, (4, 4), (1, 1), (2, 2)),
+        ),
+        (
+            "Deconvolution",
+            convolution("kernel_h: 3 kernel_w: 5 stride: [2, 3] pad_h: 1 pad_w: 2 group: 3"),
+            Deconvolution(6, (3, 5), (1, 2), (2, 3), 3),
+        ),
+        (
+            "Deconvolution",
+            convolution("kernel_size: 1 bias_term: false weight_filler { type: 'bilinear' }"),
+            Deconvolution(6, (1, 1), bias=False),
+        ),
+        (
+            "Pooling",
+            pooling("kernel_size: 2 round_mode: CEIL"),
+            Pooling("MAX", (2, 2)),
+        ),
         ("Concat", "concat_param { axis: 2 }", Concat(2)),
         ("Concat", "concat_param { axis: -1 }", Concat(3)),
         ("Softmax", "softmax_param { axis: 1 }", Softmax()),
@@ -197,6 +218,12 @@ def test_parameters_of_the_current_format(tmp_path, kind, parameters, expected):
             convolution("kernel_size: 1 axis: 2"),
             "axis is 2, which does not run here",
         ),
+        ("Deconvolution", convolution("kernel_size: 3 dilation: 2"), "a dilation, which does not"),
+        ("Deconvolution", convolution("kernel_size: 3 hole: 2"), "a dilation, which does not"),
+        ("Deconvolution", convolution("kernel_size: 1 pad: 1"), "expected a smaller pad"),
+        ("Deconvolution", convolution("kernel_size: 3 stride: 0"), "stride is 0"),
+        ("Deconvolution", convolution("kernel_size: 3 group: 2"), "group 2 does not divide 3"),
+        ("Pooling", pooling("kernel_size: 2 round_mode: FLOOR"), "round_mode is FLOOR"),
         ("InnerProduct", "inner_product_param { num_output: 1 axis: 2 }", "axis or transpose"),
         (
             "InnerProduct",
@@ -211,3 +238,18 @@ def test_values_that_do_not_run(tmp_path, kind, parameters, problem):
         lambda: operation(tmp_path, layer(kind, parameters)), f"layer 'y' .*{problem}", NetError
     )
     assert message.startswith(str(tmp_path / "net.prototxt"))
+
+
+def test_v1_has_no_deconvolution(tmp_path):
+    """BVLC's V1 has it under the number of the authors' IMAGE_SEG_DATA."""
+    layer = v1("DECONVOLUTION", convolution("kernel_size: 3"))
+    refused(lambda: operation(tmp_path, layer), "'type' is 'DECONVOLUTION', expected one of")
+    path = tmp_path / "net.prototxt"
+    path.write_text(INPUT + current("Deconvolution", convolution("kernel_size: 3")))
+    found = read_net(path)
+    refused(
+        lambda: prototxt_text(found), r"'y' \(Deconvolution\) .* V1 .*: write the current", NetError
+    )
+    with pytest.raises(NetError):
+        write_caffemodel(found, tmp_path / "net.caffemodel")
+    assert [file.name for file in tmp_path.iterdir()] == ["net.prototxt"]
