@@ -25,6 +25,10 @@ class WeightsError(DeepLabError):
     """Weights do not fit the net."""
 
 
+class ConversionError(DeepLabError):
+    """A converted net gives something else than the net that it was made from."""
+
+
 class ImageError(DeepLabError):
     """A picture cannot be read as one."""
 

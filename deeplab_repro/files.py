@@ -65,7 +65,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises FileError for a missing folder, a folder or device at `path`, no permission or no space;
     an OSError out of the block counts as one of these.
     """
-    target = _writable_target(path)
+    target = writable_target(path)
     # Not made from the target's name, which may already be as long as a name can be.
     temporary = target.with_name(_TEMPORARY.replace("*", os.urandom(8).hex()))
     # tempfile would make it 0600; this way the umask decides, as for any new file.
@@ -82,6 +82,26 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise
     except OSError as error:
         raise FileError(f"{display_name(path)}: cannot be written: {_reason(error)}") from error
+
+
+def writable_target(path: str | os.PathLike[str]) -> Path:
+    """The file that writing to `path` makes or replaces, behind any symbolic links.
+
+    Raises FileError for a missing folder, and for a folder or device at `path`.
+    """
+    what = f"{display_name(path)}: cannot be written"
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise FileError(f"{what}: it is a folder: give the name of a file")
+        if target.exists() and not target.is_file():
+            raise FileError(f"{what}: it is a pipe or a device: give the name of a file")
+        if not target.parent.is_dir():
+            folder = display_name(target.parent)
+            raise FileError(f"{what}: there is no folder {folder}: create it first")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{what}: {_reason(error)}") from error
+    return target
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -127,22 +147,6 @@ def require_memory(
             f"{what}: needs {_gigabytes(n_bytes)} of memory, {_gigabytes(available)} are free: "
             f"{mend}"
         )
-
-
-def _writable_target(path: str | os.PathLike[str]) -> Path:
-    what = f"{display_name(path)}: cannot be written"
-    try:
-        target = Path(os.path.realpath(path))
-        if target.is_dir():
-            raise FileError(f"{what}: it is a folder: give the name of a file")
-        if target.exists() and not target.is_file():
-            raise FileError(f"{what}: it is a pipe or a device: give the name of a file")
-        if not target.parent.is_dir():
-            folder = display_name(target.parent)
-            raise FileError(f"{what}: there is no folder {folder}: create it first")
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise FileError(f"{what}: {_reason(error)}") from error
-    return target
 
 
 def _meminfo_available(meminfo: Path) -> int | None:

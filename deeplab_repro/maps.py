@@ -7,11 +7,8 @@ what its net writes, scores, padded to the net's input (reference/SPEC.md, secti
 import math
 import os
 import struct
-import warnings
 import zipfile
-import zlib
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Literal
 
 import numpy as np
@@ -22,6 +19,7 @@ from deeplab_repro.errors import ArgumentError, FormatError
 from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
 from deeplab_repro.layers import HW, dims
 from deeplab_repro.mat import read_mat, write_mat
+from deeplab_repro.npy import ZIP_ERRORS, one_line, read_header
 
 F32 = npt.NDArray[np.float32]
 
@@ -33,22 +31,6 @@ _NPZ_NAMES = ("probs", "marginals")
 _MAT_NAME = "data"
 _COARSE_NAMES = ("scores", "stride", "offset")
 _LONGEST_NUMBER = 1024  # bytes, with NumPy's header
-
-# Of any array of NumPy's.
-_MOST_AXES, _LONGEST_AXIS = 64, 2**63 - 1
-
-# What NumPy is known to raise on broken headers, and zipfile on broken archives.
-_NPY_ERRORS = (MemoryError, RecursionError, SyntaxError, TokenError, TypeError, ValueError)
-_ZIP_ERRORS = (
-    EOFError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -138,25 +120,9 @@ def write_scores_mat(path: str | os.PathLike[str], scores: F32) -> None:
 
 def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
     """Read one array in NumPy's format that is `n_bytes` long with its header."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers of Python 2, and what is in broken ones
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read_header is None:
-                raise ValueError(f"its version is {version[0]}.{version[1]}")
-            shape, columns_first, dtype = read_header(file)
-    except _NPY_ERRORS as error:
-        raise FormatError(
-            f"{name}: is not an array of NumPy's, or broken: {_one_line(error)}: save it again, "
-            "with numpy.save"
-        ) from error
-    if len(shape) > _MOST_AXES or any(not 0 <= length <= _LONGEST_AXIS for length in shape):
-        raise FormatError(f"{name}: says of itself what no array can be: save it again")
-    if len(shape) != 3 or dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
+    header = read_header(file, name)
+    shape, dtype = header.shape, header.dtype
+    if len(shape) != 3 or not header.is_float:
         raise FormatError(
             f"{name}: holds {dims(shape)} {dtype}, expected probabilities, CxHxW float32: save "
             "them so, with .astype(numpy.float32)"
@@ -168,7 +134,7 @@ def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
             "there: the file is broken or cut short, save it again"
         )
     require_memory(2 * 4 * math.prod(shape), f"{name}: an array of {dims(shape)}")
-    order: Literal["F", "C"] = "F" if columns_first else "C"
+    order: Literal["F", "C"] = "F" if header.columns_first else "C"
     values = np.frombuffer(_read_exactly(file, wanted, name), dtype)
     with np.errstate(over="ignore"):  # of doubles: becomes infinite
         return np.array(values.reshape(shape, order=order), np.float32, order="C")
@@ -191,9 +157,9 @@ def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
             entry = arrays[wanted[0]]
             with _open_member(archive, entry) as member:
                 return _read_npy(member, entry.file_size, f"{name}, {wanted[0]!a}")
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise FormatError(
-            f"{name}: is not a .npz, or broken: {_one_line(error)}: save it again, with numpy.savez"
+            f"{name}: is not a .npz, or broken: {one_line(error)}: save it again, with numpy.savez"
         ) from error
 
 
@@ -284,8 +250,3 @@ def _softmax_of_corner(scores: F32, size: HW, name: str) -> F32:
             "here: save it as .bin"
         )
     return softmax(scores)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return text if text.isprintable() else ascii(text)

@@ -1,7 +1,6 @@
 """DeepLab: an image goes in, labels come out."""
 
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,20 +11,21 @@ from typing import Literal
 
 import numpy as np
 
-from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.coarse import CoarseScores
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import ArgumentError, DeepLabError, NetError, WeightsError
+from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import require_memory
 from deeplab_repro.image import MEAN_BGR, VOID, preprocess
 from deeplab_repro.layers import HW, Shape, dims
+from deeplab_repro.loading import fill, read_model
 from deeplab_repro.maps import softmax
-from deeplab_repro.models import MODELS, get_model
+from deeplab_repro.models import MODELS
 from deeplab_repro.net import DenseCrfParameter, Net
 
-RANDOM = "random:"
-"""With a seed behind it, stands for weights where there is no caffemodel."""
+# Beyond any score that float32 arithmetic comes back from.
+_ENDLESS = 1e30
 
 # Sizes of photos for which the net's own size is remembered.
 _SIZES_KEPT = 64
@@ -63,8 +63,10 @@ class DeepLab:
     """A net with its weights, and the CRF behind it.
 
     model: a name of `deeplab_repro.models.MODELS`, or the path of a prototxt (as a Path always).
-    weights: the path of a caffemodel, or "random:SEED" to try things out without one; ToyVOC's
-        models bring their own.
+    weights: the path of a caffemodel, the name of a model whose weights were fetched (see
+        `deeplab_repro.fetch`), or "random:SEED" to try things out without any. None for the
+        model's own: ToyVOC's bring theirs, the paper's are what was fetched, those of train_aug
+        before those of trainval_aug.
     device: where the net runs: "cpu", "cuda", or "auto" for the best there is (see `.device`).
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
@@ -86,13 +88,7 @@ class DeepLab:
     ) -> None:
         if not isinstance(iterations, int | np.integer) or iterations < 0:
             raise ArgumentError(f"iterations is {iterations!r}, expected a whole number from 0")
-        if _is_path(model):
-            net = read_net(model, variables)
-        else:
-            known = get_model(str(model))
-            net = read_net(known.test_prototxt, {"EXP": known.exp, **(variables or {})})
-            weights = weights or known.shipped_weights
-        net = net.ending_in_scores()
+        net = read_model(model, variables).ending_in_scores()
         _check_net(net)
         self.crf = published_crf(net.name, net.dense_crf) if crf == "model" else crf
         if not isinstance(self.crf, CrfParams | None):
@@ -105,7 +101,8 @@ class DeepLab:
         self._output_shape = lru_cache(_SIZES_KEPT)(net.output_shape)
         self._activation_bytes = lru_cache(_SIZES_KEPT)(net.activation_bytes)
         self._check_memory(net.fitting_size((1, 1)))
-        _fill(net, weights)
+        self.weights = weights_file(weights, model)
+        fill(net, self.weights)
         self.engine.build()
 
     @property
@@ -175,8 +172,7 @@ class DeepLab:
         scores = np.ascontiguousarray(self.engine.forward(data)[0, :, :height, :width])
         self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
         probs = softmax(scores)
-        # One score that is NaN or infinite makes NaN of all its pixel's probabilities.
-        self._check_finite(probs[0])
+        self._check_finite(scores)
         return Segmentation(
             labels=scores.argmax(axis=0).astype(np.uint8),
             probs=probs,
@@ -218,7 +214,8 @@ class DeepLab:
         )
 
     def _check_finite(self, values: np.ndarray) -> None:
-        if not np.isfinite(values).all():
+        # Never true with NaN. OpenCV 5 makes the largest float32 of what is NaN or infinite.
+        if not -_ENDLESS < values.min(initial=0) <= values.max(initial=0) < _ENDLESS:
             raise WeightsError(
                 f"net '{self.net.name}' gives scores that are NaN or infinite: its weights are "
                 "broken, get them again"
@@ -263,13 +260,6 @@ class DeepLab:
         return _NET_BYTES + _COPIES_OF_WEIGHTS * weights + _ACTIVATIONS_HELD * activations
 
 
-def _is_path(model: str | Path) -> bool:
-    if isinstance(model, Path):
-        return True
-    looks_so = model.endswith(".prototxt") or os.sep in model or os.path.exists(model)
-    return looks_so and model not in MODELS
-
-
 def _check_net(net: Net) -> None:
     """Raise NetError unless the net takes a colour image to scores of labels that fit uint8."""
     if net.input_shape[1:2] != (3,):
@@ -282,22 +272,6 @@ def _check_net(net: Net) -> None:
             f"net '{net.name}' ends in '{net.output}' of shape {dims(found)}, expected scores of "
             f"1 to {VOID} labels, 1xCxHxW"
         )
-
-
-def _fill(net: Net, weights: str | Path | None) -> None:
-    if weights is None:
-        raise ArgumentError(
-            f"net '{net.name}' needs weights: give a caffemodel, or {RANDOM}0 for seeded random "
-            "ones (the labels then mean nothing)"
-        )
-    name = str(weights)
-    if name.startswith(RANDOM):
-        seed = name.removeprefix(RANDOM)
-        if not (seed.isdecimal() and seed.isascii() and len(seed) < 10):
-            raise ArgumentError(f"weights are '{name}', expected {RANDOM} and a whole number")
-        net.fill_random(int(seed))
-    else:
-        load_weights(net, weights)
 
 
 def published_crf(model: str, block: DenseCrfParameter | None = None) -> CrfParams:

@@ -89,11 +89,13 @@ def test_a_large_image_runs_at_its_own_size_in_a_multiscale_net(golden, photo):
     assert model(photo(100, 150)).scores.shape == (21, 100, 150)
 
 
-def test_ties_go_to_the_lowest_label(write_net):
+def test_ties_go_to_the_lowest_label(write_net, tmp_path):
     path = write_net(conv(3))
-    model = DeepLab(path, "random:0", crf=None)
-    for blob in model.net.layers[0].blobs:
-        blob.data[:] = 0
+    net = read_net(path)
+    for blob in net.layers[0].blobs:
+        blob.data = np.zeros(blob.shape, np.float32)
+    write_caffemodel(net, tmp_path / "zeros.caffemodel")
+    model = DeepLab(path, tmp_path / "zeros.caffemodel", crf=None)
     result = model(np.full((4, 5, 3), 200, np.uint8))
     assert (result.labels == 0).all()
     np.testing.assert_allclose(result.probs, 1 / 3, rtol=1e-6)  # float32

@@ -1,4 +1,4 @@
-"""Compile deeplab_repro/caffe/*.proto to the committed *_pb2.py.
+"""Compile deeplab_repro/*/*.proto to the committed *_pb2.py.
 
 The generated code must come from the oldest protoc that setup.cfg's lower bound of protobuf allows,
 so that every newer runtime accepts it: protoc 3.21, as grpcio-tools 1.50 brings it.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCHEMA = Path(__file__).resolve().parent.parent / "deeplab_repro" / "caffe"
+PACKAGE = Path(__file__).resolve().parent.parent / "deeplab_repro"
 PROTOC = [sys.executable, "-m", "grpc_tools.protoc"]
 
 
@@ -22,9 +22,10 @@ def main() -> None:
     ).stdout.split()[-1]
     if not version.startswith("3.21."):
         sys.exit(f"protoc is {version}, expected 3.21: install grpcio-tools==1.50.0")
-    files = sorted(path.name for path in SCHEMA.glob("*.proto"))
-    subprocess.run([*PROTOC, f"-I{SCHEMA}", f"--python_out={SCHEMA}", *files], check=True)
-    print(f"compiled {', '.join(files)} with protoc {version}")
+    for path in sorted(PACKAGE.glob("*/*.proto")):
+        folder = path.parent
+        subprocess.run([*PROTOC, f"-I{folder}", f"--python_out={folder}", path.name], check=True)
+        print(f"compiled {path.name} with protoc {version}")
 
 
 if __name__ == "__main__":

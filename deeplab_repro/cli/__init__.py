@@ -12,11 +12,13 @@ from typing import NoReturn
 from deeplab_repro import __version__
 from deeplab_repro.cli import (
     bench,
+    convert,
     crf,
     crossval,
     demo,
     doctor,
     evaluate,
+    fetch,
     init,
     inspect,
     paper,
@@ -36,6 +38,8 @@ COMMANDS = (
     evaluate,
     crossval,
     paper,
+    fetch,
+    convert,
     inspect,
     init,
     train,

@@ -73,14 +73,11 @@ def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
         yield "cv2", "does not import", f"OpenCV does not import: {text}; install it again"
         return
     yield "cv2", f"{cv2.__version__} from {os.path.dirname(cv2.__file__)}", None
-    if not hasattr(cv2.dnn, "readNetFromCaffe"):
-        problem = "this OpenCV has no Caffe importer: install opencv-python-headless below 5"
-        yield "net", "cannot run", problem
-        return
-    from deeplab_repro.engines.opencv import cuda_problem
+    from deeplab_repro.engines.opencv import BY_CAFFE, cuda_problem
 
     without = cuda_problem()
-    yield "net on cpu", f"yes, {cv2.getNumThreads()} threads", None
+    by = "Caffe" if BY_CAFFE else "ONNX"
+    yield "net on cpu", f"yes, {cv2.getNumThreads()} threads, by OpenCV's {by} importer", None
     yield "net on cuda", f"no: {without}" if without else "yes", None
     yield "net on auto", "cpu" if without else "cuda", None
 

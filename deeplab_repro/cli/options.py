@@ -108,7 +108,8 @@ def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument(
         "--weights",
         metavar="F",
-        help="the caffemodel, or random:SEED to try without one (the labels then mean nothing)",
+        help="the caffemodel (default: what was fetched for the model), the name of a model that "
+        "was fetched, or random:SEED to try without one (the labels then mean nothing)",
     )
     add_variables(parser)
     crf = parser.add_mutually_exclusive_group()
@@ -247,6 +248,42 @@ def _told_every_minute(doing: str, total: int) -> Callable[[], None]:
             done_before, before = done, now
 
     return step
+
+
+@contextmanager
+def progress_in_bytes() -> Iterator[Callable[[str, int, int | None], None]]:
+    """As `progress`, for files that come from somewhere; yields what is told how far they are.
+
+    It takes where the file is from, how many bytes are there, and of how many (None: not known).
+    """
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield _bytes_told_every_minute()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def advance(where: str, done: int, total: int | None) -> None:
+            bar.update(task, description=where, completed=done, total=total, visible=True)
+
+        yield advance
+
+
+def _bytes_told_every_minute() -> Callable[[str, int, int | None], None]:
+    before = time.monotonic()
+
+    def advance(where: str, done: int, total: int | None) -> None:
+        nonlocal before
+        now = time.monotonic()
+        if now - before >= _SECONDS_BETWEEN_LINES:
+            of = "" if total is None else f" of {total / 1e6:,.1f}"
+            say(f"{where}: {done / 1e6:,.1f}{of} MB")
+            before = now
+
+    return advance
 
 
 def duration(seconds: float) -> str:

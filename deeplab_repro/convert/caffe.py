@@ -1,16 +1,33 @@
 """Net -> current Caffe: the terms that stock Caffe and OpenCV's importer know.
 
 Holes become dilation. The two layers of the authors' that upstream lacks are said in stock terms:
-an INTERP keeps its resizing only, and PADDING becomes grouped convolutions that shift the image.
+an INTERP keeps its resizing only, or becomes a Deconvolution, and PADDING becomes grouped
+convolutions that shift the image.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.caffe import caffemodel_chunks, prototxt_text
-from deeplab_repro.layers import Convolution, Interp, Padding, Shape
+from deeplab_repro.caffe import caffemodel_chunks, prototxt_text, write_caffemodel, write_prototxt
+from deeplab_repro.errors import NetError
+from deeplab_repro.layers import Convolution, Deconvolution, InnerProduct, Interp, Padding, Shape
 from deeplab_repro.net import Blob, Layer, Net
+
+
+def write_caffe(net: Net, prototxt: Path, caffemodel: Path, *, interp: bool = True) -> None:
+    """Write the net in the current format, each file atomically.
+
+    interp: keep INTERP as an Interp layer, which OpenCV and the later DeepLab's Caffe have. Without
+        it, it becomes a Deconvolution with bilinear weights, as BVLC's Caffe needs it.
+
+    Raises WeightsError where a layer has no weights, NetError for an INTERP to a given size that is
+    to be a Deconvolution, and FileError.
+    """
+    stock = stock_net(net, interp=interp)
+    write_caffemodel(stock, caffemodel, current=True)
+    write_prototxt(stock, prototxt, current=True)
 
 
 def to_caffe(
@@ -28,25 +45,30 @@ def to_caffe(
 
 
 def fits_any_size(net: Net) -> bool:
-    """Whether `to_caffe` gives the same layers at every input size."""
-    return all(layer.op.zoom_factor > 1 for layer in net.layers if isinstance(layer.op, Interp))
+    """Whether the converted net is the same at every input size."""
+    return not any(
+        isinstance(layer.op, InnerProduct)
+        or (isinstance(layer.op, Interp) and layer.op.zoom_factor == 1)
+        for layer in net.layers
+    )
 
 
-def stock_net(net: Net, input_shape: Shape | None = None) -> Net:
+def stock_net(net: Net, input_shape: Shape | None = None, interp: bool = True) -> Net:
     """The same net with upstream's layers only, for one input shape; it shares the weights."""
     layers: list[Layer] = []
     for layer, _, top in net.walk(input_shape):
+        layer = replace(layer, strict_dim=True)  # a field of the authors'
         if isinstance(layer.op, Padding):
             layers += _shifts(layer, layer.op, channels=top[1])
         elif isinstance(layer.op, Interp):
-            layers += _resizing(layer, layer.op, top)
+            layers += _resizing(layer, layer.op, top, interp)
         else:
             layers.append(layer)
     shape = tuple(input_shape or net.input_shape)
     return replace(net, input_shape=shape, layers=layers, dialect="Caffe", dense_crf=None)
 
 
-def _resizing(layer: Layer, op: Interp, top: Shape) -> list[Layer]:
+def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool) -> list[Layer]:
     """INTERP's crop as PADDING, in stock terms, and its resizing alone."""
     crop, bottoms = [], layer.bottoms
     if op.pad_beg or op.pad_end:
@@ -54,12 +76,41 @@ def _resizing(layer: Layer, op: Interp, top: Shape) -> list[Layer]:
         padding = Padding(op.pad_beg, op.pad_end)
         crop = _shifts(Layer(cropped, padding, bottoms, (cropped,)), padding, channels=top[1])
         bottoms = (cropped,)
+    layer = replace(layer, bottoms=bottoms)
     # A zoom factor holds at any input size; the other ways to give a size are said as the size.
-    if op.zoom_factor > 1:
-        resize = Interp(zoom_factor=op.zoom_factor)
+    if not interp:
+        layer = _bilinear(layer, op, channels=top[1])
+    elif op.zoom_factor > 1:
+        layer = replace(layer, op=Interp(zoom_factor=op.zoom_factor))
     else:
-        resize = Interp(height=top[2], width=top[3])
-    return [*crop, replace(layer, op=resize, bottoms=bottoms)]
+        layer = replace(layer, op=Interp(height=top[2], width=top[3]))
+    return [*crop, layer]
+
+
+def _bilinear(layer: Layer, op: Interp, channels: int) -> Layer:
+    """INTERP by a factor z as a Deconvolution of each channel with a triangle that is 2z - 1 wide.
+
+    Its weight at i pixels from the middle is 1 - |i| / z, that of the neighbour in INTERP.
+    """
+    zoom = op.zoom_factor
+    if op.shrink_factor > 1 or op.height is not None:
+        raise NetError(
+            f"layer '{layer.name}' (Interp) shrinks, or fixes its size, expected a zoom_factor: "
+            "BVLC's Caffe has no layer for that, convert it with Interp"
+        )
+    triangle = 1 - np.abs(np.arange(1 - zoom, zoom)) / zoom
+    kernel = np.outer(triangle, triangle).astype(np.float32)
+    weight = np.tile(kernel, (channels, 1, 1, 1))
+    side, pad = 2 * zoom - 1, zoom - 1
+    deconvolution = Deconvolution(
+        num_output=channels,
+        kernel=(side, side),
+        pad=(pad, pad),
+        stride=(zoom, zoom),
+        group=channels,
+        bias=False,
+    )
+    return replace(layer, op=deconvolution, blobs=[Blob(weight.shape, weight)])
 
 
 def _shifts(layer: Layer, op: Padding, channels: int) -> list[Layer]:

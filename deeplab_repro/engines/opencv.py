@@ -2,21 +2,28 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from deeplab_repro.convert.caffe import fits_any_size, stock_net, to_caffe
+from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.device import resolve_device
-from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError, ResourceError
+from deeplab_repro.errors import ArgumentError, DeepLabError, NetError, ResourceError
 from deeplab_repro.layers import Convolution, Shape, dims
 from deeplab_repro.net import Net
 
 # Built nets that are kept, each with weights of its own.
 _KEPT = 2
 _INPUT = "data"
+
+BY_CAFFE = hasattr(cv2.dnn, "readNetFromCaffe")
+"""Whether OpenCV takes our nets by way of Caffe, as OpenCV 4: without a copy of the weights.
+
+OpenCV 5 has no Caffe importer any more; there they go by way of ONNX.
+"""
 
 
 def cuda_problem() -> str | None:
@@ -62,8 +69,15 @@ def _numbered(net: Net) -> tuple[Net, dict[str, str]]:
     return replace(net, input=_INPUT, layers=layers), numbers
 
 
-def _read(stock: Net) -> "cv2.dnn.Net":
-    """OpenCV's net, which shares the arrays of the convolutions.
+def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str], device: str) -> "cv2.dnn.Net":
+    """OpenCV 5's net, which gives these outputs and no other blobs."""
+    # Its new engine knows no device but the CPU.
+    engine = cv2.dnn.ENGINE_CLASSIC if device == "cuda" else cv2.dnn.ENGINE_AUTO
+    return cv2.dnn.readNetFromONNX(np.frombuffer(to_onnx(net, shape, outputs), np.uint8), engine)
+
+
+def _read_caffe(stock: Net) -> "cv2.dnn.Net":
+    """OpenCV 4's net, which shares the arrays of the convolutions.
 
     By way of the caffemodel's bytes, OpenCV would copy the weights four times: that took longer
     than all else before the first forward together.
@@ -87,16 +101,13 @@ class OpenCVEngine:
     """
 
     def __init__(self, net: Net, device: str = "auto") -> None:
-        """Raises DeviceError where `device` is not to be had, or OpenCV is one without Caffe."""
-        if not hasattr(cv2.dnn, "readNetFromCaffe"):
-            raise DeviceError(
-                f"OpenCV {cv2.__version__} reads no Caffe nets, expected OpenCV 4: "
-                'pip install "opencv-python-headless<5"'
-            )
+        """Raises DeviceError where `device` is not to be had."""
         self.net = net
         self.device = resolve_device(device, cuda_problem)
-        self._built: dict[Shape, cv2.dnn.Net] = {}
+        self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = _numbered(net)
+        usual = net.output, net.coarse_output[0]
+        self._usual = [name for name in usual if name in self._numbers]
 
     def build(self) -> None:
         """Build OpenCV's net for the net's own size, which the first call would do otherwise.
@@ -104,7 +115,7 @@ class OpenCVEngine:
         Raises WeightsError where a layer has no weights, and NetError where OpenCV cannot read it.
         """
         try:
-            self._cv2_net(self.net.input_shape)
+            self._cv2_net(self.net.input_shape, self._outputs(self._usual))
         except cv2.error as error:
             raise self._explained(error, self.net.input_shape) from error
 
@@ -128,14 +139,16 @@ class OpenCVEngine:
         unknown = [name for name in names if name not in self._numbers]
         if unknown:
             raise ArgumentError(f"net '{self.net.name}' makes no blob '{unknown[0]}'")
+        outputs = self._outputs(names)
         try:
-            net = self._cv2_net(data.shape)
+            net = self._cv2_net(data.shape, outputs)
             net.setInput(data, _INPUT)
-            found = net.forward([self._numbers[name] for name in names])
+            found = dict(zip(outputs, net.forward(outputs), strict=True))
         except cv2.error as error:
             raise self._explained(error, data.shape) from error
         blobs = {}
-        for name, blob in zip(names, found, strict=True):
+        for name in names:
+            blob = found[self._numbers[name]]
             if blob.size != math.prod(shapes[name]):
                 raise NetError(
                     f"net '{self.net.name}' at {dims(data.shape)}: OpenCV {cv2.__version__} makes "
@@ -143,6 +156,12 @@ class OpenCVEngine:
                 )
             blobs[name] = blob.reshape(shapes[name])  # an InnerProduct's has two axes in OpenCV
         return blobs
+
+    def _outputs(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The blobs, by number, to ask OpenCV for: more than these where it is built for more."""
+        if not BY_CAFFE and set(names) <= set(self._usual):
+            names = self._usual
+        return tuple(dict.fromkeys(self._numbers[name] for name in names))
 
     def _explained(self, error: cv2.error, shape: Shape) -> DeepLabError:
         self._built.clear()  # OpenCV does not say in which state it leaves a net that failed
@@ -153,19 +172,23 @@ class OpenCVEngine:
         where = getattr(error, "func", None) or "dnn"
         return NetError(f"{what} cannot run it on {self.device}: {text} (in {where})")
 
-    def _cv2_net(self, shape: Shape) -> "cv2.dnn.Net":
+    def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         # OpenCV takes other sizes into a built net, at a fraction of the cost of building one.
         shape = self.net.input_shape if fits_any_size(self.net) else shape
-        net = self._built.pop(shape, None)
+        key = shape, () if BY_CAFFE else outputs
+        net = self._built.pop(key, None)
         if net is None:
             while len(self._built) >= _KEPT:
                 del self._built[next(iter(self._built))]
-            net = _read(stock_net(self._numbered, shape))
+            if BY_CAFFE:
+                net = _read_caffe(stock_net(self._numbered, shape))
+            else:
+                net = _read_onnx(self._numbered, shape, outputs, self.device)
             if self.device == "cuda":
                 net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
                 net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
-            else:
+            elif BY_CAFFE:  # OpenCV 5's engine has but this one, and warns of being told
                 net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
                 net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
-        self._built[shape] = net  # the last used is the last to go
+        self._built[key] = net  # the last used is the last to go
         return net

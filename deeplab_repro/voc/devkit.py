@@ -158,14 +158,22 @@ def open_devkit(
     named = Path(classes) if classes is not None else root / _CLASSES
     if classes is None and not named.exists():
         return Devkit(root, VOC_CLASSES)
-    names = [line.strip() for line in _lines(named) if line.strip()]
+    return Devkit(root, read_classes(named))
+
+
+def read_classes(path: str | Path) -> tuple[str, ...]:
+    """Names of classes by label, one a line.
+
+    Raises FileError, and FormatError for a list that is empty, repeats a name or has more than 255.
+    """
+    names = [line.strip() for line in _lines(Path(path)) if line.strip()]
     if not 1 <= len(names) <= VOID or len(set(names)) < len(names):
         found = f"{len(names)} names, {len(set(names))} different ones"
         raise FormatError(
-            f"{display_name(named)}: has {found}, expected 1 to {VOID} different names of classes, "
+            f"{display_name(path)}: has {found}, expected 1 to {VOID} different names of classes, "
             "by label, one a line"
         )
-    return Devkit(root, tuple(names))
+    return tuple(names)
 
 
 def is_id(text: str) -> bool:

@@ -29,6 +29,7 @@ from deeplab_repro.errors import (
     FileError,
     ResourceError,
 )
+from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import (
     available_memory,
     display_name,
@@ -37,10 +38,11 @@ from deeplab_repro.files import (
     write_atomically,
 )
 from deeplab_repro.image import UInt8, read_image, write_labels
+from deeplab_repro.loading import RANDOM
 from deeplab_repro.maps import read_coarse, softmax, write_coarse
 from deeplab_repro.models import MODELS
 from deeplab_repro.pictures import Failed, make_folder
-from deeplab_repro.segmenter import RANDOM, DeepLab, published_crf
+from deeplab_repro.segmenter import DeepLab, published_crf
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (
     NetRecord,
@@ -76,12 +78,15 @@ class Recipe:
 
     def absolute(self) -> "Recipe":
         """The same, with absolute paths."""
-        model, weights = self.model, self.weights
+        model = self.model
         if model is not None and model not in MODELS:
             model = os.path.abspath(model)
-        if weights is not None and not weights.startswith(RANDOM):
-            weights = os.path.abspath(weights)
-        return replace(self, model=model, weights=weights)
+        # What was fetched is remembered on this machine; what ships is on each, in its own place.
+        weights = weights_file(self.weights, model or DEFAULT_MODEL)
+        shipped = [known.shipped_weights for known in MODELS.values()]
+        if weights is None or weights in shipped or str(weights).startswith(RANDOM):
+            return replace(self, model=model)
+        return replace(self, model=model, weights=os.path.abspath(weights))
 
     def build(self, device: str) -> DeepLab:
         """The model, ready to run."""
@@ -221,7 +226,7 @@ def _resolve(
         )
     height, width = model.net.input_shape[2:]
     room = (available_memory() or math.inf) // model.memory_needed((height, width))
-    return _net_record(model, recipe), model.crf, max(1, int(room))
+    return _net_record(model), model.crf, max(1, int(room))
 
 
 def pack(predicted: Predicted, path: Path) -> None:
@@ -249,8 +254,8 @@ def pack(predicted: Predicted, path: Path) -> None:
                 archive.addfile(info, content)
 
 
-def _net_record(model: DeepLab, recipe: Recipe) -> NetRecord:
-    weights = str(recipe.weights or MODELS[model.net.name].shipped_weights)
+def _net_record(model: DeepLab) -> NetRecord:
+    weights = str(model.weights)
     digest, trained_on = "", None
     if not weights.startswith(RANDOM):
         with open_to_read(weights) as (file, _):

@@ -44,13 +44,13 @@ def test_help_names_every_command(command):
     assert err == ""
     for name in (
         *("demo", "segment", "crf", "predict", "evaluate", "crossval", "paper"),
-        *("inspect", "init", "train", "toyvoc", "doctor", "bench"),
+        *("fetch", "convert", "inspect", "init", "train", "toyvoc", "doctor", "bench"),
     ):
         assert name in out
         status, help_text, _ = command(name, "--help")
         assert status == 0
         assert f"deeplab-repro {name}" in help_text
-    assert len(COMMANDS) == 13
+    assert len(COMMANDS) == 15
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from deeplab_repro.errors import ArgumentError, NetError, ResourceError
 from deeplab_repro.layers import (
     Concat,
     Convolution,
+    Deconvolution,
     Dropout,
     Eltwise,
     InnerProduct,
@@ -26,6 +27,8 @@ from deeplab_repro.layers import (
     Split,
 )
 from deeplab_repro.net import Layer, Net
+
+READER = "readNetFromCaffe" if opencv.BY_CAFFE else "readNetFromONNX"
 
 
 def random_input(*shape, seed=0):
@@ -60,6 +63,21 @@ def convolve(x, op, weight, bias):
                 taps = taps[:, :, : (out_h - 1) * sh + 1 : sh, : (out_w - 1) * sw + 1 : sw]
                 y[:, channel] += np.einsum("nchw,c->nhw", taps, weight[channel, :, i, j])
     return y + bias.reshape(1, -1, 1, 1)
+
+
+def deconvolve(x, op, weight, bias):
+    n, channels, height, width = x.shape
+    (kh, kw), (ph, pw), (sh, sw) = op.kernel, op.pad, op.stride
+    whole = np.zeros((n, op.num_output, sh * (height - 1) + kh, sw * (width - 1) + kw))
+    inside, outside = channels // op.group, op.num_output // op.group
+    for channel in range(channels):
+        begin = channel // inside * outside
+        for i in range(height):
+            for j in range(width):
+                at = whole[:, begin : begin + outside, i * sh : i * sh + kh, j * sw : j * sw + kw]
+                at += np.einsum("n,ohw->nohw", x[:, channel, i, j], weight[channel])
+    cropped = whole[:, :, ph : whole.shape[2] - ph, pw : whole.shape[3] - pw]
+    return cropped + bias.reshape(1, -1, 1, 1)
 
 
 def pool(x, op):
@@ -107,6 +125,30 @@ def test_convolutions_with_holes(shape, kernel, pad, stride, hole, group):
     data = random_input(*shape)
     # Sums of at most 36 products of values up to about 200: float32 errs by 1e-4 and less.
     np.testing.assert_allclose(engine.forward(data), convolve(data, op, weight, bias), atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, pairs, pairs, pairs, st.sampled_from([1, 2]), st.integers(1, 2))
+def test_deconvolutions(shape, kernel, pad, stride, group, images):
+    pad = tuple(min(p, k) - 1 for p, k in zip(pad, kernel, strict=True))
+    op = Deconvolution(6, kernel, pad, stride, group)
+    engine = engine_of(Layer("a", op, ("data",), ("a",)), shape=shape)
+    weight, bias = (blob.data for blob in engine.net.layers[0].blobs)
+    for size in (shape[2:], (4, 7)):  # one net built for both
+        data = random_input(images, shape[1], *size)
+        expected = deconvolve(data, op, weight, bias)
+        np.testing.assert_allclose(engine.forward(data), expected, atol=1e-3)  # as above
+
+
+@pytest.mark.parametrize("zoom", [2, 3, 8])
+def test_a_bilinear_deconvolution_is_an_interpolation(zoom):
+    tent = 1 - np.abs(np.arange(1 - zoom, zoom)) / zoom
+    op = Deconvolution(3, (2 * zoom - 1,) * 2, (zoom - 1,) * 2, (zoom, zoom), group=3, bias=False)
+    engine = engine_of(Layer("a", op, ("data",), ("a",)), shape=(1, 3, 5, 7))
+    engine.net.layers[0].blobs[0].data[:] = np.outer(tent, tent)
+    interp = engine_of(Layer("a", Interp(zoom_factor=zoom), ("data",), ("a",)), shape=(1, 3, 5, 7))
+    data = random_input(1, 3, 5, 7)
+    np.testing.assert_allclose(engine.forward(data), interp.forward(data), atol=2e-3)  # as below
 
 
 @settings(max_examples=60, deadline=None)
@@ -247,7 +289,8 @@ def test_a_net_is_built_once_for_a_size(tiny, monkeypatch):
     data = random_input(1, 3, 33, 41)
     first = engine.forward(data)
     kept = first.copy()
-    monkeypatch.setattr(opencv, "to_caffe", None)  # calling it again would fail
+    for converter in ("to_caffe", "to_onnx"):  # calling one again would fail
+        monkeypatch.setattr(opencv, converter, None)
     engine.forward(data + 1)
     np.testing.assert_array_equal(first, kept)
     np.testing.assert_array_equal(engine.forward(data), kept)
@@ -324,7 +367,7 @@ def test_shapes_that_do_not_fit_and_unknown_blobs(tiny):
         (cv2.Error.STS_ASSERT, "all is\nlost", NetError),
     ],
 )
-@pytest.mark.parametrize("method", ["readNetFromCaffe", "forward"])
+@pytest.mark.parametrize("method", [READER, "forward"])
 def test_opencvs_errors_become_ours(tiny, monkeypatch, method, code, text, kind):
     error = cv2.error(text)
     if code is not None:
@@ -341,9 +384,9 @@ def test_opencvs_errors_become_ours(tiny, monkeypatch, method, code, text, kind)
     net = read_net(tiny)
     net.fill_random(0)
     engine = OpenCVEngine(net, "cpu")
-    broken = fail if method == "readNetFromCaffe" else lambda *_: Broken()
+    broken = fail if method == READER else lambda *_: Broken()
     with monkeypatch.context() as patch:
-        patch.setattr(cv2.dnn, "readNetFromCaffe", broken)
+        patch.setattr(cv2.dnn, READER, broken)
         with pytest.raises(kind) as caught:
             engine.forward(random_input(1, 3, 33, 41))
     message = str(caught.value)

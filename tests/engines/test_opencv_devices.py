@@ -41,9 +41,3 @@ def test_cuda_where_it_is(monkeypatch, tiny):
     assert cuda_problem() is None
     for device in ("cuda", "auto"):
         assert OpenCVEngine(read_net(tiny), device).device == "cuda"
-
-
-def test_an_opencv_without_the_caffe_importer(monkeypatch, tiny):
-    monkeypatch.delattr(cv2.dnn, "readNetFromCaffe")
-    with pytest.raises(DeviceError, match=r"reads no Caffe nets, expected OpenCV 4: pip install"):
-        OpenCVEngine(read_net(tiny), "cpu")

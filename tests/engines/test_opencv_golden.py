@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
 from deeplab_repro.image import preprocess
 
 NETS = (
@@ -47,4 +47,6 @@ def test_the_authors_layers_alone(golden):
     for file in sorted(golden.glob("layers/*/*.prototxt")):
         with np.load(file.with_suffix(".npz")) as arrays:
             ours = OpenCVEngine(read_net(file), "cpu").forward(arrays["x"])
-            np.testing.assert_allclose(ours, arrays["y"], rtol=0, atol=1e-6, err_msg=file.stem)
+            # OpenCV 5 keeps a zoom's positions as multiples of a rounded 1 / factor.
+            atol = 1e-6 if BY_CAFFE else 1e-5
+            np.testing.assert_allclose(ours, arrays["y"], rtol=0, atol=atol, err_msg=file.stem)

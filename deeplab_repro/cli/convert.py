@@ -1,0 +1,133 @@
+"""deeplab-repro convert: a net with its weights as files of another format."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplab_repro.cli.options import add_variables, one_line
+
+if TYPE_CHECKING:
+    from deeplab_repro.net import Net
+
+    pass
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "convert",
+        help="write a net with its weights as current Caffe, ONNX or arrays",
+        description="Write a net with its weights as current Caffe (.prototxt and .caffemodel), "
+        "ONNX, or arrays with the net as JSON (.npz).",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", metavar="NAME", help="a model of the paper")
+    which.add_argument("--prototxt", metavar="F", help="a net, of the authors' or upstream's")
+    parser.add_argument(
+        "--weights", metavar="F", help="its caffemodel; or a .npz, which holds the net too"
+    )
+    parser.add_argument("--to", choices=("caffe", "onnx", "npz"), required=True, help="the format")
+    parser.add_argument(
+        "--out", metavar="PATH", required=True, help="the file, or the name of caffe's two files"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="run both on a seeded input first, and write nothing where they differ",
+    )
+    add_variables(parser)
+    caffe = parser.add_argument_group("caffe")
+    caffe.add_argument(
+        "--no-interp",
+        dest="interp",
+        action="store_false",
+        help="say Interp as Deconvolution, for BVLC's Caffe, which has no Interp",
+    )
+    onnx = parser.add_argument_group("onnx")
+    onnx.add_argument(
+        "--input",
+        choices=("net", "rgb-uint8"),
+        default="net",
+        help="what the file takes: the net's input (default), or photos of any size as they are",
+    )
+    onnx.add_argument("--softmax", action="store_true", help="end in probabilities")
+    onnx.add_argument(
+        "--classes", metavar="F", help="names by label, one a line (default: VOC's for 21 labels)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the files, and print their names, and what the check found."""
+    from deeplab_repro.convert_files import OnnxOptions, convert_files, file_names
+    from deeplab_repro.errors import ArgumentError
+    from deeplab_repro.files import display_name
+
+    is_onnx = arguments.to == "onnx"
+    if not is_onnx and (arguments.input != "net" or arguments.softmax or arguments.classes):
+        raise ArgumentError("--input, --softmax and --classes go with --to onnx")
+    if arguments.to != "caffe" and not arguments.interp:
+        raise ArgumentError("--no-interp goes with --to caffe")
+    for source in (arguments.prototxt, arguments.weights):
+        for target in file_names(arguments.to, arguments.out):
+            if (
+                source
+                and os.path.exists(target)
+                and os.path.realpath(source) == os.path.realpath(target)
+            ):
+                raise ArgumentError(
+                    f"{display_name(target)} is what is converted: give another --out"
+                )
+    net = _net(arguments)
+    options = OnnxOptions(
+        labels=_labels(net, arguments.classes) if is_onnx else (),
+        softmax=arguments.softmax,
+        rgb_uint8=arguments.input == "rgb-uint8",
+    )
+    converted = convert_files(
+        net,
+        arguments.to,
+        arguments.out,
+        interp=arguments.interp,
+        onnx=options,
+        verify=arguments.verify,
+    )
+    for difference in converted.differences:
+        print(
+            one_line(
+                f"{difference.output}: differs by at most {difference.largest:.2g} "
+                f"(allowed: {difference.tolerance:.2g}), run with {converted.checked_with}"
+            )
+        )
+    for file in converted.files:
+        print(f"written: {display_name(file)} ({file.stat().st_size:,} bytes)")
+    return 0
+
+
+def _net(arguments: argparse.Namespace) -> "Net":
+    """The net that was asked for, with its weights."""
+    from deeplab_repro.convert import read_npz
+    from deeplab_repro.errors import ArgumentError
+    from deeplab_repro.loading import load_net
+
+    weights, variables = arguments.weights, dict(arguments.variables)
+    which = Path(arguments.prototxt) if arguments.prototxt else arguments.model
+    if weights and weights.endswith(".npz"):
+        if which or variables:
+            raise ArgumentError(f"{weights}: holds its own net: leave out what tells of another")
+        return read_npz(weights)
+    if not which:
+        raise ArgumentError("no net is given: use --prototxt or --model, or a .npz as --weights")
+    return load_net(which, weights, variables)
+
+
+def _labels(net: "Net", classes: str | None) -> Sequence[str]:
+    """The names of the net's labels, none where they are not known."""
+    from deeplab_repro.models import VOC_CLASSES
+    from deeplab_repro.voc.devkit import read_classes
+
+    if classes:
+        return read_classes(classes)
+    return VOC_CLASSES if net.output_shape()[1] == len(VOC_CLASSES) else ()

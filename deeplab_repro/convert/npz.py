@@ -1,0 +1,192 @@
+"""Net -> .npz and back: a net and its weights in one file that NumPy reads, without pickle.
+
+`numpy.load(path)["conv1_1/weight"]` is an array of float32. The file is a zip whose members are not
+compressed:
+
+    net.json             the net, see below
+    <layer>/weight.npy   NumPy's format 1.0, C order, little-endian float32, in the shape that the
+    <layer>/bias.npy     blob has in Caffe: a convolution's weight is num_output x C/group x kh x kw
+
+net.json is UTF-8. Shapes are lists, NxCxHxW, and pairs (height, width):
+
+    version      1
+    name         of the net
+    dialect      of the file that it was read from: "DeepLab v1", "Caffe V1" or "Caffe"
+    input        the name of the image's blob
+    input_shape  its shape
+    labels       {name: shape} of the other inputs of a train net
+    mean_bgr     what is taken off the image: [blue, green, red] on the scale 0..255, or null
+    dense_crf    null, or the values of a DENSE_CRF layer, under Caffe's names
+    data         null, or the values of a train net's IMAGE_SEG_DATA layer, under Caffe's names
+    layers       a list, in the order in which they run:
+      name, type   type as upstream Caffe spells it: Convolution, Pooling, Interp, ...
+      parameters   the fields of that class in deeplab_repro/layers.py, which describes them and
+                   has the defaults of those left out: num_output, kernel, pad, stride, hole, ...
+      bottoms      the names of the blobs that it reads
+      tops         the names of those that it makes; one of its bottoms, where it works in place
+      strict_dim   false: weights of another shape but the same number of values fit as well
+      blobs        {"weight": ..., "bias": ...}, or less, or {}; of each one
+        shape        of its array
+        lr_mult      1.0, or by what the solver's rate is multiplied, and
+        decay_mult   by what its weight decay is
+        filler       how training begins: type, value, mean, std, min, max, as in Caffe
+
+The shapes, orders and meanings are Caffe's: reference/SPEC.md, 1. `read_npz` takes other floats and
+Fortran's order too, but nothing that is compressed.
+"""
+
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import IO, BinaryIO
+
+import numpy as np
+
+from deeplab_repro.convert.net_json import BLOB_NAMES, net_from_json, net_to_json
+from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, WeightsError
+from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
+from deeplab_repro.layers import dims
+from deeplab_repro.net import Blob, Net
+from deeplab_repro.npy import ZIP_ERRORS, one_line, read_header
+
+_NET = "net.json"
+_MOST_AT_ONCE = 1 << 20  # bytes that are read: net.json is no longer, nor is the zip's directory
+_MEND = "save it with write_npz or numpy.savez"
+
+
+def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
+    """Write a net and its weights; the same net gives the same bytes.
+
+    Raises WeightsError where a layer has no weights, NetError for a net that no prototxt can say,
+    and FileError if the file cannot be written. Then no file is left behind.
+    """
+    description = net_to_json(net).encode()
+    _check_length(len(description), NetError)
+    with write_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(_entry(_NET), description)
+        for name, blob in _members(net):
+            if blob.data is None:
+                layer = name.rpartition("/")[0]
+                raise WeightsError(f"layer '{layer}' has no weights, expected them loaded")
+            data = np.ascontiguousarray(blob.data, "<f4")
+            entry = _entry(name)
+            entry.file_size = data.nbytes  # where it is above 2 GB, zipfile must know before
+            with archive.open(entry, "w") as member:
+                header = np.lib.format.header_data_from_array_1_0(data)
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(data.reshape(-1).view(np.uint8).data)
+
+
+def read_npz(path: str | os.PathLike[str]) -> Net:
+    """Read a net and its weights, as `write_npz` or anybody else wrote them (float16 to float64).
+
+    The net and its blobs are checked as those of a prototxt and a caffemodel, and the arrays go
+    from the file straight into their places. Raises FileError, FormatError where the file is cut
+    off, broken or something else, NetError where the net does not hold together, and ResourceError
+    where it is larger than the free memory.
+    """
+    name = display_name(path)
+    try:
+        with open_to_read(path) as (file, size), zipfile.ZipFile(_InPieces(file)) as archive:
+            return _read_net(archive, size)
+    except (FormatError, NetError, ResourceError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    except ZIP_ERRORS as error:
+        raise FormatError(
+            f"{name}: is not a .npz, or broken: {one_line(error)}: {_MEND}"
+        ) from error
+
+
+class _InPieces:
+    """A file of which only so much can be read at once.
+
+    zipfile reads the whole directory of an archive, and takes ten times as much memory for it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MOST_AT_ONCE:
+            raise zipfile.BadZipFile(f"a header or its directory has over {_MOST_AT_ONCE:,} bytes")
+        return self._file.read(_MOST_AT_ONCE if size < 0 else size)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name)  # dated 1980-01-01
+    entry.create_system = 3  # Unix, whatever it is
+    return entry
+
+
+def _members(net: Net) -> Iterator[tuple[str, Blob]]:
+    """Every learnable array, and what its file is called."""
+    for layer in net.layers:
+        for what, blob in zip(BLOB_NAMES, layer.blobs, strict=False):
+            yield f"{layer.name}/{what}.npy", blob
+
+
+def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    _check_entries(archive.infolist(), size)
+    if _NET not in entries:
+        raise FormatError(f"holds no {_NET}, expected a net: {_MEND}")
+    _check_length(entries[_NET].file_size, FormatError)
+    net = net_from_json(archive.read(_NET).decode())
+    members = dict(_members(net))
+    for name in entries:
+        if name not in members and name != _NET:
+            raise FormatError(f"holds {name[:200]!a}, which is no blob of {_NET}: take it out")
+    for name in members:
+        if name not in entries:
+            raise FormatError(f"holds no {name!a}, expected that blob of {_NET}")
+    for name, blob in members.items():
+        with archive.open(entries[name]) as member:
+            _read_array(member, entries[name].file_size, blob, f"{name!a}")
+    return net
+
+
+def _check_length(n_bytes: int, kind: type[DeepLabError]) -> None:
+    if n_bytes > _MOST_AT_ONCE:
+        raise kind(f"{_NET} has {n_bytes:,} bytes, expected at most {_MOST_AT_ONCE:,}")
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
+    names = set()
+    for entry in entries:
+        if entry.filename in names:
+            raise FormatError(f"holds {entry.filename[:200]!a} twice, expected it once: {_MEND}")
+        if entry.compress_type != zipfile.ZIP_STORED:
+            # Zeros take a thousandth of their size, so that no file would be too large.
+            raise FormatError(
+                f"{entry.filename[:200]!a} is compressed, expected it as it is: {_MEND}"
+            )
+        names.add(entry.filename)
+    if sum(entry.file_size for entry in entries) > size:
+        raise FormatError(f"its members claim more than its {size:,} bytes: it is broken: {_MEND}")
+
+
+def _read_array(member: IO[bytes], n_bytes: int, blob: Blob, name: str) -> None:
+    """Read one array, which is `n_bytes` long with its header, into the blob."""
+    header = read_header(member, name)
+    shape, dtype = header.shape, header.dtype
+    what = f"{name} is {dims(shape)} {dtype}"[:300]
+    if shape != blob.shape or not header.is_float:
+        raise FormatError(f"{what}, expected {dims(blob.shape)} float32, as in {_NET}")
+    left, wanted = n_bytes - member.tell(), math.prod(shape) * dtype.itemsize
+    if left != wanted:
+        raise FormatError(
+            f"{what}, which has {wanted:,} bytes, but {left:,} are there: the file is broken"
+        )
+    require_memory(wanted, name, "check that it is the right file")
+    values = np.empty(math.prod(shape), dtype)
+    raw = values.view(np.uint8)
+    for at in range(0, wanted, _MOST_AT_ONCE):
+        piece = raw[at : at + _MOST_AT_ONCE]
+        if member.readinto(piece) != len(piece):  # type: ignore[attr-defined]
+            raise FormatError(f"{name} is cut short: the file is broken")
+    with np.errstate(over="ignore"):  # of doubles: becomes infinite, as in Caffe
+        blob.data = np.asarray(
+            values.reshape(shape, order="F" if header.columns_first else "C"), "<f4", order="C"
+        )

@@ -1,0 +1,196 @@
+"""Net -> ONNX, opset 13: standard operators only, at any image size where the net allows it."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro.convert.caffe import fits_any_size
+from deeplab_repro.convert.onnx_graph import Axes, Graph
+from deeplab_repro.convert.onnx_layers import Place, write_layer
+from deeplab_repro.errors import ArgumentError, NetError
+from deeplab_repro.files import write_atomically
+from deeplab_repro.image import MEAN_BGR
+from deeplab_repro.layers import HW, Dropout, Shape, Split, dims
+from deeplab_repro.net import Layer, Net
+
+
+def write_onnx(
+    net: Net,
+    path: str | PathLike[str],
+    *,
+    labels: Sequence[str] = (),
+    softmax: bool = False,
+    rgb_uint8: bool = False,
+) -> None:
+    """Write the net as an ONNX file, atomically.
+
+    Its input is that of the net, NxCxHxW float32, blue, green, red minus the mean; its outputs are
+    the blobs that no layer takes, under their names. The metadata hold `channel_order`, `mean`, and
+    `labels`, the names of the labels as JSON.
+
+    softmax: end in `probs`, the softmax of the scores.
+    rgb_uint8: begin with `image`, NxHxWx3 uint8 RGB, and end in `scores` (or `probs`) of the
+        image's own height and width: the mean, the padding to a size that the net fits and the crop
+        after it are in the graph. A net that fits one size only takes images of that size.
+
+    Raises WeightsError where a layer has no weights, NetError for a layer type or an option that
+    ONNX does not have, ArgumentError for labels of another number than the scores, and FileError.
+    """
+    with write_atomically(path) as file:
+        file.writelines(_chunks(net, labels, softmax, rgb_uint8))
+
+
+def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str]) -> bytes:
+    """The net as an ONNX file's bytes, as far as these blobs need it, which are its outputs.
+
+    `input_shape` is NxCxHxW; only a net that fits one size is made for it. Raises as `write_onnx`.
+    """
+    graph = Graph(net.name)
+    any_size = fits_any_size(net)
+    data = graph.input(net.input, "float32", _axes(input_shape, any_size))
+    shapes = net.blob_shapes(input_shape)
+    for blob, value in _add_layers(graph, net, input_shape, data, outputs).items():
+        graph.output(value, "float32", _axes(shapes[blob], any_size, f"{value}_"))
+    return b"".join(graph.chunks({}))
+
+
+def _chunks(
+    net: Net, labels: Sequence[str], softmax: bool, rgb_uint8: bool
+) -> Iterator[bytes | memoryview]:
+    if rgb_uint8:
+        net = net.ending_in_scores()
+    n_scores = net.output_shape()[1]
+    if labels and len(labels) != n_scores:
+        raise ArgumentError(f"{len(labels)} names of labels, expected {n_scores}: one a score")
+    graph = Graph(net.name)
+    any_size = fits_any_size(net)
+    mean = net.mean_bgr or MEAN_BGR
+    if rgb_uint8:
+        metadata = {"channel_order": "RGB"}
+        made = {net.output: _from_photo_to_scores(graph, net, mean, any_size)}
+    else:
+        metadata = {"channel_order": "BGR", "mean": ",".join(map(repr, mean))}
+        data = graph.input(net.input, "float32", _axes(net.input_shape, any_size))
+        made = _add_layers(graph, net, net.input_shape, data, net.outputs)
+    if softmax and not net.ends_in_softmax:
+        made[net.output] = graph.node("Softmax", [made[net.output]], graph.name("probs"), axis=1)
+    shapes = net.blob_shapes()
+    for blob, value in made.items():
+        # The scores of a photo are of its size, others of a size that follows from it.
+        axes = _axes(shapes[blob], any_size, "" if rgb_uint8 else f"{value}_")
+        graph.output(value, "float32", axes)
+    if labels:
+        metadata["labels"] = json.dumps(list(labels))
+    return graph.chunks(metadata)
+
+
+def _axes(shape: Shape, any_size: bool, what: str = "") -> Axes:
+    return ("batch", shape[1], f"{what}height", f"{what}width") if any_size else shape
+
+
+# --- from a photo to the net's input, and from its scores back to the photo's size
+
+
+def _from_photo_to_scores(
+    graph: Graph, net: Net, mean: tuple[float, float, float], any_size: bool
+) -> str:
+    """Add an input `image`, what makes the net's input of it, the net and a crop of its scores."""
+    batch, _, *size = net.input_shape
+    axes = ("batch", "height", "width", 3) if any_size else (batch, *size, 3)
+    image = graph.input("image", "uint8", axes)
+
+    def node(kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        return graph.node(kind, inputs, graph.name(f"image/{kind.lower()}"), **attributes)
+
+    def constant(*values: int) -> str:
+        return graph.constant("image/constant", np.array(values, np.int64))
+
+    float_type, channels_first = 1, (0, 3, 1, 2)
+    rgb = node("Transpose", [node("Cast", [image], to=float_type)], perm=channels_first)
+    bgr = node("Gather", [rgb, constant(2, 1, 0)], axis=1)
+    mean_bgr = graph.constant("mean", np.array(mean, np.float32).reshape(1, 3, 1, 1))
+    data = node("Sub", [bgr, mean_bgr])
+    if not any_size:
+        if net.output_shape()[2:] != tuple(size):
+            raise NetError(
+                f"net '{net.name}' makes scores of {dims(net.output_shape()[2:])} of an image of "
+                f"{dims(size)}, expected its size: convert it without rgb-uint8"
+            )
+        return _add_layers(graph, net, net.input_shape, data, [net.output])[net.output]
+    # Padded to the smallest of the sizes first, first + step, first + 2 step, ...
+    first, step = _fitting_sizes(net)
+    photo_size = node("Slice", [node("Shape", [image]), constant(1), constant(3)])
+    over = node(
+        "Sub", [photo_size, constant(*(f - s + 1 for f, s in zip(first, step, strict=True)))]
+    )
+    steps = node("Max", [node("Div", [over, constant(*step)]), constant(0, 0)])
+    size_there = node("Add", [constant(*first), node("Mul", [steps, constant(*step)])])
+    missing = node("Sub", [size_there, photo_size])
+    padded = node("Pad", [data, node("Concat", [constant(*[0] * 6), missing], axis=0)])
+    scores = _add_layers(graph, net, net.input_shape, padded, [net.output])[net.output]
+    inputs = [scores, constant(0, 0), photo_size, constant(2, 3)]
+    return graph.node("Slice", inputs, graph.name("scores"))
+
+
+def _fitting_sizes(net: Net) -> tuple[HW, HW]:
+    """The smallest size that an image is padded to, and the step to the next ones, (H, W) both."""
+    first = net.fitting_size((1, 1))
+    after = net.fitting_size((first[0] + 1, first[1] + 1))
+    step = after[0] - first[0], after[1] - first[1]
+    for further in range(1, 2 * max(step) + 2):
+        size = net.fitting_size((first[0] + further, first[1] + further))
+        if size != tuple(f - -further // s * s for f, s in zip(first, step, strict=True)):
+            raise NetError(
+                f"net '{net.name}' fits images of {dims(size)}, in no steps of {dims(step)}: "
+                "convert it without rgb-uint8"
+            )
+    return first, step
+
+
+# --- layers
+
+
+def _add_layers(
+    graph: Graph, net: Net, input_shape: Shape, data: str, outputs: Iterable[str]
+) -> dict[str, str]:
+    """Add the layers that the blobs `outputs` need; the value of each of these."""
+    outputs = list(outputs)
+    needed = _needed(net, outputs)
+    # ONNX changes nothing in place: until the last layer that does, a blob goes by another name.
+    writers = [index for index in sorted(needed) if _writes(net.layers[index])]
+    last_maker = {net.layers[index].tops[0]: index for index in writers}
+    values = {net.input: data}
+    for index, (layer, bottoms, top) in enumerate(net.walk(input_shape)):
+        if index not in needed:
+            continue
+        if not _writes(layer):
+            values.update(dict.fromkeys(layer.tops, values[layer.bottoms[0]]))
+            continue
+        blob = layer.tops[0]
+        value = graph.name(blob if last_maker[blob] == index else f"{blob}/{layer.name}")
+        inputs = [values[bottom] for bottom in layer.bottoms]
+        write_layer(Place(graph, layer, inputs, bottoms, top, value))
+        values[blob] = value
+    for blob in outputs:  # what no node makes goes by another blob's name
+        if blob not in last_maker:
+            values[blob] = graph.node("Identity", [values[blob]], graph.name(blob))
+    return {blob: values[blob] for blob in outputs}
+
+
+def _writes(layer: Layer) -> bool:
+    """Whether the layer is a node: the others only pass on what they take."""
+    return not isinstance(layer.op, Dropout | Split)
+
+
+def _needed(net: Net, outputs: Sequence[str]) -> set[int]:
+    """The layers, by number, that these blobs are made of."""
+    blobs, needed = set(outputs), set()
+    for index in reversed(range(len(net.layers))):
+        layer = net.layers[index]
+        if blobs & set(layer.tops):
+            needed.add(index)
+            blobs.update(layer.bottoms)
+    return needed

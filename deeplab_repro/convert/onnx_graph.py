@@ -1,0 +1,121 @@
+"""An ONNX graph in the making, and its bytes.
+
+The schema is our own excerpt of ONNX's (onnx_model.proto): so the weights go from the net's arrays
+to the file without a copy, and OpenCV 5 runs our nets without the onnx package.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro import __version__
+from deeplab_repro.caffe import wire
+from deeplab_repro.convert import onnx_model_pb2 as schema
+from deeplab_repro.errors import NetError
+
+# Opset 13 came with version 7 of the format.
+_OPSET, _IR_VERSION = 13, 7
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
+_TYPES = {
+    "float32": schema.TensorProto.FLOAT,
+    "uint8": schema.TensorProto.UINT8,
+    "int64": schema.TensorProto.INT64,
+}
+_LARGEST_FILE = 2**31 - 1  # that protobuf's readers take
+
+Axes = Sequence[int | str]
+"""A shape in which an axis that may have any length has a name."""
+
+
+class Graph:
+    """Nodes, constants, inputs and outputs; each value has a name of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._graph = schema.GraphProto(name=name)
+        self._constants: dict[str, np.ndarray] = {}
+        self._names: set[str] = set()
+        self._node_names: set[str] = set()
+
+    def name(self, wanted: str) -> str:
+        """A name that no other value has: the wanted one, or it with a number."""
+        return _unused(wanted, self._names)
+
+    def input(self, name: str, dtype: str, axes: Axes) -> str:
+        """Add an input of the graph; the name that it got."""
+        name = self.name(name)
+        _describe(self._graph.input.add(name=name), dtype, axes)
+        return name
+
+    def output(self, value: str, dtype: str, axes: Axes) -> None:
+        """Make a value an output of the graph."""
+        _describe(self._graph.output.add(name=value), dtype, axes)
+
+    def constant(self, name: str, data: np.ndarray | Sequence[float]) -> str:
+        """Add a constant, float32 or int64; the name that it got."""
+        name = self.name(name)
+        self._constants[name] = np.ascontiguousarray(data)
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], value: str, **attributes: Any) -> str:
+        """Add a node that makes `value`, a name from `name`; returns it."""
+        node = self._graph.node.add(
+            op_type=kind, input=inputs, output=[value], name=_unused(value, self._node_names)
+        )
+        for key, setting in attributes.items():
+            attribute = node.attribute.add(name=key)
+            if isinstance(setting, str):
+                attribute.type, attribute.s = attribute.STRING, setting.encode()
+            elif isinstance(setting, int):
+                attribute.type, attribute.i = attribute.INT, setting
+            elif isinstance(setting, float):
+                attribute.type, attribute.f = attribute.FLOAT, setting
+            else:
+                attribute.type = attribute.INTS
+                attribute.ints.extend(setting)
+        return value
+
+    def chunks(self, metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+        """The model's bytes piece by piece, the constants as views of their arrays.
+
+        Raises NetError for a net that is too large for the format.
+        """
+        model = schema.ModelProto(
+            ir_version=_IR_VERSION, producer_name="deeplab-repro", producer_version=__version__
+        )
+        model.opset_import.add(domain="", version=_OPSET)
+        for key, text in metadata.items():
+            model.metadata_props.add(key=key, value=text)
+        pieces: list[bytes | memoryview] = [self._graph.SerializeToString()]
+        for name, data in self._constants.items():
+            head = schema.TensorProto(name=name, dims=data.shape, data_type=_TYPES[str(data.dtype)])
+            start = head.SerializeToString() + wire.prefix(_RAW_DATA, data.nbytes)
+            pieces += [wire.prefix(_INITIALIZER, len(start) + data.nbytes), start]
+            pieces.append(data.reshape(-1).view(np.uint8).data)
+        size = sum(map(len, pieces))
+        if size > _LARGEST_FILE - (1 << 20):  # what stands before the graph is far less
+            raise NetError(
+                f"net '{self._graph.name}' has {size / 1e9:.1f} GB of weights, expected less than "
+                "2 GB, which is all that an ONNX file can hold: convert it to npz"
+            )
+        yield model.SerializeToString()
+        yield wire.prefix(_GRAPH, size)
+        yield from pieces
+
+
+def _unused(wanted: str, names: set[str]) -> str:
+    name, number = wanted, 1
+    while name in names or not name:
+        name, number = f"{wanted}_{number}", number + 1
+    names.add(name)
+    return name
+
+
+def _describe(value: Any, dtype: str, axes: Axes) -> None:
+    tensor = value.type.tensor_type
+    tensor.elem_type = _TYPES[dtype]
+    for axis in axes:
+        if isinstance(axis, str):
+            tensor.shape.dim.add(dim_param=axis)
+        else:
+            tensor.shape.dim.add(dim_value=axis)

@@ -1,0 +1,230 @@
+"""What every layer type is in ONNX: standard operators, in terms that every runtime reads alike.
+
+Pooling's sizes, which Caffe rounds up, become a larger padding at the bottom right. Average pooling
+gets its zeros from a Pad, since Caffe's divisor counts them. INTERP by a factor z reads from
+position i / z, which takes no image size; what that makes beyond the last pixel is cut off.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deeplab_repro.convert.onnx_graph import Graph
+from deeplab_repro.errors import NetError, WeightsError
+from deeplab_repro.layers import (
+    HW,
+    Concat,
+    Convolution,
+    Deconvolution,
+    Eltwise,
+    InnerProduct,
+    Interp,
+    Padding,
+    Pooling,
+    ReLU,
+    Shape,
+    dims,
+)
+from deeplab_repro.net import Layer
+
+# OpenCV keeps positions as 32-bit integers.
+_TO_THE_END = 2**31 - 1
+
+
+class Place(NamedTuple):
+    """A layer's place in a graph: the values that it takes, and the name of the one it makes."""
+
+    graph: Graph
+    layer: Layer
+    inputs: list[str]
+    bottoms: Sequence[Shape]
+    top: Shape
+    value: str
+
+    def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> None:
+        """Add the node that makes the layer's value."""
+        self.graph.node(kind, inputs, self.value, **attributes)
+
+    def step(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Add a node on the way there; the name of its value."""
+        return self.graph.node(kind, inputs, self.graph.name(f"{self.value}/{kind}"), **attributes)
+
+    def constant(self, *values: float) -> str:
+        """Integers as a constant of int64, or numbers of float32; its name."""
+        dtype = np.int64 if all(isinstance(value, int) for value in values) else np.float32
+        return self.graph.constant(f"{self.value}/constant", np.array(values, dtype))
+
+    def weights(self, shape: Shape | None = None) -> list[str]:
+        """The layer's weight, in another shape if one is given, and its bias, as constants."""
+        names = []
+        for what, blob in zip(("weight", "bias"), self.layer.blobs, strict=False):
+            if blob.data is None:
+                raise WeightsError(
+                    f"layer '{self.layer.name}' has no weights, expected them loaded"
+                )
+            data = blob.data.reshape(shape) if shape and what == "weight" else blob.data
+            names.append(self.graph.constant(f"{self.layer.name}/{what}", data))
+        return names
+
+
+def write_layer(place: Place) -> None:
+    """Add a layer's nodes. Raises NetError for a type or an option that ONNX does not have."""
+    layer = place.layer
+    writer = _WRITERS.get(layer.type)
+    if writer is None:
+        raise NetError(
+            f"layer '{layer.name}' has type {layer.type}, which ONNX does not have; these can be "
+            f"converted: {', '.join(_WRITERS)}"
+        )
+    writer(place, layer.op)
+
+
+def _convolution(place: Place, op: Convolution) -> None:
+    source, pad = place.inputs[0], op.pad
+    if op.kernel == (1, 1) and any(pad):
+        # OpenCV 5.0 reads past the image where such a convolution has pads of its own.
+        source, pad = _padded(place, source, pad), (0, 0)
+    place.node(
+        "Conv",
+        [source, *place.weights()],
+        kernel_shape=op.kernel,
+        pads=pad * 2,
+        strides=op.stride,
+        dilations=op.hole,
+        group=op.group,
+    )
+
+
+def _deconvolution(place: Place, op: Deconvolution) -> None:
+    place.node(
+        "ConvTranspose",
+        [*place.inputs, *place.weights()],
+        kernel_shape=op.kernel,
+        pads=op.pad * 2,
+        strides=op.stride,
+        group=op.group,
+    )
+
+
+def _inner_product(place: Place, op: InnerProduct) -> None:
+    """A convolution whose one window is the whole bottom."""
+    _, *whole = place.bottoms[0]
+    weights = place.weights((op.num_output, *whole))
+    place.node("Conv", [*place.inputs, *weights], kernel_shape=whole[1:])
+
+
+def _pooling(place: Place, op: Pooling) -> None:
+    if op.kernel == (0, 0):
+        place.node({"MAX": "GlobalMaxPool", "AVE": "GlobalAveragePool"}[op.method], place.inputs)
+        return
+    # What must stand at the end for sizes that round down to be Caffe's, which round up and, with
+    # padding, leave out windows that begin behind the image (reference/SPEC.md, 1.2).
+    axes = list(zip(op.kernel, op.stride, op.pad, strict=True))
+    end = [min(p + s - 1, k - 1) if any(op.pad) else s - 1 for k, s, p in axes]
+    if any(e >= k for e, k in zip(end, op.kernel, strict=True)):
+        raise NetError(
+            f"layer '{place.layer.name}' (Pooling) has stride {dims(op.stride)}, which ONNX does "
+            f"not have for a kernel of {dims(op.kernel)} without pad: expected at most the kernel"
+        )
+    if op.method == "MAX":
+        pads = [*op.pad, *end]
+        place.node("MaxPool", place.inputs, kernel_shape=op.kernel, strides=op.stride, pads=pads)
+        return
+    source = place.inputs[0]
+    if any(op.pad):
+        source = _padded(place, source, op.pad)
+    place.node(
+        "AveragePool",
+        [source],
+        kernel_shape=op.kernel,
+        strides=op.stride,
+        pads=[0, 0, *(e - p for e, p in zip(end, op.pad, strict=True))],
+        count_include_pad=0,
+    )
+
+
+def _padded(place: Place, source: str, pad: HW) -> str:
+    return place.step("Pad", [source, place.constant(0, 0, *pad, 0, 0, *pad)])
+
+
+def _slice(place: Place, source: str, begin: int, end: int, step: int = 1) -> list[str]:
+    """A Slice's inputs: every step-th row and column from `begin`, without `end` at the end."""
+    pairs = [(begin, begin), (-end or _TO_THE_END,) * 2, (2, 3), (step, step)]
+    return [source, *(place.constant(*pair) for pair in pairs)]
+
+
+def _interp(place: Place, op: Interp) -> None:
+    source, size = place.inputs[0], place.bottoms[0][2:]
+    if op.pad_beg or op.pad_end:
+        source = place.step("Slice", _slice(place, source, -op.pad_beg, -op.pad_end))
+        size = tuple(n + op.pad_beg + op.pad_end for n in size)
+    factor = op.zoom_factor
+    if factor > 1:
+        # A row and a column that count for nothing: OpenCV 5.0 reads past an image of one row.
+        padded = place.step("Pad", [source, place.constant(0, 0, 0, 0, 0, 0, 1, 1)])
+        enlarged = place.step(
+            "Resize",
+            [padded, "", place.constant(1.0, 1.0, float(factor), float(factor))],
+            mode="linear",
+            coordinate_transformation_mode="asymmetric",
+        )
+        place.node("Slice", _slice(place, enlarged, 0, 2 * factor - 1))
+    elif all((n - 1) % op.shrink_factor == 0 for n in size) and op.height is None:
+        place.node("Slice", _slice(place, source, 0, 0, op.shrink_factor))
+    else:
+        if size[0] == 1:  # as above; the same row twice makes no difference
+            source = place.step("Concat", [source, source], axis=2)
+        place.node(
+            "Resize",
+            [source, "", "", place.constant(*place.top)],
+            mode="linear",
+            coordinate_transformation_mode="align_corners",
+        )
+
+
+def _padding(place: Place, op: Padding) -> None:
+    if op.pad_beg > 0 or op.pad_end > 0:
+        begin, end = [op.pad_beg] * 2, [op.pad_end] * 2
+        place.node("Pad", [*place.inputs, place.constant(0, 0, *begin, 0, 0, *end)])
+    else:
+        place.node("Slice", _slice(place, place.inputs[0], -op.pad_beg, -op.pad_end))
+
+
+def _relu(place: Place, op: ReLU) -> None:
+    if op.negative_slope:
+        place.node("LeakyRelu", place.inputs, alpha=op.negative_slope)
+    else:
+        place.node("Relu", place.inputs)
+
+
+def _eltwise(place: Place, op: Eltwise) -> None:
+    inputs = place.inputs
+    if op.coeff:
+        factors = [place.constant(float(factor)) for factor in op.coeff]
+        inputs = [place.step("Mul", pair) for pair in zip(inputs, factors, strict=True)]
+    if op.operation != "PROD":
+        place.node({"SUM": "Sum", "MAX": "Max"}[op.operation], inputs)
+        return
+    first, *others = inputs
+    for other in others[:-1]:
+        first = place.step("Mul", [first, other])
+    place.node(*("Mul", [first, others[-1]]) if others else ("Identity", [first]))
+
+
+def _concat(place: Place, op: Concat) -> None:
+    place.node("Concat", place.inputs, axis=op.axis)
+
+
+_WRITERS: dict[str, Callable[[Place, Any], None]] = {
+    "Concat": _concat,
+    "Convolution": _convolution,
+    "Deconvolution": _deconvolution,
+    "Eltwise": _eltwise,
+    "InnerProduct": _inner_product,
+    "Interp": _interp,
+    "Padding": _padding,
+    "Pooling": _pooling,
+    "ReLU": _relu,
+    "Softmax": lambda place, _: place.node("Softmax", place.inputs, axis=1),
+}

@@ -1,0 +1,1 @@
+"""Released weights from the web, and where they are on this machine."""
