@@ -49,6 +49,9 @@ def user_folder(tmp_path_factory):
     net.fill_random(1)
     write_caffemodel(net, folder / "train_iter_6000.caffemodel")
     shutil.copy(folder / "train_iter_6000.caffemodel", folder / "train2_iter_8000.caffemodel")
+    fetched = folder / "models" / "DeepLab-LargeFOV"
+    fetched.mkdir(parents=True)
+    shutil.copy(folder / "train_iter_6000.caffemodel", fetched)
     make_nets_to_train(folder)
     return folder
 
@@ -75,7 +78,7 @@ def change(path, pattern, replacement):
 
 def test_every_shell_line_is_known():
     assert len(SET_UP) == 2
-    assert len(COMMANDS) == 18
+    assert len(COMMANDS) == 24
     assert len(SET_UP) + len(COMMANDS) == len(SHELL_LINES)
 
 
@@ -88,6 +91,7 @@ def test_ci_runs_the_set_up(line):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line, user_folder, monkeypatch):
     monkeypatch.chdir(user_folder)
+    monkeypatch.setenv("DEEPLAB_REPRO_HOME", str(user_folder / "home"))
     arguments = shlex.split(line.replace("train_iter_2000.", "train_iter_1."))[1:]
     arguments += SMALLER.get(arguments[0], [])
     status = main(arguments)
@@ -98,10 +102,13 @@ def test_command(line, user_folder, monkeypatch):
 def test_python(user_folder, monkeypatch):
     monkeypatch.chdir(user_folder)
     names = {"probs": np.load("photo.npy"), "image": read_image("photo.jpg")}
+    (convert,) = [line for line in COMMANDS if "photos.onnx" in line]
+    assert main(shlex.split(convert)[1:]) == 0
     blocks = [block for kind, block in BLOCKS if kind == "python"]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, names)
+    np.testing.assert_allclose(names["photo_probs"].sum(axis=1), 1, rtol=1e-5)
     assert len(names["maps"]) == 10
     assert names["maps"][-1].shape == (21, 375, 500)
     assert names["Q"].shape == (21, 375 * 500)
