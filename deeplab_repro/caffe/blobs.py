@@ -4,6 +4,7 @@ Arrays go straight from the file to memory: see wire.py.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,13 @@ def read_blob(reader: Reader, blob: Field) -> np.ndarray:
         if field.number in _LEGACY_DIMS and field.kind == wire.VARINT:
             legacy[field.number] = wire.signed(field.value, 32)
         elif field.number == _SHAPE and field.kind == wire.BYTES:
-            shape += _read_shape(reader, field)
             has_shape = True
+            for dim in _read_shape(reader, field):
+                shape.append(dim)
+                if len(shape) > _MOST_AXES:
+                    raise FormatError(f"more than {_MOST_AXES} axes")
         elif field.number in _FLOATS and field.kind == wire.BYTES:
-            if field.number in (_DATA, _DOUBLE_DATA):
+            if field.number in (_DATA, _DOUBLE_DATA) and field.end > field.begin:
                 parts[field.number].append(_read_packed(reader, field))
         elif field.number in _FLOATS:
             parts[field.number].append(_read_unpacked(reader, field, blob.end))
@@ -59,20 +63,12 @@ def read_blob(reader: Reader, blob: Field) -> np.ndarray:
         raise FormatError(f"shape {dims(shape)}, expected one with values") from None
 
 
-def _read_shape(reader: Reader, field: Field) -> list[int]:
-    shape: list[int] = []
+def _read_shape(reader: Reader, field: Field) -> Iterator[int]:
     for dim in reader.fields(field.begin, field.end):
-        if dim.number != 1:
-            continue
-        if dim.kind == wire.VARINT:
-            shape.append(wire.signed(dim.value, 64))
-        while dim.kind == wire.BYTES and reader.file.tell() < dim.end:
-            shape.append(wire.signed(reader.varint(dim.end), 64))
-            if len(shape) > _MOST_AXES:
-                break
-        if len(shape) > _MOST_AXES:
-            raise FormatError(f"more than {_MOST_AXES} axes")
-    return shape
+        if dim.number == 1 and dim.kind == wire.VARINT:
+            yield wire.signed(dim.value, 64)
+        while dim.number == 1 and dim.kind == wire.BYTES and reader.file.tell() < dim.end:
+            yield wire.signed(reader.varint(dim.end), 64)
 
 
 def _read_packed(reader: Reader, field: Field) -> np.ndarray:

@@ -21,7 +21,10 @@ from deeplab_repro.layers import Convolution
 from deeplab_repro.net import Net
 
 _NAME, _V1_LAYER, _CURRENT_LAYER = 1, 2, 100  # of NetParameter
-_MOST_DESCRIPTION = 1 << 24  # bytes of a layer without its blobs
+# The longest known nets have a thousand layers of up to three blobs. The limits bound the time and
+# the memory that a broken file takes.
+_MOST_LAYERS = 5_000
+_MOST_BLOBS = 64  # of a layer
 
 
 @dataclass
@@ -61,7 +64,8 @@ class Caffemodel:
         """
         for layer in self.layers:
             source = layer.message.image_data_param.source
-            if source and is_plain_name(source):
+            # Protobuf gives text that is not UTF-8 as bytes.
+            if isinstance(source, str) and source and is_plain_name(source):
                 return PurePosixPath(source).stem
         return None
 
@@ -86,9 +90,11 @@ def read_caffemodel(path: str | Path) -> Caffemodel:
 
 def _read_net(reader: Reader, size: int) -> Caffemodel:
     name = ""
-    layers = []
+    layers: list[ModelLayer] = []
     for field in reader.fields(0, size):
         if field.kind == wire.BYTES and field.number in (_V1_LAYER, _CURRENT_LAYER):
+            if len(layers) == _MOST_LAYERS:
+                raise FormatError(f"broken: more than {_MOST_LAYERS} layers, too many for a net")
             layers.append(_read_layer(reader, field))
         elif field.number == _NAME and field.kind == wire.VARINT:
             raise FormatError(
@@ -98,21 +104,12 @@ def _read_net(reader: Reader, size: int) -> Caffemodel:
         elif field.number == _NAME:
             # Parsed by itself: of a name that is given twice the last one counts, as anywhere.
             net = deeplab_pb2.NetParameter()  # its name has the same number in both dialects
-            name = _parsed(net, _description(reader, field)).name
+            name = _parsed(net, reader.description(field)).name
     if not layers:
         raise FormatError("no layers in it, expected a caffemodel")
     if len({type(layer.message) for layer in layers}) > 1:
         raise FormatError("layers of V1 and of the current format, expected one of them")
     return Caffemodel(name, dialect_of([layer.message for layer in layers]), layers)
-
-
-def _description(reader: Reader, field: Field, already: int = 0) -> bytes:
-    """A field with its tag, as bytes, for protobuf's own parser."""
-    if field.end - field.start + already > _MOST_DESCRIPTION:
-        raise FormatError(
-            f"broken: field {field.number} at byte {field.start} is too long for a description"
-        )
-    return reader.between(field.start, field.end)
 
 
 def _parsed(message: Any, data: bytes) -> Any:
@@ -130,19 +127,29 @@ def _parsed(message: Any, data: bytes) -> Any:
 
 
 def _read_layer(reader: Reader, field: Field) -> ModelLayer:
-    schema, blob_number = (
-        (deeplab_pb2.LayerParameter, 6)
-        if field.number == _V1_LAYER
-        else (bvlc_pb2.LayerParameter, 7)
-    )
-    description = bytearray()
-    blobs = []
+    schema: Any = deeplab_pb2 if field.number == _V1_LAYER else bvlc_pb2
+    numbers = schema.LayerParameter.DESCRIPTOR.fields_by_name
+    blob_number, *essential = (numbers[name].number for name in ("blobs", "name", "type"))
+    description, essence = bytearray(), bytearray()
+    blobs: list[Field] = []
     for inner in reader.fields(field.begin, field.end):
         if inner.number == blob_number and inner.kind == wire.BYTES:
+            if len(blobs) == _MOST_BLOBS:
+                raise FormatError(
+                    f"broken: the layer at byte {field.start} has more than {_MOST_BLOBS} blobs"
+                )
             blobs.append(inner)
         else:
-            description += _description(reader, inner, len(description))
-    layer = ModelLayer(_parsed(schema(), bytes(description)), [])
+            piece = reader.description(inner)
+            description += piece
+            if inner.number in essential:
+                essence += piece
+    try:
+        schema.LayerParameter.FromString(bytes(description))
+    except DecodeError:
+        # A fork's, in which our numbers mean other things: its weights are matched by name alone.
+        description = essence or description
+    layer = ModelLayer(_parsed(schema.LayerParameter(), bytes(description)), [])
     if field.number == _V1_LAYER and layer.message.HasField("layer"):
         raise FormatError(
             "a caffemodel in the V0 format of 2013, expected V1 or later: upgrade it with Caffe's "

@@ -7,9 +7,10 @@ named, and positions in every message.
 
 import codecs
 import difflib
+import itertools
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,14 +28,17 @@ log = logging.getLogger(__name__)
 # The released weights were made with these; they name and size the classifier.
 VARIABLES = {"EXP": "voc12", "NUM_LABELS": "21"}
 
-# The longest known net has a few hundred thousand characters.
+# The longest known net has a few hundred thousand characters; a net of a thousand layers has about
+# 40,000 words and signs. The limits bound the time and the memory that a hostile file takes.
 _LONGEST_FILE = 2_000_000
+_MOST_TOKENS = 100_000
+_MOST_MESSAGES = 5_000  # in one list, such as a net's layers
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _TOKEN = re.compile(
     r"""(?P<blank>\s+|\#[^\n]*)
       | (?P<word>[A-Za-z_]\w*)
       | (?P<number>-?\s*(?:\.?\d[\w.]*(?:(?<=[eE])[-+]\d+)?f?|inf(?:inity)?\b|nan\b))
-      | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
+      | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*){0,999}"|'[^'\\\n]*(?:\\.[^'\\\n]*){0,999}')
       | (?P<sign>[{}<>\[\]:;,])""",
     re.VERBOSE | re.ASCII,
 )
@@ -55,8 +59,7 @@ _BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "1": True, "0"
 class _Token(NamedTuple):
     kind: str  # word, number, string, sign or end
     text: str
-    line: int
-    column: int
+    at: int  # in the file's text
 
 
 def parse_prototxt(
@@ -68,30 +71,30 @@ def parse_prototxt(
     a variable without a value stays as it is inside of quotes. Unknown fields are left out with a
     warning that names them. Raises FileError, and FormatError with line and column.
     """
-    tokens = _tokens(read_text(path, variables), path)
-    names = _top_level_names(tokens)
+    text = read_text(path, variables)
+    names = _top_level_names(text, path)
     file = display_name(path)
     if "layer" in names and "layers" in names:
         raise FormatError(
             f"{file}: both 'layers' (V1) and 'layer' (current) at the top level, expected one"
         )
     if not names & {"layer", "layers"}:
-        _Parser(tokens, path).parse(None)  # a mistake in the syntax goes first
+        _Parser(text, path).parse(None)  # a mistake in the syntax goes first
         if names & {"base_lr", "max_iter", "lr_policy", "train_net", "net"}:
             raise FormatError(f"{file}: this is a solver, expected a net: give the file it names")
         raise FormatError(f"{file}: no layers in it, expected the prototxt of a net")
     schema = bvlc_pb2 if "layer" in names else deeplab_pb2
-    return _Parser(tokens, path).parse(schema.NetParameter())
+    return _Parser(text, path).parse(schema.NetParameter())
 
 
 def parse_solver(
     path: str | Path, variables: Mapping[str, str] | None = None
 ) -> deeplab_pb2.SolverParameter:
     """Read a solver's prototxt; variables and errors as in `parse_prototxt`."""
-    tokens = _tokens(read_text(path, variables), path)
-    if _top_level_names(tokens) & {"layer", "layers"}:
+    text = read_text(path, variables)
+    if _top_level_names(text, path) & {"layer", "layers"}:
         raise FormatError(f"{display_name(path)}: this is a net, expected a solver")
-    solver = _Parser(tokens, path).parse(deeplab_pb2.SolverParameter())
+    solver = _Parser(text, path).parse(deeplab_pb2.SolverParameter())
     if not solver.ListFields():
         raise FormatError(f"{display_name(path)}: no settings in it, expected a solver")
     return solver
@@ -117,45 +120,52 @@ def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> s
             f"{_LONGEST_FILE // 10**6} MB"
         )
     values = {**VARIABLES, **(variables or {})}
-    return _VARIABLE.sub(lambda match: values.get(match[1], match[0]), text)
+    known = re.compile("|".join(re.escape(f"${{{name}}}") for name in values))
+    return known.sub(lambda match: values[match[0][2:-1]], text)
 
 
-def _error(path: str | Path, line: int, column: int, problem: str) -> FormatError:
-    return FormatError(f"{display_name(path)}:{line}:{column}: {problem}")
+def _error(text: str, path: str | Path, at: int, problem: str) -> FormatError:
+    column = at - text.rfind("\n", 0, at)
+    return FormatError(f"{display_name(path)}:{_line(text, at)}:{column}: {problem}")
 
 
-def _tokens(text: str, path: str | Path) -> list[_Token]:
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _tokens(text: str, path: str | Path) -> Iterator[_Token]:
     """The text in tokens, without blanks and comments, an end token last."""
-    tokens = []
-    at = line_start = 0
-    line = 1
+    at = count = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            variable = _VARIABLE.match(text, at)
-            if variable:
-                problem = (
-                    f"variable {shown(variable[0])} has no value; "
-                    f"give one with --set {shown(variable[1])[1:-1]}=VALUE"
-                )
-            elif text[at] in "\"'":
-                problem = "this string has no closing quote on its line"
-            else:
-                problem = f"{text[at]!r} is not prototxt"
-            raise _error(path, line, at - line_start + 1, problem)
+            raise _error(text, path, at, _no_token(text, at))
         if match.lastgroup != "blank":
-            tokens.append(_Token(str(match.lastgroup), match[0], line, at - line_start + 1))
-        lines = match[0].count("\n")
-        if lines:
-            line += lines
-            line_start = at + match[0].rindex("\n") + 1
+            count += 1
+            if count > _MOST_TOKENS:
+                problem = f"more than {_MOST_TOKENS} words and signs, too many for a net"
+                raise _error(text, path, at, problem)
+            yield _Token(str(match.lastgroup), match[0], at)
         at = match.end()
-    return [*tokens, _Token("end", "", line, at - line_start + 1)]
+    yield _Token("end", "", at)
 
 
-def _top_level_names(tokens: list[_Token]) -> set[str]:
+def _no_token(text: str, at: int) -> str:
+    """Why no token begins here."""
+    variable = _VARIABLE.match(text, at)
+    if variable:
+        return (
+            f"variable {shown(variable[0])} has no value; "
+            f"give one with --set {shown(variable[1])[1:-1]}=VALUE"
+        )
+    if text[at] in "\"'":
+        return "this string has no closing quote on its line, or a thousand escapes"
+    return f"{text[at]!r} is not prototxt"
+
+
+def _top_level_names(text: str, path: str | Path) -> set[str]:
     names, depth = set(), 0
-    for token in tokens:
+    for token in _tokens(text, path):
         if token.kind == "sign":
             depth = max(0, depth + (token.text in "{<") - (token.text in "}>"))
         elif token.kind == "word" and depth == 0:
@@ -166,33 +176,32 @@ def _top_level_names(tokens: list[_Token]) -> set[str]:
 class _Parser:
     """Recursive descent over the tokens, filling a message by its descriptor."""
 
-    def __init__(self, tokens: list[_Token], path: str | Path) -> None:
-        self.tokens, self.path = tokens, path
-        self.position = 0
-        self.unknown: dict[str, int] = {}  # the field's name and the line where it is first
-
-    @property
-    def token(self) -> _Token:
-        return self.tokens[self.position]
+    def __init__(self, text: str, path: str | Path) -> None:
+        self.text, self.path = text, path
+        self.tokens = _tokens(text, path)
+        self.token = next(self.tokens)
+        self.unknown: dict[str, int] = {}  # the field's name and where it is first
 
     def parse(self, message: Any) -> Any:
         """Fill the message; None checks the syntax only."""
         self._fields(message, closing="", depth=0)
         if self.unknown:
-            named = [f"{shown(name)} (line {line})" for name, line in self.unknown.items()]
-            if len(named) > _MOST_UNKNOWN_NAMED:
-                named[_MOST_UNKNOWN_NAMED:] = [f"and {len(named) - _MOST_UNKNOWN_NAMED} more"]
+            named = [
+                f"{shown(name)} (line {_line(self.text, at)})"
+                for name, at in itertools.islice(self.unknown.items(), _MOST_UNKNOWN_NAMED)
+            ]
+            if len(self.unknown) > len(named):
+                named.append(f"and {len(self.unknown) - len(named)} more")
             file = display_name(self.path)
             log.warning("%s: unknown fields left out: %s", file, ", ".join(named))
         return message
 
     def _error(self, problem: str, token: _Token | None = None) -> FormatError:
-        token = token or self.token
-        return _error(self.path, token.line, token.column, problem)
+        return _error(self.text, self.path, (token or self.token).at, problem)
 
     def _next(self) -> _Token:
         token = self.token
-        self.position += token.kind != "end"
+        self.token = next(self.tokens, token)  # behind the end is the end
         return token
 
     def _skip(self, *signs: str) -> bool:
@@ -217,7 +226,7 @@ class _Parser:
             if message is not None:
                 field = message.DESCRIPTOR.fields_by_name.get(name.text)
                 if field is None:
-                    self.unknown.setdefault(name.text, name.line)
+                    self.unknown.setdefault(name.text, name.at)
             colon = self._skip(":")
             is_message = field is None or field.message_type is not None
             opening = "{<[" if is_message else "{<"
@@ -247,6 +256,8 @@ class _Parser:
                     )
                 target = getattr(message, name.text)
                 if hasattr(target, "add"):
+                    if len(target) == _MOST_MESSAGES:
+                        raise self._error(f"more than {_MOST_MESSAGES} '{name.text}'", name)
                     inner = target.add()
                 else:
                     self._once(message, name)

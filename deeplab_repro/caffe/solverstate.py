@@ -21,6 +21,7 @@ _KINDS = {
 }
 _LAYER = 100  # of a caffemodel in the current format
 _LONGEST_PATH = 4096  # bytes
+_MOST_ARRAYS = 10_000  # of the history; the longest known nets have three thousand
 _LARGEST = 2**31 - 1  # of an int32
 _MEND = "give the .solverstate that lies beside the caffemodel"
 
@@ -83,6 +84,8 @@ def _read_state(reader: Reader, size: int) -> SolverState:
         elif field.number == _LEARNED_NET:
             state.learned_net = _read_path(reader, field)
         elif field.number == _HISTORY:
+            if len(state.history) == _MOST_ARRAYS:
+                raise FormatError(f"broken: more than {_MOST_ARRAYS} arrays, too many for a net")
             try:
                 state.history.append(read_blob(reader, field))
             except FormatError as error:

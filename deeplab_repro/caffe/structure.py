@@ -151,12 +151,17 @@ def check_learners(net: Net) -> None:
 
 
 def _check_names(message: Any, layers: list[Any]) -> None:
-    """Refuse names that messages cannot show, and names in which a ${VARIABLE} was left."""
+    """Refuse names that messages cannot show or that tops share, and ${VARIABLES} left in them."""
     kinds = [layer_type(layer) for layer in layers]
     tops = [name for layer in layers for name in (layer.name, *layer.bottom, *layer.top)]
     for name in (message.name, *kinds, *message.input, *tops):
         if not is_plain_name(name):
             raise NetError(f"a name is {shown(name)}, expected a short one that can be printed")
+    for layer in layers:
+        if len(set(layer.top)) < len(layer.top):
+            raise NetError(
+                f"layer '{layer.name}' has two tops of one name, expected different ones"
+            )
     for name in (*message.input, *tops):
         variable = re.search(r"\$\{([^}]*)\}?", name)
         if variable:
@@ -217,6 +222,8 @@ def declared_inputs(message: Any, layers: list[Any]) -> dict[str, Shape]:
         shapes = [tuple(flat[i : i + 4]) for i in range(0, len(flat), 4)]
     if not names:
         return {}
+    if len(set(names)) < len(names):
+        raise NetError("two inputs have one name, expected different ones")
     if len(shapes) == 1:
         shapes *= len(names)
     if len(shapes) != len(names) or any(len(shape) != 4 for shape in shapes):

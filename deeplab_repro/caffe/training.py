@@ -23,7 +23,7 @@ from deeplab_repro.caffe.structure import (
     check_sizes,
     declared_inputs,
     dialect_of,
-    is_included,
+    included_layers,
     layer_type,
     layers_of,
 )
@@ -66,7 +66,7 @@ def read_train_net(path: str | Path, variables: Mapping[str, str] | None = None)
 
 def _train_net(message: Any, file: str) -> Net:
     everything = layers_of(message)
-    included = [layer for layer in everything if is_included(layer, message.state, bvlc_pb2.TRAIN)]
+    included = included_layers(everything, message.state, bvlc_pb2.TRAIN)
     source = _source(message, included, file)
     check_sizes(source.inputs)
     (image, input_shape), *labels = source.inputs.items()

@@ -13,6 +13,8 @@ from deeplab_repro.files import display_name
 from deeplab_repro.layers import dims
 from deeplab_repro.net import Blob, Layer, Net
 
+_COMPARED = 60  # characters of a name
+
 
 def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = False) -> list[str]:
     """Put a caffemodel's weights into the net, matched by layer name.
@@ -45,7 +47,10 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
 def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:
     name = missing[0]
     with_weights = [layer.name for layer in model.layers if layer.blobs][-500:]
-    near = difflib.get_close_matches(name, with_weights, n=3, cutoff=0.4) or with_weights[-3:]
+    # To compare takes the square of a name's length.
+    cut = {other[:_COMPARED]: other for other in with_weights}
+    similar = difflib.get_close_matches(name[:_COMPARED], cut, n=3, cutoff=0.4)
+    near = [cut[found] for found in similar] or with_weights[-3:]
     named = ", ".join(f"'{other}'" for other in near) or "none: it holds no weights at all"
     more = f" (and {len(missing) - 1} more of the net's {len(learners)})" if missing[1:] else ""
     mend = "use the net that it was made for"

@@ -12,8 +12,11 @@ from deeplab_repro.errors import FormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# A net of a thousand layers has about 30,000. The limit bounds the time that a broken file takes.
-_MOST_FIELDS = 200_000
+# A net of a thousand layers has about 30,000 fields, and 200,000 bytes that are no weights. The
+# limits bound the time and the memory that a broken file takes.
+_MOST_FIELDS = 100_000
+_MOST_DESCRIPTIONS = 1 << 20  # bytes
+_LONGEST_NUMBER = 10  # bytes of a varint
 
 
 class Field(NamedTuple):
@@ -33,20 +36,14 @@ class Reader:
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self._fields_left = _MOST_FIELDS
+        self._descriptions_left = _MOST_DESCRIPTIONS
 
     def varint(self, end: int) -> int:
         """The number at the file's position, from 0 to 2^64 - 1."""
-        value = shift = 0
-        while True:
-            byte = self.file.read(1) if self.file.tell() < end else b""
-            if not byte:
-                raise FormatError(f"cut off or broken at byte {self.file.tell()}, inside a number")
-            value |= (byte[0] & 0x7F) << shift
-            if byte[0] < 0x80:
-                return value & 0xFFFFFFFFFFFFFFFF
-            shift += 7
-            if shift > 63:
-                raise FormatError(f"broken at byte {self.file.tell()}: a number above 64 bits")
+        start = self.file.tell()
+        value, length = _number(self.file.read(min(_LONGEST_NUMBER, end - start)), 0, start)
+        self.file.seek(start + length)
+        return value
 
     def fields(self, begin: int, end: int) -> Iterator[Field]:
         """Every field from `begin` to `end`; the file stands at the field's payload.
@@ -60,20 +57,21 @@ class Reader:
             if self._fields_left < 0:
                 raise FormatError(f"broken: more than {_MOST_FIELDS} fields, too many for a net")
             start = self.file.seek(after)
-            tag = self.varint(end)
+            head = self.file.read(min(2 * _LONGEST_NUMBER, end - start))
+            tag, used = _number(head, 0, start)
             number, kind = tag >> 3, tag & 7
             if not 0 < number < 2**29:
                 raise FormatError(f"broken at byte {start}: no field has number {number}")
             value = length = 0
             if kind == VARINT:
-                value = self.varint(end)
+                value, used = _number(head, used, start)
             elif kind == BYTES:
-                length = self.varint(end)
+                length, used = _number(head, used, start)
             elif kind in (FIXED32, FIXED64):
                 length = 4 if kind == FIXED32 else 8
             else:
                 raise FormatError(f"broken at byte {start}: no field here is of kind {kind}")
-            payload = self.file.tell()
+            payload = self.file.seek(start + used)
             after = payload + length
             if after > end:
                 raise FormatError(
@@ -83,10 +81,32 @@ class Reader:
             yield Field(number, kind, start, payload, after, value)
             after = max(after, self.file.tell())
 
+    def description(self, field: Field) -> bytes:
+        """A field with its tag, for protobuf's own parser, which takes many times its bytes."""
+        self._descriptions_left -= field.end - field.start
+        if self._descriptions_left < 0:
+            raise FormatError(
+                f"broken: field {field.number} at byte {field.start} is too long for a description"
+            )
+        return self.between(field.start, field.end)
+
     def between(self, begin: int, end: int) -> bytes:
         """The bytes from `begin` to `end`."""
         self.file.seek(begin)
         return self.file.read(end - begin)
+
+
+def _number(head: bytes, begin: int, start: int) -> tuple[int, int]:
+    """The varint at `begin` of the bytes that stand at byte `start` of the file, and its end."""
+    value = 0
+    for i, byte in enumerate(head[begin : begin + _LONGEST_NUMBER]):
+        value |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, begin + i + 1
+    end = start + min(len(head), begin + _LONGEST_NUMBER)
+    if begin + _LONGEST_NUMBER > len(head):
+        raise FormatError(f"cut off or broken at byte {end}, inside a number")
+    raise FormatError(f"broken at byte {end}: a number above 64 bits")
 
 
 def signed(value: int, bits: int) -> int:

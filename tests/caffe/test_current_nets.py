@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from caffe_files import CONV, INPUT, current, net
+from caffe_files import CONV, DATA, INPUT, VARINT, current, field, net, read
 
 from deeplab_repro.caffe import (
     bvlc_pb2,
@@ -14,6 +14,7 @@ from deeplab_repro.caffe import (
     read_train_net,
 )
 from deeplab_repro.convert.caffe import to_caffe
+from deeplab_repro.engines.opencv import BY_CAFFE
 from deeplab_repro.net import DenseCrfParameter
 
 MEAN = "transform_param { mean_value: [104, 117, 123] }"
@@ -138,6 +139,7 @@ def test_where_the_mean_is_given(tmp_path, text, mean):
     assert net(tmp_path, text + current("ReLU")).mean_bgr == mean
 
 
+@pytest.mark.skipif(not BY_CAFFE, reason="this OpenCV has no Caffe importer")
 def test_our_files_name_the_mean_where_caffe_does_not_look_at_it(tmp_path):
     found = net(tmp_path, image_layer(MEAN) + current("Convolution", CONV))
     found.fill_random(0)
@@ -165,3 +167,27 @@ def test_a_train_net_with_inputs_is_read_back(tmp_path):
     found = read_train_net(path)
     path.write_text(prototxt_text(found, current=True))
     assert read_train_net(path) == found
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        field(143, field(1, "zoom")),  # a message where ours has another
+        field(106, field(4, "\xff\xff")),
+        field(110, b"\x0b\x0c"),
+        field(10, "text"),
+    ],
+)
+def test_what_a_forks_numbers_mean_is_not_needed_for_its_weights(tmp_path, foreign):
+    blob = field(7, field(7, field(1, 2, VARINT) + field(1, 3, VARINT)) + DATA)
+    described = field(1, "conv") + field(2, "Convolution") + foreign
+    model = read(tmp_path, field(100, described + blob))
+    (layer,) = model.layers
+    assert (layer.name, layer.type, layer.blobs[0].shape) == ("conv", "Convolution", (2, 3))
+
+
+def test_a_list_that_is_no_text(tmp_path):
+    source = field(115, field(1, b"\xff\xfe"))  # image_data_param
+    blob = field(7, field(7, field(1, 2, VARINT) + field(1, 3, VARINT)) + DATA)
+    model = read(tmp_path, field(100, field(1, "data") + field(2, "ImageData") + source + blob))
+    assert model.training_list is None
