@@ -1,7 +1,6 @@
 """A net to files of another format, which take their names once they give what the net gives."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from deeplab_repro.convert.caffe import fits_any_size, write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.convert.onnx import write_onnx
 from deeplab_repro.engines.converted import run_caffe, run_onnx
-from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
-from deeplab_repro.errors import ConversionError, FileError
-from deeplab_repro.files import display_name, writable_target
+from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, check_finite
+from deeplab_repro.errors import ConversionError, FileError, NetError
+from deeplab_repro.files import display_name, replace_together, require_memory
 from deeplab_repro.image import MEAN_BGR, preprocess
 from deeplab_repro.layers import dims
 from deeplab_repro.maps import softmax
@@ -76,35 +75,37 @@ def convert_files(
 
     interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run net and files on a
     seeded input first; where an output differs by more than 1e-4 times its standard deviation (or
-    1, if that is less), ConversionError names it, and no file is left.
+    1, if that is less), ConversionError names it, and no file is left. Of probabilities it is the
+    standard deviation of their scores.
 
-    Raises also what the format's writer raises, and FileError.
+    Raises also what the format's writer raises, FileError, NetError for a train net that is to be
+    ONNX or run, and where it is run WeightsError for outputs that are NaN or infinite, and
+    ResourceError where there is too little memory.
     """
-    targets = [writable_target(path) for path in file_names(to, out)]
-    where = display_name(targets[0].parent)
-    try:
-        # In the same folder, so that the files can be moved to their names.
-        with tempfile.TemporaryDirectory(prefix=".deeplab-", dir=targets[0].parent) as folder:
-            files = [Path(folder) / target.name for target in targets]
-            if to == "caffe":
-                write_caffe(net, *files, interp=interp)
-            elif to == "onnx":
-                write_onnx(net, *files, **vars(onnx))
-            else:
-                write_npz(net, *files)
-            checked_with, differences = _check(net, to, files, onnx) if verify else (None, [])
-            for file, target in zip(files, targets, strict=True):
-                os.replace(file, target)
-    except OSError as error:
-        raise FileError(f"{where}: cannot be written to: {error.strerror}") from error
-    return Converted(targets, checked_with, differences)
+    if net.labels and (verify or to == "onnx"):
+        raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
+    paths = file_names(to, out)
+    with replace_together(paths) as files:
+        if to == "caffe":
+            write_caffe(net, *files, interp=interp)
+        elif to == "onnx":
+            write_onnx(net, *files, **vars(onnx))
+        else:
+            write_npz(net, *files)
+        checked_with, differences = _check(net, to, files, onnx) if verify else (None, [])
+    return Converted(paths, checked_with, differences)
 
 
 def file_names(to: Format, out: str | os.PathLike[str]) -> list[Path]:
-    """The files of a format under the name `out`, with or without its ending."""
+    """The files of a format under the name `out`, with or without its ending.
+
+    Raises FileError for a name that is only a folder's.
+    """
     name = os.fspath(out)
     for ending in ENDINGS[to]:
         name = name.removesuffix(ending)
+    if os.path.basename(name) in ("", os.curdir, os.pardir):
+        raise FileError(f"'{display_name(out)}' names no file to write to: add a file's name")
     return [Path(name + ending) for ending in ENDINGS[to]]
 
 
@@ -112,60 +113,75 @@ def _check(
     net: Net, to: Format, files: list[Path], onnx: OnnxOptions
 ) -> tuple[str, list[Difference]]:
     """What ran the files, and how far their outputs lie from the net's."""
-    data, expected = _expected(net, onnx)
+    require_memory(
+        2 * net.activation_bytes(net.input_shape),  # there are copies of the input and the outputs
+        f"net '{net.name}' at {dims(net.input_shape)}",
+        "convert it without verifying, or from a prototxt with a smaller input",
+    )
+    data, expected = _expected(net, onnx if to == "onnx" else OnnxOptions())
     if to == "onnx":
         what, found = run_onnx(files[0], data)
     elif to == "caffe" and BY_CAFFE:
-        what, found = run_caffe(net, files[0], files[1], data)
+        prototxt, caffemodel = files
+        what, found = run_caffe(prototxt, caffemodel, data)
     else:
         again = read_npz(files[0]) if to == "npz" else read_net(files[0])
         if to == "caffe":
             load_weights(again, files[1])
         what, found = "what was read back", list(_run(again, data).values())
     return what, [
-        _compared(name, theirs, ours)
-        for (name, theirs), ours in zip(expected.items(), found, strict=True)
+        _compared(name, theirs, ours, tolerance)
+        for (name, (theirs, tolerance)), ours in zip(expected.items(), found, strict=True)
     ]
 
 
-def _expected(net: Net, onnx: OnnxOptions) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A seeded input for the converted net, and what the net makes of it."""
+def _expected(
+    net: Net, onnx: OnnxOptions
+) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, float]]]:
+    """A seeded input for the converted net; by output, what the net makes of it and a tolerance."""
     rng = np.random.default_rng(_SEED)
     if onnx.rgb_uint8:
         net = net.ending_in_scores()
         # Of no size that the net fits, where it may be: larger one way and smaller the other.
-        height, width = net.input_shape[2:]
+        batch, _, height, width = net.input_shape
         if fits_any_size(net):
             height, width = height + 3, max(1, width - 3)
-        image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        size = net.fitting_size((height, width))
-        scores = _run(net, preprocess(image, size, net.mean_bgr or MEAN_BGR))[net.output]
-        data, blobs = image[None], {"scores": scores[:, :, :height, :width]}
+        size, mean = net.fitting_size((height, width)), net.mean_bgr or MEAN_BGR
+        data = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
+        images = np.concatenate([preprocess(image, size, mean) for image in data])
+        blobs = {"scores": _run(net, images)[net.output][:, :, :height, :width]}
     else:
-        data = rng.normal(0, 64, net.input_shape).astype(np.float32)
+        data = rng.standard_normal(net.input_shape, np.float32)
+        data *= 64
         blobs = _run(net, data)
+    for blob in blobs.values():
+        check_finite(net, blob)
+    expected = {name: (blob, _tolerance(blob)) for name, blob in blobs.items()}
     if onnx.softmax and not net.ends_in_softmax:
-        _, scores = blobs.popitem()  # the output
-        blobs["probs"] = np.stack([softmax(each) for each in scores])
-    return data, blobs
+        _, (scores, tolerance) = expected.popitem()  # the output
+        # What is rounded has the scores' scale, and a softmax enlarges no difference.
+        expected["probs"] = np.stack([softmax(each) for each in scores]), tolerance
+    return data, expected
+
+
+def _tolerance(blob: np.ndarray) -> float:
+    return _TOLERANCE * max(1.0, float(blob.std(dtype=np.float64)))
 
 
 def _run(net: Net, data: np.ndarray) -> dict[str, np.ndarray]:
     return OpenCVEngine(net, "cpu").blobs(data, net.outputs)
 
 
-def _compared(name: str, theirs: np.ndarray, ours: np.ndarray) -> Difference:
+def _compared(name: str, theirs: np.ndarray, ours: np.ndarray, tolerance: float) -> Difference:
     if ours.shape != theirs.shape:
         raise ConversionError(
             f"output '{name}' of the converted net is {dims(ours.shape)}, expected "
             f"{dims(theirs.shape)}: nothing was written, please report this"
         )
-    difference = Difference(
-        name, float(np.abs(ours - theirs).max()), _TOLERANCE * max(1.0, float(theirs.std()))
-    )
-    if not difference.largest <= difference.tolerance:  # NaN too
+    largest = float(np.abs(ours - theirs).max())
+    if not largest <= tolerance:  # NaN too
         raise ConversionError(
-            f"output '{name}' of the converted net differs by {difference.largest:.3g}, expected "
-            f"at most {difference.tolerance:.3g}: nothing was written; are the weights in order?"
+            f"output '{name}' of the converted net differs by {largest:.3g}, expected at most "
+            f"{tolerance:.3g}: nothing was written, please report this"
         )
-    return difference
+    return Difference(name, largest, tolerance)

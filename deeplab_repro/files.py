@@ -3,11 +3,11 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from deeplab_repro.errors import FileError, ResourceError
+from deeplab_repro.errors import DeepLabError, FileError, ResourceError
 
 # What files are called while they are written.
 _TEMPORARY = ".deeplab-*.tmp"
@@ -66,8 +66,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     an OSError out of the block counts as one of these.
     """
     target = writable_target(path)
-    # Not made from the target's name, which may already be as long as a name can be.
-    temporary = target.with_name(_TEMPORARY.replace("*", os.urandom(8).hex()))
+    temporary = _temporary(target)
     # tempfile would make it 0600; this way the umask decides, as for any new file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
@@ -82,6 +81,42 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise
     except OSError as error:
         raise FileError(f"{display_name(path)}: cannot be written: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]]:
+    """Yields files to write, which become `paths` when the block ends without an exception.
+
+    They lie in the same folders. If the block raises or is interrupted, files already at `paths`
+    stay as they were and nothing is left behind; its errors name the files as `paths` does.
+
+    Raises FileError as `write_atomically`.
+    """
+    targets = [writable_target(path) for path in paths]
+    files = [_temporary(target) for target in targets]
+    try:
+        yield files
+        for path, file, target in zip(paths, files, targets, strict=True):
+            try:
+                os.replace(file, target)
+            except OSError as error:
+                what = f"{display_name(path)}: cannot be written"
+                raise FileError(f"{what}: {_reason(error)}") from error
+    except DeepLabError as error:
+        text = str(error)
+        for path, file in zip(paths, files, strict=True):
+            text = text.replace(display_name(file), display_name(path))
+        raise type(error)(text) from error
+    finally:
+        for file in files:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                file.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    """A file in the same folder that is not there yet."""
+    # Not made from the target's name, which may already be as long as a name can be.
+    return target.with_name(_TEMPORARY.replace("*", os.urandom(8).hex()))
 
 
 def writable_target(path: str | os.PathLike[str]) -> Path:

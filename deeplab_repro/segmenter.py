@@ -13,8 +13,8 @@ import numpy as np
 
 from deeplab_repro.coarse import CoarseScores
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.engines.opencv import OpenCVEngine
-from deeplab_repro.errors import ArgumentError, DeepLabError, NetError, WeightsError
+from deeplab_repro.engines.opencv import OpenCVEngine, check_finite
+from deeplab_repro.errors import ArgumentError, DeepLabError, NetError
 from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import require_memory
 from deeplab_repro.image import MEAN_BGR, VOID, preprocess
@@ -23,9 +23,6 @@ from deeplab_repro.loading import fill, read_model
 from deeplab_repro.maps import softmax
 from deeplab_repro.models import MODELS
 from deeplab_repro.net import DenseCrfParameter, Net
-
-# Beyond any score that float32 arithmetic comes back from.
-_ENDLESS = 1e30
 
 # Sizes of photos for which the net's own size is remembered.
 _SIZES_KEPT = 64
@@ -172,7 +169,7 @@ class DeepLab:
         scores = np.ascontiguousarray(self.engine.forward(data)[0, :, :height, :width])
         self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
         probs = softmax(scores)
-        self._check_finite(scores)
+        check_finite(self.net, scores)
         return Segmentation(
             labels=scores.argmax(axis=0).astype(np.uint8),
             probs=probs,
@@ -194,7 +191,7 @@ class DeepLab:
         blob, stride, offset = self.net.coarse_output
         values = self.engine.blobs(data, [blob])[blob][0]
         self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
-        self._check_finite(values)
+        check_finite(self.net, values)
         coarse = CoarseScores(values, stride, offset).covering(image.shape[:2])
         return replace(coarse, values=np.ascontiguousarray(coarse.values))
 
@@ -212,14 +209,6 @@ class DeepLab:
             marginals=result.marginals,
             crf_seconds=time.perf_counter() - start,
         )
-
-    def _check_finite(self, values: np.ndarray) -> None:
-        # Never true with NaN. OpenCV 5 makes the largest float32 of what is NaN or infinite.
-        if not -_ENDLESS < values.min(initial=0) <= values.max(initial=0) < _ENDLESS:
-            raise WeightsError(
-                f"net '{self.net.name}' gives scores that are NaN or infinite: its weights are "
-                "broken, get them again"
-            )
 
     def _load_crf(self) -> None:
         from deeplab_repro.crf.dense_crf import load

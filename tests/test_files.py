@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from deeplab_repro import files
-from deeplab_repro.errors import FileError, ResourceError
+from deeplab_repro.errors import FileError, FormatError, ResourceError
 from deeplab_repro.files import (
     available_memory,
     open_to_read,
     remove_unfinished,
+    replace_together,
     require_memory,
     write_atomically,
 )
@@ -50,6 +51,47 @@ def test_a_block_that_raises_leaves_the_old_file(tmp_path, kind):
             write_half(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_several_files_at_once(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "b").write_bytes(b"old")
+    (tmp_path / "b").symlink_to(tmp_path / "folder" / "b")
+    with replace_together([tmp_path / "a", tmp_path / "b"]) as written:
+        for file in written:
+            file.write_bytes(b"new")
+        assert [file.parent for file in written] == [tmp_path, tmp_path / "folder"]
+        assert (tmp_path / "b").read_bytes() == b"old"
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "folder" / "b").read_bytes() == b"new"
+    assert (tmp_path / "b").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "folder"]
+    assert os.listdir(tmp_path / "folder") == ["b"]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, FormatError])
+def test_of_several_files_all_old_ones_stay(tmp_path, kind):
+    def write_half(*paths: Path) -> None:
+        with replace_together(paths) as (first, second):
+            first.write_bytes(b"half")
+            raise kind(f"{second}: no, {first}: no")
+
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(kind) as error:
+        write_half(tmp_path / "a", tmp_path / "b")
+    if kind is FormatError:  # ours names the files as they would be called
+        assert str(error.value) == f"{tmp_path / 'b'}: no, {tmp_path / 'a'}: no"
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_of_several_files_one_cannot_be_written(tmp_path):
+    for names in (("a", "missing/b"), ("missing/b", "a")):
+        with pytest.raises(FileError) as error, replace_together([tmp_path / n for n in names]):
+            raise AssertionError
+        assert_one_line(error, tmp_path / "missing" / "b", "there is no folder")
+    with pytest.raises(FileError) as error, replace_together([tmp_path / "a"]):
+        (tmp_path / "a").mkdir()  # by somebody else, meanwhile
+    assert_one_line(error, f"{tmp_path / 'a'}: cannot be written: ")
 
 
 @linux_only

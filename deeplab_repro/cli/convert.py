@@ -11,8 +11,6 @@ from deeplab_repro.cli.options import add_variables, one_line
 if TYPE_CHECKING:
     from deeplab_repro.net import Net
 
-    pass
-
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command's arguments."""
@@ -70,16 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ArgumentError("--input, --softmax and --classes go with --to onnx")
     if arguments.to != "caffe" and not arguments.interp:
         raise ArgumentError("--no-interp goes with --to caffe")
-    for source in (arguments.prototxt, arguments.weights):
-        for target in file_names(arguments.to, arguments.out):
-            if (
-                source
-                and os.path.exists(target)
-                and os.path.realpath(source) == os.path.realpath(target)
-            ):
-                raise ArgumentError(
-                    f"{display_name(target)} is what is converted: give another --out"
-                )
+    sources = [os.path.realpath(name) for name in (arguments.prototxt, arguments.weights) if name]
+    for target in file_names(arguments.to, arguments.out):
+        if os.path.realpath(target) in sources:
+            raise ArgumentError(f"{display_name(target)} is what is converted: give another --out")
     net = _net(arguments)
     options = OnnxOptions(
         labels=_labels(net, arguments.classes) if is_onnx else (),

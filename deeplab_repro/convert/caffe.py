@@ -56,25 +56,26 @@ def fits_any_size(net: Net) -> bool:
 def stock_net(net: Net, input_shape: Shape | None = None, interp: bool = True) -> Net:
     """The same net with upstream's layers only, for one input shape; it shares the weights."""
     layers: list[Layer] = []
+    names = {net.input, *(name for layer in net.layers for name in (layer.name, *layer.tops))}
     for layer, _, top in net.walk(input_shape):
         layer = replace(layer, strict_dim=True)  # a field of the authors'
         if isinstance(layer.op, Padding):
-            layers += _shifts(layer, layer.op, channels=top[1])
+            layers += _shifts(layer, layer.op, top[1], names)
         elif isinstance(layer.op, Interp):
-            layers += _resizing(layer, layer.op, top, interp)
+            layers += _resizing(layer, layer.op, top, interp, names)
         else:
             layers.append(layer)
     shape = tuple(input_shape or net.input_shape)
     return replace(net, input_shape=shape, layers=layers, dialect="Caffe", dense_crf=None)
 
 
-def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool) -> list[Layer]:
+def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool, names: set[str]) -> list[Layer]:
     """INTERP's crop as PADDING, in stock terms, and its resizing alone."""
     crop, bottoms = [], layer.bottoms
     if op.pad_beg or op.pad_end:
-        cropped = f"{layer.name}_crop"
+        cropped = _unused(f"{layer.name}_crop", names)
         padding = Padding(op.pad_beg, op.pad_end)
-        crop = _shifts(Layer(cropped, padding, bottoms, (cropped,)), padding, channels=top[1])
+        crop = _shifts(Layer(cropped, padding, bottoms, (cropped,)), padding, top[1], names)
         bottoms = (cropped,)
     layer = replace(layer, bottoms=bottoms)
     # A zoom factor holds at any input size; the other ways to give a size are said as the size.
@@ -113,7 +114,14 @@ def _bilinear(layer: Layer, op: Interp, channels: int) -> Layer:
     return replace(layer, op=deconvolution, blobs=[Blob(weight.shape, weight)])
 
 
-def _shifts(layer: Layer, op: Padding, channels: int) -> list[Layer]:
+def _unused(name: str, names: set[str]) -> str:
+    while name in names:
+        name += "_"
+    names.add(name)
+    return name
+
+
+def _shifts(layer: Layer, op: Padding, channels: int, names: set[str]) -> list[Layer]:
     """PADDING as convolutions of each channel with a single 1, at any image size.
 
     All sides are first padded alike, by what the larger pad asks for. What is then too much is
@@ -141,7 +149,7 @@ def _shifts(layer: Layer, op: Padding, channels: int) -> list[Layer]:
         if number == len(steps):
             layers.append(replace(layer, op=shift, bottoms=bottoms, blobs=blobs))
         else:
-            name = f"{layer.name}_{number}"
+            name = _unused(f"{layer.name}_{number}", names)
             layers.append(Layer(name, shift, bottoms, (name,), blobs))
             bottoms, pad = (name,), 0
     return layers

@@ -66,6 +66,8 @@ def _chunks(
     if labels and len(labels) != n_scores:
         raise ArgumentError(f"{len(labels)} names of labels, expected {n_scores}: one a score")
     graph = Graph(net.name)
+    # Before a layer's value takes the name.
+    probs = graph.name("probs") if softmax and not net.ends_in_softmax else None
     any_size = fits_any_size(net)
     mean = net.mean_bgr or MEAN_BGR
     if rgb_uint8:
@@ -75,8 +77,8 @@ def _chunks(
         metadata = {"channel_order": "BGR", "mean": ",".join(map(repr, mean))}
         data = graph.input(net.input, "float32", _axes(net.input_shape, any_size))
         made = _add_layers(graph, net, net.input_shape, data, net.outputs)
-    if softmax and not net.ends_in_softmax:
-        made[net.output] = graph.node("Softmax", [made[net.output]], graph.name("probs"), axis=1)
+    if probs:
+        made[net.output] = graph.node("Softmax", [made[net.output]], probs, axis=1)
     shapes = net.blob_shapes()
     for blob, value in made.items():
         # The scores of a photo are of its size, others of a size that follows from it.
@@ -98,20 +100,24 @@ def _from_photo_to_scores(
     graph: Graph, net: Net, mean: tuple[float, float, float], any_size: bool
 ) -> str:
     """Add an input `image`, what makes the net's input of it, the net and a crop of its scores."""
-    batch, _, *size = net.input_shape
+    batch, channels, *size = net.input_shape
+    if channels != 3:
+        raise NetError(
+            f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image"
+        )
     axes = ("batch", "height", "width", 3) if any_size else (batch, *size, 3)
-    image = graph.input("image", "uint8", axes)
+    image, cropped = graph.input("image", "uint8", axes), graph.name("scores")
 
     def node(kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         return graph.node(kind, inputs, graph.name(f"image/{kind.lower()}"), **attributes)
 
     def constant(*values: int) -> str:
-        return graph.constant("image/constant", np.array(values, np.int64))
+        return graph.constant("image/constant", np.array(values), "int64")
 
     float_type, channels_first = 1, (0, 3, 1, 2)
     rgb = node("Transpose", [node("Cast", [image], to=float_type)], perm=channels_first)
     bgr = node("Gather", [rgb, constant(2, 1, 0)], axis=1)
-    mean_bgr = graph.constant("mean", np.array(mean, np.float32).reshape(1, 3, 1, 1))
+    mean_bgr = graph.constant("mean", np.array(mean).reshape(1, 3, 1, 1))
     data = node("Sub", [bgr, mean_bgr])
     if not any_size:
         if net.output_shape()[2:] != tuple(size):
@@ -119,7 +125,8 @@ def _from_photo_to_scores(
                 f"net '{net.name}' makes scores of {dims(net.output_shape()[2:])} of an image of "
                 f"{dims(size)}, expected its size: convert it without rgb-uint8"
             )
-        return _add_layers(graph, net, net.input_shape, data, [net.output])[net.output]
+        made = _add_layers(graph, net, net.input_shape, data, [net.output])
+        return graph.node("Identity", [made[net.output]], cropped)
     # Padded to the smallest of the sizes first, first + step, first + 2 step, ...
     first, step = _fitting_sizes(net)
     photo_size = node("Slice", [node("Shape", [image]), constant(1), constant(3)])
@@ -132,7 +139,7 @@ def _from_photo_to_scores(
     padded = node("Pad", [data, node("Concat", [constant(*[0] * 6), missing], axis=0)])
     scores = _add_layers(graph, net, net.input_shape, padded, [net.output])[net.output]
     inputs = [scores, constant(0, 0), photo_size, constant(2, 3)]
-    return graph.node("Slice", inputs, graph.name("scores"))
+    return graph.node("Slice", inputs, cropped)
 
 
 def _fitting_sizes(net: Net) -> tuple[HW, HW]:
@@ -157,26 +164,34 @@ def _add_layers(
     graph: Graph, net: Net, input_shape: Shape, data: str, outputs: Iterable[str]
 ) -> dict[str, str]:
     """Add the layers that the blobs `outputs` need; the value of each of these."""
-    outputs = list(outputs)
+    outputs = list(dict.fromkeys(outputs))
     needed = _needed(net, outputs)
     # ONNX changes nothing in place: until the last layer that does, a blob goes by another name.
     writers = [index for index in sorted(needed) if _writes(net.layers[index])]
     last_maker = {net.layers[index].tops[0]: index for index in writers}
+    # Before a constant takes one of these names.
+    names = {blob: graph.name(blob) for blob in dict.fromkeys([*outputs, *last_maker])}
     values = {net.input: data}
     for index, (layer, bottoms, top) in enumerate(net.walk(input_shape)):
         if index not in needed:
             continue
+        for bottom in set(layer.bottoms) - values.keys():
+            raise NetError(
+                f"layer '{layer.name}' ({layer.type}) takes '{bottom}', which a train net has "
+                "beside the image, expected a net of the image alone: convert its test net"
+            )
         if not _writes(layer):
             values.update(dict.fromkeys(layer.tops, values[layer.bottoms[0]]))
             continue
         blob = layer.tops[0]
-        value = graph.name(blob if last_maker[blob] == index else f"{blob}/{layer.name}")
+        last = last_maker[blob] == index
+        value = names[blob] if last else graph.name(f"{blob}/{layer.name}")
         inputs = [values[bottom] for bottom in layer.bottoms]
         write_layer(Place(graph, layer, inputs, bottoms, top, value))
         values[blob] = value
     for blob in outputs:  # what no node makes goes by another blob's name
         if blob not in last_maker:
-            values[blob] = graph.node("Identity", [values[blob]], graph.name(blob))
+            values[blob] = graph.node("Identity", [values[blob]], names[blob])
     return {blob: values[blob] for blob in outputs}
 
 

@@ -33,7 +33,7 @@ class Graph:
 
     def __init__(self, name: str) -> None:
         self._graph = schema.GraphProto(name=name)
-        self._constants: dict[str, np.ndarray] = {}
+        self._constants: dict[str, tuple[np.ndarray, np.dtype]] = {}
         self._names: set[str] = set()
         self._node_names: set[str] = set()
 
@@ -51,10 +51,10 @@ class Graph:
         """Make a value an output of the graph."""
         _describe(self._graph.output.add(name=value), dtype, axes)
 
-    def constant(self, name: str, data: np.ndarray | Sequence[float]) -> str:
-        """Add a constant, float32 or int64; the name that it got."""
+    def constant(self, name: str, data: np.ndarray, dtype: str = "float32") -> str:
+        """Add a constant, which will be of this type, float32 or int64; the name that it got."""
         name = self.name(name)
-        self._constants[name] = np.ascontiguousarray(data)
+        self._constants[name] = data, np.dtype(dtype)
         return name
 
     def node(self, kind: str, inputs: Sequence[str], value: str, **attributes: Any) -> str:
@@ -76,7 +76,7 @@ class Graph:
         return value
 
     def chunks(self, metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
-        """The model's bytes piece by piece, the constants as views of their arrays.
+        """The model's bytes piece by piece, the constants as views of their arrays if they can be.
 
         Raises NetError for a net that is too large for the format.
         """
@@ -86,13 +86,14 @@ class Graph:
         model.opset_import.add(domain="", version=_OPSET)
         for key, text in metadata.items():
             model.metadata_props.add(key=key, value=text)
-        pieces: list[bytes | memoryview] = [self._graph.SerializeToString()]
-        for name, data in self._constants.items():
-            head = schema.TensorProto(name=name, dims=data.shape, data_type=_TYPES[str(data.dtype)])
-            start = head.SerializeToString() + wire.prefix(_RAW_DATA, data.nbytes)
-            pieces += [wire.prefix(_INITIALIZER, len(start) + data.nbytes), start]
-            pieces.append(data.reshape(-1).view(np.uint8).data)
-        size = sum(map(len, pieces))
+        nodes, heads = self._graph.SerializeToString(), []
+        size = len(nodes)
+        for name, (data, dtype) in self._constants.items():
+            n_bytes = data.size * dtype.itemsize
+            head = schema.TensorProto(name=name, dims=data.shape, data_type=_TYPES[dtype.name])
+            start = head.SerializeToString() + wire.prefix(_RAW_DATA, n_bytes)
+            heads.append(wire.prefix(_INITIALIZER, len(start) + n_bytes) + start)
+            size += len(heads[-1]) + n_bytes
         if size > _LARGEST_FILE - (1 << 20):  # what stands before the graph is far less
             raise NetError(
                 f"net '{self._graph.name}' has {size / 1e9:.1f} GB of weights, expected less than "
@@ -100,7 +101,10 @@ class Graph:
             )
         yield model.SerializeToString()
         yield wire.prefix(_GRAPH, size)
-        yield from pieces
+        yield nodes
+        for head, (data, dtype) in zip(heads, self._constants.values(), strict=True):
+            yield head
+            yield np.ascontiguousarray(data, dtype).reshape(-1).view(np.uint8).data
 
 
 def _unused(wanted: str, names: set[str]) -> str:

@@ -52,8 +52,8 @@ class Place(NamedTuple):
 
     def constant(self, *values: float) -> str:
         """Integers as a constant of int64, or numbers of float32; its name."""
-        dtype = np.int64 if all(isinstance(value, int) for value in values) else np.float32
-        return self.graph.constant(f"{self.value}/constant", np.array(values, dtype))
+        dtype = "int64" if all(isinstance(value, int) for value in values) else "float32"
+        return self.graph.constant(f"{self.value}/constant", np.array(values), dtype)
 
     def weights(self, shape: Shape | None = None) -> list[str]:
         """The layer's weight, in another shape if one is given, and its bias, as constants."""
@@ -84,16 +84,24 @@ def _convolution(place: Place, op: Convolution) -> None:
     source, pad = place.inputs[0], op.pad
     if op.kernel == (1, 1) and any(pad):
         # OpenCV 5.0 reads past the image where such a convolution has pads of its own.
-        source, pad = _padded(place, source, pad), (0, 0)
+        source, pad = place.step("Pad", _pad(place, source, pad, pad)), (0, 0)
     place.node(
         "Conv",
         [source, *place.weights()],
         kernel_shape=op.kernel,
         pads=pad * 2,
         strides=op.stride,
-        dilations=op.hole,
+        dilations=_dilations(op.kernel, op.hole),
         group=op.group,
     )
+
+
+def _dilations(kernel: HW, hole: HW = (1, 1)) -> HW:
+    """The holes; across nine taps in a row, where none means anything, one for OpenCV 5.0.
+
+    It would run them as 3x3 taps.
+    """
+    return {(1, 9): (2, hole[1]), (9, 1): (hole[0], 2)}.get(kernel, hole)
 
 
 def _deconvolution(place: Place, op: Deconvolution) -> None:
@@ -111,7 +119,8 @@ def _inner_product(place: Place, op: InnerProduct) -> None:
     """A convolution whose one window is the whole bottom."""
     _, *whole = place.bottoms[0]
     weights = place.weights((op.num_output, *whole))
-    place.node("Conv", [*place.inputs, *weights], kernel_shape=whole[1:])
+    kernel = whole[1], whole[2]
+    place.node("Conv", [*place.inputs, *weights], kernel_shape=kernel, dilations=_dilations(kernel))
 
 
 def _pooling(place: Place, op: Pooling) -> None:
@@ -133,7 +142,7 @@ def _pooling(place: Place, op: Pooling) -> None:
         return
     source = place.inputs[0]
     if any(op.pad):
-        source = _padded(place, source, op.pad)
+        source = place.step("Pad", _pad(place, source, op.pad, op.pad))
     place.node(
         "AveragePool",
         [source],
@@ -144,8 +153,9 @@ def _pooling(place: Place, op: Pooling) -> None:
     )
 
 
-def _padded(place: Place, source: str, pad: HW) -> str:
-    return place.step("Pad", [source, place.constant(0, 0, *pad, 0, 0, *pad)])
+def _pad(place: Place, source: str, begin: HW, end: HW) -> list[str]:
+    """A Pad's inputs: zeros at the top left and at the bottom right."""
+    return [source, place.constant(0, 0, *begin, 0, 0, *end)]
 
 
 def _slice(place: Place, source: str, begin: int, end: int, step: int = 1) -> list[str]:
@@ -161,8 +171,8 @@ def _interp(place: Place, op: Interp) -> None:
         size = tuple(n + op.pad_beg + op.pad_end for n in size)
     factor = op.zoom_factor
     if factor > 1:
-        # A row and a column that count for nothing: OpenCV 5.0 reads past an image of one row.
-        padded = place.step("Pad", [source, place.constant(0, 0, 0, 0, 0, 0, 1, 1)])
+        # A row and a column that count for nothing: OpenCV 5.0 reads past the end of a single one.
+        padded = place.step("Pad", _pad(place, source, (0, 0), (1, 1)))
         enlarged = place.step(
             "Resize",
             [padded, "", place.constant(1.0, 1.0, float(factor), float(factor))],
@@ -173,8 +183,9 @@ def _interp(place: Place, op: Interp) -> None:
     elif all((n - 1) % op.shrink_factor == 0 for n in size) and op.height is None:
         place.node("Slice", _slice(place, source, 0, 0, op.shrink_factor))
     else:
-        if size[0] == 1:  # as above; the same row twice makes no difference
-            source = place.step("Concat", [source, source], axis=2)
+        for axis in (2, 3):
+            if size[axis - 2] == 1:  # as above; the same one twice makes no difference
+                source = place.step("Concat", [source, source], axis=axis)
         place.node(
             "Resize",
             [source, "", "", place.constant(*place.top)],
@@ -184,16 +195,19 @@ def _interp(place: Place, op: Interp) -> None:
 
 
 def _padding(place: Place, op: Padding) -> None:
-    if op.pad_beg > 0 or op.pad_end > 0:
-        begin, end = [op.pad_beg] * 2, [op.pad_end] * 2
-        place.node("Pad", [*place.inputs, place.constant(0, 0, *begin, 0, 0, *end)])
+    source, begin, end = place.inputs[0], op.pad_beg, op.pad_end
+    if min(begin, end) < 0 < max(begin, end):  # a Pad may do both, but OpenCV 4 does not read it
+        grow = _pad(place, source, (max(begin, 0),) * 2, (max(end, 0),) * 2)
+        source, begin, end = place.step("Pad", grow), min(begin, 0), min(end, 0)
+    if begin > 0 or end > 0:
+        place.node("Pad", _pad(place, source, (begin, begin), (end, end)))
     else:
-        place.node("Slice", _slice(place, place.inputs[0], -op.pad_beg, -op.pad_end))
+        place.node("Slice", _slice(place, source, -begin, -end))
 
 
 def _relu(place: Place, op: ReLU) -> None:
     if op.negative_slope:
-        place.node("LeakyRelu", place.inputs, alpha=op.negative_slope)
+        place.node("LeakyRelu", place.inputs, alpha=float(op.negative_slope))
     else:
         place.node("Relu", place.inputs)
 
@@ -213,7 +227,10 @@ def _eltwise(place: Place, op: Eltwise) -> None:
 
 
 def _concat(place: Place, op: Concat) -> None:
-    place.node("Concat", place.inputs, axis=op.axis)
+    if len(place.inputs) > 1:
+        place.node("Concat", place.inputs, axis=op.axis)
+    else:  # OpenCV 4.14 gives what its memory held before
+        place.node("Identity", place.inputs)
 
 
 _WRITERS: dict[str, Callable[[Place, Any], None]] = {

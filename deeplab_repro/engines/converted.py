@@ -1,12 +1,16 @@
-"""Runs converted files as others would: with onnxruntime, or OpenCV 4's Caffe importer."""
+"""Runs converted files as others would: with onnxruntime, or OpenCV 4's Caffe importer.
+
+Both get the bytes: of a file's name that is no UTF-8, OpenCV crashes.
+"""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from deeplab_repro.caffe import read_net
+from deeplab_repro.engines.opencv import told_by
 from deeplab_repro.errors import DeviceError, NetError
-from deeplab_repro.net import Net
 
 
 def run_onnx(path: Path, data: np.ndarray) -> tuple[str, list[np.ndarray]]:
@@ -26,29 +30,36 @@ def run_onnx(path: Path, data: np.ndarray) -> tuple[str, list[np.ndarray]]:
     options.log_severity_level = 4  # what it would print comes as an exception too
     try:
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
         return what, session.run(None, {session.get_inputs()[0].name: data})
     except Exception as error:  # its exceptions share no other base class
-        raise _cannot_run(what, error) from error
+        raise _cannot_run(what, " ".join(str(error).split())) from error
 
 
-def run_caffe(
-    net: Net, prototxt: Path, caffemodel: Path, data: np.ndarray
-) -> tuple[str, list[np.ndarray]]:
-    """Run the Caffe files of a net with OpenCV 4; what ran them, and the net's outputs.
+def run_caffe(prototxt: Path, caffemodel: Path, data: np.ndarray) -> tuple[str, list[np.ndarray]]:
+    """Run a current net on its one input with OpenCV 4; what ran it, and its outputs.
 
-    Raises NetError where OpenCV cannot.
+    Raises NetError where OpenCV cannot, and what `read_net` raises.
     """
     what = f"OpenCV {cv2.__version__}"
-    maker = {top: layer.name for layer in net.layers for top in layer.tops}
+    net = read_net(prototxt)
     try:
-        loaded = cv2.dnn.readNetFromCaffe(str(prototxt), str(caffemodel))
+        files = (np.fromfile(path, np.uint8) for path in (prototxt, caffemodel))
+        loaded = cv2.dnn.readNetFromCaffe(*files)
+        # OpenCV's names of layers: a convolution has its blob's, and the second of a name a number.
+        names = zip(net.layers, loaded.getLayerNames(), strict=True)
+        maker = {top: name for layer, name in names for top in layer.tops}
         loaded.setInput(data)
-        return what, loaded.forward([maker[output] for output in net.outputs])
+        found = loaded.forward([maker[output] for output in net.outputs])
     except cv2.error as error:
-        raise _cannot_run(what, error) from error
+        raise _cannot_run(what, told_by(error)[0]) from error
+    # Of an InnerProduct's four axes OpenCV has the first two.
+    return what, [blob.reshape(blob.shape + (1,) * (4 - blob.ndim)) for blob in found]
 
 
-def _cannot_run(what: str, error: Exception) -> NetError:
-    return NetError(f"{what} cannot run it: {' '.join(str(error).split())}")
+def _cannot_run(what: str, text: str) -> NetError:
+    return NetError(
+        f"{what} cannot run the converted net: {text}; "
+        "where others can, convert it without verifying"
+    )

@@ -11,13 +11,22 @@ import numpy as np
 from deeplab_repro.convert.caffe import fits_any_size, stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.device import resolve_device
-from deeplab_repro.errors import ArgumentError, DeepLabError, NetError, ResourceError
-from deeplab_repro.layers import Convolution, Shape, dims
+from deeplab_repro.errors import (
+    ArgumentError,
+    DeepLabError,
+    NetError,
+    ResourceError,
+    WeightsError,
+)
+from deeplab_repro.layers import Concat, Convolution, Shape, Split, dims
 from deeplab_repro.net import Net
 
 # Built nets that are kept, each with weights of its own.
 _KEPT = 2
 _INPUT = "data"
+
+# Beyond any score that float32 arithmetic comes back from.
+_ENDLESS = 1e30
 
 BY_CAFFE = hasattr(cv2.dnn, "readNetFromCaffe")
 """Whether OpenCV takes our nets by way of Caffe, as OpenCV 4: without a copy of the weights.
@@ -52,6 +61,25 @@ def _built_with_cuda() -> bool:
     return re.search(r"NVIDIA CUDA:\s+YES", cv2.getBuildInformation()) is not None
 
 
+def told_by(error: cv2.error) -> tuple[str, int | None, str]:
+    """What OpenCV says of an error, on one line; its code, and the function that found it."""
+    text, code, where = (getattr(error, name, None) for name in ("err", "code", "func"))
+    # These are kept on the class: of an exception without them they are those of the last one.
+    if not text or text not in str(error):
+        text, code, where = str(error), None, None
+    return " ".join(text.split()), code, where or "dnn"
+
+
+def check_finite(net: Net, values: np.ndarray) -> None:
+    """Raise WeightsError where values that a net gave are NaN or infinite."""
+    # Never true with NaN. OpenCV 5 makes the largest float32 of what is NaN or infinite.
+    if not -_ENDLESS < values.min(initial=0) <= values.max(initial=0) < _ENDLESS:
+        raise WeightsError(
+            f"net '{net.name}' gives scores that are NaN or infinite: its weights are broken, get "
+            "them again"
+        )
+
+
 def _numbered(net: Net) -> tuple[Net, dict[str, str]]:
     """The net with numbers for names, and every blob's number; of one changed in place, the last.
 
@@ -62,7 +90,9 @@ def _numbered(net: Net) -> tuple[Net, dict[str, str]]:
     layers = []
     for index, layer in enumerate(net.layers):
         bottoms = tuple(numbers[bottom] for bottom in layer.bottoms)
-        layers.append(replace(layer, name=str(index), bottoms=bottoms, tops=(str(index),)))
+        alone = isinstance(layer.op, Concat) and len(bottoms) == 1
+        op = Split() if alone else layer.op  # which OpenCV 4.14 leaves as its memory was
+        layers.append(replace(layer, name=str(index), op=op, bottoms=bottoms, tops=(str(index),)))
         numbers.update(dict.fromkeys(layer.tops, str(index)))
     if numbers[net.input] == _INPUT:  # else a layer changes the input in place
         del numbers[net.input]
@@ -166,10 +196,9 @@ class OpenCVEngine:
     def _explained(self, error: cv2.error, shape: Shape) -> DeepLabError:
         self._built.clear()  # OpenCV does not say in which state it leaves a net that failed
         what = f"net '{self.net.name}' at {dims(shape)}: OpenCV {cv2.__version__}"
-        text = " ".join(str(getattr(error, "err", None) or error).split())
-        if getattr(error, "code", None) == cv2.Error.STS_NO_MEM or "bad_alloc" in text:
+        text, code, where = told_by(error)
+        if code == cv2.Error.STS_NO_MEM or "bad_alloc" in text:
             return ResourceError(f"{what} ran out of memory: use a smaller image")
-        where = getattr(error, "func", None) or "dnn"
         return NetError(f"{what} cannot run it on {self.device}: {text} (in {where})")
 
     def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_layers import convolve, deconvolve, interpolate, net_of, pool, random_input, softmax
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import opencv
@@ -26,90 +27,13 @@ from deeplab_repro.layers import (
     Softmax,
     Split,
 )
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net import Layer
 
 READER = "readNetFromCaffe" if opencv.BY_CAFFE else "readNetFromONNX"
 
 
-def random_input(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 50, shape).astype(np.float32)
-
-
 def engine_of(*layers, shape):
-    net = Net("n", "data", shape, list(layers))
-    net.fill_random(0)
-    for layer in net.layers:
-        for blob in layer.blobs[1:]:  # biases that can be told from none
-            blob.data[:] = np.linspace(-5, 5, blob.data.size)
-    return OpenCVEngine(net, "cpu")
-
-
-# --- slow and obvious layers
-
-
-def convolve(x, op, weight, bias):
-    (ph, pw), (sh, sw), (hh, hw) = op.pad, op.stride, op.hole
-    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    kh, kw = op.kernel
-    out_h = (x.shape[2] - op.span[0]) // sh + 1
-    out_w = (x.shape[3] - op.span[1]) // sw + 1
-    y = np.zeros((len(x), op.num_output, out_h, out_w))
-    inside, outside = weight.shape[1], op.num_output // op.group
-    for channel in range(op.num_output):
-        begin = channel // outside * inside
-        for i in range(kh):
-            for j in range(kw):
-                taps = x[:, begin : begin + inside, i * hh :, j * hw :]
-                taps = taps[:, :, : (out_h - 1) * sh + 1 : sh, : (out_w - 1) * sw + 1 : sw]
-                y[:, channel] += np.einsum("nchw,c->nhw", taps, weight[channel, :, i, j])
-    return y + bias.reshape(1, -1, 1, 1)
-
-
-def deconvolve(x, op, weight, bias):
-    n, channels, height, width = x.shape
-    (kh, kw), (ph, pw), (sh, sw) = op.kernel, op.pad, op.stride
-    whole = np.zeros((n, op.num_output, sh * (height - 1) + kh, sw * (width - 1) + kw))
-    inside, outside = channels // op.group, op.num_output // op.group
-    for channel in range(channels):
-        begin = channel // inside * outside
-        for i in range(height):
-            for j in range(width):
-                at = whole[:, begin : begin + outside, i * sh : i * sh + kh, j * sw : j * sw + kw]
-                at += np.einsum("n,ohw->nohw", x[:, channel, i, j], weight[channel])
-    cropped = whole[:, :, ph : whole.shape[2] - ph, pw : whole.shape[3] - pw]
-    return cropped + bias.reshape(1, -1, 1, 1)
-
-
-def pool(x, op):
-    n, c, height, width = x.shape
-    _, _, out_h, out_w = op.top_shape([x.shape])
-    y = np.zeros((n, c, out_h, out_w))
-    for i in range(out_h):
-        for j in range(out_w):
-            top, left = i * op.stride[0] - op.pad[0], j * op.stride[1] - op.pad[1]
-            bottom = min(top + op.kernel[0], height + op.pad[0])
-            right = min(left + op.kernel[1], width + op.pad[1])
-            area = (bottom - top) * (right - left)  # counts the padding
-            window = x[:, :, max(top, 0) : bottom, max(left, 0) : right]
-            if op.method == "MAX":
-                y[:, :, i, j] = window.max(axis=(2, 3))
-            else:
-                y[:, :, i, j] = window.sum(axis=(2, 3)) / area
-    return y
-
-
-def interpolate(x, op):
-    _, _, *size = op.top_shape([x.shape])
-    height, width = x.shape[2] + op.pad_end, x.shape[3] + op.pad_end
-    x = x[:, :, -op.pad_beg : height, -op.pad_beg : width].astype(np.float64)
-    for axis, n_out in zip((2, 3), size, strict=True):
-        n_in = x.shape[axis]
-        at = np.linspace(0, n_in - 1, n_out)
-        low = np.minimum(np.floor(at).astype(int), n_in - 1)
-        high = np.minimum(low + 1, n_in - 1)
-        part = (at - low).reshape((-1, 1) if axis == 2 else (1, -1))
-        x = x.take(low, axis) * (1 - part) + x.take(high, axis) * part
-    return x
+    return OpenCVEngine(net_of(*layers, shape=shape), "cpu")
 
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -196,10 +120,10 @@ def test_small_layers():
     exact(forward(Eltwise("PROD"), twice), data * data)
     np.testing.assert_allclose(forward(Eltwise("SUM", (2, -0.5)), twice), data * 1.5, rtol=1e-6)
     exact(forward(Concat(), twice), np.concatenate([data, data], axis=1))
+    exact(forward(Concat()), data)
     exact(forward(Concat(3), twice), np.concatenate([data, data], axis=3))
-    shifted = np.exp(data.astype(np.float64) - data.max(axis=1, keepdims=True))
-    softmax = shifted / shifted.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(forward(Softmax()), softmax, rtol=1e-5, atol=1e-7)  # float32's exp
+    found = forward(Softmax())
+    np.testing.assert_allclose(found, softmax(data), rtol=1e-5, atol=1e-7)  # float32's exp
     exact(forward(Pooling("MAX", (0, 0))), data.max(axis=(2, 3), keepdims=True))
 
 

@@ -1,0 +1,49 @@
+"""ONNX files as others run them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from deeplab_repro.convert.onnx import to_onnx
+from deeplab_repro.net import Net
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+OPENCV = f"OpenCV {cv2.__version__}"
+
+
+def written(net: Net) -> bytes:
+    return to_onnx(net, net.input_shape, net.outputs)
+
+
+def model_of(file: bytes):
+    """The onnx package's message of a file that it has nothing against."""
+    model = onnx.load_model_from_string(file)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class Runs:
+    """A file in onnxruntime and, unless left out, in OpenCV's importer."""
+
+    def __init__(self, file: bytes, opencv: bool = True):
+        self.outputs = [output.name for output in model_of(file).graph.output]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # its threads take longer to start than these nets to run
+        self._session = onnxruntime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"]
+        )
+        self._opencv = cv2.dnn.readNetFromONNX(np.frombuffer(file, np.uint8)) if opencv else None
+
+    def __call__(self, data: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """The outputs by name, of each that runs it."""
+        (given,) = self._session.get_inputs()
+        found = {"onnxruntime": self._session.run(self.outputs, {given.name: data})}
+        if self._opencv is not None:
+            self._opencv.setInput(data)
+            found[OPENCV] = self._opencv.forward(self.outputs)
+        return {
+            runtime: dict(zip(self.outputs, arrays, strict=True))
+            for runtime, arrays in found.items()
+        }
