@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deeplab_repro import models
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
 from deeplab_repro.image import read_image, write_image
@@ -33,7 +34,7 @@ SMALLER = {
 
 @pytest.fixture(scope="module")
 def user_folder(tmp_path_factory):
-    """A folder with the files that the README's commands name."""
+    """A folder with the files that the README's commands name, of nets an eighth as wide."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("photos", "more", "maps"):
         (folder / name).mkdir()
@@ -43,33 +44,39 @@ def user_folder(tmp_path_factory):
     probs = np.full((21, 375, 500), 1 / 21, np.float32)
     np.save(folder / "photo.npy", probs)
     write_bin(folder / "maps" / "one.bin", probs)
-    prototxt = get_model("DeepLab-LargeFOV").test_prototxt
-    shutil.copy(prototxt, folder / "test.prototxt")
-    net = read_net(prototxt)
-    net.fill_random(1)
-    write_caffemodel(net, folder / "train_iter_6000.caffemodel")
-    shutil.copy(folder / "train_iter_6000.caffemodel", folder / "train2_iter_8000.caffemodel")
+    make_nets(folder)
     fetched = folder / "models" / "DeepLab-LargeFOV"
     fetched.mkdir(parents=True)
     shutil.copy(folder / "train_iter_6000.caffemodel", fetched)
-    make_nets_to_train(folder)
     return folder
 
 
-def make_nets_to_train(folder):
-    """The nets of the commands that train, small, and the classification net that `init` takes."""
-    shutil.copytree(ROOT / "prototxt", folder / "prototxt")
-    solver = folder / "prototxt" / "ToyVOC-LargeFOV" / "solver.prototxt"
+@pytest.fixture
+def in_user_folder(user_folder, monkeypatch):
+    monkeypatch.chdir(user_folder)
+    monkeypatch.setattr(models, "prototxt_folder", lambda: user_folder / "prototxt")
+    monkeypatch.setenv("DEEPLAB_REPRO_HOME", str(user_folder / "home"))
+
+
+def make_nets(folder):
+    """The paper's nets, narrower, with weights; and less of what the commands train."""
+    nets = folder / "prototxt"
+    shutil.copytree(ROOT / "prototxt", nets)
+    for path in nets.glob("DeepLab*/t*.prototxt"):
+        change(path, r"num_output: (\d+)", lambda match: f"num_output: {int(match[1]) // 8}")
+    for name, weights in (
+        ("DeepLab-LargeFOV", "train_iter_6000"),
+        ("DeepLab-LargeFOV", "train2_iter_8000"),
+        ("DeepLab-7x7", "VGG_ILSVRC_16_layers"),
+    ):
+        net = read_net(nets / name / "test.prototxt")
+        net.fill_random(1)
+        write_caffemodel(net, folder / f"{weights}.caffemodel")
+    shutil.copy(nets / "DeepLab-LargeFOV" / "test.prototxt", folder)
+    solver = nets / "ToyVOC-LargeFOV" / "solver.prototxt"
     change(solver, r"snapshot: \d+", "snapshot: 1")
     change(solver.with_name("train.prototxt"), r"(crop|batch)_size: \d+", r"\1_size: 33")
     change(solver.with_name("train.prototxt"), r"batch_size: \d+", "batch_size: 2")
-    for net in ("DeepLab-LargeFOV", "DeepLab-7x7"):
-        for name in ("train", "test"):
-            path = folder / "prototxt" / net / f"{name}.prototxt"
-            change(path, r"num_output: (\d+)", lambda match: f"num_output: {int(match[1]) // 8}")
-    net = read_net(folder / "prototxt" / "DeepLab-7x7" / "test.prototxt")
-    net.fill_random(1)
-    write_caffemodel(net, folder / "VGG_ILSVRC_16_layers.caffemodel")
 
 
 def change(path, pattern, replacement):
@@ -87,11 +94,9 @@ def test_ci_runs_the_set_up(line):
     assert line in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-@pytest.mark.usefixtures("measured_here")
+@pytest.mark.usefixtures("measured_here", "in_user_folder")
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command(line, user_folder, monkeypatch):
-    monkeypatch.chdir(user_folder)
-    monkeypatch.setenv("DEEPLAB_REPRO_HOME", str(user_folder / "home"))
+def test_command(line):
     arguments = shlex.split(line.replace("train_iter_2000.", "train_iter_1."))[1:]
     arguments += SMALLER.get(arguments[0], [])
     status = main(arguments)
@@ -99,8 +104,8 @@ def test_command(line, user_folder, monkeypatch):
     assert status == 0 or line.endswith("doctor")
 
 
-def test_python(user_folder, monkeypatch):
-    monkeypatch.chdir(user_folder)
+@pytest.mark.usefixtures("in_user_folder")
+def test_python():
     names = {"probs": np.load("photo.npy"), "image": read_image("photo.jpg")}
     (convert,) = [line for line in COMMANDS if "photos.onnx" in line]
     assert main(shlex.split(convert)[1:]) == 0
