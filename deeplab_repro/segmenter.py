@@ -13,7 +13,7 @@ import numpy as np
 
 from deeplab_repro.coarse import CoarseScores
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.engines.opencv import OpenCVEngine, check_finite
+from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, check_finite
 from deeplab_repro.errors import ArgumentError, DeepLabError, NetError
 from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import require_memory
@@ -30,8 +30,10 @@ _SIZES_KEPT = 64
 # Fitted to peaks measured with OpenCV 4.14 on a CPU, from which the estimates lie -11% to +14% off.
 # DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 578, 1002 and 2096 MB, with the CRF 791, 1385
 # and 2616 MB; without CRF DeepLab at 513x513 1093 MB, DeepLab-MSc-LargeFOV 971 and 2107 MB.
+# With OpenCV 5.0, LargeFOV 480 MB, MSc-LargeFOV 775 MB, DeepLab 1464 MB, DeepLab-7x7 3086 MB.
 _NET_BYTES = 90e6
 _COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them anew for its convolutions
+_COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 reads ONNX by way of several
 _ACTIVATIONS_HELD = 0.5  # and reuses blobs
 _MAPS_HELD = 3  # CxHxW float32 arrays: OpenCV's scores, ours and the probabilities
 _CRF_MAPS_HELD = 3  # beside what the net has given back by then
@@ -227,7 +229,7 @@ class DeepLab:
     def memory_needed(self, size: HW) -> int:
         """About how many bytes a process takes to segment images of up to `size` = (H, W).
 
-        Measured with OpenCV 4.14 on a CPU.
+        Measured with OpenCV 4.14 and 5.0 on a CPU.
         """
         shape = (1, 3, *size)
         _, labels, *output_size = self._output_shape(shape)
@@ -246,7 +248,8 @@ class DeepLab:
     def _net_bytes(self, shape: Shape) -> float:
         activations = self._activation_bytes(shape)
         weights = 4 * self.net.parameters
-        return _NET_BYTES + _COPIES_OF_WEIGHTS * weights + _ACTIVATIONS_HELD * activations
+        running = _COPIES_OF_WEIGHTS * weights + _ACTIVATIONS_HELD * activations
+        return _NET_BYTES + max(running, _COPIES_WHILE_BUILT * weights)
 
 
 def _check_net(net: Net) -> None:
