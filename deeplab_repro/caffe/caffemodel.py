@@ -98,8 +98,8 @@ def _read_net(reader: Reader, size: int) -> Caffemodel:
             layers.append(_read_layer(reader, field))
         elif field.number == _NAME and field.kind == wire.VARINT:
             raise FormatError(
-                "this is a .solverstate or a .binaryproto, expected a caffemodel: give the file "
-                "that lies beside it"
+                "this is a .solverstate, a .binaryproto or an ONNX file, expected a caffemodel: "
+                "give the file that lies beside it"
             )
         elif field.number == _NAME:
             # Parsed by itself: of a name that is given twice the last one counts, as anywhere.

@@ -1,4 +1,4 @@
-"""deeplab-repro inspect: what is in a prototxt or a caffemodel."""
+"""deeplab-repro inspect: what is in a prototxt, a caffemodel or a converted .npz."""
 
 import argparse
 import json
@@ -15,10 +15,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's arguments."""
     parser = commands.add_parser(
         "inspect",
-        help="show the layers, shapes and sizes of a prototxt or a caffemodel",
-        description="Show the layers of a prototxt, with shapes, or of a caffemodel, with weights.",
+        help="show the layers, shapes and sizes of a prototxt, a caffemodel or a converted .npz",
+        description="Show the layers of a prototxt or of a converted .npz, with shapes, or of a "
+        "caffemodel, with weights.",
     )
-    parser.add_argument("file", metavar="FILE", help="a prototxt or a caffemodel")
+    parser.add_argument("file", metavar="FILE", help="a prototxt, a caffemodel or a .npz")
     add_variables(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -31,7 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     with open_to_read(arguments.file) as (file, _):
         is_binary = b"\0" in file.read(4096)
-    if is_binary:
+    if arguments.file.endswith(".npz"):
+        from deeplab_repro.convert import read_npz
+
+        description = describe_net(read_npz(arguments.file))
+    elif is_binary:
         description = describe_caffemodel(read_caffemodel(arguments.file))
     else:
         description = describe_net(read_net(arguments.file, dict(arguments.variables)))

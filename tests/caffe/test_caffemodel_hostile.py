@@ -54,7 +54,10 @@ TOO_MANY = "broken: more than 5000 fields"
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
         (b"PK\x03\x04" + bytes(99), "a zip file"),
         (b"\x1f\x8b" + bytes(99), "a gzip file"),
-        (field(1, 6000, VARINT) + field(2, "net.caffemodel"), "a .solverstate or a .binaryproto"),
+        (
+            field(1, 6000, VARINT) + field(2, "net.caffemodel"),
+            "a .solverstate, a .binaryproto or an ONNX file",
+        ),
         (field(1, "net\x00"), "a layer or net is named 'net\\\\x00'"),
         (field(1, "net") + field(4, 1, VARINT), "no layers in it"),
         (v1_layer() + current_layer(), "layers of V1 and of the current format"),

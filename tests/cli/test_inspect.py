@@ -5,6 +5,7 @@ import json
 import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
+from deeplab_repro.convert import write_npz
 from deeplab_repro.models import MODELS
 
 
@@ -81,6 +82,13 @@ def test_a_caffemodel(command, caffemodel):
     found = json.loads(out)
     assert found["parameters"] == 164
     assert found["layers"][0]["blob_shapes"] == [[5, 3, 3, 3], [1, 1, 1, 5]]
+
+
+def test_a_converted_npz_is_shown_as_its_net(command, tiny):
+    net = read_net(tiny)
+    net.fill_random(0)
+    write_npz(net, tiny.with_suffix(".npz"))
+    assert command("inspect", tiny.with_suffix(".npz")) == command("inspect", tiny)
 
 
 def test_variables(command, tiny):
