@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.convert.caffe import fits_any_size, write_caffe
+from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.convert.onnx import write_onnx
 from deeplab_repro.engines.converted import run_caffe, run_onnx
@@ -144,7 +144,7 @@ def _expected(
         net = net.ending_in_scores()
         # Of no size that the net fits, where it may be: larger one way and smaller the other.
         batch, _, height, width = net.input_shape
-        if fits_any_size(net):
+        if net.fits_any_size:
             height, width = height + 3, max(1, width - 3)
         size, mean = net.fitting_size((height, width)), net.mean_bgr or MEAN_BGR
         data = rng.integers(0, 256, (batch, height, width, 3), np.uint8)

@@ -7,11 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from deeplab_repro.errors import ArgumentError, NetError
+from deeplab_repro.errors import ArgumentError, NetError, WeightsError
 from deeplab_repro.layers import (
     HW,
     Convolution,
     Deconvolution,
+    InnerProduct,
     Interp,
     LayerType,
     Padding,
@@ -26,6 +27,9 @@ _VGG_CELL = 32
 # Without them a few hundred layers make numbers of thousands of digits.
 _LARGEST_SIZE = 2**63 - 1
 _LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
+BLOB_NAMES = ("weight", "bias")
+"""What the learnable arrays of a layer are called, in order."""
+
 # How many sizes above the asked-for one are tried; every stride of these nets divides it.
 _SIZES_TRIED = 64
 
@@ -76,6 +80,15 @@ class Layer:
     def parameters(self) -> int:
         """How many numbers the layer learns."""
         return sum(math.prod(blob.shape) for blob in self.blobs)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Its arrays by the names of BLOB_NAMES. Raises WeightsError where they are not loaded."""
+        arrays = {}
+        for name, blob in zip(BLOB_NAMES, self.blobs, strict=False):
+            if blob.data is None:
+                raise WeightsError(f"layer '{self.name}' has no weights, expected them loaded")
+            arrays[name] = blob.data
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -295,6 +308,19 @@ class Net:
         if isinstance(op, Interp) and op == Interp(zoom_factor=op.zoom_factor):
             return last.bottoms[0], op.zoom_factor, crop
         return self.output, 1, 0
+
+    @property
+    def fits_any_size(self) -> bool:
+        """Whether images of any size may go through the same layers.
+
+        An InnerProduct takes one size only. An INTERP that shrinks, or is given a size, could take
+        others, but in other formats it is said as the size that it makes.
+        """
+        return not any(
+            isinstance(layer.op, InnerProduct)
+            or (isinstance(layer.op, Interp) and layer.op.zoom_factor == 1)
+            for layer in self.layers
+        )
 
     def fitting_size(self, size: HW) -> HW:
         """The size (H, W) to run an image of this size at: at least the net's crop, padded up.

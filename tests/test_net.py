@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.errors import ArgumentError, NetError
+from deeplab_repro.errors import ArgumentError, NetError, WeightsError
 from deeplab_repro.layers import (
     Convolution,
     Deconvolution,
     Eltwise,
+    InnerProduct,
     Interp,
+    Padding,
     Pooling,
     ReLU,
     Softmax,
@@ -264,3 +266,24 @@ def test_scores_before_they_are_enlarged(name, expected):
 )
 def test_only_a_plain_zoom_at_the_end_can_be_made_up_for(op, expected):
     assert net(Layer("up", op, ("data",), ("up",))).coarse_output == expected
+
+
+def test_which_nets_fit_any_size():
+    def fits(op):
+        return Net("n", "data", (1, 1, 9, 9), [Layer("a", op, ("data",), ("a",))]).fits_any_size
+
+    assert fits(Padding(1, 0))
+    assert fits(Interp(zoom_factor=8))
+    assert not fits(Interp(shrink_factor=2))
+    assert not fits(Interp(height=4, width=4))
+    assert not fits(InnerProduct(3))
+
+
+def test_weights_by_name():
+    layer = Layer("a", Convolution(2, (1, 1)), ("data",), ("a",))
+    net = Net("n", "data", (1, 1, 9, 9), [layer])
+    with pytest.raises(WeightsError, match="layer 'a' has no weights, expected them loaded"):
+        layer.weights()
+    net.fill_random(0)
+    assert [*layer.weights()] == ["weight", "bias"]
+    assert layer.weights()["bias"] is layer.blobs[1].data

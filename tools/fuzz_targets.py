@@ -178,7 +178,7 @@ def _read_back(path: Path, net: Net, current: bool, reader: Callable[[Path], Net
 def _inspected(path: Path, watch: _Watch) -> None:
     if watch.thorough:
         with contextlib.redirect_stdout(io.StringIO()):
-            watch.call(inspect.run, Namespace(file=path, variables=[], json=False))
+            watch.call(inspect.run, Namespace(file=str(path), variables=[], json=False))
 
 
 @cache

@@ -15,7 +15,7 @@ from deeplab_repro.caffe.messages import net_to_message
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type
 from deeplab_repro.caffe.wire import Field, Reader
-from deeplab_repro.errors import FormatError, WeightsError
+from deeplab_repro.errors import FormatError
 from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
 from deeplab_repro.layers import Convolution
 from deeplab_repro.net import Net
@@ -184,11 +184,9 @@ def caffemodel_chunks(
     number, blob_number = (_CURRENT_LAYER, 7) if current else (_V1_LAYER, 6)
     for out, layer in zip(layers, net.layers, strict=True):
         pieces = [out.SerializeToString()]
-        for blob in layer.blobs:
-            if blob.data is None:
-                raise WeightsError(f"layer '{out.name}' has no weights, expected them loaded")
-            is_hollow = hollow and isinstance(layer.op, Convolution)
-            data = np.zeros((1,) * blob.data.ndim, "<f4") if is_hollow else blob.data
+        for data in layer.weights().values():
+            if hollow and isinstance(layer.op, Convolution):
+                data = np.zeros((1,) * data.ndim, "<f4")
             pieces += blob_pieces(blob_number, data, current)
         yield wire.prefix(number, sum(map(len, pieces)))
         yield from pieces

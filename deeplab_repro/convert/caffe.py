@@ -12,7 +12,7 @@ import numpy as np
 
 from deeplab_repro.caffe import caffemodel_chunks, prototxt_text, write_caffemodel, write_prototxt
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import Convolution, Deconvolution, InnerProduct, Interp, Padding, Shape
+from deeplab_repro.layers import Convolution, Deconvolution, Interp, Padding, Shape
 from deeplab_repro.net import Blob, Layer, Net
 
 
@@ -42,15 +42,6 @@ def to_caffe(
     stock = stock_net(net, input_shape)
     prototxt = prototxt_text(stock, current=True).encode()
     return prototxt, b"".join(caffemodel_chunks(stock, current=True, hollow=hollow))
-
-
-def fits_any_size(net: Net) -> bool:
-    """Whether the converted net is the same at every input size."""
-    return not any(
-        isinstance(layer.op, InnerProduct)
-        or (isinstance(layer.op, Interp) and layer.op.zoom_factor == 1)
-        for layer in net.layers
-    )
 
 
 def stock_net(net: Net, input_shape: Shape | None = None, interp: bool = True) -> Net:

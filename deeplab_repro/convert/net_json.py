@@ -17,11 +17,8 @@ from deeplab_repro.caffe.parameters import read_parameters, runs, write_paramete
 from deeplab_repro.caffe.structure import check_learners, check_sizes
 from deeplab_repro.errors import FormatError, NetError
 from deeplab_repro.layers import LayerType, Shape, Split, dims
-from deeplab_repro.net import Blob, DenseCrfParameter, Filler, ImageSegData, Layer, Net
+from deeplab_repro.net import BLOB_NAMES, Blob, DenseCrfParameter, Filler, ImageSegData, Layer, Net
 from deeplab_repro.npy import one_line
-
-BLOB_NAMES = ("weight", "bias")
-"""What the learnable arrays of a layer are called, in order."""
 
 _VERSION = 1
 # Caffe's numbers hold no more.

@@ -38,16 +38,15 @@ Fortran's order too, but nothing that is compressed.
 import math
 import os
 import zipfile
-from collections.abc import Iterator
 from typing import IO, BinaryIO
 
 import numpy as np
 
-from deeplab_repro.convert.net_json import BLOB_NAMES, net_from_json, net_to_json
-from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, WeightsError
+from deeplab_repro.convert.net_json import net_from_json, net_to_json
+from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError
 from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
 from deeplab_repro.layers import dims
-from deeplab_repro.net import Blob, Net
+from deeplab_repro.net import BLOB_NAMES, Blob, Layer, Net
 from deeplab_repro.npy import ZIP_ERRORS, one_line, read_header
 
 _NET = "net.json"
@@ -65,17 +64,15 @@ def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
     _check_length(len(description), NetError)
     with write_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_entry(_NET), description)
-        for name, blob in _members(net):
-            if blob.data is None:
-                layer = name.rpartition("/")[0]
-                raise WeightsError(f"layer '{layer}' has no weights, expected them loaded")
-            data = np.ascontiguousarray(blob.data, "<f4")
-            entry = _entry(name)
-            entry.file_size = data.nbytes  # where it is above 2 GB, zipfile must know before
-            with archive.open(entry, "w") as member:
-                header = np.lib.format.header_data_from_array_1_0(data)
-                np.lib.format.write_array_header_1_0(member, header)
-                member.write(data.reshape(-1).view(np.uint8).data)
+        for layer in net.layers:
+            for what, weights in layer.weights().items():
+                data = np.ascontiguousarray(weights, "<f4")
+                entry = _entry(_member(layer, what))
+                entry.file_size = data.nbytes  # where it is above 2 GB, zipfile must know before
+                with archive.open(entry, "w") as member:
+                    header = np.lib.format.header_data_from_array_1_0(data)
+                    np.lib.format.write_array_header_1_0(member, header)
+                    member.write(data.reshape(-1).view(np.uint8).data)
 
 
 def read_npz(path: str | os.PathLike[str]) -> Net:
@@ -120,11 +117,8 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _members(net: Net) -> Iterator[tuple[str, Blob]]:
-    """Every learnable array, and what its file is called."""
-    for layer in net.layers:
-        for what, blob in zip(BLOB_NAMES, layer.blobs, strict=False):
-            yield f"{layer.name}/{what}.npy", blob
+def _member(layer: Layer, what: str) -> str:
+    return f"{layer.name}/{what}.npy"
 
 
 def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
@@ -134,7 +128,11 @@ def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
         raise FormatError(f"holds no {_NET}, expected a net: {_MEND}")
     _check_length(entries[_NET].file_size, FormatError)
     net = net_from_json(archive.read(_NET).decode())
-    members = dict(_members(net))
+    members = {
+        _member(layer, what): blob
+        for layer in net.layers
+        for what, blob in zip(BLOB_NAMES, layer.blobs, strict=False)
+    }
     for name in entries:
         if name not in members and name != _NET:
             raise FormatError(f"holds {name[:200]!a}, which is no blob of {_NET}: take it out")

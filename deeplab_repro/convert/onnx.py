@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_repro.convert.caffe import fits_any_size
 from deeplab_repro.convert.onnx_graph import Axes, Graph
 from deeplab_repro.convert.onnx_layers import Place, write_layer
 from deeplab_repro.errors import ArgumentError, NetError
@@ -49,7 +48,7 @@ def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str]) -> bytes:
     `input_shape` is NxCxHxW; only a net that fits one size is made for it. Raises as `write_onnx`.
     """
     graph = Graph(net.name)
-    any_size = fits_any_size(net)
+    any_size = net.fits_any_size
     data = graph.input(net.input, "float32", _axes(input_shape, any_size))
     shapes = net.blob_shapes(input_shape)
     for blob, value in _add_layers(graph, net, input_shape, data, outputs).items():
@@ -68,7 +67,7 @@ def _chunks(
     graph = Graph(net.name)
     # Before a layer's value takes the name.
     probs = graph.name("probs") if softmax and not net.ends_in_softmax else None
-    any_size = fits_any_size(net)
+    any_size = net.fits_any_size
     mean = net.mean_bgr or MEAN_BGR
     if rgb_uint8:
         metadata = {"channel_order": "RGB"}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deeplab_repro.convert.onnx_graph import Graph
-from deeplab_repro.errors import NetError, WeightsError
+from deeplab_repro.errors import NetError
 from deeplab_repro.layers import (
     HW,
     Concat,
@@ -57,15 +57,12 @@ class Place(NamedTuple):
 
     def weights(self, shape: Shape | None = None) -> list[str]:
         """The layer's weight, in another shape if one is given, and its bias, as constants."""
-        names = []
-        for what, blob in zip(("weight", "bias"), self.layer.blobs, strict=False):
-            if blob.data is None:
-                raise WeightsError(
-                    f"layer '{self.layer.name}' has no weights, expected them loaded"
-                )
-            data = blob.data.reshape(shape) if shape and what == "weight" else blob.data
-            names.append(self.graph.constant(f"{self.layer.name}/{what}", data))
-        return names
+        weights = self.layer.weights()
+        if shape:
+            weights["weight"] = weights["weight"].reshape(shape)
+        return [
+            self.graph.constant(f"{self.layer.name}/{what}", data) for what, data in weights.items()
+        ]
 
 
 def write_layer(place: Place) -> None:

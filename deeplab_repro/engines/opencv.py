@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from deeplab_repro.convert.caffe import fits_any_size, stock_net, to_caffe
+from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.device import resolve_device
 from deeplab_repro.errors import (
@@ -203,7 +203,7 @@ class OpenCVEngine:
 
     def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         # OpenCV takes other sizes into a built net, at a fraction of the cost of building one.
-        shape = self.net.input_shape if fits_any_size(self.net) else shape
+        shape = self.net.input_shape if self.net.fits_any_size else shape
         key = shape, () if BY_CAFFE else outputs
         net = self._built.pop(key, None)
         if net is None:

@@ -173,9 +173,8 @@ def _examined(model: Model, weights: Weights, target: Path, source: str, path: P
 
 def _check_finite(net: Net) -> None:
     for layer in net.layers:
-        for blob in layer.blobs:
-            assert blob.data is not None
-            if not np.isfinite(blob.data).all():
+        for data in layer.weights().values():
+            if not np.isfinite(data).all():
                 raise WeightsError(
                     f"layer '{layer.name}' has weights that are NaN or infinite, expected numbers: "
                     "the file is broken"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from slow_layers import one_layer, pad_or_crop
 
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net
-from deeplab_repro.convert.caffe import fits_any_size, stock_net, to_caffe, write_caffe
+from deeplab_repro.convert.caffe import stock_net, to_caffe, write_caffe
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
 from deeplab_repro.errors import NetError, WeightsError
 from deeplab_repro.layers import Convolution, Interp, Padding, ReLU
@@ -73,13 +73,6 @@ def test_shrinking_as_the_labels_of_the_training_nets():
     data = np.arange(306 * 306, dtype=np.float32).reshape(1, 1, 306, 306)
     net = one_layer(Interp(shrink_factor=8, pad_beg=-1), data.shape)
     np.testing.assert_array_equal(run(net, data), data[:, :, 1::8, 1::8])
-
-
-def test_which_nets_fit_any_size():
-    assert fits_any_size(one_layer(Padding(1, 0), (1, 1, 9, 9)))
-    assert fits_any_size(one_layer(Interp(zoom_factor=8), (1, 1, 9, 9)))
-    assert not fits_any_size(one_layer(Interp(shrink_factor=2), (1, 1, 9, 9)))
-    assert not fits_any_size(one_layer(Interp(height=4, width=4), (1, 1, 9, 9)))
 
 
 def test_weights_are_shared_and_must_be_there(tiny):

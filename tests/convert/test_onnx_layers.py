@@ -21,7 +21,6 @@ from slow_layers import (
     weights,
 )
 
-from deeplab_repro.convert.caffe import fits_any_size
 from deeplab_repro.errors import NetError
 from deeplab_repro.layers import (
     Concat,
@@ -48,7 +47,7 @@ def check(op, shape, slow, bottoms=1, atol=1e-4):
     net = one_layer(op, shape, ("data",) * bottoms)
     run = Runs(written(net))
     sizes = [shape]
-    if fits_any_size(net):  # larger and back: OpenCV keeps what it has built
+    if net.fits_any_size:  # larger and back: OpenCV keeps what it has built
         sizes += [(3, shape[1], shape[2] + 3, shape[3] + 1), shape]
     for size in sizes:
         data = random_input(*size)
