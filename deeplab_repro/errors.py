@@ -5,6 +5,12 @@ and the mend. The command line prints that line and exits with 2.
 """
 
 
+def one_line(error: Exception) -> str:
+    """What an error of another library says, for a message of ours."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return text if text.isprintable() else ascii(text)
+
+
 class DeepLabError(Exception):
     """Anything that a user can mend; every error of this package is one."""
 

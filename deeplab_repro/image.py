@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.errors import ArgumentError, ImageError, ResourceError
+from deeplab_repro.errors import ArgumentError, ImageError, ResourceError, one_line
 from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
 from deeplab_repro.layers import dims
 
@@ -223,11 +223,11 @@ def _read(
             ) from error
         except Image.DecompressionBombError as error:
             raise ResourceError(
-                f"{name}: {_one_line(error)}: expected a photo: use a smaller image"
+                f"{name}: {one_line(error)}: expected a photo: use a smaller image"
             ) from error
         except PILLOW_ERRORS as error:
             raise ImageError(
-                f"{name}: cannot be decoded: {_one_line(error)}: "
+                f"{name}: cannot be decoded: {one_line(error)}: "
                 "the file may be broken or cut short: get it again, or save it as an 8-bit PNG"
             ) from error
     return pixels
@@ -309,8 +309,3 @@ def _check_array(what: str, array: UInt8, fits: bool, expected: str) -> None:
     if array.dtype != np.uint8 or not fits or array.size == 0:
         found = f"{dims(array.shape)} {array.dtype}"
         raise ArgumentError(f"{what}: is {found}, expected {expected}, not empty")
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return text if text.isprintable() else ascii(text)

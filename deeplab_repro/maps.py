@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.coarse import CoarseScores
-from deeplab_repro.errors import ArgumentError, FormatError
+from deeplab_repro.errors import ArgumentError, FormatError, one_line
 from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
 from deeplab_repro.layers import HW, dims
 from deeplab_repro.mat import read_mat, write_mat
-from deeplab_repro.npy import ZIP_ERRORS, one_line, read_header
+from deeplab_repro.npy import ZIP_ERRORS, read_header
 
 F32 = npt.NDArray[np.float32]
 

@@ -313,8 +313,8 @@ class Net:
     def fits_any_size(self) -> bool:
         """Whether images of any size may go through the same layers.
 
-        An InnerProduct takes one size only. An INTERP that shrinks, or is given a size, could take
-        others, but in other formats it is said as the size that it makes.
+        An InnerProduct does not, nor an INTERP to a size; and one that shrinks is run and converted
+        as one to the size that it makes.
         """
         return not any(
             isinstance(layer.op, InnerProduct)

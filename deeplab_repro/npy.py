@@ -9,7 +9,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from deeplab_repro.errors import FormatError
+from deeplab_repro.errors import FormatError, one_line
 from deeplab_repro.layers import Shape
 
 # Of any array of NumPy's.
@@ -69,9 +69,3 @@ def read_header(file: IO[bytes], name: str) -> Header:
     if len(shape) > _MOST_AXES or any(not 0 <= length <= _LONGEST_AXIS for length in shape):
         raise FormatError(f"{name}: says of itself what no array can be: save it again")
     return header
-
-
-def one_line(error: Exception) -> str:
-    """What an error of another library says, for a message of ours."""
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return text if text.isprintable() else ascii(text)

@@ -65,7 +65,7 @@ class DeepLab:
     weights: the path of a caffemodel, the name of a model whose weights were fetched (see
         `deeplab_repro.fetch`), or "random:SEED" to try things out without any. None for the
         model's own: ToyVOC's bring theirs, the paper's are what was fetched, those of train_aug
-        before those of trainval_aug.
+        before those of trainval_aug. Which it was stands in `.weights`.
     device: where the net runs: "cpu", "cuda", or "auto" for the best there is (see `.device`).
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.

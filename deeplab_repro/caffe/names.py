@@ -1,4 +1,4 @@
-"""Names and other text out of a file, as messages may show them: short, and on one line."""
+"""Names: as messages may show them, short and on one line, and new ones."""
 
 _LONGEST_NAME = 200
 _LONGEST_SHOWN = 60
@@ -7,6 +7,15 @@ _LONGEST_SHOWN = 60
 def is_plain_name(name: str) -> bool:
     """Whether messages and tables can show the name as it is."""
     return name.isprintable() and len(name) <= _LONGEST_NAME
+
+
+def unused_name(wanted: str, taken: set[str]) -> str:
+    """The wanted name, or it with a number where it is taken or empty; then it is taken too."""
+    name, number = wanted, 1
+    while name in taken or not name:
+        name, number = f"{wanted}_{number}", number + 1
+    taken.add(name)
+    return name
 
 
 def shown(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.caffe import caffemodel_chunks, prototxt_text, write_caffemodel, write_prototxt
+from deeplab_repro.caffe.names import unused_name
 from deeplab_repro.errors import NetError
 from deeplab_repro.layers import Convolution, Deconvolution, Interp, Padding, Shape
 from deeplab_repro.net import Blob, Layer, Net
@@ -64,7 +65,7 @@ def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool, names: set[str
     """INTERP's crop as PADDING, in stock terms, and its resizing alone."""
     crop, bottoms = [], layer.bottoms
     if op.pad_beg or op.pad_end:
-        cropped = _unused(f"{layer.name}_crop", names)
+        cropped = unused_name(f"{layer.name}_crop", names)
         padding = Padding(op.pad_beg, op.pad_end)
         crop = _shifts(Layer(cropped, padding, bottoms, (cropped,)), padding, top[1], names)
         bottoms = (cropped,)
@@ -105,13 +106,6 @@ def _bilinear(layer: Layer, op: Interp, channels: int) -> Layer:
     return replace(layer, op=deconvolution, blobs=[Blob(weight.shape, weight)])
 
 
-def _unused(name: str, names: set[str]) -> str:
-    while name in names:
-        name += "_"
-    names.add(name)
-    return name
-
-
 def _shifts(layer: Layer, op: Padding, channels: int, names: set[str]) -> list[Layer]:
     """PADDING as convolutions of each channel with a single 1, at any image size.
 
@@ -140,7 +134,7 @@ def _shifts(layer: Layer, op: Padding, channels: int, names: set[str]) -> list[L
         if number == len(steps):
             layers.append(replace(layer, op=shift, bottoms=bottoms, blobs=blobs))
         else:
-            name = _unused(f"{layer.name}_{number}", names)
+            name = unused_name(f"{layer.name}_{number}", names)
             layers.append(Layer(name, shift, bottoms, (name,), blobs))
             bottoms, pad = (name,), 0
     return layers

@@ -15,10 +15,9 @@ from deeplab_repro.caffe.learning import read_learning, write_learning
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import read_parameters, runs, write_parameters
 from deeplab_repro.caffe.structure import check_learners, check_sizes
-from deeplab_repro.errors import FormatError, NetError
+from deeplab_repro.errors import FormatError, NetError, one_line
 from deeplab_repro.layers import LayerType, Shape, Split, dims
 from deeplab_repro.net import BLOB_NAMES, Blob, DenseCrfParameter, Filler, ImageSegData, Layer, Net
-from deeplab_repro.npy import one_line
 
 _VERSION = 1
 # Caffe's numbers hold no more.

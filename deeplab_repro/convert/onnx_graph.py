@@ -11,6 +11,7 @@ import numpy as np
 
 from deeplab_repro import __version__
 from deeplab_repro.caffe import wire
+from deeplab_repro.caffe.names import unused_name
 from deeplab_repro.convert import onnx_model_pb2 as schema
 from deeplab_repro.errors import NetError
 
@@ -39,7 +40,7 @@ class Graph:
 
     def name(self, wanted: str) -> str:
         """A name that no other value has: the wanted one, or it with a number."""
-        return _unused(wanted, self._names)
+        return unused_name(wanted, self._names)
 
     def input(self, name: str, dtype: str, axes: Axes) -> str:
         """Add an input of the graph; the name that it got."""
@@ -60,7 +61,7 @@ class Graph:
     def node(self, kind: str, inputs: Sequence[str], value: str, **attributes: Any) -> str:
         """Add a node that makes `value`, a name from `name`; returns it."""
         node = self._graph.node.add(
-            op_type=kind, input=inputs, output=[value], name=_unused(value, self._node_names)
+            op_type=kind, input=inputs, output=[value], name=unused_name(value, self._node_names)
         )
         for key, setting in attributes.items():
             attribute = node.attribute.add(name=key)
@@ -105,14 +106,6 @@ class Graph:
         for head, (data, dtype) in zip(heads, self._constants.values(), strict=True):
             yield head
             yield np.ascontiguousarray(data, dtype).reshape(-1).view(np.uint8).data
-
-
-def _unused(wanted: str, names: set[str]) -> str:
-    name, number = wanted, 1
-    while name in names or not name:
-        name, number = f"{wanted}_{number}", number + 1
-    names.add(name)
-    return name
 
 
 def _describe(value: Any, dtype: str, axes: Axes) -> None:

@@ -167,5 +167,5 @@ def test_names_of_new_layers_are_new(tmp_path):
     net.fill_random(0)
     again = written_and_read(net, tmp_path)
     names = [layer.name for layer in again.layers]
-    assert names == ["up_crop", "up_1", "up_crop__1", "up_crop_", "up"]
+    assert names == ["up_crop", "up_1", "up_crop_2_1", "up_crop_2", "up"]
     assert again.outputs == net.outputs

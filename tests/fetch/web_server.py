@@ -4,6 +4,16 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
+import pytest
+from conftest import assert_one_line
+
+from deeplab_repro.fetch.web import DownloadError
+
+DATA = np.random.default_rng(0).bytes(300_000)
+MOST = 400_000
+SHORT = 0.15  # a timeout that the test waits for
+
 
 class WebServer(ThreadingHTTPServer):
     """Answers by `pages`: a function a path, which is given the request's handler.
@@ -94,3 +104,11 @@ def good(data: bytes, tag: str = '"1"', stop: int | None = None) -> Callable[[_H
         handler.send(data[start : stops.pop() if stops else None])
 
     return serve
+
+
+def refused(get, url, *parts, **options):
+    """What is said of a URL, on one line that names it."""
+    with pytest.raises(DownloadError) as error:
+        get(url, **options)
+    assert_one_line(error, url.partition("?")[0], *parts)
+    return str(error.value)
