@@ -4,7 +4,9 @@ import argparse
 import os
 from collections.abc import Iterator
 
-_PACKAGES = ("deeplab-repro", "numpy", "numba", "scipy", "protobuf", "pillow", "rich")
+from deeplab_repro.errors import DeepLabError, DeviceError
+
+_PACKAGES = ("deeplab-repro", "numpy", "numba", "numba-cuda", "scipy", "protobuf", "pillow", "rich")
 _OPENCV_PACKAGES = (
     "opencv-python",
     "opencv-python-headless",
@@ -42,6 +44,7 @@ def check() -> Iterator[tuple[str, str, str | None]]:
     yield "python", f"{platform.python_version()} on {platform.platform()}", None
     for package in _PACKAGES:
         yield package, _installed(package) or "not installed", None
+    yield from _check_gpus()
     yield from _check_opencv()
     yield from _check_numba()
     yield from _check_machine()
@@ -56,6 +59,19 @@ def _installed(package: str) -> str | None:
         return None
 
 
+def _check_gpus() -> Iterator[tuple[str, str, str | None]]:
+    from deeplab_repro.gpus import cuda_version, driver_problem, find_gpus
+
+    major, minor = cuda_version()
+    yield "NVIDIA driver", f"for CUDA up to {major}.{minor}" if major else "none", None
+    if problem := driver_problem():
+        yield "GPU", f"none: {problem}" if major else "none", None
+    for number, gpu in enumerate(find_gpus()):
+        major, minor = gpu.capability
+        found = f"{gpu.name}, sm_{major}{minor}, {gpu.memory / 2**30:.0f} GiB"
+        yield f"GPU {number}", found, None
+
+
 def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
     found = {name: version for name in _OPENCV_PACKAGES if (version := _installed(name))}
     listed = ", ".join(f"{name} {version}" for name, version in found.items())
@@ -67,19 +83,26 @@ def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
         )
     yield "opencv packages", listed or "none (another build?)", problem
     try:
-        import cv2
-    except ImportError as error:
-        text = " ".join(str(error).split())
-        yield "cv2", "does not import", f"OpenCV does not import: {text}; install it again"
+        from deeplab_repro.load_opencv import cv2
+    except DeviceError as error:
+        yield "net", "cannot run", str(error)
         return
     yield "cv2", f"{cv2.__version__} from {os.path.dirname(cv2.__file__)}", None
-    from deeplab_repro.engines.opencv import BY_CAFFE, cuda_problem
+    from deeplab_repro.engines.opencv import BY_CAFFE
+    from deeplab_repro.engines.opencv_cuda import cuda_build, cuda_problem
 
-    without = cuda_problem()
+    yield "CUDA in cv2", str(cuda_build() or "none"), None
     by = "Caffe" if BY_CAFFE else "ONNX"
     yield "net on cpu", f"yes, {cv2.getNumThreads()} threads, by OpenCV's {by} importer", None
-    yield "net on cuda", f"no: {without}" if without else "yes", None
+    without, without_half = cuda_problem("float32"), cuda_problem("float16")
+    yield "net on cuda", _yes_or_no(without), None
+    half = "as in float32" if without == without_half else _yes_or_no(without_half)
+    yield "net on cuda, float16", half, None
     yield "net on auto", "cpu" if without else "cuda", None
+
+
+def _yes_or_no(problem: str | None) -> str:
+    return f"no: {problem}" if problem else "yes"
 
 
 def _check_numba() -> Iterator[tuple[str, str, str | None]]:
@@ -90,14 +113,13 @@ def _check_numba() -> Iterator[tuple[str, str, str | None]]:
         yield "CRF", "cannot run", f"Numba does not import: {text}; install it again"
         return
     yield "CRF on cpu", f"yes, {numba.get_num_threads()} threads", None
-    from deeplab_repro.crf.gpu import crf_cuda_problem
+    from deeplab_repro.crf.gpu import crf_cuda_problem, crf_device
 
-    without = crf_cuda_problem()
-    yield "CRF on cuda", f"no: {without}" if without else "yes", None
+    yield "CRF on cuda", _yes_or_no(crf_cuda_problem()), None
+    yield "CRF on auto", crf_device("auto"), None
 
 
 def _check_machine() -> Iterator[tuple[str, str, str | None]]:
-    from deeplab_repro.errors import DeepLabError
     from deeplab_repro.files import available_memory
     from deeplab_repro.models import MODELS, prototxt_folder
 

@@ -5,12 +5,11 @@ Both get the bytes: of a file's name that is no UTF-8, OpenCV crashes.
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.engines.opencv import told_by
 from deeplab_repro.errors import DeviceError, NetError
+from deeplab_repro.load_opencv import cv2, told_by
 
 
 def run_onnx(path: Path, data: np.ndarray) -> tuple[str, list[np.ndarray]]:

@@ -1,79 +1,67 @@
 """Runs a net with OpenCV's dnn module."""
 
+import logging
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
+from typing import get_args
 
-import cv2
 import numpy as np
 
+from deeplab_repro.coarse import Precision
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.device import resolve_device
+from deeplab_repro.engines.opencv_cuda import (
+    BY_CAFFE,
+    cuda_problem,
+    gpu_error,
+    layers_on_cpu,
+    pooled_otherwise,
+    target,
+)
 from deeplab_repro.errors import (
     ArgumentError,
     DeepLabError,
+    DeviceError,
     NetError,
     ResourceError,
     WeightsError,
 )
 from deeplab_repro.layers import Concat, Convolution, Shape, Split, dims
+from deeplab_repro.load_opencv import cv2, told_by
 from deeplab_repro.net import Net
 
-# Built nets that are kept, each with weights of its own.
+logger = logging.getLogger(__name__)
+
+# Built nets that are kept, each with weights of its own. On CUDA there is one for each size, and
+# as many are kept as have so many bytes of weights and blobs; a net holds about half as much on
+# the GPU, and its blobs' share of that on the host too.
 _KEPT = 2
+_BYTES_KEPT_ON_CUDA = 4 << 30
 _INPUT = "data"
+
+# Sizes of images for which the shapes of the blobs are remembered: to walk a net takes half a
+# millisecond, of the few that a GPU takes for all of it.
+_SIZES_KEPT = 64
 
 # Beyond any score that float32 arithmetic comes back from.
 _ENDLESS = 1e30
 
-BY_CAFFE = hasattr(cv2.dnn, "readNetFromCaffe")
-"""Whether OpenCV takes our nets by way of Caffe, as OpenCV 4: without a copy of the weights.
 
-OpenCV 5 has no Caffe importer any more; there they go by way of ONNX.
-"""
+def check_finite(net: Net, values: np.ndarray, precision: Precision = "float32") -> None:
+    """Raise an error where values that a net gave are NaN or infinite.
 
-
-def cuda_problem() -> str | None:
-    """What keeps OpenCV's dnn from running on CUDA here, with the mend; None where it runs.
-
-    Bare OpenCV falls back to the CPU without a word, or dies on an assertion; so this looks first.
+    That is WeightsError in float32, and ArgumentError in float16, whose range may be the reason.
     """
-    if not hasattr(cv2.dnn, "DNN_BACKEND_CUDA") or not _built_with_cuda():
-        return (
-            f"OpenCV {cv2.__version__} is built without CUDA (no wheel on PyPI has it): "
-            "install a build with the CUDA dnn backend, or use --device cpu"
-        )
-    count = cv2.cuda.getCudaEnabledDeviceCount()
-    if count < 1:
-        why = "finds no usable driver" if count < 0 else "finds no GPU"
-        return f"OpenCV's CUDA {why} on this machine: see nvidia-smi, or use --device cpu"
-    if cv2.dnn.DNN_TARGET_CUDA not in cv2.dnn.getAvailableTargets(cv2.dnn.DNN_BACKEND_CUDA):
-        return (
-            "this OpenCV's dnn has no CUDA target for the GPU: "
-            "build OpenCV for its architecture, or use --device cpu"
-        )
-    return None
-
-
-def _built_with_cuda() -> bool:
-    return re.search(r"NVIDIA CUDA:\s+YES", cv2.getBuildInformation()) is not None
-
-
-def told_by(error: cv2.error) -> tuple[str, int | None, str]:
-    """What OpenCV says of an error, on one line; its code, and the function that found it."""
-    text, code, where = (getattr(error, name, None) for name in ("err", "code", "func"))
-    # These are kept on the class: of an exception without them they are those of the last one.
-    if not text or text not in str(error):
-        text, code, where = str(error), None, None
-    return " ".join(text.split()), code, where or "dnn"
-
-
-def check_finite(net: Net, values: np.ndarray) -> None:
-    """Raise WeightsError where values that a net gave are NaN or infinite."""
     # Never true with NaN. OpenCV 5 makes the largest float32 of what is NaN or infinite.
     if not -_ENDLESS < values.min(initial=0) <= values.max(initial=0) < _ENDLESS:
+        if precision == "float16":
+            raise ArgumentError(
+                f"net '{net.name}' gives scores that are NaN or infinite in float16, whose range "
+                "ends at 65504: use --precision float32"
+            )
         raise WeightsError(
             f"net '{net.name}' gives scores that are NaN or infinite: its weights are broken, get "
             "them again"
@@ -99,11 +87,9 @@ def _numbered(net: Net) -> tuple[Net, dict[str, str]]:
     return replace(net, input=_INPUT, layers=layers), numbers
 
 
-def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str], device: str) -> "cv2.dnn.Net":
+def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str]) -> "cv2.dnn.Net":
     """OpenCV 5's net, which gives these outputs and no other blobs."""
-    # Its new engine knows no device but the CPU.
-    engine = cv2.dnn.ENGINE_CLASSIC if device == "cuda" else cv2.dnn.ENGINE_AUTO
-    return cv2.dnn.readNetFromONNX(np.frombuffer(to_onnx(net, shape, outputs), np.uint8), engine)
+    return cv2.dnn.readNetFromONNX(np.frombuffer(to_onnx(net, shape, outputs), np.uint8))
 
 
 def _read_caffe(stock: Net) -> "cv2.dnn.Net":
@@ -127,23 +113,41 @@ def _read_caffe(stock: Net) -> "cv2.dnn.Net":
 class OpenCVEngine:
     """A net on OpenCV's dnn. Use one engine per thread; engines share nothing that changes.
 
-    `device` is what runs: "cpu" or "cuda".
+    `device` is what runs: "cpu" or "cuda". `precision` is that of the arithmetic: "float32", or on
+    CUDA "float16", which takes and gives float32 all the same.
     """
 
-    def __init__(self, net: Net, device: str = "auto") -> None:
-        """Raises DeviceError where `device` is not to be had."""
+    def __init__(self, net: Net, device: str = "auto", precision: Precision = "float32") -> None:
+        """Raises DeviceError where `device` is not to be had, or not with this precision."""
+        if precision not in get_args(Precision):
+            raise ArgumentError(f"precision is '{precision}', expected float16 or float32")
         self.net = net
-        self.device = resolve_device(device, cuda_problem)
+        self.precision: Precision = precision
+        self.device = resolve_device(device, partial(cuda_problem, precision))
+        if self.device == "cpu" and precision == "float16":
+            why = "the device is 'cpu'" if device == "cpu" else cuda_problem(precision)
+            raise DeviceError(
+                f"float16 runs on CUDA only (else use --precision float32), and {why}"
+            )
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
+        self._blob_shapes = lru_cache(_SIZES_KEPT)(net.blob_shapes)
         self._numbered, self._numbers = _numbered(net)
         usual = net.output, net.coarse_output[0]
         self._usual = [name for name in usual if name in self._numbers]
+        self._warned = False
 
     def build(self) -> None:
         """Build OpenCV's net for the net's own size, which the first call would do otherwise.
 
-        Raises WeightsError where a layer has no weights, and NetError where OpenCV cannot read it.
+        On CUDA it also runs once, to the coarse scores of one image: most of what is slow at the
+        beginning, and what is wrong with the machine, comes with the first run.
+
+        Raises WeightsError where a layer has no weights, NetError where OpenCV cannot read it, and
+        on CUDA what `forward` raises.
         """
+        if self.device == "cuda":
+            self.blobs(np.zeros((1, *self.net.input_shape[1:]), np.float32), self._usual[-1:])
+            return
         try:
             self._cv2_net(self.net.input_shape, self._outputs(self._usual))
         except cv2.error as error:
@@ -153,8 +157,10 @@ class OpenCVEngine:
         """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
 
         The first call builds OpenCV's net; later calls reuse it, at other sizes too unless the net
-        fixes a size. Raises ArgumentError for other arrays, NetError where the net does not fit the
-        size or OpenCV cannot run it, and ResourceError where OpenCV runs out of memory.
+        fixes a size. On CUDA each size has a net of its own, and so has each choice of blobs: the
+        sizes used last are kept. Raises ArgumentError for other arrays, NetError where the net does
+        not fit the size or OpenCV cannot run it, ResourceError where OpenCV or the GPU runs out of
+        memory, and DeviceError where the GPU fails.
         """
         return self.blobs(data, [self.net.output])[self.net.output]
 
@@ -164,7 +170,7 @@ class OpenCVEngine:
             raise ArgumentError(
                 f"the input is {data.dtype} of shape {dims(data.shape)}, expected float32 NxCxHxW"
             )
-        shapes = self.net.blob_shapes(data.shape)  # where it does not fit, this says so clearly
+        shapes = self._blob_shapes(data.shape)  # where it does not fit, this says so clearly
         names = list(names)
         unknown = [name for name in names if name not in self._numbers]
         if unknown:
@@ -176,6 +182,8 @@ class OpenCVEngine:
             found = dict(zip(outputs, net.forward(outputs), strict=True))
         except cv2.error as error:
             raise self._explained(error, data.shape) from error
+        if self.device == "cuda" and not self._warned:
+            self._warn_of_layers_on_cpu(net)
         blobs = {}
         for name in names:
             blob = found[self._numbers[name]]
@@ -197,27 +205,70 @@ class OpenCVEngine:
         self._built.clear()  # OpenCV does not say in which state it leaves a net that failed
         what = f"net '{self.net.name}' at {dims(shape)}: OpenCV {cv2.__version__}"
         text, code, where = told_by(error)
+        if code in (cv2.Error.GPU_API_CALL_ERROR, cv2.Error.GPU_NOT_SUPPORTED):
+            return gpu_error(what, text)
         if code == cv2.Error.STS_NO_MEM or "bad_alloc" in text:
             return ResourceError(f"{what} ran out of memory: use a smaller image")
         return NetError(f"{what} cannot run it on {self.device}: {text} (in {where})")
 
     def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
-        # OpenCV takes other sizes into a built net, at a fraction of the cost of building one.
-        shape = self.net.input_shape if self.net.fits_any_size else shape
-        key = shape, () if BY_CAFFE else outputs
-        net = self._built.pop(key, None)
+        if self.device == "cpu":
+            # OpenCV takes other sizes into a built net, at a fraction of the cost of building one.
+            shape = self.net.input_shape if self.net.fits_any_size else shape
+            outputs = () if BY_CAFFE else outputs
+        net = self._built.pop((shape, outputs), None)
         if net is None:
-            while len(self._built) >= _KEPT:
-                del self._built[next(iter(self._built))]
-            if BY_CAFFE:
-                net = _read_caffe(stock_net(self._numbered, shape))
-            else:
-                net = _read_onnx(self._numbered, shape, outputs, self.device)
-            if self.device == "cuda":
-                net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
-                net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
-            elif BY_CAFFE:  # OpenCV 5's engine has but this one, and warns of being told
-                net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
-                net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
-        self._built[key] = net  # the last used is the last to go
+            self._make_room(shape)
+            build = self._built_on_cuda if self.device == "cuda" else self._built_on_cpu
+            net = build(shape, outputs)
+        self._built[shape, outputs] = net  # the last used is the last to go
         return net
+
+    def _make_room(self, shape: Shape) -> None:
+        """Let nets go, the longest unused first, until one more may be kept."""
+        while self._built and not self._has_room(shape):
+            del self._built[next(iter(self._built))]
+
+    def _has_room(self, shape: Shape) -> bool:
+        if self.device == "cpu":
+            return len(self._built) < _KEPT
+        shapes = [shape, *(kept for kept, _ in self._built)]
+        n_bytes = sum(4 * self.net.parameters + self.net.activation_bytes(each) for each in shapes)
+        return n_bytes <= _BYTES_KEPT_ON_CUDA
+
+    def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
+        if not BY_CAFFE:  # OpenCV 5's engine has but this device, and warns of being told
+            return _read_onnx(self._numbered, shape, outputs)
+        net = _read_caffe(stock_net(self._numbered, shape))
+        net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+        net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
+        return net
+
+    def _built_on_cuda(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
+        """A net for one size that ends in the wanted blobs: what is not run takes no memory."""
+        if layer := pooled_otherwise(self.net, shape):
+            raise NetError(
+                f"net '{self.net.name}' at {dims(shape)}: OpenCV's CUDA pools otherwise than Caffe "
+                f"in layer '{layer}', whose last windows leave the image: use --device cpu, or "
+                "another size"
+            )
+        last = max(map(int, outputs))
+        wanted = replace(self._numbered, layers=self._numbered.layers[: last + 1])
+        net = _read_caffe(stock_net(wanted, shape))
+        # Of blobs that a Concat joins, OpenCV then gives the wrong part: it makes them in one
+        # piece of memory, and reads each of them from its beginning.
+        net.enableFusion(len(outputs) == 1)
+        net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
+        net.setPreferableTarget(target(self.precision))
+        return net
+
+    def _warn_of_layers_on_cpu(self, net: "cv2.dnn.Net") -> None:
+        self._warned = True
+        if left := layers_on_cpu(net):
+            names = ", ".join(f"'{self.net.layers[number].name}'" for number in left)
+            logger.warning(
+                "net '%s': OpenCV %s runs on the CPU what its CUDA backend does not know: %s",
+                self.net.name,
+                cv2.__version__,
+                names,
+            )

@@ -6,7 +6,10 @@ from importlib import metadata
 import cv2
 import pytest
 
+from deeplab_repro import gpus
 from deeplab_repro.cli import doctor
+from deeplab_repro.engines import opencv_cuda
+from deeplab_repro.gpus import Gpu
 from deeplab_repro.models import MODELS
 
 
@@ -47,11 +50,47 @@ def test_two_opencvs(command, monkeypatch):
 )
 def test_what_does_not_import(command, monkeypatch, module, expected):
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "deeplab_repro.load_opencv", raising=False)
     status, out, err = command("doctor")
     assert (status, err) == (2, "")
     assert f"problem: {expected}" in out
+    assert "cannot run" in out
 
 
 def test_by_which_importer_the_nets_go(command):
     importer = "Caffe" if cv2.__version__.startswith("4.") else "ONNX"
     assert f"by OpenCV's {importer} importer" in command("doctor")[1]
+
+
+def test_a_machine_with_two_gpus(command, monkeypatch):
+    found_gpus = [Gpu("RTX", (8, 6), 12 << 30), Gpu("H100", (9, 0), 80 << 30)]
+    build = opencv_cuda.CudaBuild((13, 0), (9, 13), "sm_86, sm_90")
+    monkeypatch.setattr(gpus, "driver_problem", lambda: None)
+    monkeypatch.setattr(gpus, "cuda_version", lambda: (13, 1))
+    monkeypatch.setattr(gpus, "find_gpus", lambda: found_gpus)
+    monkeypatch.setattr(opencv_cuda, "cuda_build", lambda: build)
+    monkeypatch.setattr(opencv_cuda, "cuda_problem", {"float32": None, "float16": "no halves"}.get)
+    _, rows = found(command)
+    assert rows["NVIDIA driver"] == "for CUDA up to 13.1"
+    assert rows["GPU 0"] == "RTX, sm_86, 12 GiB"
+    assert rows["GPU 1"] == "H100, sm_90, 80 GiB"
+    assert rows["CUDA in cv2"] == "CUDA 13.0, cuDNN 9.13, for GPUs of sm_86, sm_90"
+    assert rows["net on cuda"] == "yes"
+    assert rows["net on cuda, float16"] == "no: no halves"
+    assert rows["net on auto"] == "cuda"
+
+
+def test_a_machine_without_a_gpu(command, monkeypatch):
+    monkeypatch.setattr(gpus, "driver_problem", lambda: "the driver finds no GPU")
+    monkeypatch.setattr(gpus, "cuda_version", lambda: (13, 0))
+    monkeypatch.setattr(opencv_cuda, "cuda_build", lambda: None)
+    monkeypatch.setattr(opencv_cuda, "cuda_problem", lambda _: "there is no CUDA")
+    _, rows = found(command)
+    assert rows["GPU"] == "none: the driver finds no GPU"
+    assert rows["CUDA in cv2"] == "none"
+    assert rows["net on cuda"] == "no: there is no CUDA"
+    assert rows["net on cuda, float16"] == "as in float32"
+    assert rows["net on auto"] == rows["CRF on auto"] == "cpu"
+    monkeypatch.setattr(gpus, "cuda_version", lambda: (0, 0))
+    _, rows = found(command)
+    assert rows["NVIDIA driver"] == rows["GPU"] == "none"

@@ -1,0 +1,80 @@
+"""OpenCV's `cv2`, loaded in one place: where it does not load, DeviceError says what is missing.
+
+A build with CUDA does not load without NVIDIA's libraries, whatever device is wanted. It looks for
+them beside itself only; here they are found wherever Python finds NVIDIA's packages.
+"""
+
+import ctypes
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from deeplab_repro.errors import DeviceError, one_line
+
+_MISSING = re.compile(r"(lib(cublas|cudnn)\w*\.so\.(\d+)): cannot open shared object file")
+
+
+def _load() -> None:
+    """Import cv2. Raises DeviceError where that fails."""
+    tried = set()
+    while True:
+        path = list(sys.path)
+        try:
+            import cv2  # noqa: F401 - the name is imported below
+
+            return
+        except ImportError as error:
+            missing = _MISSING.search(str(error))
+            if missing is None or missing[1] in tried:
+                raise DeviceError(
+                    f"OpenCV does not import: {one_line(error)}; install it again"
+                ) from error
+            _load_nvidias(*missing.groups())
+            tried.add(missing[1])
+            # What a failed import of cv2 leaves behind, and takes the next one for a recursion.
+            sys.path = path
+            vars(sys).pop("OpenCV_LOADER", None)
+
+
+def _load_nvidias(name: str, kind: str, version: str) -> None:
+    """Load a library of NVIDIA's packages, for cv2 to find it loaded."""
+    nvidia = importlib.util.find_spec("nvidia")
+    for folder in (nvidia and nvidia.submodule_search_locations) or ():
+        for path in Path(folder).glob(f"*/lib/{name}"):
+            try:
+                ctypes.CDLL(str(path))
+            except OSError as error:
+                raise DeviceError(
+                    f"OpenCV is built with CUDA, and {name} does not load: {one_line(error)}; "
+                    f"{_mend(kind, version)}"
+                ) from error
+            return
+    raise DeviceError(
+        f"OpenCV is built with CUDA, and does not load without {name}: {_mend(kind, version)}"
+    )
+
+
+def _mend(kind: str, version: str) -> str:
+    if kind == "cudnn":
+        package = "nvidia-cudnn-cu13 (-cu12 for a build with CUDA 12)"
+    else:  # named by CUDA's version up to 12
+        package = "nvidia-cublas" if int(version) > 12 else f"nvidia-cublas-cu{version}"
+    return (
+        f"pip install {package}; or, for an OpenCV without CUDA, "
+        "pip install --force-reinstall opencv-python-headless"
+    )
+
+
+_load()
+
+import cv2 as cv2  # noqa: E402 - for others to import from here
+
+
+def told_by(error: cv2.error) -> tuple[str, int | None, str]:
+    """What OpenCV says of an error, on one line; its code, and the function that found it."""
+    text, code, where = (getattr(error, name, None) for name in ("err", "code", "func"))
+    # These are kept on the class: of an exception without them they are those of the last one.
+    if not text or text not in str(error):
+        text, code, where = str(error), None, None
+    return " ".join(text.split()), code, where or "dnn"

@@ -1,0 +1,46 @@
+"""The original's nets and layers, for every engine that is to run them as it did."""
+
+import numpy as np
+
+from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.image import preprocess
+
+NETS = (
+    "DeepLab",
+    "DeepLab-LargeFOV",
+    "DeepLab-LargeFOV-513",
+    "DeepLab-MSc",
+    "DeepLab-MSc-LargeFOV",
+)
+
+
+def check_every_blob(make_engine, folder):
+    """Compare the blobs and scores of an engine with those of the original in `folder`."""
+    net = read_net(folder / "deploy.prototxt")
+    load_weights(net, folder / "weights.caffemodel")
+    engine = make_engine(net, "cpu")
+    with np.load(folder / "expected.npz") as expected, np.load(folder / "blob_samples.npz") as own:
+        data = preprocess(expected["image"], net.input_shape[2:])
+        names = [key.removesuffix("__index") for key in own.files if key.endswith("__index")]
+        names.remove("data")
+        blobs = engine.blobs(data, names)
+        for blob in names:
+            assert blobs[blob].shape == tuple(own[f"{blob}__shape"])
+            difference = blobs[blob].ravel()[own[f"{blob}__index"]] - own[f"{blob}__value"]
+            # Both sum hundreds of products in float32, in another order.
+            assert np.abs(difference).max() <= 1e-4 * max(1, own[f"{blob}__std"]), blob
+        scores = engine.forward(data)
+        if "scores" in expected:
+            theirs = expected["scores"]
+        else:
+            scores, theirs = scores[:, :, ::8, ::8], expected["scores_every_8th_pixel"]
+        assert np.abs(scores - theirs).max() <= 1e-4 * max(1, theirs.std())
+        np.testing.assert_array_equal(scores.argmax(axis=1), theirs.argmax(axis=1))
+
+
+def check_layers(make_engine, golden, atol):
+    """Compare the authors' own layers, each alone."""
+    for file in sorted(golden.glob("layers/*/*.prototxt")):
+        with np.load(file.with_suffix(".npz")) as arrays:
+            ours = make_engine(read_net(file), "cpu").forward(arrays["x"])
+            np.testing.assert_allclose(ours, arrays["y"], rtol=0, atol=atol, err_msg=file.stem)
