@@ -42,6 +42,16 @@ class CoarseScores:
             )
         return CoarseScores(self.values.astype(precision), self.stride, self.offset)
 
+    def check_covers(self, size: HW) -> None:
+        """Raise ArgumentError where the scores do not cover an image of `size` = (H, W)."""
+        reach = [(n - 1) * self.stride + 1 - self.offset for n in self.values.shape[1:]]
+        if reach[0] < size[0] or reach[1] < size[1]:
+            raise ArgumentError(
+                f"the scores, {dims(self.values.shape)} with a stride of {self.stride}, cover "
+                f"{dims(reach)} pixels, expected the image's {dims(size)} (HxW): are they another "
+                "image's?"
+            )
+
     def enlarged(self, size: HW) -> F32:
         """The scores at an image's `size` = (H, W), as INTERP and the crop after it give them.
 
@@ -49,21 +59,18 @@ class CoarseScores:
 
         Raises ArgumentError where the scores do not cover the image.
         """
+        self.check_covers(size)
         values = self.values.astype(np.float32, copy=False)
-        n_ins = values.shape[1:]
-        reach = [(n - 1) * self.stride + 1 - self.offset for n in n_ins]
-        if reach[0] < size[0] or reach[1] < size[1]:
-            raise ArgumentError(
-                f"the scores, {dims(values.shape)} with a stride of {self.stride}, cover "
-                f"{dims(reach)} pixels, expected the image's {dims(size)} (HxW): are they another "
-                "image's?"
-            )
         if self.stride == 1:
             rows, columns = (slice(self.offset, self.offset + n) for n in size)
             return np.ascontiguousarray(values[:, rows, columns])
         for axis, n in zip((2, 1), size[::-1], strict=True):  # along rows first, as the original
             values = self._enlarged_along(values, axis, n)
         return values
+
+    def labels(self, size: HW) -> npt.NDArray[np.uint8]:
+        """The most probable label of each pixel of an image, HxW uint8; ties to the lowest."""
+        return self.enlarged(size).argmax(axis=0).astype(np.uint8)
 
     def _enlarged_along(self, values: F32, axis: int, n: int) -> F32:
         n_in = values.shape[axis]

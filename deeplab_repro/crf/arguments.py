@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.coarse import CoarseScores
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
@@ -35,13 +36,54 @@ def check_arguments(
     check_sigmas(image, params)
 
 
-def check_maps(image: npt.NDArray[np.uint8], probs: F32) -> None:
-    """Raise ArgumentError unless these are an image and its pixels' distributions over labels."""
+def check_scores(
+    image: npt.NDArray[np.uint8], coarse: CoarseScores, params: CrfParams, iterations: int
+) -> None:
+    """Raise ArgumentError unless the arguments are what `refine_scores` expects."""
+    check_image(image)
+    if not isinstance(coarse, CoarseScores):
+        raise ArgumentError(f"coarse is a {type(coarse).__name__}; expected CoarseScores")
+    values = coarse.values
+    dtype = np.float16 if getattr(values, "dtype", None) == np.float16 else np.float32
+    check_array("coarse.values", values, dtype, "CxHxW", "scores")
+    check_labels("coarse.values", len(values))
+    if coarse.stride < 1 or coarse.offset < 0:
+        raise ArgumentError(
+            f"coarse has a stride of {coarse.stride} and an offset of {coarse.offset}; expected a"
+            " stride from 1 and an offset from 0"
+        )
+    coarse.check_covers(image.shape[:2])
+    is_finite = np.isfinite(values)
+    if not is_finite.all():
+        raise ArgumentError(
+            f"coarse has {np.count_nonzero(~is_finite)} scores that are NaN or infinite; expected"
+            " a net's scores"
+        )
+    check_iterations(iterations)
+    check_sigmas(image, params)
+
+
+def check_image(image: npt.NDArray[np.uint8]) -> None:
+    """Raise ArgumentError unless this is an image."""
     check_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
     if image.shape[2] != 3 or 0 in image.shape:
         raise ArgumentError(
             f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
         )
+
+
+def check_labels(name: str, labels: int) -> None:
+    """Raise ArgumentError unless so many labels can be told apart."""
+    if not 1 <= labels <= MOST_LABELS:
+        raise ArgumentError(
+            f"{name} has {labels} labels; expected 1 to {MOST_LABELS}, as labels are kept in 8 bits"
+            " and 255 means void"
+        )
+
+
+def check_maps(image: npt.NDArray[np.uint8], probs: F32) -> None:
+    """Raise ArgumentError unless these are an image and its pixels' distributions over labels."""
+    check_image(image)
     check_array("probs", probs, np.float32, "CxHxW", "label probabilities")
     labels, size = probs.shape[0], image.shape[:2]
     if probs.shape[1:] != size:
@@ -53,11 +95,7 @@ def check_maps(image: npt.NDArray[np.uint8], probs: F32) -> None:
         else:
             mend = "expected CxHxW of the same size, crop or resize the probabilities"
         raise ArgumentError(f"{expected}; {mend}")
-    if not 1 <= labels <= MOST_LABELS:
-        raise ArgumentError(
-            f"probs has {labels} labels; expected 1 to {MOST_LABELS}, as labels are kept in 8 bits"
-            " and 255 means void"
-        )
+    check_labels("probs", labels)
     check_probabilities(probs)
 
 

@@ -3,44 +3,49 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.crf.arguments import check_arguments, memory_needed
+from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.crf.arguments import check_arguments, check_scores, memory_needed
 from deeplab_repro.crf.features import kernel_features
-from deeplab_repro.crf.gpu import crf_cuda_problem
+from deeplab_repro.crf.gpu import crf_device
 from deeplab_repro.crf.mean_field import Kernel, MeanField, most_probable
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.device import Device, resolve_device
+from deeplab_repro.device import Device
 from deeplab_repro.files import require_memory
 from deeplab_repro.layers import dims
+from deeplab_repro.maps import softmax
 
 F32 = npt.NDArray[np.float32]
+Marginals = TypeVar("Marginals", bound=F32 | None, covariant=True)
 
 
 @dataclass(frozen=True)
-class CrfResult:
+class CrfResult(Generic[Marginals]):
     """labels: HxW uint8, the most probable label; marginals: CxHxW float32, their probabilities.
 
-    device: where they were computed, "cpu" or "cuda".
+    marginals are None where they were not asked for. device: where they were computed, "cpu" or
+    "cuda".
     """
 
     labels: npt.NDArray[np.uint8]
-    marginals: F32
+    marginals: Marginals
     device: Device
 
 
 @functools.cache
-def load(labels: int) -> None:
-    """Load, or compile, what `dense_crf` runs on the CPU for so many labels, ahead of its use.
+def load(labels: int, device: Device = "cpu") -> None:
+    """Load, or compile, what `refine_scores` runs for so many labels, ahead of its use.
 
     Loading takes half a second; compiling, once after installation, some fifteen. Raises
-    ArgumentError for a number of labels that `dense_crf` does not take.
+    ArgumentError for a number of labels that it does not take, and DeviceError where there is no
+    such device.
     """
-    probs = np.full((labels, 4, 4), 1 / max(labels, 1), np.float32)
-    dense_crf(np.zeros((4, 4, 3), np.uint8), probs, CrfParams(1, 1, 1), 1, device="cpu")
+    coarse = CoarseScores(np.zeros((labels, 4, 4), np.float32), stride=1)
+    refine_scores(np.zeros((4, 4, 3), np.uint8), coarse, CrfParams(1, 1, 1), 1, device=device)
 
 
 def dense_crf(
@@ -51,7 +56,7 @@ def dense_crf(
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     on_iteration: Callable[[int, F32], object] | None = None,
-) -> CrfResult:
+) -> CrfResult[F32]:
     """Refine label probabilities with a fully connected CRF over all pairs of pixels.
 
     image: HxWx3 uint8 RGB; probs: CxHxW float32, one distribution a pixel, 1 to 255 labels; zeros
@@ -72,8 +77,7 @@ def dense_crf(
     Raises ArgumentError for an argument of the wrong type, shape or range, DeviceError where there
     is no CUDA, and ResourceError for too little memory.
     """
-    # CUDA only on request, until the twin has been run on GPUs as much as on Numba's simulator.
-    used = resolve_device("cpu" if device == "auto" else device, crf_cuda_problem)
+    used = crf_device(device)
     check_arguments(image, probs, params, iterations)
     if used == "cuda":
         from deeplab_repro.crf.gpu_mean_field import gpu_dense_crf
@@ -88,3 +92,35 @@ def dense_crf(
         observe = on_iteration and (lambda i, q: on_iteration(i, q.reshape(probs.shape)))
         marginals = field.run(iterations, observe).reshape(probs.shape)
     return CrfResult(most_probable(marginals), marginals, used)
+
+
+def refine_scores(
+    image: npt.NDArray[np.uint8],
+    coarse: CoarseScores,
+    params: CrfParams,
+    iterations: int = 10,
+    *,
+    device: str = "auto",
+    marginals: bool = True,
+) -> CrfResult[F32 | None]:
+    """Refine a net's coarse scores: `dense_crf` with the softmax of what they are enlarged to.
+
+    image: HxWx3 uint8 RGB. coarse: finite scores of 1 to 255 labels that cover the image.
+    marginals: whether they are wanted. Without them a GPU is given the image and the coarse scores
+    as they are, and gives no more than the labels: maps of each label at the image's size would
+    take longer to move than to make.
+
+    All else is as for `dense_crf`. On the CPU the result is that of `dense_crf`, bit for bit.
+    """
+    used = crf_device(device)
+    check_scores(image, coarse, params, iterations)
+    size = image.shape[0], image.shape[1]
+    if used == "cuda":
+        from deeplab_repro.crf.gpu_mean_field import gpu_refine_scores
+
+        best, q = gpu_refine_scores(image, coarse, params, iterations, marginals)
+        return CrfResult(best, q, used)
+    labels, n = len(coarse.values), size[0] * size[1]
+    require_memory(4 * labels * n + memory_needed(labels, n), f"the CRF of {labels}x{dims(size)}")
+    result = dense_crf(image, softmax(coarse.enlarged(size)), params, iterations, device=used)
+    return CrfResult(result.labels, result.marginals if marginals else None, used)

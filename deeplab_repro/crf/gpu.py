@@ -1,6 +1,7 @@
 """What the CUDA twin of the CRF needs from the machine: a GPU that Numba can use, and memory."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.device import Device, resolve_device
 from deeplab_repro.errors import DeviceError, ResourceError
+from deeplab_repro.gpus import driver_problem
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +21,16 @@ logger = logging.getLogger(__name__)
 # simulator takes a Python thread for each of the GPU's.
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 BLOCKS, THREADS = (1, 8) if SIMULATED else (2048, 256)
+MOST_SHAPES = 100  # that are remembered of an array: Numba takes as long to make one as to launch
+
+
+def crf_device(device: str) -> Device:
+    """Where a CRF runs that is asked for on `device`: "cpu", "cuda" or "auto".
+
+    Raises ArgumentError for another, and DeviceError where CUDA is asked for and absent.
+    """
+    # CUDA only on request, until the twin has been run on GPUs as much as on Numba's simulator.
+    return resolve_device("cpu" if device == "auto" else device, crf_cuda_problem)
 
 
 def crf_cuda_problem() -> str | None:
@@ -30,29 +43,23 @@ def crf_cuda_problem() -> str | None:
         from numba.cuda.cudadrv import driver, nvvm
     except Exception as error:  # a broken installation raises whatever it likes
         return f'Numba has no CUDA here ({_line(error)}): pip install "numba-cuda[cu13]"'
+    if SIMULATED:
+        return None
+    if problem := driver_problem():
+        return problem
     try:
         if cuda.is_available():
-            if driver.driver.get_device_count() > 0:
-                return None
-            return _NO_GPU
+            return None
         if driver.driver.is_available and not nvvm.is_available():
             return (
                 "Numba finds no CUDA compiler (libNVVM): "
                 'pip install "numba-cuda[cu13]", or [cu12] for drivers below 580'
             )
-        return _driver_problem(driver.driver.initialization_error)
+        told = driver.driver.initialization_error
     except Exception as error:
-        return _driver_problem(error)
-
-
-_NO_GPU = "Numba finds no GPU on this machine: see nvidia-smi, or use --device cpu"
-
-
-def _driver_problem(error: object) -> str:
-    if "NO_DEVICE" in str(error):
-        return _NO_GPU
+        told = error
     return (
-        f"Numba finds no usable CUDA driver ({_line(error)}): see nvidia-smi; "
+        f"Numba does not take to the CUDA driver ({_line(told)}): see nvidia-smi; "
         'with a new driver pip install "numba-cuda[cu13]", or use --device cpu'
     )
 
@@ -94,42 +101,51 @@ def kernel(function: Callable[..., None]) -> Any:
 class Workspace:
     """Named arrays on the GPU that are kept from one call to the next.
 
-    Allocating them anew would take longer than the CRF itself. An array is replaced when another
-    shape is asked for.
+    Allocating them anew would take longer than the CRF itself. Arrays of one name lie in the same
+    room, whatever their shape; it is replaced when one needs more. So photos of many sizes take no
+    more memory than the largest of them.
     """
 
     def __init__(self) -> None:
-        self._arrays: dict[str, Any] = {}
+        self._rooms: dict[str, Any] = {}
+        self._arrays: dict[str, dict[tuple[int, ...], Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
-        """The device array of this name, with whatever the last call left in it.
+        """The device array of this name, which has one dtype, with whatever is in it.
 
         Raises ResourceError where the GPU's memory does not hold it.
         """
-        array = self._arrays.get(name)
-        if array is None or array.shape != shape:
-            # The old one goes first, and its memory with it.
-            array = self._arrays[name] = None
-            array = self._arrays[name] = self._allocate(shape, np.dtype(dtype))
-        return array
+        arrays = self._arrays.setdefault(name, {})
+        if shape not in arrays:
+            size = math.prod(shape)
+            room = self._rooms.get(name)
+            if len(arrays) == MOST_SHAPES:
+                arrays.clear()
+            if room is None or room.size < size:
+                # The old one goes first, and its memory with it.
+                arrays.clear()
+                room = self._rooms[name] = None
+                room = self._rooms[name] = self._allocate(size, np.dtype(dtype))
+            arrays[shape] = room[:size].reshape(shape)
+        return arrays[shape]
 
     def clear(self) -> None:
         """Give all memory back."""
         self._arrays.clear()
+        self._rooms.clear()
 
-    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    def _allocate(self, size: int, dtype: np.dtype[Any]) -> Any:
         from numba import cuda
 
         try:
-            return cuda.device_array(shape, dtype)
+            return cuda.device_array(size, dtype)
         except Exception as error:  # Numba's releases raise different classes here
             if "OUT_OF_MEMORY" not in str(error):
                 raise
-            held = sum(array.nbytes for array in self._arrays.values() if array is not None)
-            size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+            held = sum(room.nbytes for room in self._rooms.values() if room is not None)
             self.clear()
             raise ResourceError(
-                f"the CRF needs {size / 2**20:,.0f} MiB of GPU memory beside the"
+                f"the CRF needs {dtype.itemsize * size / 2**20:,.0f} MiB of GPU memory beside the"
                 f" {held / 2**20:,.0f} that it has: use a smaller image or device='cpu'"
             ) from error
 

@@ -10,6 +10,7 @@ run. The result does not depend on it: sums over a list are sums of integers (gp
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,7 @@ FREE = -1  # a slot of the hash table
 # What the elements of `counters` count.
 VERTICES, ENTRIES, SEGMENTS = range(3)
 
-ZERO = np.float32(0)
-ONE = np.float32(1)
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ def build_gpu_lattice(
     return GpuLattice(m, corners, weights, neighbours, pixels, shares, segments, pieces, counters)
 
 
+@lru_cache
 def packings(height: int, width: int, params: CrfParams) -> tuple[Packing, Packing]:
     """How the keys of the positional and of the bilateral lattice are made, for any image so large.
 
@@ -205,13 +206,12 @@ def embed(
     axis_of = cuda.local.array(AXES, np.int32)
     step = np.float32(d + 1)
     inverse = ONE / step
-    n = image.shape[0]
 
     for i in range(cuda.grid(1), keys.size // CORNERS, cuda.gridsize(1)):
         total = ZERO
         for j in range(d, 0, -1):
             value = 0
-            if i < n:
+            if i < image.shape[0]:
                 if j == 1:
                     value = i % width
                 elif j == 2:
@@ -261,7 +261,7 @@ def embed(
                 key += 1 - bases[axis]
                 weight = share[axis_of[d - corner]] - share[axis]
             keys[start + corner] = key
-            if i < n:
+            if i < image.shape[0]:
                 weights[start + corner] = weight
 
 

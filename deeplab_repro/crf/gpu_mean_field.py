@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda, float32
 
+from deeplab_repro.coarse import CoarseScores
 from deeplab_repro.crf.gpu import BLOCKS, THREADS, Workspace, kernel, plain_errors, roomy
 from deeplab_repro.crf.gpu_lattice import (
     CORNERS,
@@ -27,15 +28,15 @@ from deeplab_repro.crf.gpu_lattice import (
     GpuLattice,
     build_gpu_lattice,
 )
+from deeplab_repro.crf.gpu_scores import NEVER, ZERO, enlarged_probs, find_labels
 from deeplab_repro.crf.params import CrfParams
 
 F32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
 
 UNITS = np.float32(2.0**30)
 UNIT = np.float32(2.0**-30)
 HALF = np.float32(0.5)
-ZERO = np.float32(0)
-NEVER = np.float32(-np.inf)
 # A row is folded into so many numbers by as many threads; each thread then folds these.
 FOLDS = 8
 
@@ -43,8 +44,10 @@ FOLDS = 8
 _one_at_a_time = threading.Lock()
 
 
+@plain_errors()
+@cuda.require_context  # or each launch asks the driver for it
 def gpu_dense_crf(
-    image: npt.NDArray[np.uint8],
+    image: UInt8,
     probs: F32,
     params: CrfParams,
     iterations: int,
@@ -60,22 +63,53 @@ def gpu_dense_crf(
     call. Raises ResourceError where it does not suffice, ArgumentError for deviations so small
     that lattice keys overflow, and DeviceError where CUDA fails.
     """
-    labels, height, width = probs.shape
-    n = height * width
-    with _one_at_a_time, plain_errors():
+    with _one_at_a_time:
         space = work_space()
-        source = space.array("probs", (labels, n), np.float32)
-        source.copy_to_device(np.ascontiguousarray(probs).reshape(labels, n))
-        field = MeanField(source, space)
-        if iterations:
-            points = space.array("image", (n, 3), np.uint8)
-            points.copy_to_device(np.ascontiguousarray(image).reshape(n, 3))
-            field.connect(build_gpu_lattice(points, height, width, params, space), params)
-        for iteration in range(1, iterations + 1):
-            field.step()
-            if on_iteration is not None:
-                on_iteration(iteration, field.marginals().reshape(probs.shape))
+        rows = np.ascontiguousarray(probs).reshape(len(probs), -1)
+        source = space.array("probs", rows.shape, np.float32)
+        source.copy_to_device(rows)
+        field = refined(image, source, params, iterations, space, on_iteration)
         return field.marginals().reshape(probs.shape)
+
+
+@plain_errors()
+@cuda.require_context  # or each launch asks the driver for it
+def gpu_refine_scores(
+    image: UInt8, coarse: CoarseScores, params: CrfParams, iterations: int, marginals: bool
+) -> tuple[UInt8, F32 | None]:
+    """The labels and, if wanted, the marginals of `refine_scores`, as `gpu_dense_crf` makes them.
+
+    Arguments as for `refine_scores`, which checks them.
+    """
+    size = image.shape[0], image.shape[1]
+    with _one_at_a_time:
+        space = work_space()
+        source = enlarged_probs(coarse, size, space)
+        field = refined(image, source, params, iterations, space)
+        labels = field.labels().reshape(size)
+        return labels, field.marginals().reshape(-1, *size) if marginals else None
+
+
+def refined(
+    image: UInt8,
+    probs: Any,
+    params: CrfParams,
+    iterations: int,
+    space: Workspace,
+    on_iteration: Callable[[int, F32], object] | None = None,
+) -> "MeanField":
+    """The mean field after so many steps from probs, C x N float32 on the device."""
+    field = MeanField(probs, space)
+    height, width = image.shape[:2]
+    if iterations:
+        points = space.array("image", (height * width, 3), np.uint8)
+        points.copy_to_device(np.ascontiguousarray(image).reshape(-1, 3))
+        field.connect(build_gpu_lattice(points, height, width, params, space), params)
+    for iteration in range(1, iterations + 1):
+        field.step()
+        if on_iteration is not None:
+            on_iteration(iteration, field.marginals().reshape(-1, height, width))
+    return field
 
 
 def work_space() -> Workspace:
@@ -125,6 +159,13 @@ class MeanField:
         update[BLOCKS, self._block, 0, self._shared](
             self._scores, of.corners, of.weights, self._here, *self._weights, self._q
         )
+
+    def labels(self) -> UInt8:
+        """N uint8, on the host: the most probable labels, ties to the lowest."""
+        result = self._space.array("labels", (self._n,), np.uint8)
+        find_labels[BLOCKS, THREADS](self._q, self._labels, result)
+        labels: UInt8 = result.copy_to_host()
+        return labels
 
     def marginals(self) -> F32:
         """C x N float32, on the host."""

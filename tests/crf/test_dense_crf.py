@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import naive_dense_crf, softmax
 
-from deeplab_repro.crf import dense_crf as module
+from deeplab_repro.crf import gpu
 from deeplab_repro.crf.dense_crf import dense_crf, load
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.lattice import build_lattice, chunk_starts
@@ -197,7 +197,7 @@ def test_the_result_says_where_it_was_computed():
 
 
 def test_no_silent_fall_back_from_cuda(monkeypatch):
-    monkeypatch.setattr(module, "crf_cuda_problem", lambda: "there is no GPU: buy one")
+    monkeypatch.setattr(gpu, "crf_cuda_problem", lambda: "there is no GPU: buy one")
     with pytest.raises(DeviceError, match=r"^CUDA was asked for, but there is no GPU: buy one$"):
         dense_crf(*random_case(10), PARAMS, 1, device="cuda")
 
@@ -258,5 +258,5 @@ def test_wrong_parameters_are_named(name, value):
 def test_loading_ahead():
     load(3)
     for labels in (0, 256):
-        with pytest.raises(ArgumentError, match=f"probs has {labels} labels; expected 1 to 255"):
+        with pytest.raises(ArgumentError, match=f"has {labels} labels; expected 1 to 255"):
             load(labels)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from deeplab_repro.crf import gpu
-from deeplab_repro.crf.gpu import crf_cuda_problem, roomy
+from deeplab_repro.crf.gpu import crf_cuda_problem, crf_device, roomy
+from deeplab_repro.errors import ArgumentError, DeviceError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -23,7 +24,7 @@ def test_on_the_simulator():
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header"]
     halves = [
         subprocess.Popen(
-            [*command, str(HERE / "test_gpu_mean_field.py"), "-k", which],
+            [*command, "-k", which, HERE / "test_gpu_mean_field.py", HERE / "test_gpu_scores.py"],
             env=environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -55,11 +56,18 @@ def test_the_simulator_counts_as_a_gpu():
     assert done.stdout == "None\n", done.stderr
 
 
-def test_a_machine_without_a_driver_is_told_so():
-    done = run(PROBLEM, NUMBA_DISABLE_CUDA="1", NUMBA_ENABLE_CUDASIM="0")
+def test_a_machine_without_a_driver_is_told_so(monkeypatch):
+    monkeypatch.setattr(gpu, "SIMULATED", False)
+    monkeypatch.setattr(gpu, "driver_problem", lambda: "there is no driver: install it")
+    assert crf_cuda_problem() == "there is no driver: install it"
+
+
+def test_a_driver_that_numba_does_not_use_is_told_so():
+    program = "import deeplab_repro.crf.gpu as gpu; gpu.driver_problem = lambda: None\n"
+    program += "print(gpu.crf_cuda_problem())"
+    done = run(program, NUMBA_DISABLE_CUDA="1", NUMBA_ENABLE_CUDASIM="0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
-    assert "no usable CUDA driver" in done.stdout
     assert "NUMBA_DISABLE_CUDA" in done.stdout
     assert "--device cpu" in done.stdout
 
@@ -75,16 +83,20 @@ def test_asking_is_free_of_numba_until_it_is_done():
     assert run(program).returncode == 0
 
 
+def test_where_a_crf_runs(monkeypatch):
+    monkeypatch.setattr(gpu, "crf_cuda_problem", lambda: None)
+    assert [crf_device(each) for each in ("auto", "cpu", "cuda")] == ["cpu", "cpu", "cuda"]
+    with pytest.raises(ArgumentError, match="'gpu', expected one of auto, cpu, cuda"):
+        crf_device("gpu")
+    monkeypatch.setattr(gpu, "crf_cuda_problem", lambda: "there is no GPU: buy one")
+    with pytest.raises(DeviceError, match=r"^CUDA was asked for, but there is no GPU: buy one$"):
+        crf_device("cuda")
+
+
 @pytest.mark.parametrize("error", ["one line", "\n  a first line.\nand more", ""])
 def test_what_is_wrong_is_told_in_one_line(error):
-    phrase = gpu._driver_problem(RuntimeError(error))
-    assert "\n" not in phrase
-    assert (error.strip().splitlines() or ["RuntimeError"])[0].rstrip(".") in phrase
-
-
-def test_a_driver_without_a_gpu_is_told_from_none():
-    phrase = gpu._driver_problem("Call to cuInit results in CUDA_ERROR_NO_DEVICE (100)")
-    assert phrase.startswith("Numba finds no GPU on this machine")
+    line = gpu._line(RuntimeError(error))
+    assert line == (error.strip().splitlines() or ["RuntimeError"])[0].rstrip(".")
 
 
 def test_arrays_are_a_quarter_too_long_at_most():

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from numba import cuda, float32, int32, int64, types, uint8
 
-from deeplab_repro.crf import gpu_lattice, gpu_mean_field
+from deeplab_repro.crf import gpu_lattice, gpu_mean_field, gpu_scores
 
 nvvm = pytest.importorskip("numba.cuda.cudadrv.nvvm")
 if not nvvm.is_available():
@@ -17,7 +17,7 @@ if not nvvm.is_available():
 
 ARCHITECTURE = (7, 5)
 I1, I2, I3, L1, L2 = (int32[::1], int32[:, ::1], int32[:, :, ::1], int64[::1], int64[:, ::1])
-F1, F2, U2 = float32[::1], float32[:, ::1], uint8[:, ::1]
+F1, F2, F3, U1, U2 = (float32[::1], float32[:, ::1], float32[:, :, ::1], uint8[::1], uint8[:, ::1])
 
 
 def embedding(d):
@@ -37,6 +37,8 @@ KERNELS = [
     (gpu_lattice.count, (int64, I1, I1, I1)),
     (gpu_lattice.allocate, (int64, I1, I2, I2, I1)),
     (gpu_lattice.fill, (I1, F1, I1, I1, F1)),
+    (gpu_scores.enlarge, (F3, float32, int64, int64, F2)),
+    (gpu_scores.find_labels, (F2, int64, U1)),
     (gpu_mean_field.begin, (F2, F2, F2)),
     (gpu_mean_field.splat, (I1, F1, I2, I1, F2, L2)),
     (gpu_mean_field.blur_sums, (int64, I3, I2, L2, F2)),
@@ -55,7 +57,7 @@ def ptx_of(monkeypatch):
 
 
 def test_every_kernel_is_compiled_here():
-    for module in (gpu_lattice, gpu_mean_field):
+    for module in (gpu_lattice, gpu_mean_field, gpu_scores):
         kernels = {
             value.py_func.__name__
             for value in vars(module).values()
@@ -87,3 +89,13 @@ def test_the_embedding_is_not_contracted(d, ptx_of):
     assert contracted
     for a, b, c in contracted:
         assert c == zero or step in (a, b)
+
+
+def test_the_enlarging_is_not_contracted(ptx_of):
+    """Its factors are all variables; exp, which comes after, multiplies by constants."""
+    ptx = ptx_of(*next(case for case in KERNELS if case[0] is gpu_scores.enlarge))
+    constants = set(re.findall(r"mov\.[fb]32\s+(%\w+), 0f", ptx))
+    fused = re.findall(r"fma\.rn\.f32\s+[^,]+, ([^,]+), ([^,]+), ([^;]+);", ptx)
+    added = [c for a, b, c in fused if "0f" not in a + b and not constants & {a, b}]
+    assert len(added) >= 8  # two positions, and three times two for a score
+    assert set(added) == {"0f00000000"}

@@ -1,0 +1,88 @@
+"""`refine_scores` on the CPU; test_gpu_scores.py compares the GPU's with it."""
+
+import numpy as np
+import pytest
+
+from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.crf import gpu
+from deeplab_repro.crf.dense_crf import dense_crf, load, refine_scores
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import ArgumentError, DeviceError
+from deeplab_repro.maps import softmax
+
+PARAMS = CrfParams(w1=4, sigma_alpha=20, sigma_beta=40)
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (9, 14, 3), dtype=np.uint8)
+VALUES = 3 * RNG.standard_normal((4, 3, 4)).astype(np.float32)
+COARSE = CoarseScores(VALUES, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "coarse",
+    [
+        COARSE,
+        CoarseScores(VALUES.astype(np.float16), 8, 7),
+        CoarseScores(RNG.standard_normal((4, 10, 15)).astype(np.float32), 1, 1),
+        CoarseScores(VALUES[:1], 8),
+    ],
+)
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_the_same_bits_as_dense_crf_of_the_enlarged_scores(coarse, iterations):
+    expected = dense_crf(IMAGE, softmax(coarse.enlarged((9, 14))), PARAMS, iterations)
+    found = refine_scores(IMAGE, coarse, PARAMS, iterations)
+    assert found.device == "cpu"
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.marginals, expected.marginals)
+    without = refine_scores(IMAGE, coarse, PARAMS, iterations, marginals=False)
+    assert without.marginals is None
+    np.testing.assert_array_equal(without.labels, expected.labels)
+
+
+def spoilt(value):
+    values = VALUES.copy()
+    values[1, 1, 1:3] = value
+    return CoarseScores(values, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": IMAGE.astype(np.float32)}, r"image is float32; expected a HxWx3 uint8 array"),
+        ({"image": IMAGE[:, :, :2]}, r"image has shape 9x14x2; expected HxWx3"),
+        ({"image": IMAGE[:, :0]}, r"image has shape 9x0x3; .*not empty"),
+        ({"coarse": VALUES}, r"coarse is a ndarray; expected CoarseScores"),
+        ({"coarse": CoarseScores([1.0], 8)}, r"coarse\.values is a list; expected a CxHxW float32"),
+        ({"coarse": CoarseScores(VALUES[0], 8)}, r"coarse\.values has shape 3x4; expected a CxHxW"),
+        ({"coarse": CoarseScores(VALUES[:, 0].astype(np.float16), 8)}, r"has shape 4x4; expected"),
+        ({"coarse": CoarseScores(VALUES.astype(float), 8)}, r"is float64; .*\.astype\(np\.float32"),
+        (
+            {"coarse": CoarseScores(VALUES[:0], 8)},
+            r"coarse\.values has 0 labels; expected 1 to 255",
+        ),
+        (
+            {"coarse": CoarseScores(VALUES, 0)},
+            r"a stride of 0 and an offset of 0; expected a stride",
+        ),
+        ({"coarse": CoarseScores(VALUES, 8, -1)}, r"an offset of -1; expected a stride from 1"),
+        ({"coarse": CoarseScores(VALUES, 2)}, r"cover 5x7 pixels, expected the image's 9x14"),
+        ({"coarse": CoarseScores(VALUES[:, :0], 8)}, r"4x0x4 with a stride of 8, cover -7x25"),
+        ({"coarse": spoilt(np.nan)}, r"coarse has 2 scores that are NaN or infinite; expected"),
+        ({"coarse": spoilt(-np.inf)}, r"coarse has 2 scores that are NaN or infinite; expected"),
+        ({"iterations": -1}, r"iterations is -1; expected a whole number"),
+        ({"params": CrfParams(4, 20, 1e-2)}, r"sigma_beta=0\.01 is too small for an image of 9x14"),
+        ({"device": "gpu"}, r"'gpu', expected one of auto, cpu, cuda"),
+    ],
+)
+def test_wrong_arguments_are_named(changes, message):
+    arguments = {"image": IMAGE, "coarse": COARSE, "params": PARAMS, "iterations": 1, **changes}
+    with pytest.raises(ArgumentError, match=message) as caught:
+        refine_scores(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_silent_fall_back_from_cuda(monkeypatch):
+    monkeypatch.setattr(gpu, "crf_cuda_problem", lambda: "there is no GPU: buy one")
+    with pytest.raises(DeviceError, match=r"^CUDA was asked for, but there is no GPU: buy one$"):
+        refine_scores(IMAGE, COARSE, PARAMS, device="cuda")
+    with pytest.raises(DeviceError, match="buy one"):
+        load(len(VALUES), "cuda")
