@@ -32,6 +32,7 @@ BLOB_NAMES = ("weight", "bias")
 
 # How many sizes above the asked-for one are tried; every stride of these nets divides it.
 _SIZES_TRIED = 64
+_SIZE_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -325,16 +326,19 @@ class Net:
     def fitting_size(self, size: HW) -> HW:
         """The size (H, W) to run an image of this size at: at least the net's crop, padded up.
 
-        Above the crop it is the next size at which the scores are as large as the input. Raises
-        ArgumentError where there is none.
+        Above the crop sizes are 64 pixels apart, so that photos come to few: a GPU sets the net up
+        anew for each. Where the scores are not as large as the input there, it is the next size at
+        which they are. Raises ArgumentError where there is none.
         """
         # One axis at a time, the other at the crop: they do not depend on each other.
         return self._next_fit(2, size[0]), self._next_fit(3, size[1])
 
     def _next_fit(self, axis: int, size: int) -> int:
         shape = [1, *self.input_shape[1:]]
-        first = max(size, shape[axis])
-        for tried in range(first, first + _SIZES_TRIED):
+        least = shape[axis]
+        first = least + _SIZE_STEP * max(0, -(-(size - least) // _SIZE_STEP))
+        last = first + _SIZES_TRIED - 1
+        for tried in range(first, last + 1):
             shape[axis] = tried
             try:
                 if self.output_shape(tuple(shape))[axis] == tried:
@@ -342,9 +346,9 @@ class Net:
             except NetError:  # branches of several scales meet at some sizes only
                 continue
         raise ArgumentError(
-            f"net '{self.name}' has no size from {first} to {first + _SIZES_TRIED - 1} at which "
-            "its scores cover the image: give the net's test prototxt, or smaller images where the "
-            "net fixes its size"
+            f"net '{self.name}' has no size from {max(size, least)} to {last} at which its scores "
+            "cover the image: give the net's test prototxt, or smaller images where the net fixes "
+            "its size"
         )
 
     def activation_bytes(self, input_shape: Shape) -> int:

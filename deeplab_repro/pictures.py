@@ -14,6 +14,7 @@ from deeplab_repro.errors import ArgumentError, DeepLabError, FileError
 from deeplab_repro.files import check_readable, display_name, write_atomically
 from deeplab_repro.image import overlay, read_image, write_image, write_labels
 from deeplab_repro.maps import write_bin, write_scores_mat
+from deeplab_repro.stages import in_threads, io_threads
 
 if TYPE_CHECKING:
     from deeplab_repro.segmenter import DeepLab, Segmentation
@@ -152,28 +153,43 @@ def segment_files(
         raise ArgumentError(f"output '{unknown[0]}' is none of {', '.join(OUTPUTS)}")
     if "marginals" in outputs and model.crf is None:
         raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
-    failed: list[Failed] = []
-    read: deque[tuple[list[Failed], Path, np.ndarray]] = deque()
+    threads = io_threads(model.device)
+    unread: list[Failed] = []
+    waiting: deque[tuple[list[Failed], Path, np.ndarray]] = deque()
 
     def images() -> Iterator[np.ndarray]:
-        for path in paths:
-            try:
-                image = read_image(path)
-            except DeepLabError as error:
-                failed.append(Failed(path, error))
+        for path, image in in_threads(_try_read, paths, threads, "read"):
+            if isinstance(image, DeepLabError):
+                unread.append(Failed(path, image))
                 continue
-            read.append((failed.copy(), path, image))
-            failed.clear()
+            waiting.append((unread.copy(), path, image))
+            unread.clear()
             yield image
 
-    for outcome in model.outcomes(images()):
-        failed_before, path, image = read.popleft()
-        yield from failed_before
-        if isinstance(outcome, DeepLabError):
-            yield Failed(path, outcome)
-        else:
-            yield Done(path, outcome, write(outcome, image, path, out, outputs))
-    yield from failed
+    def segmented() -> Iterator[Failed | tuple[Path, np.ndarray, "Segmentation"]]:
+        for outcome in model.outcomes(images(), marginals="marginals" in outputs):
+            unread_before, path, image = waiting.popleft()
+            yield from unread_before
+            if isinstance(outcome, DeepLabError):
+                yield Failed(path, outcome)
+            else:
+                yield path, image, outcome
+        yield from unread
+
+    def finish(result: Failed | tuple[Path, np.ndarray, "Segmentation"]) -> Done | Failed:
+        if isinstance(result, Failed):
+            return result
+        path, image, segmentation = result
+        return Done(path, segmentation, write(segmentation, image, path, out, outputs))
+
+    yield from in_threads(finish, segmented(), threads, "write")
+
+
+def _try_read(path: Path) -> tuple[Path, np.ndarray | DeepLabError]:
+    try:
+        return path, read_image(path)
+    except DeepLabError as error:
+        return path, error
 
 
 def write(

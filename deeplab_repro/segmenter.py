@@ -5,16 +5,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.coarse import CoarseScores, Precision
+from deeplab_repro.crf.gpu import crf_device
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, check_finite
-from deeplab_repro.errors import ArgumentError, DeepLabError, NetError
+from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError
 from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import require_memory
 from deeplab_repro.image import MEAN_BGR, VOID, preprocess
@@ -23,6 +24,9 @@ from deeplab_repro.loading import fill, read_model
 from deeplab_repro.maps import softmax
 from deeplab_repro.models import MODELS
 from deeplab_repro.net import DenseCrfParameter, Net
+
+if TYPE_CHECKING:
+    from deeplab_repro.crf.dense_crf import CrfResult
 
 # Sizes of photos for which the net's own size is remembered.
 _SIZES_KEPT = 64
@@ -42,20 +46,40 @@ _CRF_BYTES = 150e6  # with Numba, and what it compiles
 
 @dataclass(frozen=True)
 class Segmentation:
-    """One image's result, all at the image's size.
+    """One image's result.
 
-    labels: HxW uint8, the most probable label, ties to the lowest; after the CRF, if there is one.
-    scores: CxHxW float32, as the net gives them. probs: CxHxW float32, their softmax.
-    marginals: CxHxW float32, the probabilities after the CRF; None without one.
-    net_seconds, crf_seconds: how long the two took.
+    size: (H, W), the image's, at which all arrays are. coarse: the net's scores on its own grid.
+    refined: what the CRF made of them; None without one. net_seconds, crf_seconds: how long the
+    two took. All other arrays are made of these when they are asked for.
     """
 
-    labels: np.ndarray
-    probs: np.ndarray
-    scores: np.ndarray
-    marginals: np.ndarray | None
+    size: HW
+    coarse: CoarseScores
     net_seconds: float
+    refined: "CrfResult | None" = None
     crf_seconds: float = 0.0
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """HxW uint8, the most probable label, ties to the lowest; after the CRF if there is one."""
+        if self.refined:
+            return self.refined.labels
+        return self.coarse.labels(self.size)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """CxHxW float32, as the net gives them."""
+        return self.coarse.enlarged(self.size)
+
+    @cached_property
+    def probs(self) -> np.ndarray:
+        """CxHxW float32, the softmax of the scores."""
+        return softmax(self.scores)
+
+    @property
+    def marginals(self) -> np.ndarray | None:
+        """CxHxW float32, the probabilities after the CRF, if there is one and they were kept."""
+        return self.refined.marginals if self.refined else None
 
 
 class DeepLab:
@@ -66,7 +90,9 @@ class DeepLab:
         `deeplab_repro.fetch`), or "random:SEED" to try things out without any. None for the
         model's own: ToyVOC's bring theirs, the paper's are what was fetched, those of train_aug
         before those of trainval_aug. Which it was stands in `.weights`.
-    device: where the net runs: "cpu", "cuda", or "auto" for the best there is (see `.device`).
+    device: where it runs: "cpu", "cuda", or "auto" for the best there is (see `.device` and
+        `.crf_device`).
+    precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
@@ -81,6 +107,7 @@ class DeepLab:
         weights: str | Path | None = None,
         *,
         device: str = "auto",
+        precision: Precision = "float32",
         crf: CrfParams | Literal["model"] | None = "model",
         iterations: int = 10,
         variables: Mapping[str, str] | None = None,
@@ -93,7 +120,8 @@ class DeepLab:
         if not isinstance(self.crf, CrfParams | None):
             raise ArgumentError(f"crf is {crf!r}, expected 'model', CrfParams or None")
         self.iterations = iterations
-        self.engine = OpenCVEngine(net, device)
+        self.engine = OpenCVEngine(net, device, precision)
+        self.crf_device = crf_device(device) if self.crf else None
         self._net_bytes_held = 0.0
         # Photos come in few sizes, and to walk a net for one takes a millisecond.
         self._fitting_size = lru_cache(_SIZES_KEPT)(net.fitting_size)
@@ -114,12 +142,17 @@ class DeepLab:
         """Where the net runs: "cpu" or "cuda"."""
         return self.engine.device
 
+    @property
+    def precision(self) -> Precision:
+        """Of the net's arithmetic: "float32" or "float16"."""
+        return self.engine.precision
+
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segment an image, HxWx3 uint8 RGB of any size.
 
-        An image up to the net's crop is padded to it, as the authors did; a larger one runs at its
-        own size, padded to the next that the net's strides fit. Raises ArgumentError for other
-        arrays, and ResourceError where the image needs more memory than there is.
+        An image up to the net's crop is padded to it, as the authors did; a larger one to the next
+        of sizes 64 pixels apart (`Net.fitting_size`). Raises ArgumentError for other arrays, and ResourceError
+        where the image needs more memory than there is.
         """
         return self.refine(image, self.run_net(image))
 
@@ -133,15 +166,22 @@ class DeepLab:
                 raise outcome
             yield outcome
 
-    def outcomes(self, images: Iterable[np.ndarray]) -> Iterator[Segmentation | DeepLabError]:
-        """As `stream`, but an error that one image causes is yielded in its place."""
+    def outcomes(
+        self, images: Iterable[np.ndarray], marginals: bool = True
+    ) -> Iterator[Segmentation | DeepLabError]:
+        """As `stream`, but an error that one image causes is yielded in its place.
+
+        What a device causes is raised.
+
+        marginals: whether they are wanted; to bring them from a GPU takes longer than the CRF.
+        """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crf") as worker:
             previous: Future[Segmentation | DeepLabError] | None = None
             for image in images:
                 if self.crf and previous is None:
                     # Numba takes a moment to load; the first image's net hides it.
                     worker.submit(self._load_crf)
-                coming = worker.submit(self._try_refine, image, self._try_net(image))
+                coming = worker.submit(self._try_refine, image, self._try_net(image), marginals)
                 if previous:
                     yield previous.result()
                 previous = coming
@@ -151,40 +191,33 @@ class DeepLab:
     def _try_net(self, image: np.ndarray) -> Segmentation | DeepLabError:
         try:
             return self.run_net(image)
+        except DeviceError:  # which no image would escape
+            raise
         except DeepLabError as error:
             return error
 
     def _try_refine(
-        self, image: np.ndarray, result: Segmentation | DeepLabError
+        self, image: np.ndarray, result: Segmentation | DeepLabError, marginals: bool
     ) -> Segmentation | DeepLabError:
+        if isinstance(result, DeepLabError):
+            return result
         try:
-            return result if isinstance(result, DeepLabError) else self.refine(image, result)
+            return self.refine(image, result, marginals)
+        except DeviceError:
+            raise
         except DeepLabError as error:
             return error
 
     def run_net(self, image: np.ndarray) -> Segmentation:
         """The net alone: a Segmentation without CRF. Raises what calling raises."""
         start = time.perf_counter()
-        size = self._check(image)
-        height, width = image.shape[:2]
-        data = preprocess(image, size, self.net.mean_bgr or MEAN_BGR)
-        scores = np.ascontiguousarray(self.engine.forward(data)[0, :, :height, :width])
-        self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
-        probs = softmax(scores)
-        check_finite(self.net, scores)
-        return Segmentation(
-            labels=scores.argmax(axis=0).astype(np.uint8),
-            probs=probs,
-            scores=scores,
-            marginals=None,
-            net_seconds=time.perf_counter() - start,
-        )
+        coarse = self.coarse_scores(image)
+        return Segmentation(image.shape[:2], coarse, time.perf_counter() - start)
 
     def coarse_scores(self, image: np.ndarray) -> CoarseScores:
         """The net's scores on its own grid, float32, as far as the image needs them.
 
-        Enlarged to the image's size they are what `run_net` gives, up to rounding. Of a net that
-        adds up branches at full size (the MSc nets) they are the scores at full size.
+        Of a net that adds up branches at full size (the MSc nets) they are the scores at full size.
 
         Raises what calling raises.
         """
@@ -193,29 +226,33 @@ class DeepLab:
         blob, stride, offset = self.net.coarse_output
         values = self.engine.blobs(data, [blob])[blob][0]
         self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
-        check_finite(self.net, values)
+        check_finite(self.net, values, self.precision)
         coarse = CoarseScores(values, stride, offset).covering(image.shape[:2])
         return replace(coarse, values=np.ascontiguousarray(coarse.values))
 
-    def refine(self, image: np.ndarray, segmentation: Segmentation) -> Segmentation:
+    def refine(
+        self, image: np.ndarray, segmentation: Segmentation, marginals: bool = True
+    ) -> Segmentation:
         """The same segmentation after the CRF; as it was if this model has none."""
-        if self.crf is None:
+        if self.crf is None or self.crf_device is None:
             return segmentation
-        from deeplab_repro.crf.dense_crf import dense_crf
+        from deeplab_repro.crf.dense_crf import refine_scores
 
         start = time.perf_counter()
-        result = dense_crf(image, segmentation.probs, self.crf, self.iterations)
-        return replace(
-            segmentation,
-            labels=result.labels,
-            marginals=result.marginals,
-            crf_seconds=time.perf_counter() - start,
+        refined = refine_scores(
+            image,
+            segmentation.coarse,
+            self.crf,
+            self.iterations,
+            device=self.crf_device,
+            marginals=marginals,
         )
+        return replace(segmentation, refined=refined, crf_seconds=time.perf_counter() - start)
 
     def _load_crf(self) -> None:
         from deeplab_repro.crf.dense_crf import load
 
-        load(self.net.output_shape()[1])
+        load(self.net.output_shape()[1], self.crf_device or "cpu")
 
     def _check(self, image: np.ndarray) -> HW:
         """The size (H, W) at which to run an image, which must suit, as must the memory."""

@@ -95,6 +95,16 @@ def add_device(parser: argparse.ArgumentParser, what: str, auto: str) -> None:
     )
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """--precision float32|float16."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of the net's arithmetic; float16 is for CUDA (default: %(default)s)",
+    )
+
+
 def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
     """The net, its weights and its CRF: --model, --prototxt, --weights, --set, --crf, --no-crf."""
     which = parser.add_mutually_exclusive_group()
@@ -157,7 +167,8 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         "--workers",
         metavar="N",
         type=whole_number(0, 1024),
-        help="processes to share the images among, 0 for none but this (default: one a core)",
+        help="processes to share the images among, 0 for none but this (default: one a core); "
+        "beside a GPU, threads that read and write",
     )
     where.add_argument(
         "--scheduler",
@@ -168,7 +179,8 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def workers_of(arguments: argparse.Namespace) -> "Workers":
     """Who was asked to do the work."""
-    from deeplab_repro.voc.workers import Workers, n_cores
+    from deeplab_repro.stages import n_cores
+    from deeplab_repro.voc.workers import Workers
 
     processes = n_cores() if arguments.workers is None else arguments.workers
     return Workers(processes, arguments.scheduler)
@@ -201,7 +213,7 @@ def crf_text(crf: "CrfParams | None") -> str:
     """The CRF in words."""
     if crf is None:
         return "no CRF"
-    return f"CRF {crf.w1:g},{crf.sigma_alpha:g},{crf.sigma_beta:g} on cpu"
+    return f"CRF {crf.w1:g},{crf.sigma_alpha:g},{crf.sigma_beta:g}"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from deeplab_repro.cli.options import (
     add_devkit,
     add_iterations,
     add_net,
+    add_precision,
     add_workers,
     crf_text,
     devkit_of,
@@ -33,6 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_net(parser, default=None)
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
+    add_precision(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, required=True)
     parser.add_argument(
         "--scores",
@@ -60,7 +62,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Segment what has no labels yet; exit status 2 if some images could not be."""
     from deeplab_repro.pictures import check_targets
-    from deeplab_repro.voc.predict import Recipe, pack, predict
+    from deeplab_repro.voc.predict import pack, predict
+    from deeplab_repro.voc.segmenting import Recipe
 
     devkit = devkit_of(arguments)
     if arguments.tar:
@@ -72,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.crf,
         arguments.iterations,
         dict(arguments.variables),
+        arguments.precision,
     )
     with progress("segmenting", len(devkit.ids(arguments.split))) as advance:
         predicted = predict(

@@ -9,6 +9,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_net,
     add_pictures,
+    add_precision,
     crf_text,
     one_line,
     progress,
@@ -17,7 +18,7 @@ from deeplab_repro.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from deeplab_repro.segmenter import Segmentation
+    from deeplab_repro.segmenter import DeepLab, Segmentation
 
 # As pictures.OUTPUTS, which takes too long to load for --help; a test compares them.
 _OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals", "bin", "mat")
@@ -34,6 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_net(parser, default="DeepLab-LargeFOV")
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
+    add_precision(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
     )
@@ -67,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model if arguments.prototxt is None else Path(arguments.prototxt),
         arguments.weights,
         device=arguments.device,
+        precision=arguments.precision,
         crf=arguments.crf,
         iterations=arguments.iterations,
         variables=dict(arguments.variables),
@@ -82,18 +85,26 @@ def run(arguments: argparse.Namespace) -> int:
                 say(f"error: {result.error}")
             advance()
     if done:
-        say(f"net '{model.net.name}' ran on {model.device}, {crf_text(model.crf)}")
+        say(ran_on(model))
         if str(arguments.weights).startswith(RANDOM):
             say("the weights are random, so the labels mean nothing")
         say(f"results are in {arguments.out}")
     return 2 if failures else 0
 
 
+def ran_on(model: "DeepLab") -> str:
+    """What ran where."""
+    net = f"net '{model.net.name}' ran on {model.device}"
+    if model.device != "cpu":
+        net += f" in {model.precision}"
+    return f"{net}, {crf_text(model.crf)}" + (f" on {model.crf_device}" if model.crf else "")
+
+
 def row(path: Path, segmentation: "Segmentation") -> str:
     """One line about a picture: its size, the times taken, and the labels with their shares."""
     height, width = segmentation.labels.shape
     times = f"net {segmentation.net_seconds * 1e3:5.0f} ms"
-    if segmentation.marginals is not None:
+    if segmentation.refined:
         times += f"  CRF {segmentation.crf_seconds * 1e3:5.0f} ms"
-    found = shares(segmentation.labels, len(segmentation.scores))
+    found = shares(segmentation.labels, len(segmentation.coarse.values))
     return f"{path.name}  {width}x{height}  {times}  {found}"

@@ -18,7 +18,8 @@ from deeplab_repro.paper.tables import TEST, VAL, NetFacts, NotRun, Result
 from deeplab_repro.progress import Progress, unwatched
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.evaluate import Evaluation, evaluate
-from deeplab_repro.voc.predict import Predicted, Recipe, predict
+from deeplab_repro.voc.predict import Predicted, predict
+from deeplab_repro.voc.segmenting import Recipe
 from deeplab_repro.voc.workers import HERE, Workers
 
 PAPER_IMAGES = {VAL: 1449, TEST: 1456}

@@ -8,28 +8,20 @@ import gzip
 import hashlib
 import logging
 import math
-import os
 import tarfile
-import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from deeplab_repro.caffe import prototxt_text, read_caffemodel
-from deeplab_repro.coarse import CoarseScores, Precision
+from deeplab_repro.coarse import Precision
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import (
     ArgumentError,
     DeepLabError,
-    DeviceError,
     FileError,
     ResourceError,
 )
-from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import (
     available_memory,
     display_name,
@@ -37,12 +29,11 @@ from deeplab_repro.files import (
     remove_unfinished,
     write_atomically,
 )
-from deeplab_repro.image import UInt8, read_image, write_labels
 from deeplab_repro.loading import RANDOM
-from deeplab_repro.maps import read_coarse, softmax, write_coarse
 from deeplab_repro.models import MODELS
 from deeplab_repro.pictures import Failed, make_folder
 from deeplab_repro.segmenter import DeepLab, published_crf
+from deeplab_repro.stages import io_threads, n_cores
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (
     NetRecord,
@@ -53,52 +44,10 @@ from deeplab_repro.voc.records import (
     scores_record_path,
     write_or_compare,
 )
-from deeplab_repro.voc.workers import HERE, Workers, n_cores
-
-DEFAULT_MODEL = "DeepLab-LargeFOV"
+from deeplab_repro.voc.segmenting import Recipe, Segmenting
+from deeplab_repro.voc.workers import HERE, Workers
 
 _log = logging.getLogger(__name__)
-_models = threading.local()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What makes labels of a photo: a net with its weights, and the CRF behind it.
-
-    model: a name of MODELS, or the path of a prototxt; None for the one that kept scores are of, or
-    else DeepLab-LargeFOV. weights, device, crf, iterations, variables: as `DeepLab` takes them.
-    """
-
-    model: str | None = None
-    weights: str | None = None
-    device: str = "auto"
-    crf: CrfParams | Literal["model"] | None = "model"
-    iterations: int = 10
-    variables: dict[str, str] = field(default_factory=dict)
-
-    def absolute(self) -> "Recipe":
-        """The same, with absolute paths."""
-        model = self.model
-        if model is not None and model not in MODELS:
-            model = os.path.abspath(model)
-        # What was fetched is remembered on this machine; what ships is on each, in its own place.
-        weights = weights_file(self.weights, model or DEFAULT_MODEL)
-        shipped = [known.shipped_weights for known in MODELS.values()]
-        if weights is None or weights in shipped or str(weights).startswith(RANDOM):
-            return replace(self, model=model)
-        return replace(self, model=model, weights=os.path.abspath(weights))
-
-    def build(self, device: str) -> DeepLab:
-        """The model, ready to run."""
-        model = self.model or DEFAULT_MODEL
-        return DeepLab(
-            model if model in MODELS else Path(model),
-            self.weights,
-            device=device,
-            crf=self.crf,
-            iterations=self.iterations,
-            variables=self.variables,
-        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +100,11 @@ def predict(
     unkept = {name for name in names if scores is None or not (scores / f"{name}.npz").is_file()}
     there = None if scores is None else read_scores_record(scores)
     precision = precision or (there.precision if there else "float16")
-    net, crf, most_processes = _resolve(recipe, None if unkept else there, scores is not None)
+    # On the CPU whatever was asked for: a cluster's GPUs are not here.
+    here = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
+    net, crf, model = _resolve(here, None if unkept else there, scores is not None)
+    if model:
+        net = replace(net, arithmetic=recipe.precision)
     if net.labels != devkit.n_labels:
         raise ArgumentError(
             f"{display_name(devkit.root)}: has {devkit.n_labels} classes, but net '{net.model}' "
@@ -182,17 +135,26 @@ def predict(
         advance()
     todo = [name for name in names if name not in done]
     # A cluster's workers have another working directory.
-    function = partial(
-        _segment,
+    segmenting = Segmenting(
         devkit.absolute(),
         folder.absolute(),
         recipe.absolute(),
         record,
         scores and scores.absolute(),
     )
-    workers = replace(workers, processes=min(workers.processes, most_processes))
+    outcomes: Iterable[tuple[str, Failed | DeepLabError | None]]
+    if not workers.scheduler and "cuda" in (recipe.device, model and model.device):
+        # Beside one GPU other processes could only read and write, which threads do as well.
+        if model:
+            segmenting.keep(model)
+        threads = min(workers.processes, io_threads("cuda"))
+        outcomes = zip(todo, segmenting.in_stages(todo, threads), strict=True)
+    else:
+        processes = min(workers.processes, _most_processes(model))
+        model = None  # the workers build their own, and need the memory
+        outcomes = replace(workers, processes=processes).map(segmenting, todo)
     failed = []
-    for name, outcome in workers.map(function, todo):
+    for name, outcome in outcomes:
         if isinstance(outcome, ResourceError):
             failed.append(Failed(devkit.photo(name), outcome))
         elif isinstance(outcome, DeepLabError):
@@ -207,26 +169,32 @@ def predict(
 
 def _resolve(
     recipe: Recipe, kept: ScoresRecord | None, keeps_scores: bool
-) -> tuple[NetRecord, CrfParams | None, int]:
-    """What the net is, the CRF's parameters, and how many processes memory allows.
+) -> tuple[NetRecord, CrfParams | None, DeepLab | None]:
+    """What the net is, the CRF's parameters, and the model, which kept scores do without.
 
     kept: of the scores, if all are kept.
     """
     if kept and recipe.weights is None and recipe.model in (None, kept.model):
         net = NetRecord(**{each.name: getattr(kept, each.name) for each in fields(NetRecord)})
         crf = published_crf(net.model) if recipe.crf == "model" else recipe.crf
-        return net, crf, n_cores()
-    # On the CPU whatever was asked for: a cluster's GPUs are not here.
-    model = recipe.build("cpu")
+        return net, crf, None
+    model = recipe.build()
     if keeps_scores and model.net.coarse_output[1] == 1:
         _log.warning(
             "net '%s' adds up branches at full size: its scores are kept for every pixel, which "
             "takes some 6 MB a photo of VOC's size",
             model.net.name,
         )
+    return _net_record(model), model.crf, model
+
+
+def _most_processes(model: DeepLab | None) -> int:
+    """How many processes with this model the memory allows."""
+    if model is None:
+        return n_cores()
     height, width = model.net.input_shape[2:]
     room = (available_memory() or math.inf) // model.memory_needed((height, width))
-    return _net_record(model), model.crf, max(1, int(room))
+    return max(1, int(room))
 
 
 def pack(predicted: Predicted, path: Path) -> None:
@@ -268,6 +236,7 @@ def _net_record(model: DeepLab) -> NetRecord:
         weights=Path(weights).name,
         weights_sha256=digest,
         trained_on=trained_on,
+        arithmetic=model.precision,
     )
 
 
@@ -292,51 +261,3 @@ def _check_training_set(record: Record, force: bool) -> None:
             f"{seen}; use train_iter_6000.caffemodel, or --force to have them marked as such"
         )
     _log.warning("%s", seen)
-
-
-def _segment(
-    devkit: Devkit,
-    folder: Path,
-    recipe: Recipe,
-    record: Record,
-    scores: Path | None,
-    name: str,
-) -> Failed | None:
-    """Make one image's labels; what keeps it from having any. Raises what concerns all images."""
-    photo = devkit.photo(name)
-    kept = None if scores is None else scores / f"{name}.npz"
-    is_kept = kept is not None and kept.is_file()
-    try:
-        image = read_image(photo)
-        if kept is not None and is_kept:
-            coarse = read_coarse(kept)
-        else:
-            coarse = _model(recipe).coarse_scores(image)
-            if record.scores is not None:
-                coarse = coarse.rounded(record.scores)
-        labels = _labels(image, coarse, record)
-    except DeviceError:
-        raise
-    except DeepLabError as error:
-        return Failed(photo, error)
-    if kept is not None and not is_kept:
-        write_coarse(kept, coarse)
-    write_labels(folder / f"{name}.png", labels)
-    return None
-
-
-def _labels(image: UInt8, coarse: CoarseScores, record: Record) -> UInt8:
-    enlarged = coarse.enlarged(image.shape[:2])
-    if record.crf is None:
-        return enlarged.argmax(axis=0).astype(np.uint8)
-    from deeplab_repro.crf.dense_crf import dense_crf
-
-    return dense_crf(image, softmax(enlarged), record.crf, record.iterations).labels
-
-
-def _model(recipe: Recipe) -> DeepLab:
-    """This thread's model: an engine is for one thread, and a cluster's worker may have several."""
-    if getattr(_models, "recipe", None) != recipe:
-        _models.model, _models.recipe = recipe.build(recipe.device), recipe
-    model: DeepLab = _models.model
-    return model

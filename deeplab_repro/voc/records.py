@@ -26,7 +26,7 @@ class NetRecord:
     model: its name in the registry, or in its prototxt. labels: how many it tells apart.
     weights: the caffemodel's file name; weights_sha256 and net_sha256: digests of that file and of
     the net's prototxt. trained_on: the list that the weights were trained on, as train_aug; None
-    where nothing says so.
+    where nothing says so. arithmetic: the precision in which the net ran.
     """
 
     model: str
@@ -35,6 +35,7 @@ class NetRecord:
     weights: str
     weights_sha256: str
     trained_on: str | None
+    arithmetic: Precision
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def _read_fields(path: Path) -> dict[str, Any] | None:
         raise _broken(path) from error
     if not isinstance(values, dict):
         raise _broken(path)
+    values.setdefault("arithmetic", "float32")  # which older records do not name
     return values
 
 

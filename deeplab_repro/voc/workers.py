@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn, TypeVar
 
 from deeplab_repro.errors import DeepLabError, ResourceError
+from deeplab_repro.stages import n_cores
 
 Result = TypeVar("Result")
 
@@ -73,13 +74,6 @@ class Workers:
 
 HERE = Workers()
 """This process alone, image after image."""
-
-
-def n_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _outcome(function: Callable[[str], Result], name: str) -> Result | DeepLabError:

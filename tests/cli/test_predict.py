@@ -32,7 +32,7 @@ def test_what_it_says(command, folder):
     assert (status, err) == (0, "")
     assert out == (
         "2 of 2 images of val are in out/results/VOC2012/Segmentation/comp6_val_cls: net 'tiny', "
-        "tiny.caffemodel, CRF 3,20,10 on cpu\n"
+        "tiny.caffemodel, CRF 3,20,10\n"
     )
     assert (folder / "a.tgz").is_file()
 

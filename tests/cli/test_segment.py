@@ -8,6 +8,8 @@ import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import segment
+from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.crf.dense_crf import CrfResult
 from deeplab_repro.engines.opencv import cuda_problem
 from deeplab_repro.image import read_labels, write_image
 from deeplab_repro.models import VOC_CLASSES
@@ -51,8 +53,8 @@ def test_classes_are_named_in_nets_of_voc(folder):
     labels = np.zeros((10, 100), np.uint8)
     labels[:, :30] = 15
     labels[0, 99] = 20  # 0.1%, which is not worth a word
-    scores = np.zeros((len(VOC_CLASSES), 10, 100), np.float32)
-    result = Segmentation(labels, scores, scores, scores, 0.25, 1.5)
+    coarse = CoarseScores(np.zeros((len(VOC_CLASSES), 3, 14), np.float32), 8)
+    result = Segmentation((10, 100), coarse, 0.25, CrfResult(labels, None, "cpu"), 1.5)
     row = segment.row(folder / "x\ny.jpg", result)
     assert row.endswith("100x10  net   250 ms  CRF  1500 ms  background 70%, person 30%")
 

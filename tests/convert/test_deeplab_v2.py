@@ -145,7 +145,7 @@ def test_aspp(net, caplog):
     assert net.mean_bgr == pytest.approx((104.008, 116.669, 122.675))
     assert net.coarse_output == ("fc8", 8, 0)
     assert net.ending_in_scores().layers == net.layers
-    assert net.fitting_size((100, 130)) == (129, 137)
+    assert net.fitting_size((100, 130)) == (129, 193)
     assert [net.blob_shapes()[f"fc6_{i}"] for i in range(1, 5)] == [(1, 128, 17, 17)] * 4
     assert not caplog.messages
 

@@ -12,7 +12,7 @@ from deeplab_repro.caffe import read_net
 from deeplab_repro.cli.options import progress_in_bytes
 from deeplab_repro.image import write_image
 from deeplab_repro.models import MODELS, Weights
-from deeplab_repro.voc.predict import Recipe
+from deeplab_repro.voc.segmenting import Recipe
 
 NAME = "ToyVOC-LargeFOV"
 DATA = MODELS[NAME].shipped_weights.read_bytes()

@@ -1,5 +1,6 @@
 """predict: a split's labels, kept scores, going on after a stop, and what is refused."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,12 +18,14 @@ from conftest import assert_one_line
 from deeplab_repro import DeepLab
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError, DeepLabError, FileError
+from deeplab_repro.engines.opencv import cuda_problem
+from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, FileError
 from deeplab_repro.image import read_image, read_labels, write_image
 from deeplab_repro.maps import read_coarse
 from deeplab_repro.voc.devkit import Devkit
-from deeplab_repro.voc.predict import Recipe, pack, predict
+from deeplab_repro.voc.predict import pack, predict
 from deeplab_repro.voc.records import read_record
+from deeplab_repro.voc.segmenting import Recipe
 from deeplab_repro.voc.workers import Workers
 
 NAMES = ["a", "b", "c"]
@@ -283,7 +286,7 @@ def test_a_full_disk_ends_the_run(devkit, recipe, tmp_path, monkeypatch):
     def full(*_):
         raise FileError("b.png: cannot be written: no space left on device")
 
-    monkeypatch.setattr("deeplab_repro.voc.predict.write_labels", full)
+    monkeypatch.setattr("deeplab_repro.voc.segmenting.write_labels", full)
     with pytest.raises(FileError, match="no space left"):
         predict(devkit, "val", tmp_path, recipe)
 
@@ -315,3 +318,77 @@ def test_a_tar_for_the_test_server(devkit, recipe, tmp_path):
         pack(predicted, tmp_path / "b.tgz")
     assert_one_line(error, "b.tgz: not written, 1 of 3 results are missing", "c.png is the first")
     assert not (tmp_path / "b.tgz").exists()
+
+
+# --- beside a GPU: one process, whose threads read and write
+
+
+def as_on_a_gpu(monkeypatch):
+    """Let the CPU pass for a GPU: what is around the net and the CRF is the same."""
+    monkeypatch.setattr(DeepLab, "device", "cuda")
+
+
+@pytest.mark.parametrize("crf", [None, CRF])
+@pytest.mark.parametrize("scores", [None, "s"])
+@pytest.mark.parametrize("processes", [0, 2])
+def test_stages_make_the_same_files(devkit, recipe, tmp_path, monkeypatch, crf, scores, processes):
+    recipe, steps = replace(recipe, crf=crf), []
+    one, two = tmp_path / "one", tmp_path / "two"
+    predict(devkit, "val", one, recipe, scores=scores and one / scores)
+    as_on_a_gpu(monkeypatch)
+    predict(
+        devkit,
+        "val",
+        two,
+        recipe,
+        scores=scores and two / scores,
+        workers=Workers(processes),
+        advance=lambda: steps.append(1),
+    )
+    assert len(steps) == 3
+    assert files(two) == files(one)
+
+
+def test_a_photo_that_fails_in_a_stage(devkit, recipe, tmp_path, monkeypatch):
+    as_on_a_gpu(monkeypatch)
+    devkit.photo("b").write_bytes(b"no photo")
+    predicted = predict(devkit, "val", tmp_path, recipe, workers=Workers(2))
+    assert [failed.path.name for failed in predicted.failed] == ["b.jpg"]
+    assert sorted(files(predicted.folder)) == ["a.png", "c.png"]
+
+
+def test_a_full_disk_ends_the_stages(devkit, recipe, tmp_path, monkeypatch):
+    def full(*_):
+        raise FileError("b.png: cannot be written: no space left on device")
+
+    as_on_a_gpu(monkeypatch)
+    monkeypatch.setattr("deeplab_repro.voc.segmenting.write_labels", full)
+    with pytest.raises(FileError, match="no space left"):
+        predict(devkit, "val", tmp_path, recipe, workers=Workers(2))
+
+
+def test_cuda_that_is_not_there_ends_the_run(devkit, recipe, tmp_path):
+    if cuda_problem() is None:
+        pytest.skip("this machine has CUDA")
+    for precision in ("float32", "float16"):
+        with pytest.raises(DeviceError, match="CUDA was asked for"):
+            predict(devkit, "val", tmp_path, replace(recipe, device="cuda", precision=precision))
+    assert not any(tmp_path.glob("*.json"))
+
+
+def test_half_precision_is_not_for_the_cpu(devkit, recipe, tmp_path):
+    with pytest.raises(DeviceError, match="float16"):
+        predict(devkit, "val", tmp_path, replace(recipe, precision="float16"))
+
+
+def test_results_of_another_precision_are_not_mixed(devkit, recipe, tmp_path):
+    predict(devkit, "val", tmp_path, recipe)
+    path = tmp_path / "predict.val.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"arithmetic": "float16"}))
+    with pytest.raises(ArgumentError) as error:
+        predict(devkit, "val", tmp_path, recipe)
+    assert_one_line(error, "was made with arithmetic float16, not with float32")
+    del record["arithmetic"]  # as in records of older versions
+    path.write_text(json.dumps(record))
+    assert predict(devkit, "val", tmp_path, recipe).record == read_record(tmp_path, "val")

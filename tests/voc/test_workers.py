@@ -20,10 +20,11 @@ from conftest import assert_one_line
 
 from deeplab_repro.errors import ArgumentError, DeepLabError, ImageError, ResourceError
 from deeplab_repro.image import write_labels
+from deeplab_repro.stages import n_cores
 from deeplab_repro.voc import cluster, workers
 from deeplab_repro.voc.devkit import open_devkit
 from deeplab_repro.voc.evaluate import evaluate
-from deeplab_repro.voc.workers import Workers, n_cores
+from deeplab_repro.voc.workers import Workers
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
