@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.bench import machine
+from deeplab_repro.bench.machine import machine
 from deeplab_repro.image import VOID, read_labels, write_labels
 from deeplab_repro.voc.devkit import open_devkit
 

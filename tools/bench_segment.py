@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from deeplab_repro.bench import machine
+from deeplab_repro.bench.machine import machine
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "street.jpg"
 

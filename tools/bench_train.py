@@ -27,7 +27,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from deeplab_repro.bench import machine
+from deeplab_repro.bench.machine import machine
 from deeplab_repro.caffe import read_train_net
 from deeplab_repro.models import MODELS
 from deeplab_repro.solving import SolverParameter

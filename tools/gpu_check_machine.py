@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from gpu_check_steps import PHOTO, ROOT, Finding, Job
 
-from deeplab_repro.bench import machine
+from deeplab_repro.bench.machine import machine
 from deeplab_repro.cli.doctor import check
 from deeplab_repro.load_opencv import cv2
 

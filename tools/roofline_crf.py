@@ -16,7 +16,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from deeplab_repro.bench import Work, machine
+from deeplab_repro.bench.crf import Work
+from deeplab_repro.bench.machine import machine
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.jit import jit
 from deeplab_repro.crf.mean_field import Kernel, MeanField
