@@ -11,6 +11,8 @@ import pytest
 from deeplab_repro import models
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
+from deeplab_repro.crf.gpu import crf_cuda_problem
+from deeplab_repro.engines.opencv_cuda import cuda_problem
 from deeplab_repro.image import read_image, write_image
 from deeplab_repro.maps import write_bin
 from deeplab_repro.models import MODELS, get_model
@@ -85,7 +87,7 @@ def change(path, pattern, replacement):
 
 def test_every_shell_line_is_known():
     assert len(SET_UP) == 2
-    assert len(COMMANDS) == 24
+    assert len(COMMANDS) == 25
     assert len(SET_UP) + len(COMMANDS) == len(SHELL_LINES)
 
 
@@ -96,10 +98,14 @@ def test_ci_runs_the_set_up(line):
 
 @pytest.mark.usefixtures("measured_here", "in_user_folder")
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command(line):
+def test_command(line, capsys):
     arguments = shlex.split(line.replace("train_iter_2000.", "train_iter_1."))[1:]
     arguments += SMALLER.get(arguments[0], [])
     status = main(arguments)
+    if "cuda" in arguments and (problem := cuda_problem("float16") or crf_cuda_problem()):
+        assert status == 2
+        assert problem in capsys.readouterr().err
+        return
     # The doctor may find something wrong with this very machine; the others must succeed.
     assert status == 0 or line.endswith("doctor")
 
