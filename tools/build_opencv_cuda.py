@@ -3,7 +3,7 @@
     python tools/build_opencv_cuda.py [--arch 9.0[,8.6]] [--out DIR] [--work DIR] [--jobs N]
     python tools/build_opencv_cuda.py --finish WHEEL [--out DIR] [--work DIR]
 
-Needs Linux, Python, g++, 10 GB of disk and about 50 minutes of one core; no CUDA toolkit, and one
+Needs Linux, Python, g++, 8 GB of disk and about 50 minutes of one core; no CUDA toolkit, and one
 that the machine has is left alone: nvcc and the libraries are NVIDIA's own packages on PyPI. The
 GPU's architecture is that of the GPUs here, or --arch. A build that was stopped goes on where it
 was when the same command is given again. At the end the wheel is installed in an environment of

@@ -26,9 +26,9 @@ _GCC = (7, 15)  # CCCL's oldest, and the newest that nvcc 13.0's crt/host_config
 _CLANG = (14, 20)
 _DRIVER = 580
 _GLIBC = (2, 27)  # NVIDIA's packages are tagged manylinux_2_27
-_JOB_MEMORY = 2.2 * GB  # of nvcc on the largest file, with some to spare
-_DISK = 10 * GB
-_DISK_LATER = 5 * GB  # where the packages are downloaded and unpacked already
+_JOB_MEMORY = 1.5 * GB  # 0.8 was the most that a compiler took
+_DISK = 8 * GB  # 4.2, and what pip keeps on the way
+_DISK_LATER = 3 * GB  # where the packages are downloaded and unpacked already
 
 
 class BuildError(Exception):
@@ -131,7 +131,9 @@ def folder_lack(folder: Path) -> str | None:
 def memory_lack(free: float) -> str | None:
     if free >= _JOB_MEMORY:
         return None
-    return f"{free / GB:.1f} GB of memory are free; nvcc needs {_JOB_MEMORY / GB:.1f}: free some"
+    return (
+        f"{free / GB:.1f} GB of memory are free; a compiler needs {_JOB_MEMORY / GB:.1f}: free some"
+    )
 
 
 def disk_lack(free: float, needed: float, folder: Path) -> str | None:
