@@ -14,7 +14,8 @@ import numpy as np
 from deeplab_repro.coarse import CoarseScores, Precision
 from deeplab_repro.crf.gpu import crf_device
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, check_finite
+from deeplab_repro.engines.choose import make_engine
+from deeplab_repro.engines.opencv import BY_CAFFE, check_finite
 from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError
 from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import require_memory
@@ -93,6 +94,7 @@ class DeepLab:
     device: where it runs: "cpu", "cuda", or "auto" for the best there is (see `.device` and
         `.crf_device`).
     precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
+    engine: what runs the net, "opencv", "onnxruntime", or "auto" (see `engines.choose`).
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
@@ -108,6 +110,7 @@ class DeepLab:
         *,
         device: str = "auto",
         precision: Precision = "float32",
+        engine: str = "auto",
         crf: CrfParams | Literal["model"] | None = "model",
         iterations: int = 10,
         variables: Mapping[str, str] | None = None,
@@ -120,7 +123,7 @@ class DeepLab:
         if not isinstance(self.crf, CrfParams | None):
             raise ArgumentError(f"crf is {crf!r}, expected 'model', CrfParams or None")
         self.iterations = iterations
-        self.engine = OpenCVEngine(net, device, precision)
+        self.engine = make_engine(net, device, precision, engine)
         self.crf_device = crf_device(device) if self.crf else None
         self._net_bytes_held = 0.0
         # Photos come in few sizes, and to walk a net for one takes a millisecond.
@@ -151,8 +154,8 @@ class DeepLab:
         """Segment an image, HxWx3 uint8 RGB of any size.
 
         An image up to the net's crop is padded to it, as the authors did; a larger one to the next
-        of sizes 64 pixels apart (`Net.fitting_size`). Raises ArgumentError for other arrays, and ResourceError
-        where the image needs more memory than there is.
+        of sizes 64 pixels apart (`Net.fitting_size`). Raises ArgumentError for other arrays, and
+        ResourceError where the image needs more memory than there is.
         """
         return self.refine(image, self.run_net(image))
 

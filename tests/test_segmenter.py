@@ -366,7 +366,7 @@ def test_an_error_of_a_device_ends_it(model, photo, monkeypatch):
     def fails(*_):
         raise DeviceError("the GPU has fallen off the bus")
 
-    monkeypatch.setattr(OpenCVEngine, "blobs", fails)
+    monkeypatch.setattr(model.engine, "blobs", fails)
     with pytest.raises(DeviceError, match="bus"):
         next(model.outcomes([photo(9, 9)] * 2))
     assert not workers()

@@ -95,8 +95,14 @@ def add_device(parser: argparse.ArgumentParser, what: str, auto: str) -> None:
     )
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """--precision float32|float16."""
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """--engine auto|opencv|onnxruntime and --precision float32|float16."""
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "opencv", "onnxruntime"),
+        default="auto",
+        help="what runs the net (default: auto, on the CPU onnxruntime where it is installed)",
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "float16"),

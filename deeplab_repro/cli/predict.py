@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from deeplab_repro.cli.options import (
     add_device,
     add_devkit,
+    add_engine,
     add_iterations,
     add_net,
-    add_precision,
     add_workers,
     crf_text,
     devkit_of,
@@ -34,7 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_net(parser, default=None)
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
-    add_precision(parser)
+    add_engine(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, required=True)
     parser.add_argument(
         "--scores",
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.iterations,
         dict(arguments.variables),
         arguments.precision,
+        arguments.engine,
     )
     with progress("segmenting", len(devkit.ids(arguments.split))) as advance:
         predicted = predict(

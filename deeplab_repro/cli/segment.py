@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.options import (
     add_device,
+    add_engine,
     add_iterations,
     add_net,
     add_pictures,
-    add_precision,
     crf_text,
     one_line,
     progress,
@@ -35,7 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_net(parser, default="DeepLab-LargeFOV")
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
-    add_precision(parser)
+    add_engine(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
     )
@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.weights,
         device=arguments.device,
         precision=arguments.precision,
+        engine=arguments.engine,
         crf=arguments.crf,
         iterations=arguments.iterations,
         variables=dict(arguments.variables),
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def ran_on(model: "DeepLab") -> str:
     """What ran where."""
-    net = f"net '{model.net.name}' ran on {model.device}"
+    net = f"net '{model.net.name}' ran on {model.device} with {model.engine.name}"
     if model.device != "cpu":
         net += f" in {model.precision}"
     return f"{net}, {crf_text(model.crf)}" + (f" on {model.crf_device}" if model.crf else "")

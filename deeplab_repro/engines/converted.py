@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.errors import DeviceError, NetError
+from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
+from deeplab_repro.errors import NetError
 from deeplab_repro.load_opencv import cv2, told_by
 
 
@@ -17,20 +18,9 @@ def run_onnx(path: Path, data: np.ndarray) -> tuple[str, list[np.ndarray]]:
 
     Raises DeviceError where onnxruntime is not installed, and NetError where it cannot run the net.
     """
+    what = f"onnxruntime {load_onnxruntime().__version__}"
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise DeviceError(
-            "an ONNX file is checked with onnxruntime, which is not installed: "
-            'pip install "deeplab-repro[onnx]"'
-        ) from error
-    what = f"onnxruntime {onnxruntime.__version__}"
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it would print comes as an exception too
-    try:
-        session = onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        session = make_session(path.read_bytes(), "cpu")
         return what, session.run(None, {session.get_inputs()[0].name: data})
     except Exception as error:  # its exceptions share no other base class
         raise _cannot_run(what, " ".join(str(error).split())) from error

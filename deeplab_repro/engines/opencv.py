@@ -1,7 +1,6 @@
 """Runs a net with OpenCV's dnn module."""
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -13,6 +12,7 @@ from deeplab_repro.coarse import Precision
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.device import resolve_device
+from deeplab_repro.engines.checks import check_request, in_shape
 from deeplab_repro.engines.opencv_cuda import (
     BY_CAFFE,
     cuda_problem,
@@ -68,7 +68,7 @@ def check_finite(net: Net, values: np.ndarray, precision: Precision = "float32")
         )
 
 
-def _numbered(net: Net) -> tuple[Net, dict[str, str]]:
+def numbered(net: Net) -> tuple[Net, dict[str, str]]:
     """The net with numbers for names, and every blob's number; of one changed in place, the last.
 
     OpenCV takes a blob for the layer that makes it, and a convolution's name from its blob: given
@@ -117,6 +117,8 @@ class OpenCVEngine:
     CUDA "float16", which takes and gives float32 all the same.
     """
 
+    name = f"OpenCV {cv2.__version__}"
+
     def __init__(self, net: Net, device: str = "auto", precision: Precision = "float32") -> None:
         """Raises DeviceError where `device` is not to be had, or not with this precision."""
         if precision not in get_args(Precision):
@@ -131,7 +133,7 @@ class OpenCVEngine:
             )
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._blob_shapes = lru_cache(_SIZES_KEPT)(net.blob_shapes)
-        self._numbered, self._numbers = _numbered(net)
+        self._numbered, self._numbers = numbered(net)
         usual = net.output, net.coarse_output[0]
         self._usual = [name for name in usual if name in self._numbers]
         self._warned = False
@@ -166,15 +168,9 @@ class OpenCVEngine:
 
     def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
         """The named blobs (float32) of one run; of a blob that layers change in place, the last."""
-        if data.dtype != np.float32 or data.ndim != 4:
-            raise ArgumentError(
-                f"the input is {data.dtype} of shape {dims(data.shape)}, expected float32 NxCxHxW"
-            )
-        shapes = self._blob_shapes(data.shape)  # where it does not fit, this says so clearly
         names = list(names)
-        unknown = [name for name in names if name not in self._numbers]
-        if unknown:
-            raise ArgumentError(f"net '{self.net.name}' makes no blob '{unknown[0]}'")
+        check_request(self.net, self._numbers, data, names)
+        shapes = self._blob_shapes(data.shape)  # where it does not fit, this says so clearly
         outputs = self._outputs(names)
         try:
             net = self._cv2_net(data.shape, outputs)
@@ -184,16 +180,12 @@ class OpenCVEngine:
             raise self._explained(error, data.shape) from error
         if self.device == "cuda" and not self._warned:
             self._warn_of_layers_on_cpu(net)
-        blobs = {}
-        for name in names:
-            blob = found[self._numbers[name]]
-            if blob.size != math.prod(shapes[name]):
-                raise NetError(
-                    f"net '{self.net.name}' at {dims(data.shape)}: OpenCV {cv2.__version__} makes "
-                    f"'{name}' {dims(blob.shape)}, Caffe {dims(shapes[name])}"
-                )
-            blobs[name] = blob.reshape(shapes[name])  # an InnerProduct's has two axes in OpenCV
-        return blobs
+        what = f"net '{self.net.name}' at {dims(data.shape)}: {self.name} makes"
+        # An InnerProduct's has two axes in OpenCV.
+        return {
+            name: in_shape(found[self._numbers[name]], shapes[name], f"{what} '{name}'")
+            for name in names
+        }
 
     def _outputs(self, names: Sequence[str]) -> tuple[str, ...]:
         """The blobs, by number, to ask OpenCV for: more than these where it is built for more."""

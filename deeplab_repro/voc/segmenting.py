@@ -41,6 +41,7 @@ class Recipe:
     iterations: int = 10
     variables: dict[str, str] = field(default_factory=dict)
     precision: Precision = "float32"
+    engine: str = "auto"
 
     def absolute(self) -> "Recipe":
         """The same, with absolute paths."""
@@ -62,6 +63,7 @@ class Recipe:
             self.weights,
             device=self.device,
             precision=self.precision,
+            engine=self.engine,
             crf=self.crf,
             iterations=self.iterations,
             variables=self.variables,

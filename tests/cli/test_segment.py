@@ -11,6 +11,7 @@ from deeplab_repro.cli import segment
 from deeplab_repro.coarse import CoarseScores
 from deeplab_repro.crf.dense_crf import CrfResult
 from deeplab_repro.engines.opencv import cuda_problem
+from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.image import read_labels, write_image
 from deeplab_repro.models import VOC_CLASSES
 from deeplab_repro.pictures import OUTPUTS
@@ -32,13 +33,15 @@ NET = ("--prototxt", "tiny.prototxt", "--weights", "tiny.caffemodel")
 
 def test_a_row_a_picture(command, folder, photo):
     write_image("b.png", photo(33, 50))
-    status, out, err = command("segment", "a.png", "b.png", *NET, "--no-crf")
+    arguments = (*NET, "--no-crf", "--engine", "opencv")
+    status, out, err = command("segment", "a.png", "b.png", *arguments)
     assert status == 0
     a, b = out.splitlines()
     assert re.fullmatch(r"a\.png  30x20  net +\d+ ms  \d \d+%(, \d \d+%)*", a)
     assert b.startswith("b.png  50x33  net ")
+    opencv = OpenCVCpuEngine.name
     assert err.splitlines() == [
-        "deeplab-repro: net 'tiny' ran on cpu, no CRF",
+        f"deeplab-repro: net 'tiny' ran on cpu with {opencv}, no CRF",
         "deeplab-repro: results are in out",
     ]
     labels = read_labels(folder / "out" / "a.png")

@@ -1,0 +1,61 @@
+"""Runs a net with OpenCV's dnn on the CPU, in parts where that is faster than as a whole."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from deeplab_repro.coarse import Precision
+from deeplab_repro.device import Device
+from deeplab_repro.engines.checks import check_request
+from deeplab_repro.engines.opencv import OpenCVEngine, numbered
+from deeplab_repro.engines.parts import InParts
+from deeplab_repro.load_opencv import cv2
+from deeplab_repro.net import Net
+
+# Choices of blobs for which the parts are kept, each with weights of its own.
+_KEPT = 2
+
+
+class OpenCVCpuEngine:
+    """A net on OpenCV's dnn on the CPU. Use one engine per thread."""
+
+    name = f"OpenCV {cv2.__version__}"
+    device: Device = "cpu"
+    precision: Precision = "float32"
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self._numbered, self._numbers = numbered(net)
+        self._made: dict[tuple[str, ...], InParts] = {}
+
+    def build(self) -> None:
+        """Build what gives the coarse scores, which the first call would do otherwise.
+
+        Raises WeightsError where a layer has no weights, and NetError where OpenCV cannot read it.
+        """
+        self._in_parts([self.net.coarse_output[0]]).build()
+
+    def forward(self, data: np.ndarray) -> np.ndarray:
+        """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
+
+        Raises what `OpenCVEngine.forward` raises.
+        """
+        return self.blobs(data, [self.net.output])[self.net.output]
+
+    def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """The named blobs (float32) of one run; of a blob that layers change in place, the last."""
+        names = list(names)
+        check_request(self.net, self._numbers, data, names)
+        self.net.blob_shapes(data.shape)  # where it does not fit, this says so clearly
+        found = self._in_parts(names).blobs(data)
+        return {name: found[self._numbers[name]] for name in names}
+
+    def _in_parts(self, names: Iterable[str]) -> InParts:
+        outputs = tuple(dict.fromkeys(self._numbers[name] for name in names))
+        made = self._made.pop(outputs, None)
+        if made is None:
+            while len(self._made) >= _KEPT:
+                del self._made[next(iter(self._made))]
+            made = InParts(self._numbered, outputs, lambda part: OpenCVEngine(part, "cpu"))
+        self._made[outputs] = made  # the last used is the last to go
+        return made

@@ -1,0 +1,231 @@
+"""Runs a net in parts on the CPU: convolutions that OpenCV is slow at go another way.
+
+OpenCV is fast at ordinary 3x3 convolutions, and slow at those with holes. These run on the phases
+of their bottom, as ordinary ones on a batch; a block of them with the same hole enters and leaves
+the phases once. Large holes and kernels, and 1x1, become a product of matrices.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from typing import Literal, Protocol
+
+import numpy as np
+
+from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
+from deeplab_repro.engines.product import convolve
+from deeplab_repro.layers import (
+    HW,
+    Concat,
+    Convolution,
+    Dropout,
+    Eltwise,
+    LayerType,
+    ReLU,
+)
+from deeplab_repro.net import Layer, Net
+
+Way = Literal["whole", "phases", "product", "join"]
+
+
+def faster_way(op: LayerType, channels: int) -> Way:
+    """The way to run a layer on a bottom of so many channels: "whole" where OpenCV's is the best.
+
+    Measured on 2 cores at 65x65, of OpenCV's own time (4.14, 5.0): in phases 512 channels take 0.2,
+    0.67 with hole 2 and 0.26, 0.64 with hole 4, and 128 take 0.35, 0.7; but with hole 6 it is 1.5
+    on OpenCV 4, which then has small phases and reads all weights for each. As products fc6 (3x3,
+    hole 12, 512 to 1024) takes 0.5, 0.55 and fc7 (1x1, 1024 to 1024) 0.45, 0.7. Those of fewer
+    channels gain less, and lose where BLAS's threads have to share the cores. On 64 channels and
+    fewer the gain is smaller than what it costs to run a net in parts.
+    """
+    if not isinstance(op, Convolution) or op.group > 1 or op.stride != (1, 1):
+        return "whole"
+    if op.kernel == (3, 3):
+        if op.hole == (1, 1):
+            return "whole"
+        # Padded by its hole, it pads each phase by one.
+        if op.pad == op.hole and max(op.hole) <= 4:
+            return "phases" if min(channels, op.num_output) >= 128 else "whole"
+    return "product" if channels >= 512 and op.num_output >= 1024 else "whole"
+
+
+@dataclass
+class Part:
+    """Layers that run together in one way, and the blobs that they take and give.
+
+    whole: as a net, from one blob. phases: convolutions with one hole, one after the other.
+    product: one convolution. join: an Eltwise or a Concat of what several parts give.
+    """
+
+    way: Way
+    bottoms: tuple[str, ...]
+    layers: list[Layer]
+    tops: tuple[str, ...] = ()
+
+
+def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
+    """The layers that these blobs need, in parts to run in this order; they share the weights.
+
+    Each layer of the net must make one blob, and change none. No blob that is asked for lies inside
+    a block: to ask for one divides it.
+    """
+    outputs = set(outputs)
+    layers = _needed(net, outputs)
+    shapes = net.blob_shapes()
+    takes = [bottom for layer in layers for bottom in set(layer.bottoms)]
+    found: list[Part] = []
+    makers: dict[str, Part] = {}
+    holders: dict[str, Part] = {}  # of a blob, the part run whole that takes or makes it
+    for layer in layers:
+        first, top = layer.bottoms[0], layer.tops[0]
+        way = faster_way(layer.op, shapes[first][1])
+        before, holder = makers.get(first), holders.get(first)
+        passed_on = takes.count(first) == 1 and first not in outputs
+        if before and passed_on and _continues(before, layer, way):
+            part = before
+        elif way == "whole" and holder and all(holders.get(b) is holder for b in layer.bottoms):
+            part = holder
+        else:
+            bottoms = tuple(dict.fromkeys(layer.bottoms))
+            part = Part(way if len(bottoms) == 1 else "join", bottoms, [])
+            found.append(part)
+        part.layers.append(layer)
+        makers[top] = part
+        if part.way == "whole":
+            holders[first] = holders[top] = part
+    for part in found:
+        wanted = outputs.union(*(other.bottoms for other in found if other is not part))
+        part.tops = tuple(layer.tops[0] for layer in part.layers if layer.tops[0] in wanted)
+    return found
+
+
+def _needed(net: Net, outputs: set[str]) -> list[Layer]:
+    """The layers that these blobs are made of."""
+    wanted, needed = set(outputs), []
+    for layer in reversed(net.layers):
+        if layer.tops[0] in wanted:
+            needed.append(layer)
+            wanted.update(layer.bottoms)
+    return needed[::-1]
+
+
+def _continues(part: Part, layer: Layer, way: Way) -> bool:
+    """Whether a part goes on with the layer that alone takes what it makes."""
+    if part.way == way == "phases":
+        return _convolution(layer).hole == _convolution(part.layers[0]).hole
+    if isinstance(layer.op, ReLU):
+        return part.way == "phases" or (part.way == "product" and not layer.op.negative_slope)
+    return isinstance(layer.op, Dropout) and part.way in ("phases", "product")
+
+
+def _convolution(layer: Layer) -> Convolution:
+    assert isinstance(layer.op, Convolution)
+    return layer.op
+
+
+# --- running them
+
+
+class Engine(Protocol):
+    """What runs a net as it stands."""
+
+    def build(self) -> None:
+        """Do beforehand what the first run would."""
+
+    def forward(self, data: np.ndarray) -> np.ndarray:
+        """The net's output."""
+
+    def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """The named blobs of one run."""
+
+
+_Run = Callable[..., Iterable[np.ndarray]]  # from the blobs that a part takes to those it gives
+
+
+class InParts:
+    """A net run in `parts` for the blobs `outputs`. `engine` makes what runs a net as it stands."""
+
+    def __init__(self, net: Net, outputs: Sequence[str], engine: Callable[[Net], Engine]) -> None:
+        self.parts = parts(net, outputs)
+        self.outputs = tuple(outputs)
+        self._input = net.input
+        self._engines: list[Engine] = []
+        shapes = net.blob_shapes()
+
+        def engine_of(layers: list[Layer], hole: HW = (1, 1)) -> Engine:
+            bottom = layers[0].bottoms[0]
+            shape = phases_shape(shapes[bottom], hole)
+            self._engines.append(
+                engine(replace(net, input=bottom, input_shape=shape, layers=layers))
+            )
+            return self._engines[-1]
+
+        def run_of(part: Part) -> _Run:
+            first = part.layers[0]
+            if part.way == "join":
+                return partial(_join, first)
+            if part.way == "product":
+                return partial(_product, first, any(isinstance(x.op, ReLU) for x in part.layers))
+            if part.way == "whole":
+                return partial(_whole, engine_of(part.layers), part.tops)
+            hole = _convolution(first).hole
+            steps = [engine_of(layers, hole) for layers in _ordinary(part.layers)]
+            return partial(_phases, steps, hole)
+
+        self._runs = [run_of(part) for part in self.parts]
+
+    def build(self) -> None:
+        """Build all engines, as their own `build` does."""
+        for engine in self._engines:
+            engine.build()
+
+    def blobs(self, data: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs by name; raises what the engines raise, and WeightsError."""
+        blobs = {self._input: data}
+        for number, (part, run) in enumerate(zip(self.parts, self._runs, strict=True), start=1):
+            tops = run(*(blobs[name] for name in part.bottoms))
+            blobs.update(zip(part.tops, tops, strict=True))
+            kept = set(self.outputs).union(*(later.bottoms for later in self.parts[number:]))
+            blobs = {name: blob for name, blob in blobs.items() if name in kept}
+        return blobs
+
+
+def _whole(engine: Engine, tops: Sequence[str], data: np.ndarray) -> Iterable[np.ndarray]:
+    return engine.blobs(data, tops).values()
+
+
+def _ordinary(layers: Sequence[Layer]) -> list[list[Layer]]:
+    """A block's layers as they are on the phases, apart from one convolution to the next."""
+    steps: list[list[Layer]] = []
+    for layer in layers:
+        if isinstance(layer.op, Convolution):
+            layer = replace(layer, op=replace(layer.op, hole=(1, 1), pad=(1, 1)))
+            steps.append([])
+        steps[-1].append(layer)
+    return steps
+
+
+def _phases(engines: Sequence[Engine], hole: HW, data: np.ndarray) -> Iterable[np.ndarray]:
+    n, _, height, width = data.shape
+    phases = to_phases(data, hole)
+    for engine in engines:
+        clear_beyond(phases, hole, (height, width))
+        phases = engine.forward(phases)
+    return [from_phases(phases, hole, (n, phases.shape[1], height, width))]
+
+
+def _product(layer: Layer, relu: bool, data: np.ndarray) -> Iterable[np.ndarray]:
+    return [convolve(data, _convolution(layer), **layer.weights(), relu=relu)]
+
+
+def _join(layer: Layer, *arrays: np.ndarray) -> Iterable[np.ndarray]:
+    named = dict(zip(dict.fromkeys(layer.bottoms), arrays, strict=True))
+    bottoms = [named[name] for name in layer.bottoms]
+    if isinstance(layer.op, Concat):
+        return [np.concatenate(bottoms, layer.op.axis)]
+    assert isinstance(layer.op, Eltwise)
+    if layer.op.coeff:
+        factors = np.array(layer.op.coeff, np.float32)
+        bottoms = [factor * bottom for factor, bottom in zip(factors, bottoms, strict=True)]
+    functions = {"SUM": np.add, "PROD": np.multiply, "MAX": np.maximum}
+    return [reduce(functions[layer.op.operation], bottoms)]

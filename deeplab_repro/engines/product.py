@@ -1,0 +1,57 @@
+"""A convolution as a product of matrices, by NumPy's BLAS."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from deeplab_repro.layers import Convolution
+from deeplab_repro.load_opencv import cv2
+
+# Columns of a product at a time: enough for BLAS's full speed, in little memory.
+_COLUMNS = 1024
+
+
+def convolve(
+    data: np.ndarray,
+    op: Convolution,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    relu: bool = False,
+) -> np.ndarray:
+    """The convolution, in one group, of NxCxHxW float32; with `relu`, what is below zero is zero.
+
+    The weights are one matrix as they lie in memory. The other has the pixels under every tap, for
+    a few rows of the top at a time.
+    """
+    top = np.empty(op.top_shape([data.shape]), np.float32)
+    n, channels, height, width = top.shape
+    (ph, pw), (sh, sw), (hh, hw) = op.pad, op.stride, op.hole
+    if any(op.pad):
+        data = np.pad(data, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    windows = sliding_window_view(data, op.span, (2, 3))[:, :, ::sh, ::sw, ::hh, ::hw]
+    taps = windows.transpose(0, 1, 4, 5, 2, 3)  # N x C x kernel x size of the top
+    matrix = weight.reshape(channels, -1)
+    rows = -(-_COLUMNS // width)
+
+    def work(place: tuple[int, int]) -> None:
+        image, row = place
+        pixels = taps[image, ..., row : row + rows, :].reshape(matrix.shape[1], -1)
+        values = top[image, :, row : row + rows].reshape(channels, -1)  # a view
+        np.matmul(matrix, pixels, out=values)
+        if bias is not None:
+            values += bias[:, None]
+        if relu:
+            np.maximum(values, 0, out=values)
+
+    places = [(image, row) for image in range(n) for row in range(0, height, rows)]
+    with ThreadPoolExecutor(_threads()) as pool:
+        list(pool.map(work, places))  # raises what they raise
+    return top
+
+
+def _threads() -> int:
+    """As many as OpenCV's where BLAS is known to have one, else BLAS shares the work out itself."""
+    single = os.environ.get("OPENBLAS_NUM_THREADS") == "1"
+    return max(1, cv2.getNumThreads()) if single else 1
