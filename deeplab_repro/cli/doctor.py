@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 from deeplab_repro.errors import DeepLabError, DeviceError
 
-_PACKAGES = ("deeplab-repro", "numpy", "numba", "numba-cuda", "scipy", "protobuf", "pillow", "rich")
+_PACKAGES = (
+    *("deeplab-repro", "numpy", "numba", "numba-cuda", "scipy", "protobuf", "pillow", "rich"),
+    *("onnxruntime", "onnxruntime-gpu"),
+)
 _OPENCV_PACKAGES = (
     "opencv-python",
     "opencv-python-headless",
@@ -98,7 +101,18 @@ def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
     yield "net on cuda", _yes_or_no(without), None
     half = "as in float32" if without == without_half else _yes_or_no(without_half)
     yield "net on cuda, float16", half, None
-    yield "net on auto", "cpu" if without else "cuda", None
+    yield "net on auto", _auto(without), None
+
+
+def _auto(without_cuda: str | None) -> str:
+    """Where the net runs that is asked for on "auto", and by what."""
+    from deeplab_repro.engines.choose import takes_onnxruntime
+
+    if takes_onnxruntime("auto", "float32"):
+        from deeplab_repro.engines.onnxruntime import cuda_problem
+
+        return f"{'cpu' if cuda_problem() else 'cuda'}, with onnxruntime"
+    return f"{'cpu' if without_cuda else 'cuda'}, with OpenCV"
 
 
 def _yes_or_no(problem: str | None) -> str:

@@ -54,7 +54,7 @@ def make_engine(
     """
     if engine not in ENGINES:
         raise ArgumentError(f"engine is '{engine}', expected one of {', '.join(ENGINES)}")
-    if engine == "onnxruntime" or (engine == "auto" and _is_for_onnxruntime(device, precision)):
+    if engine == "onnxruntime" or (engine == "auto" and takes_onnxruntime(device, precision)):
         from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(net, device, precision)
@@ -62,8 +62,8 @@ def make_engine(
     return OpenCVCpuEngine(net) if opencv.device == "cpu" else opencv
 
 
-def _is_for_onnxruntime(device: str, precision: Precision) -> bool:
-    """Whether onnxruntime is the better choice: see `make_engine`."""
+def takes_onnxruntime(device: str, precision: Precision) -> bool:
+    """Whether "auto" is onnxruntime: see `make_engine`."""
     if precision != "float32" or importlib.util.find_spec("onnxruntime") is None:
         return False
     from deeplab_repro.engines import onnxruntime

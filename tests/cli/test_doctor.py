@@ -8,7 +8,7 @@ import pytest
 
 from deeplab_repro import gpus
 from deeplab_repro.cli import doctor
-from deeplab_repro.engines import opencv_cuda
+from deeplab_repro.engines import choose, opencv_cuda
 from deeplab_repro.gpus import Gpu
 from deeplab_repro.models import MODELS
 
@@ -27,7 +27,7 @@ def test_what_is_installed(command, monkeypatch):
     assert rows["opencv packages"] == "none (another build?)"
     assert rows["cv2"].startswith(cv2.__version__)
     assert rows["net on cpu"].startswith("yes")
-    assert rows["net on auto"] in ("cpu", "cuda")
+    assert rows["net on auto"].split(",")[0] in ("cpu", "cuda")
     assert rows["CRF on cpu"].startswith("yes")
     assert rows["nets"].startswith(f"{len(MODELS)} in ")
 
@@ -70,6 +70,7 @@ def test_a_machine_with_two_gpus(command, monkeypatch):
     monkeypatch.setattr(gpus, "find_gpus", lambda: found_gpus)
     monkeypatch.setattr(opencv_cuda, "cuda_build", lambda: build)
     monkeypatch.setattr(opencv_cuda, "cuda_problem", {"float32": None, "float16": "no halves"}.get)
+    monkeypatch.setattr(choose, "cuda_problem", lambda _: None)
     _, rows = found(command)
     assert rows["NVIDIA driver"] == "for CUDA up to 13.1"
     assert rows["GPU 0"] == "RTX, sm_86, 12 GiB"
@@ -77,7 +78,7 @@ def test_a_machine_with_two_gpus(command, monkeypatch):
     assert rows["CUDA in cv2"] == "CUDA 13.0, cuDNN 9.13, for GPUs of sm_86, sm_90"
     assert rows["net on cuda"] == "yes"
     assert rows["net on cuda, float16"] == "no: no halves"
-    assert rows["net on auto"] == "cuda"
+    assert rows["net on auto"] == "cuda, with OpenCV"
 
 
 def test_a_machine_without_a_gpu(command, monkeypatch):
@@ -90,7 +91,8 @@ def test_a_machine_without_a_gpu(command, monkeypatch):
     assert rows["CUDA in cv2"] == "none"
     assert rows["net on cuda"] == "no: there is no CUDA"
     assert rows["net on cuda, float16"] == "as in float32"
-    assert rows["net on auto"] == rows["CRF on auto"] == "cpu"
+    assert rows["CRF on auto"] == "cpu"
+    assert rows["net on auto"].startswith("cpu, with ")
     monkeypatch.setattr(gpus, "cuda_version", lambda: (0, 0))
     _, rows = found(command)
     assert rows["NVIDIA driver"] == rows["GPU"] == "none"
