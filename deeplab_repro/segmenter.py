@@ -15,12 +15,12 @@ from deeplab_repro.coarse import CoarseScores, Precision
 from deeplab_repro.crf.gpu import crf_device
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.choose import make_engine
-from deeplab_repro.engines.opencv import BY_CAFFE, check_finite
+from deeplab_repro.engines.opencv import check_finite
 from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError
 from deeplab_repro.fetch.fetched import weights_file
 from deeplab_repro.files import require_memory
 from deeplab_repro.image import MEAN_BGR, VOID, preprocess
-from deeplab_repro.layers import HW, Shape, dims
+from deeplab_repro.layers import HW, dims
 from deeplab_repro.loading import fill, read_model
 from deeplab_repro.maps import softmax
 from deeplab_repro.models import MODELS
@@ -32,15 +32,8 @@ if TYPE_CHECKING:
 # Sizes of photos for which the net's own size is remembered.
 _SIZES_KEPT = 64
 
-# Fitted to peaks measured with OpenCV 4.14 on a CPU, from which the estimates lie -11% to +14% off.
-# DeepLab-LargeFOV at 513x513, 1025x769 and 1601x1201: 578, 1002 and 2096 MB, with the CRF 791, 1385
-# and 2616 MB; without CRF DeepLab at 513x513 1093 MB, DeepLab-MSc-LargeFOV 971 and 2107 MB.
-# With OpenCV 5.0, LargeFOV 480 MB, MSc-LargeFOV 775 MB, DeepLab 1464 MB, DeepLab-7x7 3086 MB.
-_NET_BYTES = 90e6
-_COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them anew for its convolutions
-_COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 reads ONNX by way of several
-_ACTIVATIONS_HELD = 0.5  # and reuses blobs
-_MAPS_HELD = 3  # CxHxW float32 arrays: OpenCV's scores, ours and the probabilities
+# CxHxW float32 arrays: a library's scores, ours and the probabilities.
+_MAPS_HELD = 3
 _CRF_MAPS_HELD = 3  # beside what the net has given back by then
 _CRF_BYTES = 150e6  # with Numba, and what it compiles
 
@@ -125,11 +118,11 @@ class DeepLab:
         self.iterations = iterations
         self.engine = make_engine(net, device, precision, engine)
         self.crf_device = crf_device(device) if self.crf else None
-        self._net_bytes_held = 0.0
+        self._net_bytes_held = 0
         # Photos come in few sizes, and to walk a net for one takes a millisecond.
         self._fitting_size = lru_cache(_SIZES_KEPT)(net.fitting_size)
         self._output_shape = lru_cache(_SIZES_KEPT)(net.output_shape)
-        self._activation_bytes = lru_cache(_SIZES_KEPT)(net.activation_bytes)
+        self._net_bytes = lru_cache(_SIZES_KEPT)(self.engine.memory_needed)
         self._check_memory(net.fitting_size((1, 1)))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
@@ -269,27 +262,21 @@ class DeepLab:
     def memory_needed(self, size: HW) -> int:
         """About how many bytes a process takes to segment images of up to `size` = (H, W).
 
-        Measured with OpenCV 4.14 and 5.0 on a CPU.
+        Measured on a CPU.
         """
         shape = (1, 3, *size)
         _, labels, *output_size = self._output_shape(shape)
         pixels = math.prod(output_size)
-        n_bytes = self._net_bytes(shape) + _MAPS_HELD * 4 * labels * pixels
+        n_bytes: float = self._net_bytes(shape) + _MAPS_HELD * 4 * labels * pixels
         if self.crf:
             n_bytes += _CRF_MAPS_HELD * 4 * labels * pixels + _CRF_BYTES
         return int(n_bytes)
 
     def _check_memory(self, size: HW) -> None:
         # What the net took for an earlier image, it has not given back.
-        n_bytes = self.memory_needed(size) - int(self._net_bytes_held)
+        n_bytes = self.memory_needed(size) - self._net_bytes_held
         what = f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
         require_memory(n_bytes, what)
-
-    def _net_bytes(self, shape: Shape) -> float:
-        activations = self._activation_bytes(shape)
-        weights = 4 * self.net.parameters
-        running = _COPIES_OF_WEIGHTS * weights + _ACTIVATIONS_HELD * activations
-        return _NET_BYTES + max(running, _COPIES_WHILE_BUILT * weights)
 
 
 def _check_net(net: Net) -> None:

@@ -105,6 +105,8 @@ def command() -> NoReturn:
 
     By then everything is written. To take apart what Numba made would take a third of a second.
     """
+    # Products of matrices are shared out among threads by ourselves (engines/product.py).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status = main()
     for stream in (sys.stdout, sys.stderr):
         if stream:

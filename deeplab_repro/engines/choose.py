@@ -12,6 +12,7 @@ from deeplab_repro.device import Device
 from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import ArgumentError, DeviceError
+from deeplab_repro.layers import Shape
 from deeplab_repro.net import Net
 
 ENGINES = ("auto", "opencv", "onnxruntime")
@@ -38,6 +39,9 @@ class Engine(Protocol):
 
     def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
         """The named blobs (float32) of one run; of a blob that layers change in place, the last."""
+
+    def memory_needed(self, shape: Shape) -> int:
+        """About how many bytes it takes to run on images of up to this NxCxHxW."""
 
 
 def make_engine(
