@@ -28,6 +28,10 @@ class LayerType:
         """The shapes of the learnable arrays: none."""
         return ()
 
+    def operations(self, bottoms: Sequence[Shape]) -> int:  # noqa: ARG002
+        """Additions and multiplications of a convolution; those of other layers are not counted."""
+        return 0
+
 
 def _image(shape: Shape) -> tuple[int, int, int, int]:
     if len(shape) != 4:
@@ -79,6 +83,9 @@ class Convolution(LayerType):
         channels = _grouped_channels(bottoms[0], self)
         weight = (self.num_output, channels // self.group, *self.kernel)
         return (weight, (self.num_output,)) if self.bias else (weight,)
+
+    def operations(self, bottoms: Sequence[Shape]) -> int:
+        return 2 * math.prod(self.top_shape(bottoms)) * math.prod(self.blob_shapes(bottoms)[0][1:])
 
 
 @dataclass(frozen=True)

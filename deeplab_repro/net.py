@@ -232,6 +232,15 @@ class Net:
         """How many numbers the net learns: weights and biases."""
         return sum(layer.parameters for layer in self.layers)
 
+    def operations(self, blob: str, input_shape: Shape | None = None) -> int:
+        """Of the convolutions up to a blob; a multiply-add counts as two."""
+        count = 0
+        for layer, bottoms, _ in self.walk(input_shape):
+            count += layer.op.operations(bottoms)
+            if blob in layer.tops:
+                break
+        return count
+
     def _strides(self) -> dict[str, Fraction]:
         """Input rows per row of every blob, by the strides before it and INTERP's factors.
 

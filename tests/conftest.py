@@ -13,7 +13,7 @@ os.environ["DEEPLAB_REPRO_HOME"] = os.path.join(os.path.dirname(__file__), "nobo
 import numpy as np
 import pytest
 
-from deeplab_repro import bench
+from deeplab_repro.bench import crf as bench_crf
 from deeplab_repro.cli import main
 from deeplab_repro.models import MODELS
 
@@ -92,10 +92,10 @@ def measured_here(monkeypatch):
 
     def measure(work, repeat):
         plain = {**asdict(work), "params": astuple(work.params)}
-        return bench.measure({"work": plain, "repeat": repeat})
+        return bench_crf.measure({"work": plain, "repeat": repeat})
 
-    monkeypatch.setattr(bench, "_measure_apart", measure)
-    monkeypatch.setattr(bench, "draw_scene", cache(bench.draw_scene))
+    monkeypatch.setattr(bench_crf, "_measure_apart", measure)
+    monkeypatch.setattr(bench_crf, "draw_scene", cache(bench_crf.draw_scene))
 
 
 @pytest.fixture

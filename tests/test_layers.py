@@ -45,6 +45,7 @@ def test_convolution_axes_are_height_width():
 def test_convolution_groups():
     op = Convolution(4, (3, 3), group=2, bias=False)
     assert op.blob_shapes([(1, 6, 9, 9)]) == ((4, 3, 3, 3),)
+    assert op.operations([(2, 6, 9, 9)]) == 2 * (2 * 4 * 7 * 7) * (3 * 3 * 3)
     with pytest.raises(NetError, match="group 2 does not divide 5"):
         op.blob_shapes([(1, 5, 9, 9)])
 

@@ -49,6 +49,15 @@ def test_blobs_shapes_and_parameters():
     assert n.activation_bytes((1, 3, 33, 33)) == 4 * (7 * 33 * 33 + 4 * 17 * 17)
 
 
+def test_operations_up_to_a_blob(tiny):
+    found = read_net(tiny)  # conv 5x5x6 of 27 values, fc8 4x5x6 of 5, enlarged
+    assert found.operations("conv") == 2 * 150 * 27
+    assert found.operations("fc8") == found.operations("up") == 2 * (150 * 27 + 120 * 5)
+    assert found.operations("conv", (2, 3, 65, 41)) == 2 * 2 * 5 * 9 * 6 * 27
+    large = read_net(MODELS["DeepLab-LargeFOV"].test_prototxt)
+    assert large.operations(large.output) == pytest.approx(257.2e9, rel=1e-3)
+
+
 def test_output_of_a_net_that_ends_in_place():
     n = net(conv("conv", "data", "conv"), Layer("relu", ReLU(), ("conv",), ("conv",)))
     assert n.output == "conv"

@@ -16,7 +16,7 @@ import deeplab_repro.load_opencv  # noqa: F401 - which loads cuBLAS
 from deeplab_repro.coarse import Precision
 from deeplab_repro.crf.gpu import plain_errors
 from deeplab_repro.errors import DeviceError
-from deeplab_repro.layers import Convolution, Shape
+from deeplab_repro.layers import Shape
 from deeplab_repro.net import Net
 
 # NVIDIA's datasheet of the H100 SXM: float32 without tensor cores, float16 with them and dense.
@@ -166,9 +166,7 @@ def net_floor(net: Net, shape: Shape, precision: Precision, rates: Rates) -> dic
     seconds = 0.0
     for layer, bottoms, top in net.walk(shape):
         if layer.tops != layer.bottoms:
-            own = 0
-            if isinstance(layer.op, Convolution):
-                own = 2 * math.prod(top) * math.prod(layer.blobs[0].shape[1:])
+            own = layer.op.operations(bottoms)
             moved = sum(map(math.prod, bottoms)) + math.prod(top) + layer.parameters
             moved *= BYTES[precision]
             operations, n_bytes = operations + own, n_bytes + moved

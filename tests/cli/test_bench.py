@@ -1,10 +1,10 @@
-"""deeplab-repro bench: what it prints, and every kind of bad input."""
+"""deeplab-repro bench: what its parts print, and every kind of bad input."""
 
 import json
 
 import pytest
 
-from deeplab_repro.bench import LABEL_COUNTS
+from deeplab_repro.bench.crf import LABEL_COUNTS
 from deeplab_repro.image import write_image
 
 TINY = ("bench", "crf", "--size", "16x12", "--labels", "3", "--repeat", "1", "--iterations", "1")
@@ -41,7 +41,7 @@ def test_json(command, tmp_path, photo):
     ("arguments", "expected"),
     [
         ([], "PART"),
-        (["net"], "invalid choice: 'net'"),
+        (["nets"], "invalid choice: 'nets'"),
         (["crf", "--size", "500"], "'500' is not WxH, for example 500x375"),
         (["crf", "--size", "0x5"], "'0x5' is not WxH"),
         (["crf", "--labels", "256"], "'256' is not a whole number from 1 to 255"),
@@ -50,7 +50,102 @@ def test_json(command, tmp_path, photo):
         (["crf", "--crf", "4"], "'4' is not W1,SIGMA_ALPHA,SIGMA_BETA"),
         (["crf", "--image", "nowhere.png"], "nowhere.png: cannot be read"),
         (["crf", "--size", "16x12", "--crf", "4,1e-4,5"], "is too small for an image"),
+        (["net", "--size", "500"], "'500' is not WxH, for example 500x375"),
+        (["net", "--repeat", "0"], "'0' is not a whole number from 1"),
+        (["net", "--threads", "0"], "'0' is not a whole number from 1 to 1024"),
+        (["net", "--model", "LargeFOV"], "DeepLab-LargeFOV"),
+        (["net", "--model", "DeepLab", "--prototxt", "F"], "not allowed with argument --model"),
+        (["net", "--prototxt", "nowhere.prototxt"], "nowhere.prototxt: cannot be read"),
+        (["net", "--weights", "random:x"], "weights are 'random:x', expected random: and a"),
+        (["net", "--weights", "nowhere.caffemodel"], "nowhere.caffemodel"),
+        (["net", "--size", "900000x900000"], "needs"),
     ],
 )
 def test_bad_input(refused, arguments, expected):
     assert expected in refused("bench", *arguments)
+
+
+def net_report():
+    """What `bench_net` reports, of a machine on which all is round."""
+    run = {"build_ms": 500.0, "first_run_ms": 2500.0, "difference": 0.0, "same_scores": True}
+    against = {
+        "opencv": {"ratio_of_medians": 9.0, "median_of_ratios": 1.25},
+        "plain_opencv": {"ratio_of_medians": 1.0, "median_of_ratios": 1.0},
+    }
+    row = {
+        **{"width": 41, "height": 33, "pixels": 1353, "operations": 300_000_000_000},
+        **{"median_ms": {"opencv": 1600.0}, "floor_ms": 2000.0, "share": {"opencv": 1.25}},
+    }
+    return {
+        "machine": "2 cores of a machine",
+        "net": "tiny",
+        "weights": "random:1",
+        "blob": "fc8",
+        "size": (33, 41),
+        "threads": 2,
+        "repeat": 5,
+        "runs": {
+            "opencv": run | {"median_ms": 1600.0, "peak_bytes": 654_000_000},
+            "plain_opencv": run | {"median_ms": 2000.0, "peak_bytes": None, "difference": 0.00012},
+        },
+        "absent": {"torch": "torch is not installed: pip install torch"},
+        "against": {"plain_opencv": against},
+        "products_a_second": 150e9,
+        "growth": {"rows": [row], "slopes_of_time": {}},
+    }
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What is given to `bench_net`, which reports this."""
+    given = {}
+
+    def give(report):
+        def bench_net(model, weights, **options):
+            given.update(options, model=model, weights=weights)
+            return report
+
+        monkeypatch.setattr("deeplab_repro.bench.net.bench_net", bench_net)
+        return given
+
+    return give
+
+
+def lines_of(out):
+    return [" ".join(line.split()) for line in out.splitlines()]
+
+
+def test_tables_of_nets(command, measured):
+    given = measured(net_report())
+    status, out, err = command("bench", "net", "--size", "500x375", "--threads", "2")
+    assert (status, err) == (0, "")
+    assert given["model"] == "DeepLab-LargeFOV"
+    assert given["weights"] == "random:1"
+    assert (given["size"], given["threads"], given["repeat"]) == ((375, 500), 2, 5)
+    lines = lines_of(out)
+    assert "tiny to 'fc8', 41x33 pixels, 2 threads, medians of 5 runs in turns" in lines
+    assert "deeplab-repro, opencv 1600.0 1.25 500 2500 654" in lines
+    assert "plain cv2 2000.0 1.00 500 2500" in lines
+    assert "without PyTorch: torch is not installed: pip install torch" in lines
+    assert "all give the same scores: they differ by up to 1e-04 standard deviations" in lines
+    assert "41x33 300.0 2000.0 1600.0 (125%)" in lines
+    assert "at the 150 GFLOP/s of NumPy's" in out
+    assert "log time" not in out
+
+
+def test_scores_that_differ_and_growth(command, measured):
+    report = net_report()
+    report["runs"]["plain_opencv"] |= {"difference": None, "same_scores": False}
+    report["growth"]["slopes_of_time"] = {"opencv": 1.014}
+    measured(report)
+    _, out, _ = command("bench", "net")
+    assert "NOT the same scores as deeplab-repro, opencv: plain cv2" in lines_of(out)
+    assert "log time / log pixels 1.01" in lines_of(out)
+
+
+def test_json_of_nets(command, measured, tiny):
+    given = measured(net_report())
+    status, out, _ = command("bench", "net", "--prototxt", tiny, "--set", "EXP=x", "--json")
+    assert status == 0
+    assert (given["model"], given["variables"]) == (tiny, {"EXP": "x"})
+    assert json.loads(out) == json.loads(json.dumps(net_report()))

@@ -1,27 +1,22 @@
-"""What the dense CRF costs: against pydensecrf2, and as pixels and labels grow.
+"""What the dense CRF costs: against pydensecrf2, and as pixels and labels grow."""
 
-Only ratios of times that were taken in turns mean something on a machine that does other things.
-"""
-
-import contextlib
-import ctypes
 import importlib
 import importlib.util
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deeplab_repro.bench.figures import slope, times_faster
+from deeplab_repro.bench.machine import machine, peak_above, reset_peak
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.device import Device
 from deeplab_repro.errors import ResourceError
@@ -42,7 +37,7 @@ _BYTES_PER_PROB = 4 * 12  # more than all arrays together take
 
 _CHILD = """
 import json, sys
-from deeplab_repro.bench import measure
+from deeplab_repro.bench.crf import measure
 print(json.dumps(measure(json.loads(sys.argv[1]))))
 """
 
@@ -184,10 +179,7 @@ def compare(
     theirs, (labels, marginals) = seconds[yardstick], outcomes[yardstick]
     return {
         name: {
-            "ratio_of_medians": statistics.median(theirs) / statistics.median(ours),
-            "median_of_ratios": statistics.median(
-                their / our for their, our in zip(theirs, ours, strict=True)
-            ),
+            **times_faster(theirs, ours),
             "labels_differing": int(np.count_nonzero(outcomes[name][0] != labels)),
             "largest_difference": float(np.abs(outcomes[name][1] - marginals).max()),
         }
@@ -204,46 +196,20 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
     small, few = replace(work, size=(8, 8)).inputs()
     dense_crf(small, few, work.params, work.iterations, device="cpu")  # compiles, starts threads
     image, probs = work.inputs()
-    before = _reset_peak()
+    before = reset_peak()
     times = []
     for _ in range(task["repeat"]):
         start = time.perf_counter()
         dense_crf(image, probs, work.params, work.iterations, device="cpu")
         times.append(time.perf_counter() - start)
-    peak = _status_bytes("VmHWM")
     return {
         "width": work.size[1],
         "height": work.size[0],
         "pixels": work.size[0] * work.size[1],
         "labels": work.labels,
         "median_ms": 1e3 * statistics.median(times),
-        "peak_bytes": None if before is None or peak is None else peak - before,
+        "peak_bytes": peak_above(before),
     }
-
-
-def slope(rows: Iterable[Mapping[str, Any]], over: str, of: str) -> float | None:
-    """The slope of log `of` over log `over`: 1 for what grows in proportion. None if unknown."""
-    points = [(row[over], row[of]) for row in rows]
-    if any(not y or y <= 0 for _, y in points):
-        return None
-    x, y = np.log(np.array(points, float)).T
-    return float(np.polyfit(x, y, 1)[0])
-
-
-def machine() -> str:
-    """What this runs on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = []
-    for package in ("numpy", "numba", "opencv-python-headless", "protobuf", "pydensecrf2"):
-        with contextlib.suppress(PackageNotFoundError):
-            versions.append(f"{package} {version(package)}")
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
-    python = platform.python_version()
-    return f"{os.cpu_count()} cores of {cpu}, Python {python}, {', '.join(versions)}"
 
 
 def draw_scene(labels: int) -> Outcome:
@@ -353,22 +319,3 @@ def _memory(at_work: Mapping[str, Any], by_labels: list[dict[str, Any]]) -> dict
         "arrays_a_label": per_label / one,
         "fixed_bytes": fixed,
     }
-
-
-def _reset_peak() -> int | None:
-    """Let the peak of this process's memory begin now: its resident bytes, None where unknown."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what is free must not be filled unseen
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _status_bytes("VmRSS")
-
-
-def _status_bytes(name: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith(name + ":")), None)

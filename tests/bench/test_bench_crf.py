@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from deeplab_repro import bench
-from deeplab_repro.bench import (
+from deeplab_repro.bench import crf
+from deeplab_repro.bench.crf import (
     Work,
     bench_crf,
     compare,
@@ -14,7 +14,6 @@ from deeplab_repro.bench import (
     find_contenders,
     n_steps,
     race,
-    slope,
 )
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
@@ -89,15 +88,9 @@ def test_ratios_are_of_medians_and_of_pairs():
     assert compare({"ours": [1.0]}, {"ours": outcomes["ours"]}) == {}
 
 
-def test_slope():
-    rows = [{"pixels": n, "ms": 3.0 * n**1.25, "peak": None} for n in (10, 100, 5000)]
-    assert slope(rows, "pixels", "ms") == pytest.approx(1.25)
-    assert slope(rows, "pixels", "peak") is None
-
-
 def test_report(monkeypatch):
-    monkeypatch.setattr(bench, "SCALES", (0.5, 1))  # each is measured by a process of its own
-    monkeypatch.setattr(bench, "LABEL_COUNTS", (8, 32))
+    monkeypatch.setattr(crf, "SCALES", (0.5, 1))  # each is measured by a process of its own
+    monkeypatch.setattr(crf, "LABEL_COUNTS", (8, 32))
     steps = []
     report = bench_crf(TINY, repeat=2, step=lambda: steps.append(1))
     assert len(steps) == n_steps(TINY, 2, large=False)
@@ -155,23 +148,12 @@ def test_without_a_gpu(monkeypatch):
     assert "simulates" in absent["cuda"]
 
 
-@pytest.mark.skipif(not bench._reset_peak(), reason="the peak of memory is not known here")
-def test_the_peak_of_memory_is_of_what_happens_after():
-    big = np.ones(40_000_000, np.uint8)
-    del big
-    before = bench._reset_peak()
-    held = np.ones(25_000_000, np.uint8)
-    peak = bench._status_bytes("VmHWM") - before
-    assert 24e6 < peak < 30e6
-    assert held.sum() == 25_000_000
-
-
 def test_a_measurement_that_fails():
     with pytest.raises(DeepLabError, match="12x8 pixels with 0 labels: the process that measures"):
-        bench._measure_apart(Work(size=(8, 12), labels=0), 1)
+        crf._measure_apart(Work(size=(8, 12), labels=0), 1)
 
 
 def test_too_little_memory(monkeypatch):
     monkeypatch.setattr("deeplab_repro.files.available_memory", lambda: 10**9)
     with pytest.raises(ResourceError, match="4000x3000 pixels with 21 labels: needs"):
-        bench._measure_apart(Work(size=(3000, 4000)), 1)
+        crf._measure_apart(Work(size=(3000, 4000)), 1)

@@ -1,0 +1,250 @@
+"""What the net costs on the CPU: this package's engines and their peers, in turns."""
+
+import contextlib
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro.bench.contenders import CONTENDERS, start, write_job
+from deeplab_repro.bench.figures import slope, times_faster
+from deeplab_repro.bench.machine import machine
+from deeplab_repro.bench.process import Process
+from deeplab_repro.errors import NetError
+from deeplab_repro.fetch.fetched import weights_file
+from deeplab_repro.files import require_memory
+from deeplab_repro.layers import HW, Shape, dims
+from deeplab_repro.loading import fill, read_model
+from deeplab_repro.net import Net
+from deeplab_repro.progress import Progress, unwatched
+from deeplab_repro.stages import n_cores
+
+SCALES = ((5 / 8, 5 / 8), (1, 1), (9 / 8, 3 / 2), (3 / 2, 2))
+"""Of the net's own height and width: the sizes at which the growth with pixels is measured."""
+
+AGREEMENT = 1e-3
+"""By how many standard deviations of the scores sums in other orders may differ."""
+
+_FIRST = "opencv"  # with its scores the others' are compared
+_GROWING = ("opencv", "onnxruntime", "plain_opencv")
+_ROUNDS_OF_GROWTH = 3
+_PRODUCTS = 3
+_SIZES_TRIED = 64  # on either side of the wanted one
+
+# So long the threads of BLAS and OpenMP look out for more work.
+_SECONDS_TO_REST = 0.05
+
+_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "torch")
+
+# Fitted to what the contenders' processes took on average, with OpenCV 4.14, onnxruntime 1.32 and
+# PyTorch 2.13: LargeFOV at 321x321 and 513x513 510 and 680 MB, DeepLab at 322x322 1090 MB,
+# MSc-LargeFOV at 321x321 660 MB.
+_PROCESS_BYTES = 200e6
+_COPIES_OF_WEIGHTS = 3.5
+_ACTIVATIONS_HELD = 0.6
+
+
+def bench_net(
+    model: str | Path = "DeepLab-LargeFOV",
+    weights: str | Path = "random:1",
+    *,
+    size: HW | None = None,
+    threads: int | None = None,
+    repeat: int = 5,
+    variables: Mapping[str, str] | None = None,
+    watch: Progress = unwatched,
+) -> dict[str, Any]:
+    """All that there is to know, as plain data: times in milliseconds, memory in bytes.
+
+    All run the same net on the same noise, up to the scores on the net's own grid, as `DeepLab`
+    does; each in a process of its own with so many threads (None: one a core), from files on.
+
+    size: of a photo, (H, W), which is padded as `DeepLab` does; None for the net's own size.
+    repeat: rounds, in each of which all run once. Model, weights and variables: as for `DeepLab`.
+    Raises DeepLabErrors for what cannot be read or run, and for too little memory.
+    """
+    net = read_model(model, variables).ending_in_scores()
+    run_at = net.fitting_size(size) if size else (net.input_shape[2], net.input_shape[3])
+    shape = _shape(net, run_at)
+    sizes = sorted({*_growth_sizes(net), run_at}, key=math.prod)
+    absent = {name: why for name, each in CONTENDERS.items() if (why := each.problem)}
+    names = [name for name in CONTENDERS if name not in absent]
+    _require_memory(net, shape, len(names))
+    _require_memory(net, _shape(net, sizes[-1]), len(_GROWING))
+    fill(net, weights_file(weights, model))
+    with (
+        watch("measuring", len(names) + repeat + len(sizes) - 1) as step,
+        tempfile.TemporaryDirectory(prefix="deeplab-bench-") as folder,
+        contextlib.ExitStack() as stack,
+    ):
+        job = write_job(net, folder, shape, threads or n_cores())
+        running = {name: stack.enter_context(start(name, job)) for name in names}
+        runs, unable = _build(running, step)
+        times = _rounds(running, repeat, step)
+        _add_findings(runs, running, times, folder)
+        for name in running.keys() - _GROWING:  # what they hold may be needed
+            running.pop(name).close()
+        rates = [running[_FIRST].ask("product_rate") for _ in range(_PRODUCTS)]
+        by_size = {run_at: {name: times[name] for name in running}}
+        for each in sizes:
+            if each not in by_size:
+                for process in running.values():
+                    process.ask("resize", *each)
+                by_size[each] = _rounds(running, min(repeat, _ROUNDS_OF_GROWTH))
+                rates.append(running[_FIRST].ask("product_rate"))
+                step()
+    rows = [_row(net, each, by_size[each]) for each in sizes]
+    return {
+        "machine": machine(*_PACKAGES),
+        "net": net.name,
+        "weights": str(weights),
+        "blob": job.blob,
+        "size": run_at,
+        "threads": job.threads,
+        "repeat": repeat,
+        "runs": runs,
+        "absent": absent | unable,
+        "against": _than_peers(times),
+        "products_a_second": max(rates),
+        "growth": _growth(rows, max(rates)),
+    }
+
+
+def _shape(net: Net, size: Sequence[int]) -> Shape:
+    return (1, net.input_shape[1], *size)
+
+
+def _growth_sizes(net: Net) -> list[HW]:
+    """Sizes near those wanted, at which the scores are as large as the image."""
+    if not net.fits_any_size:
+        return []
+    sizes = []
+    for scales in SCALES:
+        sides = [_nearest_fit(net, 2 + axis, scale) for axis, scale in enumerate(scales)]
+        if all(sides):
+            sizes.append((sides[0], sides[1]))
+    return sizes
+
+
+def _nearest_fit(net: Net, axis: int, scale: float) -> int:
+    """A length of one axis, 0 where there is none: they do not depend on each other."""
+    shape = list(_shape(net, net.input_shape[2:]))
+    wanted = round(scale * shape[axis])
+    lengths = range(max(1, wanted - _SIZES_TRIED), wanted + _SIZES_TRIED + 1)
+    for length in sorted(lengths, key=lambda length: abs(length - wanted)):
+        shape[axis] = length
+        with contextlib.suppress(NetError):
+            if net.output_shape(tuple(shape))[axis] == length:
+                return length
+    return 0
+
+
+def _require_memory(net: Net, shape: Shape, processes: int) -> None:
+    weights = _COPIES_OF_WEIGHTS * 4 * net.parameters
+    n_bytes = _PROCESS_BYTES + weights + _ACTIVATIONS_HELD * net.activation_bytes(shape)
+    what = f"net '{net.name}' at {dims(shape)} in {processes} processes"
+    require_memory(
+        int(processes * n_bytes),
+        what,
+        "measure a smaller net, or a smaller image of it, or use a machine with more memory",
+    )
+
+
+def _build(
+    running: dict[str, Process], step: Callable[[], None]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What it took to make each ready; and why others cannot run, which are then gone."""
+    runs: dict[str, dict[str, Any]] = {}
+    unable = {}
+    for name, process in list(running.items()):
+        try:
+            runs[name] = process.ask("build")
+        except NetError as error:
+            if name == _FIRST:
+                raise
+            unable[name] = str(error).removeprefix(f"{CONTENDERS[name].title}: ")
+            running.pop(name).close()
+        step()
+    return runs, unable
+
+
+def _rounds(
+    running: Mapping[str, Process], repeat: int, step: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """The milliseconds of each run, all in turns."""
+    times: dict[str, list[float]] = {name: [] for name in running}
+    for _ in range(repeat):
+        for name, process in running.items():
+            time.sleep(_SECONDS_TO_REST)
+            times[name].append(1e3 * process.ask("run"))
+        step()
+    return times
+
+
+def _add_findings(
+    runs: dict[str, dict[str, Any]],
+    running: Mapping[str, Process],
+    times: Mapping[str, list[float]],
+    folder: str,
+) -> None:
+    first = None
+    for name, process in running.items():
+        path = Path(folder, f"{name}.npy")
+        process.ask("save_scores", str(path))
+        scores = np.load(path)
+        first = scores if first is None else first
+        difference = _difference(scores, first)
+        runs[name] |= {
+            "median_ms": statistics.median(times[name]),
+            "ms": times[name],
+            "peak_bytes": process.ask("peak"),
+            "difference": difference,
+            "same_scores": difference is not None and difference <= AGREEMENT,
+        }
+
+
+def _difference(scores: np.ndarray, expected: np.ndarray) -> float | None:
+    """The largest, in standard deviations of what is expected; None for others, or NaN."""
+    if scores.size != expected.size:
+        return None
+    largest = np.abs(scores.ravel() - expected.ravel()).max()
+    difference = float(largest / max(expected.std(), np.finfo(np.float32).tiny))
+    return difference if math.isfinite(difference) else None
+
+
+def _than_peers(times: Mapping[str, list[float]]) -> dict[str, Any]:
+    """By peer, how many times faster each is; the fastest peer comes first."""
+    peers = [name for name in times if not CONTENDERS[name].ours]
+    peers.sort(key=lambda name: statistics.median(times[name]))
+    return {
+        peer: {name: times_faster(times[peer], each) for name, each in times.items()}
+        for peer in peers
+    }
+
+
+def _row(net: Net, size: HW, times: Mapping[str, list[float]]) -> dict[str, Any]:
+    return {
+        "width": size[1],
+        "height": size[0],
+        "pixels": math.prod(size),
+        "operations": net.operations(net.coarse_output[0], _shape(net, size)),
+        "median_ms": {name: statistics.median(each) for name, each in times.items()},
+    }
+
+
+def _growth(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
+    """The rows with the milliseconds that their operations take at a rate, and the shares of it."""
+    for row in rows:
+        row["floor_ms"] = 1e3 * row["operations"] / rate
+        row["share"] = {name: row["floor_ms"] / ms for name, ms in row["median_ms"].items()}
+    slopes = {}
+    if len(rows) > 1:
+        for name in rows[0]["median_ms"]:
+            flat = [{"pixels": row["pixels"], "ms": row["median_ms"][name]} for row in rows]
+            slopes[name] = slope(flat, "pixels", "ms")
+    return {"rows": rows, "slopes_of_time": slopes}

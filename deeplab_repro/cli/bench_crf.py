@@ -1,0 +1,160 @@
+"""deeplab-repro bench crf: what the dense CRF costs on this machine."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from deeplab_repro.cli.options import (
+    add_iterations,
+    crf_params,
+    one_line,
+    progress,
+    table_console,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_NAMES = {"all_threads": "all threads", "one_thread": "one thread", "cuda": "CUDA"}
+
+
+def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of this part of the command."""
+    crf = parts.add_parser(
+        "crf",
+        help="the dense CRF, beside pydensecrf2 where that is installed",
+        description="Measure the dense CRF: one thread, all threads, CUDA and pydensecrf2 (those "
+        "that are there) in turns, its memory, and how both grow with pixels and labels.",
+    )
+    crf.add_argument("--image", metavar="F", help="a picture (default: a scene drawn for this)")
+    crf.add_argument(
+        "--size",
+        metavar="WxH",
+        type=image_size,
+        help="crop or repeat it to this size (default: 500x375, or the picture's own)",
+    )
+    crf.add_argument(
+        "--labels", metavar="N", type=whole_number(1, 255), default=21, help="default: %(default)s"
+    )
+    crf.add_argument(
+        "--crf",
+        metavar="W1,SIGMA_ALPHA,SIGMA_BETA",
+        type=crf_params,
+        default="4,121,5",
+        help="default: %(default)s",
+    )
+    add_iterations(crf)
+    crf.add_argument(
+        "--repeat",
+        metavar="N",
+        type=whole_number(1),
+        default=10,
+        help="runs, of which medians are taken (default: %(default)s)",
+    )
+    crf.add_argument(
+        "--large", action="store_true", help="grow to 64 times the pixels: minutes, and gigabytes"
+    )
+    crf.add_argument("--json", action="store_true", help="print JSON, with every run")
+    crf.set_defaults(run=run)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """WxH as (H, W)."""
+    width, _, height = text.partition("x")
+    try:
+        return whole_number(1)(height), whole_number(1)(width)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not WxH, for example 500x375") from None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print the figures."""
+    from deeplab_repro.bench.crf import Work, bench_crf, n_steps
+    from deeplab_repro.image import read_image
+
+    size = (375, 500)
+    if arguments.image:
+        size = read_image(arguments.image).shape[:2]
+    work = Work(
+        size=arguments.size or size,
+        labels=arguments.labels,
+        params=arguments.crf,
+        iterations=arguments.iterations,
+        picture=arguments.image,
+    )
+    steps = n_steps(work, arguments.repeat, arguments.large)
+    with progress("measuring", steps) as step:
+        report = bench_crf(work, arguments.repeat, arguments.large, step)
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        _print(report)
+    return 0
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = table_console()
+
+    def say(text: str) -> None:
+        console.print(one_line(text), soft_wrap=True)
+
+    work, memory = report["work"], report["memory"]
+    height, width = work["size"]
+    params = ",".join(f"{value:g}" for value in work["params"])
+    say(report["machine"])
+    say(
+        f"{width}x{height} pixels, {work['labels']} labels, {work['iterations']} iterations, CRF "
+        f"{params}, medians of {report['repeat']} runs in turns"
+    )
+    console.print(_runs_table(report))
+    for name, why in report["absent"].items():
+        say(f"without {_NAMES.get(name, name)}: {why}")
+    if memory["peak_bytes"] is not None:
+        say(
+            f"peak memory above the inputs {memory['peak_bytes'] / 1e6:.0f} MB, "
+            f"{memory['arrays']:.1f} float32 arrays of labels x pixels; with more labels "
+            f"{memory['arrays_a_label']:.1f} such arrays and {memory['fixed_bytes'] / 1e6:.0f} MB"
+        )
+    for growth in ("pixels", "labels"):
+        console.print(_growth_table(report[growth]["rows"]))
+        slopes = {name: value for name, value in report[growth].items() if name != "rows"}
+        for name, value in slopes.items():
+            if value is not None:
+                say(f"slope of log {name.removeprefix('slope_of_')} over log {growth}: {value:.3f}")
+
+
+def _runs_table(report: dict[str, Any]) -> "Table":
+    table = _table("", "ms", "times faster", "in pairs", "labels differing", "largest difference")
+    for name, run in report["runs"].items():
+        row = [_NAMES.get(name, name), f"{run['median_ms']:.1f}"]
+        ratios = report["against_pydensecrf2"].get(name)
+        if ratios:
+            row += [f"{ratios['ratio_of_medians']:.2f}", f"{ratios['median_of_ratios']:.2f}"]
+            row += [str(ratios["labels_differing"]), f"{ratios['largest_difference']:.1e}"]
+        table.add_row(*row)
+    return table
+
+
+def _growth_table(rows: list[dict[str, Any]]) -> "Table":
+    table = _table("all threads", "labels", "ms", "peak MB")
+    for row in rows:
+        peak = row["peak_bytes"]
+        table.add_row(
+            f"{row['width']}x{row['height']}",
+            str(row["labels"]),
+            f"{row['median_ms']:.1f}",
+            "" if peak is None else f"{peak / 1e6:.0f}",
+        )
+    return table
+
+
+def _table(first: str, *others: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
