@@ -25,7 +25,8 @@ SET_UP = [line for line in SHELL_LINES if line.startswith("python3 -m venv")]
 COMMANDS = [line for line in SHELL_LINES if line.startswith("deeplab-repro ")]
 # Whether these run shows at any size.
 SMALLER = {
-    "bench": ["--size", "16x12", "--repeat", "1", "--iterations", "1"],
+    "bench crf": ["--size", "16x12", "--repeat", "1", "--iterations", "1"],
+    "bench net": ["--model", "ToyVOC-LargeFOV", "--size", "16x12", "--repeat", "1"],
     "crossval": ["--w1", "5", "--sigma-alpha", "40", "--sigma-beta", "5", "--workers", "0"],
     "evaluate": ["--workers", "0"],
     "predict": ["--workers", "0"],
@@ -87,7 +88,7 @@ def change(path, pattern, replacement):
 
 def test_every_shell_line_is_known():
     assert len(SET_UP) == 2
-    assert len(COMMANDS) == 25
+    assert len(COMMANDS) == 26
     assert len(SET_UP) + len(COMMANDS) == len(SHELL_LINES)
 
 
@@ -100,7 +101,8 @@ def test_ci_runs_the_set_up(line):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line, capsys):
     arguments = shlex.split(line.replace("train_iter_2000.", "train_iter_1."))[1:]
-    arguments += SMALLER.get(arguments[0], [])
+    what = " ".join(arguments[: 1 + (arguments[0] == "bench")])
+    arguments += SMALLER.get(what, [])
     status = main(arguments)
     if "cuda" in arguments and (problem := cuda_problem("float16") or crf_cuda_problem()):
         assert status == 2

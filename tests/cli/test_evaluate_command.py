@@ -20,6 +20,7 @@ RECORD = Record(
     weights="train_iter_6000.caffemodel",
     weights_sha256="0",
     trained_on="train_aug",
+    arithmetic="float32",
     split="val",
     crf=CrfParams(4, 121, 5),
     iterations=10,

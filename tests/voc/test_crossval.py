@@ -364,7 +364,7 @@ def test_numbers_out_of_range(split, tmp_path, option, value):
 def test_released_parameters(tmp_path):
     assert released_crfs(["DeepLab"], tmp_path) == {"DeepLab": CrfParams(5, 50, 10)}
     assert released_crfs([], tmp_path) == {}
-    record = ScoresRecord("DeepLab-LargeFOV", 21, "", "w", "", None, "float16")
+    record = ScoresRecord("DeepLab-LargeFOV", 21, "", "w", "", None, "float32", "float16")
     write_or_compare(scores_record_path(tmp_path), asdict(record), is_begun=False)
     assert released_crfs([], tmp_path) == {"DeepLab-LargeFOV": CrfParams(4, 121, 5)}
     with pytest.raises(ArgumentError) as error:
