@@ -51,7 +51,8 @@ def make_engine(
 
     engine: "opencv", "onnxruntime", or "auto". On CUDA that is OpenCV, as it has both precisions,
     and onnxruntime where only that has CUDA. On the CPU it is onnxruntime where it is installed:
-    of OpenCV's time in parts (4.14) it took 0.90 for LargeFOV, of its time as a whole 0.66.
+    of OpenCV's time in parts (4.14, 2 cores) it took 0.83 for LargeFOV, 0.84 for MSc-LargeFOV, and
+    of OpenCV 5's less.
 
     Raises ArgumentError for another engine or precision, and DeviceError where the engine or the
     device is not to be had, or not with this precision.
