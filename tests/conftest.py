@@ -96,6 +96,7 @@ def measured_here(monkeypatch):
 
     monkeypatch.setattr(bench_crf, "_measure_apart", measure)
     monkeypatch.setattr(bench_crf, "draw_scene", cache(bench_crf.draw_scene))
+    monkeypatch.setattr(bench_crf, "LABEL_COUNTS", (8, 32))  # to compile for each takes seconds
 
 
 @pytest.fixture

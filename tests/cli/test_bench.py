@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deeplab_repro.bench.crf import LABEL_COUNTS
+from deeplab_repro.bench import crf
 from deeplab_repro.image import write_image
 
 TINY = ("bench", "crf", "--size", "16x12", "--labels", "3", "--repeat", "1", "--iterations", "1")
@@ -34,7 +34,7 @@ def test_json(command, tmp_path, photo):
     assert report["work"]["picture"] == str(tmp_path / "a.png")
     assert report["work"]["params"] == [3, 95, 3, 3, 3]
     assert len(report["runs"]["all_threads"]["ms"]) == 1
-    assert [row["labels"] for row in report["labels"]["rows"]] == list(LABEL_COUNTS)
+    assert [row["labels"] for row in report["labels"]["rows"]] == list(crf.LABEL_COUNTS)
 
 
 @pytest.mark.parametrize(
