@@ -3,25 +3,39 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from deeplab_repro.version import __version__
+
 if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import dense_crf
     from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.errors import DeepLabError
-    from deeplab_repro.models import MODELS
-    from deeplab_repro.segmenter import DeepLab, Segmentation
+    from deeplab_repro.files.images import read_image
+    from deeplab_repro.models.registry import MODELS
+    from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation
 
 # Loaded when first asked for: the command line must not wait for OpenCV and Numba to print help.
 _HOMES = {
     "CrfParams": "deeplab_repro.crf.params",
     "DeepLab": "deeplab_repro.segmenter",
     "DeepLabError": "deeplab_repro.errors",
-    "MODELS": "deeplab_repro.models",
+    "MODELS": "deeplab_repro.models.registry",
+    "Recipe": "deeplab_repro.segmenter",
     "Segmentation": "deeplab_repro.segmenter",
     "dense_crf": "deeplab_repro.crf.dense_crf",
+    "read_image": "deeplab_repro.files.images",
 }
 
-__all__ = ["MODELS", "CrfParams", "DeepLab", "DeepLabError", "Segmentation", "dense_crf"]
-__version__ = "0.1.0"
+__all__ = [
+    "MODELS",
+    "CrfParams",
+    "DeepLab",
+    "DeepLabError",
+    "Recipe",
+    "Segmentation",
+    "__version__",
+    "dense_crf",
+    "read_image",
+]
 
 
 def __getattr__(name: str) -> Any:

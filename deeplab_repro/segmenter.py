@@ -1,30 +1,30 @@
 """DeepLab: an image goes in, labels come out."""
 
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from deeplab_repro.coarse import CoarseScores, Precision
-from deeplab_repro.crf.gpu import crf_device
+from deeplab_repro.arrays import HW, dims
+from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.engines.checks import check_finite
 from deeplab_repro.engines.choose import make_engine
-from deeplab_repro.engines.opencv import check_finite
 from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError
-from deeplab_repro.fetch.fetched import weights_file
-from deeplab_repro.files import require_memory
-from deeplab_repro.image import MEAN_BGR, VOID, preprocess
-from deeplab_repro.layers import HW, dims
-from deeplab_repro.loading import fill, read_model
-from deeplab_repro.maps import softmax
-from deeplab_repro.models import MODELS
-from deeplab_repro.net import DenseCrfParameter, Net
+from deeplab_repro.files.images import MEAN_BGR, VOID, preprocess
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.models.fetched import weights_file
+from deeplab_repro.models.loading import RANDOM, fill, read_model
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.net import DenseCrfParameter, Net
+from deeplab_repro.net.scores import CoarseScores, Precision, softmax
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import CrfResult
@@ -79,9 +79,9 @@ class Segmentation:
 class DeepLab:
     """A net with its weights, and the CRF behind it.
 
-    model: a name of `deeplab_repro.models.MODELS`, or the path of a prototxt (as a Path always).
+    model: a name of `deeplab_repro.MODELS`, or the path of a prototxt (as a Path always).
     weights: the path of a caffemodel, the name of a model whose weights were fetched (see
-        `deeplab_repro.fetch`), or "random:SEED" to try things out without any. None for the
+        `models.fetched`), or "random:SEED" to try things out without any. None for the
         model's own: ToyVOC's bring theirs, the paper's are what was fetched, those of train_aug
         before those of trainval_aug. Which it was stands in `.weights`.
     device: where it runs: "cpu", "cuda", or "auto" for the best there is (see `.device` and
@@ -309,3 +309,50 @@ def published_crf(model: str, block: DenseCrfParameter | None = None) -> CrfPara
             "W1,SIGMA_ALPHA,SIGMA_BETA (--crf), or do without a CRF (--no-crf)"
         )
     return published
+
+
+DEFAULT_MODEL = "DeepLab-LargeFOV"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes labels of a photo: a net with its weights, and the CRF behind it.
+
+    model: a name of MODELS, or the path of a prototxt; None for the one that kept scores are of, or
+    else DeepLab-LargeFOV. The others are as `DeepLab` takes them.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    device: str = "auto"
+    crf: CrfParams | Literal["model"] | None = "model"
+    iterations: int = 10
+    variables: dict[str, str] = field(default_factory=dict)
+    precision: Precision = "float32"
+    engine: str = "auto"
+
+    def absolute(self) -> "Recipe":
+        """The same, with absolute paths."""
+        model = self.model
+        if model is not None and model not in MODELS:
+            model = os.path.abspath(model)
+        # What was fetched is remembered on this machine; what ships is on each, in its own place.
+        weights = weights_file(self.weights, model or DEFAULT_MODEL)
+        shipped = [known.shipped_weights for known in MODELS.values()]
+        if weights is None or weights in shipped or str(weights).startswith(RANDOM):
+            return replace(self, model=model)
+        return replace(self, model=model, weights=os.path.abspath(weights))
+
+    def build(self) -> DeepLab:
+        """The model, ready to run."""
+        model = self.model or DEFAULT_MODEL
+        return DeepLab(
+            model if model in MODELS else Path(model),
+            self.weights,
+            device=self.device,
+            precision=self.precision,
+            engine=self.engine,
+            crf=self.crf,
+            iterations=self.iterations,
+            variables=self.variables,
+        )

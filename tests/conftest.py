@@ -15,7 +15,7 @@ import pytest
 
 from deeplab_repro.bench import crf as bench_crf
 from deeplab_repro.cli import main
-from deeplab_repro.models import MODELS
+from deeplab_repro.models.registry import MODELS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared/golden"
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.net import Layer, Net
 
 NO_BIAS = np.zeros(1)
 

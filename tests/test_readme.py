@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeplab_repro import models
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
-from deeplab_repro.crf.gpu import crf_cuda_problem
+from deeplab_repro.crf.cuda.device import crf_cuda_problem
 from deeplab_repro.engines.opencv_cuda import cuda_problem
-from deeplab_repro.image import read_image, write_image
-from deeplab_repro.maps import write_bin
-from deeplab_repro.models import MODELS, get_model
+from deeplab_repro.files.images import read_image, write_image
+from deeplab_repro.files.probs import write_bin
+from deeplab_repro.models import registry as models
+from deeplab_repro.models.registry import MODELS, get_model
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

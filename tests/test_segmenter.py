@@ -5,7 +5,6 @@ import threading
 import numpy as np
 import pytest
 
-from deeplab_repro import files
 from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv import OpenCVEngine
@@ -17,8 +16,9 @@ from deeplab_repro.errors import (
     ResourceError,
     WeightsError,
 )
-from deeplab_repro.image import preprocess
-from deeplab_repro.models import MODELS
+from deeplab_repro.files import whole as files
+from deeplab_repro.files.images import preprocess
+from deeplab_repro.models.registry import MODELS
 from deeplab_repro.segmenter import DeepLab
 
 CRF = CrfParams(4, 20, 5)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.bench.machine import machine
-from deeplab_repro.image import VOID, read_labels, write_labels
+from deeplab_repro.files.images import VOID, read_labels, write_labels
 from deeplab_repro.voc.devkit import open_devkit
 
 # What one writes who does not know better; {count} is done with the pixels of one image.

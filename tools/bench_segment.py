@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "street.jpg"
 _WRITE = """
 import sys
 from deeplab_repro.caffe import read_net, write_caffemodel
-from deeplab_repro.models import get_model
+from deeplab_repro.models.registry import get_model
 net = read_net(get_model("DeepLab-LargeFOV").test_prototxt)
 net.fill_random(0)
 write_caffemodel(net, sys.argv[1])

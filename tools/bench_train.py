@@ -29,8 +29,8 @@ import numpy as np
 
 from deeplab_repro.bench.machine import machine
 from deeplab_repro.caffe import read_train_net
-from deeplab_repro.models import MODELS
-from deeplab_repro.solving import SolverParameter
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.solver import SolverParameter
 from deeplab_repro.train.solver import Solver
 
 LABELS = 21

@@ -27,10 +27,10 @@ from deeplab_repro.cli.options import crf_params, progress, whole_number
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import DeepLabError
-from deeplab_repro.files import check_readable, write_atomically
-from deeplab_repro.image import VOID, UInt8, palette, read_image, read_labels, write_image
-from deeplab_repro.models import get_model
-from deeplab_repro.pictures import make_folder
+from deeplab_repro.files.images import VOID, UInt8, palette, read_image, read_labels, write_image
+from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.whole import check_readable, write_atomically
+from deeplab_repro.models.registry import get_model
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.train.data import read_list
 from deeplab_repro.train.training import Row, prepare, train

@@ -86,7 +86,7 @@ def make_seeds(kind: str) -> list[bytes]:
     from fuzz_targets import SMALL_NET
 
     from deeplab_repro.caffe import read_net, write_caffemodel, write_solverstate
-    from deeplab_repro.solving import SolverState
+    from deeplab_repro.net.solver import SolverState
 
     kept = [path.read_bytes() for path in sorted(ROOT.glob(f"tests/caffe/fuzzed/*.{kind}"))]
     if kind == "prototxt":

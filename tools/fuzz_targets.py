@@ -31,7 +31,7 @@ from deeplab_repro.caffe import (
 )
 from deeplab_repro.cli import inspect
 from deeplab_repro.errors import DeepLabError
-from deeplab_repro.net import Net
+from deeplab_repro.net.net import Net
 
 SECONDS = 1.0
 _LONGEST_MESSAGE = 2000

@@ -28,9 +28,9 @@ from typing import Any
 from gpu_check_steps import Finding, Job, Outcome, Step, run_step
 
 from deeplab_repro.cli.options import one_line, say
-from deeplab_repro.crf.gpu import crf_cuda_problem
+from deeplab_repro.crf.cuda.device import crf_cuda_problem
 from deeplab_repro.errors import DeepLabError, DeviceError, FileError
-from deeplab_repro.files import display_name, writable_target, write_atomically
+from deeplab_repro.files.whole import display_name, writable_target, write_atomically
 
 try:
     from gpu_check_crf import check_crf

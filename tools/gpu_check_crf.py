@@ -8,15 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from gpu_check_steps import Finding, Job, largest
 
-from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.arrays import dims
+from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
 from deeplab_repro.crf.dense_crf import dense_crf, refine_scores
-from deeplab_repro.crf.gpu import SIMULATED, Workspace, plain_errors
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.device import Device
 from deeplab_repro.errors import FileError
-from deeplab_repro.files import display_name
-from deeplab_repro.layers import dims
-from deeplab_repro.maps import softmax
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.machine.device import Device
+from deeplab_repro.net.scores import CoarseScores, softmax
 
 F32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -88,7 +87,7 @@ def _vertices(image: UInt8, params: CrfParams) -> int:
     """The vertices of both lattices on the GPU."""
     from numba import cuda
 
-    from deeplab_repro.crf.gpu_lattice import build_gpu_lattice
+    from deeplab_repro.crf.cuda.lattice import build_gpu_lattice
 
     height, width = image.shape[:2]
     with plain_errors():

@@ -11,12 +11,12 @@ import numpy as np
 from gpu_check_rates import Rates
 from gpu_check_steps import Finding, Job, gpu_memory_taken, milliseconds, photo, spread, times_of
 
-from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.arrays import dims
+from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors
 from deeplab_repro.crf.dense_crf import refine_scores
-from deeplab_repro.crf.gpu import SIMULATED, plain_errors
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.image import UInt8
-from deeplab_repro.layers import dims
+from deeplab_repro.files.images import UInt8
+from deeplab_repro.net.scores import CoarseScores
 
 MOST_MS = 3.0
 PARAMS = CrfParams(4, 121, 5)
@@ -94,10 +94,10 @@ def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -
     """
     from numba import cuda
 
-    from deeplab_repro.crf.gpu import Workspace
-    from deeplab_repro.crf.gpu_lattice import SEGMENTS, build_gpu_lattice
-    from deeplab_repro.crf.gpu_mean_field import MeanField
-    from deeplab_repro.crf.gpu_scores import enlarged_probs
+    from deeplab_repro.crf.cuda.device import Workspace
+    from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_gpu_lattice
+    from deeplab_repro.crf.cuda.mean_field import MeanField
+    from deeplab_repro.crf.cuda.scores import enlarged_probs
 
     height, width = image.shape[:2]
     n, space = height * width, Workspace()

@@ -16,7 +16,7 @@ from gpu_check_steps import PHOTO, ROOT, Finding, Job
 
 from deeplab_repro.bench.machine import machine
 from deeplab_repro.cli.doctor import check
-from deeplab_repro.load_opencv import cv2
+from deeplab_repro.machine.opencv import cv2
 
 _SECONDS = 60  # that one command may take
 _OF_GPU = "driver_version,clocks.max.sm,clocks.max.mem,power.limit,pcie.link.gen.max"

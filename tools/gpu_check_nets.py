@@ -14,11 +14,11 @@ import numpy.typing as npt
 from gpu_check_steps import PRECISIONS, ROOT, Finding, Job, Verdict, largest
 
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.coarse import CoarseScores, Precision
 from deeplab_repro.errors import DeviceError, FileError
-from deeplab_repro.files import display_name
-from deeplab_repro.image import preprocess
-from deeplab_repro.net import Net
+from deeplab_repro.files.images import preprocess
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import CoarseScores, Precision
 
 F32 = npt.NDArray[np.float32]
 

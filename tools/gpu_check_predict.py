@@ -14,15 +14,15 @@ import numpy as np
 from gpu_check_steps import LARGE_FOV, PRECISIONS, Finding, Job, photo, spread
 from PIL import Image, ImageEnhance, ImageOps
 
-from deeplab_repro.coarse import Precision
-from deeplab_repro.layers import HW, dims
-from deeplab_repro.pictures import Failed
-from deeplab_repro.segmenter import DeepLab
-from deeplab_repro.stages import in_threads, n_cores
+from deeplab_repro.arrays import HW, dims
+from deeplab_repro.net.scores import Precision
+from deeplab_repro.segmenter import DeepLab, Recipe
 from deeplab_repro.voc.devkit import Devkit, open_devkit
 from deeplab_repro.voc.predict import Predicted, predict
-from deeplab_repro.voc.segmenting import Recipe, Segmenting
-from deeplab_repro.voc.workers import Workers
+from deeplab_repro.voc.segmenting import Segmenting
+from deeplab_repro.work.outcomes import Failed
+from deeplab_repro.work.stages import in_threads, n_cores
+from deeplab_repro.work.workers import Workers
 
 LEAST_A_SECOND = 60
 LEAST_AGREEMENT: dict[Precision, float] = {"float32": 0.999, "float16": 0.99}

@@ -19,12 +19,12 @@ from gpu_check_steps import (
     times_of,
 )
 
-from deeplab_repro.coarse import Precision
+from deeplab_repro.arrays import HW, dims
 from deeplab_repro.engines.opencv import OpenCVEngine
-from deeplab_repro.image import preprocess
-from deeplab_repro.layers import HW, dims
-from deeplab_repro.load_opencv import cv2
-from deeplab_repro.net import Net
+from deeplab_repro.files.images import preprocess
+from deeplab_repro.machine.opencv import cv2
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import Precision
 
 
 @dataclass(frozen=True)

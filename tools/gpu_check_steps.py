@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.coarse import Precision
-from deeplab_repro.crf.gpu import SIMULATED, plain_errors
-from deeplab_repro.device import Device
+from deeplab_repro.arrays import HW
+from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors
 from deeplab_repro.errors import DeepLabError, one_line
-from deeplab_repro.image import UInt8, read_image
-from deeplab_repro.layers import HW
-from deeplab_repro.net import Net
+from deeplab_repro.files.images import UInt8, read_image
+from deeplab_repro.machine.device import Device
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import Precision
 
 if TYPE_CHECKING:
     from deeplab_repro.engines.opencv import OpenCVEngine
@@ -98,7 +98,7 @@ class Job:
 
     def net(self, name: str) -> Net:
         """A model's net with random weights."""
-        from deeplab_repro.loading import load_net
+        from deeplab_repro.models.loading import load_net
 
         return load_net(self.model(name), "random:1").ending_in_scores()
 

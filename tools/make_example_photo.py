@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from deeplab_repro.image import write_image
+from deeplab_repro.files.images import write_image
 
 WIDTH, HEIGHT = 500, 375
 SCALE = 3  # drawn larger and shrunk: smooth edges

@@ -26,7 +26,7 @@ import numpy as np
 from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.models import MODELS, Model
+from deeplab_repro.models.registry import MODELS, Model
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.toy.demo import measure, table

@@ -2,7 +2,7 @@
 
     pip install pydensecrf2 && python tools/record_pydensecrf.py
 
-Writes tests/drop_in/recorded.npz: the inputs, as `input/NAME`, and the answers. The tests put
+Writes tests/pydensecrf/recorded.npz: the inputs, as `input/NAME`, and the answers. The tests put
 the same questions, `answers`, to deeplab_repro.pydensecrf.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-RECORDED = Path(__file__).resolve().parent.parent / "tests/drop_in/recorded.npz"
+RECORDED = Path(__file__).resolve().parent.parent / "tests/pydensecrf/recorded.npz"
 Arrays = dict[str, np.ndarray]
 
 WIDTH, HEIGHT, LABELS = 5, 3, 3  # 15 pixels: no multiple of 4, which changes the lattice

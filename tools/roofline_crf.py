@@ -18,11 +18,11 @@ import numpy as np
 
 from deeplab_repro.bench.crf import Work
 from deeplab_repro.bench.machine import machine
+from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField
+from deeplab_repro.crf.cpu.threads import run_together, share
+from deeplab_repro.crf.cpu.vectors import LANES, load, multiply_add, store, zeros
 from deeplab_repro.crf.features import kernel_features
-from deeplab_repro.crf.jit import jit
-from deeplab_repro.crf.mean_field import Kernel, MeanField
-from deeplab_repro.crf.threads import run_together, share
-from deeplab_repro.crf.vectors import LANES, load, multiply_add, store, zeros
+from deeplab_repro.machine.jit import jit
 
 LEVELS = {"L1": 16, "L2": 512, "L3": 6_000, "memory": 200_000}  # kilobytes a thread reads over
 WIDTH = (0,) * 4

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.arrays import Shape
 from deeplab_repro.bench.machine import peak_above, product_rate, reset_peak
 from deeplab_repro.bench.process import Process, answer
 from deeplab_repro.caffe import load_weights
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.net_json import net_from_json, net_to_json
 from deeplab_repro.convert.onnx import to_onnx
-from deeplab_repro.layers import Shape
-from deeplab_repro.net import Net
+from deeplab_repro.net.net import Net
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -84,14 +84,14 @@ def _our_onnxruntime(job: Job) -> Run:
 
 
 def _plain_opencv(job: Job) -> Run:
-    from deeplab_repro.engines.plain import plain_opencv
+    from deeplab_repro.bench.plain import plain_opencv
 
     prototxt, caffemodel = job.file("net.prototxt"), job.file("net.caffemodel")
     return plain_opencv(prototxt, caffemodel, job.file("net.onnx"), job.blob)
 
 
 def _plain_onnxruntime(job: Job) -> Run:
-    from deeplab_repro.engines.plain import plain_onnxruntime
+    from deeplab_repro.bench.plain import plain_onnxruntime
 
     return plain_onnxruntime(job.file("net.onnx"), job.threads)
 
@@ -140,10 +140,10 @@ CONTENDERS = {
         "onnxruntime", "deeplab_repro.engines.onnxruntime", _ONNXRUNTIME, ours=True),
     "plain_opencv": Contender(
         "plain cv2", _plain_opencv,
-        "cv2", "deeplab_repro.engines.plain", _CV2),
+        "cv2", "deeplab_repro.bench.plain", _CV2),
     "plain_onnxruntime": Contender(
         "plain onnxruntime", _plain_onnxruntime,
-        "onnxruntime", "deeplab_repro.engines.plain", _ONNXRUNTIME),
+        "onnxruntime", "deeplab_repro.bench.plain", _ONNXRUNTIME),
     "torch": Contender(
         "PyTorch", _torch,
         "torch", "deeplab_repro.bench.torch_net", _TORCH),

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_repro.arrays import HW
 from deeplab_repro.bench.figures import slope, times_faster
 from deeplab_repro.bench.machine import machine, peak_above, reset_peak
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.device import Device
 from deeplab_repro.errors import ResourceError
-from deeplab_repro.files import require_memory
-from deeplab_repro.image import read_image
-from deeplab_repro.layers import HW
+from deeplab_repro.files.images import read_image
+from deeplab_repro.machine.device import Device
+from deeplab_repro.machine.memory import require_memory
 
 LABEL_COUNTS = (2, 8, 21, 32, 64)
 """With how many labels the growth with labels is measured."""
@@ -278,7 +278,7 @@ def _pydensecrf(work: Work, image: np.ndarray, probs: np.ndarray) -> Callable[[]
 def _cuda_problem() -> str | None:
     if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
         return "Numba simulates it, which says nothing of its speed"
-    from deeplab_repro.crf.gpu import crf_cuda_problem
+    from deeplab_repro.crf.cuda.device import crf_cuda_problem
 
     return crf_cuda_problem()
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.bench.contenders import CONTENDERS, start, write_job
 from deeplab_repro.bench.figures import slope, times_faster
 from deeplab_repro.bench.machine import machine
 from deeplab_repro.bench.process import Process
 from deeplab_repro.errors import NetError
-from deeplab_repro.fetch.fetched import weights_file
-from deeplab_repro.files import require_memory
-from deeplab_repro.layers import HW, Shape, dims
-from deeplab_repro.loading import fill, read_model
-from deeplab_repro.net import Net
-from deeplab_repro.progress import Progress, unwatched
-from deeplab_repro.stages import n_cores
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.models.fetched import weights_file
+from deeplab_repro.models.loading import fill, read_model
+from deeplab_repro.net.net import Net
+from deeplab_repro.work.progress import Progress, unwatched
+from deeplab_repro.work.stages import n_cores
 
 SCALES = ((5 / 8, 5 / 8), (1, 1), (9 / 8, 3 / 2), (3 / 2, 2))
 """Of the net's own height and width: the sizes at which the growth with pixels is measured."""

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - as it is always called
 
+from deeplab_repro.arrays import Shape
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Dropout,
@@ -18,9 +19,8 @@ from deeplab_repro.layers import (
     Padding,
     Pooling,
     ReLU,
-    Shape,
 )
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.net import Layer, Net
 
 Apply = Callable[..., torch.Tensor]
 

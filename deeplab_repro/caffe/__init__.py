@@ -18,8 +18,8 @@ from deeplab_repro.caffe.structure import net_from_message
 from deeplab_repro.caffe.training import read_train_net
 from deeplab_repro.caffe.weights import load_weights
 from deeplab_repro.errors import NetError
-from deeplab_repro.files import display_name, write_atomically
-from deeplab_repro.net import Net
+from deeplab_repro.files.whole import display_name, write_atomically
+from deeplab_repro.net.net import Net
 
 __all__ = [
     "Caffemodel",

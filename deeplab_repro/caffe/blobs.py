@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
 from deeplab_repro.caffe.wire import Field, Reader
 from deeplab_repro.errors import FormatError
-from deeplab_repro.layers import Shape, dims
 
 _MOST_AXES = 32
 _LONGEST_DIM = 2**31 - 1

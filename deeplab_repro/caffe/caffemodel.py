@@ -16,9 +16,10 @@ from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type
 from deeplab_repro.caffe.wire import Field, Reader
 from deeplab_repro.errors import FormatError
-from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
-from deeplab_repro.layers import Convolution
-from deeplab_repro.net import Net
+from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.net import Net
 
 _NAME, _V1_LAYER, _CURRENT_LAYER = 1, 2, 100  # of NetParameter
 # The longest known nets have a thousand layers of up to three blobs. The limits bound the time and

@@ -6,8 +6,8 @@ from typing import Any
 from deeplab_repro.caffe import deeplab_pb2
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import InnerProduct
-from deeplab_repro.net import Filler, Layer
+from deeplab_repro.net.layers import InnerProduct
+from deeplab_repro.net.net import Filler, Layer
 
 _FILLERS = ("constant", "gaussian", "uniform", "xavier", "msra", "positive_unitball")
 _NUMBERS = ("value", "mean", "std", "min", "max")  # of a filler

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
 
 # Their names in V1 and in the current format. Upstream has no SegAccuracy, but forks of it do.
 SOFTMAX_LOSS = ("SOFTMAX_LOSS", "SoftmaxWithLoss")

@@ -12,8 +12,8 @@ from deeplab_repro.caffe.losses import (
 )
 from deeplab_repro.caffe.parameters import V1_TYPES, write_parameters
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
-from deeplab_repro.net import ImageSegData, Layer, Net
+from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.net import ImageSegData, Layer, Net
 
 _TYPES_IN_V1 = {current: v1 for v1, current in (*V1_TYPES.items(), SOFTMAX_LOSS, SEG_ACCURACY)}
 

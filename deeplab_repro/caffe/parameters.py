@@ -7,9 +7,9 @@ scalars or lists of sizes.
 from collections.abc import Callable
 from typing import Any
 
+from deeplab_repro.arrays import HW
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import (
-    HW,
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Deconvolution,
@@ -24,7 +24,7 @@ from deeplab_repro.layers import (
     Softmax,
     Split,
 )
-from deeplab_repro.net import Layer
+from deeplab_repro.net.net import Layer
 
 # The V1 name of every type that runs, and the current one. The authors' V1 has no Deconvolution.
 V1_TYPES = {

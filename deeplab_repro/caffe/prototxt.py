@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import FormatError
-from deeplab_repro.files import display_name, open_to_read
+from deeplab_repro.files.whole import display_name, open_to_read
 
 log = logging.getLogger(__name__)
 

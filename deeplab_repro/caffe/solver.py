@@ -8,8 +8,8 @@ from typing import Any
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.caffe.prototxt import parse_solver
 from deeplab_repro.errors import FormatError
-from deeplab_repro.files import display_name
-from deeplab_repro.solving import SolverParameter
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.net.solver import SolverParameter
 
 # What each policy goes by. Without it Caffe takes 0, and the learning rate becomes 0 or stays.
 _POLICIES: dict[str, tuple[str, ...]] = {

@@ -9,8 +9,9 @@ from deeplab_repro.caffe.formats import refuse_other_formats
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.caffe.wire import Field, Reader
 from deeplab_repro.errors import ArgumentError, FormatError
-from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
-from deeplab_repro.solving import SolverState
+from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.solver import SolverState
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
 _KINDS = {

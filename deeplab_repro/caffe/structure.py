@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import read_parameters, runs
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import Shape, Split, dims
-from deeplab_repro.net import DenseCrfParameter, Layer, Net
+from deeplab_repro.net.layers import Split
+from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
 
 # What a net that names no size gets: the crop of the released nets.
 _CROP = 513

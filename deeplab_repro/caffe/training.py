@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deeplab_repro.arrays import Shape
 from deeplab_repro.caffe import bvlc_pb2
 from deeplab_repro.caffe.learning import read_learning
 from deeplab_repro.caffe.losses import (
@@ -28,9 +29,9 @@ from deeplab_repro.caffe.structure import (
     layers_of,
 )
 from deeplab_repro.errors import NetError
-from deeplab_repro.files import display_name
-from deeplab_repro.layers import LayerType, Shape, SoftmaxLoss, Split
-from deeplab_repro.net import ImageSegData, Layer, Net
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.net.layers import LayerType, SoftmaxLoss, Split
+from deeplab_repro.net.net import ImageSegData, Layer, Net
 
 log = logging.getLogger(__name__)
 

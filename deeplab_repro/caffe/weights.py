@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
 from deeplab_repro.errors import WeightsError
-from deeplab_repro.files import display_name
-from deeplab_repro.layers import dims
-from deeplab_repro.net import BLOB_NAMES, Blob, Layer, Net
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.net.net import BLOB_NAMES, Blob, Layer, Net
 
 _COMPARED = 60  # characters of a name
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from deeplab_repro import __version__
 from deeplab_repro.cli import (
     bench,
     convert,
@@ -29,6 +28,7 @@ from deeplab_repro.cli import (
 )
 from deeplab_repro.cli.options import one_line, say
 from deeplab_repro.errors import DeepLabError
+from deeplab_repro.version import __version__
 
 COMMANDS = (
     demo,

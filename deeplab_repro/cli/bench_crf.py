@@ -71,7 +71,7 @@ def image_size(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the figures."""
     from deeplab_repro.bench.crf import Work, bench_crf, n_steps
-    from deeplab_repro.image import read_image
+    from deeplab_repro.files.images import read_image
 
     size = (375, 500)
     if arguments.image:

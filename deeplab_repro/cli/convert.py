@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deeplab_repro.cli.options import add_variables, one_line
 
 if TYPE_CHECKING:
-    from deeplab_repro.net import Net
+    from deeplab_repro.net.net import Net
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -59,9 +59,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, and print their names, and what the check found."""
-    from deeplab_repro.convert_files import OnnxOptions, convert_files, file_names
     from deeplab_repro.errors import ArgumentError
-    from deeplab_repro.files import display_name
+    from deeplab_repro.files.whole import display_name
+    from deeplab_repro.jobs.convert import OnnxOptions, convert_files, file_names
 
     is_onnx = arguments.to == "onnx"
     if not is_onnx and (arguments.input != "net" or arguments.softmax or arguments.classes):
@@ -102,7 +102,7 @@ def _net(arguments: argparse.Namespace) -> "Net":
     """The net that was asked for, with its weights."""
     from deeplab_repro.convert import read_npz
     from deeplab_repro.errors import ArgumentError
-    from deeplab_repro.loading import load_net
+    from deeplab_repro.models.loading import load_net
 
     weights, variables = arguments.weights, dict(arguments.variables)
     which = Path(arguments.prototxt) if arguments.prototxt else arguments.model
@@ -117,7 +117,7 @@ def _net(arguments: argparse.Namespace) -> "Net":
 
 def _labels(net: "Net", classes: str | None) -> Sequence[str]:
     """The names of the net's labels, none where they are not known."""
-    from deeplab_repro.models import VOC_CLASSES
+    from deeplab_repro.models.registry import VOC_CLASSES
     from deeplab_repro.voc.devkit import read_classes
 
     if classes:

@@ -18,7 +18,7 @@ from deeplab_repro.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from deeplab_repro.crf_files import Refined
+    from deeplab_repro.jobs.refine import Refined
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -76,8 +76,8 @@ def _positional(text: str) -> list[float]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Refine every picture's map; exit status 2 if one of them could not be."""
-    from deeplab_repro.crf_files import Refined, plan, refine_files
-    from deeplab_repro.pictures import find_pictures
+    from deeplab_repro.jobs.refine import Refined, plan, refine_files
+    from deeplab_repro.jobs.segment import find_pictures
 
     w2, sigma_gamma = arguments.positional
     params = replace(arguments.crf, w2=w2, sigma_gamma=sigma_gamma)

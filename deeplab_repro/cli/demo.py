@@ -52,7 +52,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, segment, score, write, and print the table."""
-    from deeplab_repro.pictures import check_targets, make_folder
+    from deeplab_repro.files.targets import check_targets, make_folder
     from deeplab_repro.segmenter import DeepLab
     from deeplab_repro.toy.demo import measure, n_steps
     from deeplab_repro.toy.report import write_contact_sheet, write_page

@@ -63,7 +63,7 @@ def _installed(package: str) -> str | None:
 
 
 def _check_gpus() -> Iterator[tuple[str, str, str | None]]:
-    from deeplab_repro.gpus import cuda_version, driver_problem, find_gpus
+    from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
 
     major, minor = cuda_version()
     yield "NVIDIA driver", f"for CUDA up to {major}.{minor}" if major else "none", None
@@ -86,7 +86,7 @@ def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
         )
     yield "opencv packages", listed or "none (another build?)", problem
     try:
-        from deeplab_repro.load_opencv import cv2
+        from deeplab_repro.machine.opencv import cv2
     except DeviceError as error:
         yield "net", "cannot run", str(error)
         return
@@ -127,15 +127,15 @@ def _check_numba() -> Iterator[tuple[str, str, str | None]]:
         yield "CRF", "cannot run", f"Numba does not import: {text}; install it again"
         return
     yield "CRF on cpu", f"yes, {numba.get_num_threads()} threads", None
-    from deeplab_repro.crf.gpu import crf_cuda_problem, crf_device
+    from deeplab_repro.crf.cuda.device import crf_cuda_problem, crf_device
 
     yield "CRF on cuda", _yes_or_no(crf_cuda_problem()), None
     yield "CRF on auto", crf_device("auto"), None
 
 
 def _check_machine() -> Iterator[tuple[str, str, str | None]]:
-    from deeplab_repro.files import available_memory
-    from deeplab_repro.models import MODELS, prototxt_folder
+    from deeplab_repro.machine.memory import available_memory
+    from deeplab_repro.models.registry import MODELS, prototxt_folder
 
     free = available_memory()
     yield "processors", str(os.cpu_count()), None

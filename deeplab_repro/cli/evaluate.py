@@ -91,8 +91,8 @@ def _widths(text: str) -> tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, write, and print the tables."""
+    from deeplab_repro.files.targets import check_targets, make_folder
     from deeplab_repro.paper.methods import check_method
-    from deeplab_repro.pictures import check_targets, make_folder
     from deeplab_repro.voc.evaluate import OUTPUTS, evaluate, write_evaluation
 
     devkit = devkit_of(arguments)
@@ -139,7 +139,7 @@ def _paper(
     arguments: argparse.Namespace, devkit: "Devkit", evaluation: "Evaluation"
 ) -> "MethodScores | None":
     """The paper's scores of what made the results."""
-    from deeplab_repro.models import VOC_CLASSES
+    from deeplab_repro.models.registry import VOC_CLASSES
     from deeplab_repro.paper.methods import method_of, published_scores
 
     method, record = arguments.method, evaluation.record

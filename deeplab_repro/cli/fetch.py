@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Fetch the weights, and print what they are."""
     from dataclasses import asdict
 
-    from deeplab_repro.fetch.released import fetch
+    from deeplab_repro.models.released import fetch
 
     with progress_in_bytes() as advance:
         fetched = fetch(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from deeplab_repro.cli.options import add_variables, one_line, table_console
 
 if TYPE_CHECKING:
-    from deeplab_repro.net import Net
+    from deeplab_repro.net.net import Net
     from deeplab_repro.train.initialise import Initialised
 
 
@@ -31,7 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Write the weights, and print what became of every layer."""
     from deeplab_repro.caffe import read_net
-    from deeplab_repro.files import display_name
+    from deeplab_repro.files.whole import display_name
     from deeplab_repro.train.initialise import initialise, write_initialised
 
     net = read_net(arguments.net, dict(arguments.variables))
@@ -48,7 +48,7 @@ def _print_table(net: "Net", initialised: "Initialised") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from deeplab_repro.layers import dims
+    from deeplab_repro.arrays import dims
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("layer", "weight", "initialised"):

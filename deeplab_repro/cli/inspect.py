@@ -8,7 +8,7 @@ from deeplab_repro.cli.options import add_variables, one_line, table_console
 
 if TYPE_CHECKING:
     from deeplab_repro.caffe import Caffemodel
-    from deeplab_repro.net import Net
+    from deeplab_repro.net.net import Net
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,7 +28,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Print the description of the file."""
     from deeplab_repro.caffe import read_caffemodel, read_net
-    from deeplab_repro.files import open_to_read
+    from deeplab_repro.files.whole import open_to_read
 
     with open_to_read(arguments.file) as (file, _):
         is_binary = b"\0" in file.read(4096)
@@ -94,7 +94,7 @@ def _print_table(description: dict[str, Any]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from deeplab_repro.layers import dims
+    from deeplab_repro.arrays import dims
 
     is_net = "output" in description
     table = Table(box=SIMPLE_HEAD, pad_edge=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.voc.devkit import Devkit
-    from deeplab_repro.voc.workers import Workers
+    from deeplab_repro.work.workers import Workers
 
 # Labels with a smaller share of the picture are not told.
 _LEAST_SHARE = 0.005
@@ -185,8 +185,8 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def workers_of(arguments: argparse.Namespace) -> "Workers":
     """Who was asked to do the work."""
-    from deeplab_repro.stages import n_cores
-    from deeplab_repro.voc.workers import Workers
+    from deeplab_repro.work.stages import n_cores
+    from deeplab_repro.work.workers import Workers
 
     processes = n_cores() if arguments.workers is None else arguments.workers
     return Workers(processes, arguments.scheduler)
@@ -337,7 +337,7 @@ def shares(labels: "np.ndarray", n_labels: int) -> str:
     """The labels in a picture, the largest share first; 21 labels are VOC's, and named."""
     import numpy as np
 
-    from deeplab_repro.models import VOC_CLASSES
+    from deeplab_repro.models.registry import VOC_CLASSES
 
     counts = np.bincount(labels.ravel())
     names = VOC_CLASSES if n_labels == len(VOC_CLASSES) else range(256)

@@ -68,10 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tables(arguments: argparse.Namespace) -> int:
-    from deeplab_repro.files import display_name
-    from deeplab_repro.paper.report import make_report, targets, write_report
+    from deeplab_repro.files.targets import check_targets
+    from deeplab_repro.files.whole import display_name
+    from deeplab_repro.paper.report import make_report
     from deeplab_repro.paper.reproduce import paper_runs
-    from deeplab_repro.pictures import check_targets
+    from deeplab_repro.paper.write import targets, write_report
     from deeplab_repro.voc.devkit import open_devkit
 
     if (arguments.voc is None) != (arguments.models is None):
@@ -101,9 +102,9 @@ def _told(doing: str, images: int) -> Iterator[Callable[[], None]]:
 
 
 def _figure2(arguments: argparse.Namespace) -> int:
-    from deeplab_repro.image import read_image
+    from deeplab_repro.files.images import read_image
+    from deeplab_repro.files.targets import check_targets, make_folder
     from deeplab_repro.paper.figure2 import make_figure2, write_figure2
-    from deeplab_repro.pictures import check_targets, make_folder
     from deeplab_repro.segmenter import DeepLab
 
     if arguments.voc or arguments.models:

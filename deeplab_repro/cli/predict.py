@@ -61,9 +61,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment what has no labels yet; exit status 2 if some images could not be."""
-    from deeplab_repro.pictures import check_targets
+    from deeplab_repro.files.targets import check_targets
+    from deeplab_repro.segmenter import Recipe
     from deeplab_repro.voc.predict import pack, predict
-    from deeplab_repro.voc.segmenting import Recipe
 
     devkit = devkit_of(arguments)
     if arguments.tar:

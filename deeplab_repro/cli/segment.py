@@ -59,8 +59,8 @@ def _outputs(text: str) -> tuple[str, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment every picture; exit status 2 if one of them could not be."""
-    from deeplab_repro.loading import RANDOM
-    from deeplab_repro.pictures import Done, check_outputs, find_pictures, segment_files
+    from deeplab_repro.jobs.segment import Done, check_outputs, find_pictures, segment_files
+    from deeplab_repro.models.loading import RANDOM
     from deeplab_repro.segmenter import DeepLab
 
     paths = find_pictures(arguments.images)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.arrays import Shape
 from deeplab_repro.caffe import caffemodel_chunks, prototxt_text, write_caffemodel, write_prototxt
 from deeplab_repro.caffe.names import unused_name
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import Convolution, Deconvolution, Interp, Padding, Shape
-from deeplab_repro.net import Blob, Layer, Net
+from deeplab_repro.net.layers import Convolution, Deconvolution, Interp, Padding
+from deeplab_repro.net.net import Blob, Layer, Net
 
 
 def write_caffe(net: Net, prototxt: Path, caffemodel: Path, *, interp: bool = True) -> None:

@@ -9,15 +9,24 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from deeplab_repro import layers as layer_types
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import bvlc_pb2
 from deeplab_repro.caffe.learning import read_learning, write_learning
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import read_parameters, runs, write_parameters
 from deeplab_repro.caffe.structure import check_learners, check_sizes
 from deeplab_repro.errors import FormatError, NetError, one_line
-from deeplab_repro.layers import LayerType, Shape, Split, dims
-from deeplab_repro.net import BLOB_NAMES, Blob, DenseCrfParameter, Filler, ImageSegData, Layer, Net
+from deeplab_repro.net import layers as layer_types
+from deeplab_repro.net.layers import LayerType, Split
+from deeplab_repro.net.net import (
+    BLOB_NAMES,
+    Blob,
+    DenseCrfParameter,
+    Filler,
+    ImageSegData,
+    Layer,
+    Net,
+)
 
 _VERSION = 1
 # Caffe's numbers hold no more.

@@ -42,12 +42,13 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.convert.net_json import net_from_json, net_to_json
 from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, one_line
-from deeplab_repro.files import display_name, open_to_read, require_memory, write_atomically
-from deeplab_repro.layers import dims
-from deeplab_repro.net import BLOB_NAMES, Blob, Layer, Net
-from deeplab_repro.npy import ZIP_ERRORS, read_header
+from deeplab_repro.files.npy import ZIP_ERRORS, read_header
+from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.net import BLOB_NAMES, Blob, Layer, Net
 
 _NET = "net.json"
 _MOST_AT_ONCE = 1 << 20  # bytes that are read: net.json is no longer, nor is the zip's directory

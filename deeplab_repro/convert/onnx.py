@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.convert.onnx_graph import Axes, Graph
 from deeplab_repro.convert.onnx_layers import Place, write_layer
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.files import write_atomically
-from deeplab_repro.image import MEAN_BGR
-from deeplab_repro.layers import HW, Dropout, Shape, Split, dims
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.files.images import MEAN_BGR
+from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.net.layers import Dropout, Split
+from deeplab_repro.net.net import Layer, Net
 
 
 def write_onnx(

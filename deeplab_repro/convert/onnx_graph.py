@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_repro import __version__
 from deeplab_repro.caffe import wire
 from deeplab_repro.caffe.names import unused_name
 from deeplab_repro.convert import onnx_model_pb2 as schema
 from deeplab_repro.errors import NetError
+from deeplab_repro.version import __version__
 
 # Opset 13 came with version 7 of the format.
 _OPSET, _IR_VERSION = 13, 7

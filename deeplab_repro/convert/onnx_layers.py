@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.convert.onnx_graph import Graph
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import (
-    HW,
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Deconvolution,
@@ -23,10 +23,8 @@ from deeplab_repro.layers import (
     Padding,
     Pooling,
     ReLU,
-    Shape,
-    dims,
 )
-from deeplab_repro.net import Layer
+from deeplab_repro.net.net import Layer
 
 # OpenCV keeps positions as 32-bit integers.
 _TO_THE_END = 2**31 - 1

@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.arrays import dims
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.layers import dims
+from deeplab_repro.net.scores import CoarseScores
 
 F32 = npt.NDArray[np.float32]
 

@@ -8,16 +8,15 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.coarse import CoarseScores
+from deeplab_repro.arrays import dims
 from deeplab_repro.crf.arguments import check_arguments, check_scores, memory_needed
+from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, most_probable
+from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.features import kernel_features
-from deeplab_repro.crf.gpu import crf_device
-from deeplab_repro.crf.mean_field import Kernel, MeanField, most_probable
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.device import Device
-from deeplab_repro.files import require_memory
-from deeplab_repro.layers import dims
-from deeplab_repro.maps import softmax
+from deeplab_repro.machine.device import Device
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.scores import CoarseScores, softmax
 
 F32 = npt.NDArray[np.float32]
 Marginals = TypeVar("Marginals", bound=F32 | None, covariant=True)
@@ -80,7 +79,7 @@ def dense_crf(
     used = crf_device(device)
     check_arguments(image, probs, params, iterations)
     if used == "cuda":
-        from deeplab_repro.crf.gpu_mean_field import gpu_dense_crf
+        from deeplab_repro.crf.cuda.mean_field import gpu_dense_crf
 
         marginals = gpu_dense_crf(image, probs, params, iterations, on_iteration)
     else:
@@ -116,7 +115,7 @@ def refine_scores(
     check_scores(image, coarse, params, iterations)
     size = image.shape[0], image.shape[1]
     if used == "cuda":
-        from deeplab_repro.crf.gpu_mean_field import gpu_refine_scores
+        from deeplab_repro.crf.cuda.mean_field import gpu_refine_scores
 
         best, q = gpu_refine_scores(image, coarse, params, iterations, marginals)
         return CrfResult(best, q, used)

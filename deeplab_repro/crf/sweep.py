@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.crf.arguments import check_iterations, check_maps, check_sigmas, memory_needed
+from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, most_probable
 from deeplab_repro.crf.features import kernel_features
-from deeplab_repro.crf.mean_field import Kernel, MeanField, most_probable
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.files import require_memory
-from deeplab_repro.layers import dims
+from deeplab_repro.machine.memory import require_memory
 
 
 def sweep(

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from deeplab_repro.coarse import Precision
-from deeplab_repro.device import Device
+from deeplab_repro.arrays import Shape
 from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import ArgumentError, DeviceError
-from deeplab_repro.layers import Shape
-from deeplab_repro.net import Net
+from deeplab_repro.machine.device import Device
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import Precision
 
 ENGINES = ("auto", "opencv", "onnxruntime")
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from deeplab_repro.coarse import Precision
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.convert.onnx_graph import Graph
-from deeplab_repro.device import Device, resolve_device
 from deeplab_repro.engines.checks import check_request, in_shape
 from deeplab_repro.errors import (
     ArgumentError,
@@ -26,10 +25,11 @@ from deeplab_repro.errors import (
     ResourceError,
     one_line,
 )
-from deeplab_repro.gpus import driver_problem
-from deeplab_repro.layers import Shape, dims
-from deeplab_repro.load_opencv import cv2
-from deeplab_repro.net import Net
+from deeplab_repro.machine.device import Device, resolve_device
+from deeplab_repro.machine.gpus import driver_problem
+from deeplab_repro.machine.opencv import cv2
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import Precision
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -8,10 +8,9 @@ from typing import get_args
 
 import numpy as np
 
-from deeplab_repro.coarse import Precision
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
-from deeplab_repro.device import resolve_device
 from deeplab_repro.engines.checks import check_request, in_shape
 from deeplab_repro.engines.opencv_cuda import (
     BY_CAFFE,
@@ -27,11 +26,12 @@ from deeplab_repro.errors import (
     DeviceError,
     NetError,
     ResourceError,
-    WeightsError,
 )
-from deeplab_repro.layers import Concat, Convolution, Shape, Split, dims
-from deeplab_repro.load_opencv import cv2, told_by
-from deeplab_repro.net import Net
+from deeplab_repro.machine.device import resolve_device
+from deeplab_repro.machine.opencv import cv2, told_by
+from deeplab_repro.net.layers import Concat, Convolution, Split
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -48,27 +48,6 @@ _SIZES_KEPT = 64
 
 _COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them anew for its convolutions
 _COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 reads ONNX by way of several
-
-# Beyond any score that float32 arithmetic comes back from.
-_ENDLESS = 1e30
-
-
-def check_finite(net: Net, values: np.ndarray, precision: Precision = "float32") -> None:
-    """Raise an error where values that a net gave are NaN or infinite.
-
-    That is WeightsError in float32, and ArgumentError in float16, whose range may be the reason.
-    """
-    # Never true with NaN. OpenCV 5 makes the largest float32 of what is NaN or infinite.
-    if not -_ENDLESS < values.min(initial=0) <= values.max(initial=0) < _ENDLESS:
-        if precision == "float16":
-            raise ArgumentError(
-                f"net '{net.name}' gives scores that are NaN or infinite in float16, whose range "
-                "ends at 65504: use --precision float32"
-            )
-        raise WeightsError(
-            f"net '{net.name}' gives scores that are NaN or infinite: its weights are broken, get "
-            "them again"
-        )
 
 
 def numbered(net: Net) -> tuple[Net, dict[str, str]]:

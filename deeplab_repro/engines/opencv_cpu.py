@@ -4,14 +4,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from deeplab_repro.coarse import Precision
-from deeplab_repro.device import Device
+from deeplab_repro.arrays import Shape
 from deeplab_repro.engines.checks import check_request
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, numbered
 from deeplab_repro.engines.parts import InParts
-from deeplab_repro.layers import Convolution, Shape
-from deeplab_repro.load_opencv import cv2
-from deeplab_repro.net import Net
+from deeplab_repro.machine.device import Device
+from deeplab_repro.machine.opencv import cv2
+from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import Precision
 
 # Choices of blobs for which the parts are kept, each with weights of its own.
 _KEPT = 2

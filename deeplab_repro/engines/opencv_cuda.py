@@ -9,12 +9,13 @@ import ctypes
 import re
 from dataclasses import dataclass
 
-from deeplab_repro.coarse import Precision
+from deeplab_repro.arrays import Shape
 from deeplab_repro.errors import DeepLabError, DeviceError, ResourceError
-from deeplab_repro.gpus import cuda_version, driver_problem, find_gpus
-from deeplab_repro.layers import Pooling, Shape
-from deeplab_repro.load_opencv import cv2, told_by
-from deeplab_repro.net import Net
+from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
+from deeplab_repro.machine.opencv import cv2, told_by
+from deeplab_repro.net.layers import Pooling
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import Precision
 
 _BUILD = (
     "make a wheel of OpenCV 4 with tools/build_opencv_cuda.py of the repository, "

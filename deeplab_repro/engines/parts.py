@@ -12,18 +12,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from deeplab_repro.arrays import HW
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
-from deeplab_repro.layers import (
-    HW,
-    Concat,
-    Convolution,
-    Dropout,
-    Eltwise,
-    LayerType,
-    ReLU,
-)
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, LayerType, ReLU
+from deeplab_repro.net.net import Layer, Net
 
 Way = Literal["whole", "phases", "product", "join"]
 

@@ -5,7 +5,7 @@ Of hole h these are h x h: every h-th row and column, beginning at another one e
 
 import numpy as np
 
-from deeplab_repro.layers import HW, Shape
+from deeplab_repro.arrays import HW, Shape
 
 
 def phases_shape(shape: Shape, hole: HW) -> Shape:

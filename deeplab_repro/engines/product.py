@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from deeplab_repro.layers import Convolution
-from deeplab_repro.load_opencv import cv2
+from deeplab_repro.machine.opencv import cv2
+from deeplab_repro.net.layers import Convolution
 
 # Columns of a product at a time: enough for BLAS's full speed, in little memory.
 _COLUMNS = 1024

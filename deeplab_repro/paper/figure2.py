@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files import require_memory
-from deeplab_repro.image import overlay, write_image
-from deeplab_repro.layers import dims
-from deeplab_repro.maps import softmax
-from deeplab_repro.models import VOC_CLASSES
-from deeplab_repro.sheet import GAP, LINE, text_font, write_text
+from deeplab_repro.files.images import overlay, write_image
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.models.registry import VOC_CLASSES
+from deeplab_repro.net.scores import softmax
+from deeplab_repro.show.sheet import GAP, LINE, text_font, write_text
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
@@ -87,7 +87,7 @@ def score_maps(image: UInt8, scores: F32, params: CrfParams, iterations: int) ->
     image: HxWx3 uint8 RGB; scores: CxHxW float32, finite. Raises ResourceError for too little
     memory.
     """
-    from deeplab_repro.crf.mean_field import Kernel, MeanField
+    from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField
 
     n_bytes = memory_needed(len(scores), scores[0].size) + _MAPS_HELD * scores.nbytes
     require_memory(n_bytes, f"figure 2 with scores of {dims(scores.shape)}")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from math import isnan
 from pathlib import Path
 
-from deeplab_repro.files import write_atomically
-from deeplab_repro.paper import published
+from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.models.published import published
 from deeplab_repro.voc.metrics import Scores
 
 CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {

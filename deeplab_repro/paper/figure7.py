@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.image import UInt8, read_image, read_labels
+from deeplab_repro.files.images import UInt8, read_image, read_labels
 from deeplab_repro.paper.tables import VAL, Outcomes, Result
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import difflib
 from dataclasses import dataclass
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.models import MODELS
-from deeplab_repro.paper import published
+from deeplab_repro.models.published import published
+from deeplab_repro.models.registry import MODELS
 
 
 @dataclass(frozen=True)

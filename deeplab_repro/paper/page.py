@@ -8,11 +8,11 @@ import itertools
 from string import Template
 from typing import TYPE_CHECKING
 
-from deeplab_repro import webpage
-from deeplab_repro.image import UInt8
-from deeplab_repro.paper import published
+from deeplab_repro.files.images import UInt8
+from deeplab_repro.models.published import published
 from deeplab_repro.paper.layout import Grid, lay_out
 from deeplab_repro.paper.report import READING, TITLE
+from deeplab_repro.show import webpage
 
 if TYPE_CHECKING:
     from deeplab_repro.paper.figure7 import Figure7, Panel

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.files import write_atomically
-from deeplab_repro.paper import published
-from deeplab_repro.paper.figure5 import write_figure5
+from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure7 import Figure7, make_figure7
-from deeplab_repro.paper.layout import Grid, lay_out
 from deeplab_repro.paper.reproduce import (
     Run,
     net_facts,
@@ -20,9 +16,8 @@ from deeplab_repro.paper.reproduce import (
     without_data,
 )
 from deeplab_repro.paper.tables import NotRun, Outcomes, Result, Table, all_tables
-from deeplab_repro.pictures import make_folder
-from deeplab_repro.progress import Progress, unwatched
-from deeplab_repro.voc.workers import HERE, Workers
+from deeplab_repro.work.progress import Progress, unwatched
+from deeplab_repro.work.workers import HERE, Workers
 
 if TYPE_CHECKING:
     from deeplab_repro.voc.devkit import Devkit
@@ -91,55 +86,6 @@ def make_report(
         outcomes,
         figure7=make_figure7(devkit, runs, outcomes, out),
     )
-
-
-def targets(out: Path) -> list[Path]:
-    """The files that `write_report` writes."""
-    return [out / name for name in ("index.html", "paper.md", "paper.json")]
-
-
-def write_report(out: Path, report: Report) -> None:
-    """Write index.html, paper.md and paper.json to a folder, which is made if need be.
-
-    And figure5.csv, .png and .pdf as `write_figure5` does, if there are curves of ours. Each file
-    atomically; raises FileError if one cannot be written.
-    """
-    from deeplab_repro.paper.page import page
-
-    make_folder(out)
-    plots = write_figure5(out / "figure5", report.curves) if report.curves else []
-    figure5 = next((plot for plot in plots if plot.suffix == ".png"), None)
-    contents = (
-        page(report, figure5.read_bytes() if figure5 else None),
-        markdown(report, figure5.name if figure5 else None).encode(),
-        json.dumps(report.as_json()).encode(),
-    )
-    for path, content in zip(targets(out), contents, strict=True):
-        with write_atomically(path) as file:
-            file.write(content)
-
-
-def markdown(report: Report, figure5: str | None) -> str:
-    """The tables in Markdown, as GitHub reads it; figure5: the name of a picture beside it."""
-    parts = [f"# {TITLE}", f"{published()['source']}.", READING, report.summary]
-    for table in report.tables.values():
-        grid = lay_out(table)
-        parts += [f"## {table.title}", table.caption, _markdown_table(grid)]
-        parts += map(_escaped, grid.notes)
-    if figure5:
-        parts.append(f"![Figure 5]({figure5})")
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(grid: Grid) -> str:
-    rule = ["---", *["---:"] * (len(grid.heading) - 1)]
-    heading = [": ".join(filter(None, names)) for names in grid.heading]
-    lines = (heading, rule, *grid.lines)
-    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _run_as_json(run: Run, outcome: Result | NotRun) -> dict[str, Any]:

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, ResourceError, WeightsError
-from deeplab_repro.files import display_name
-from deeplab_repro.layers import Convolution
-from deeplab_repro.models import MODELS, VOC_CLASSES, Model
-from deeplab_repro.paper import published
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.models.published import published
+from deeplab_repro.models.registry import MODELS, VOC_CLASSES, Model
+from deeplab_repro.net.layers import Convolution
 from deeplab_repro.paper.methods import method_of, published_scores
 from deeplab_repro.paper.tables import TEST, VAL, NetFacts, NotRun, Result
-from deeplab_repro.progress import Progress, unwatched
+from deeplab_repro.segmenter import Recipe
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.evaluate import Evaluation, evaluate
 from deeplab_repro.voc.predict import Predicted, predict
-from deeplab_repro.voc.segmenting import Recipe
-from deeplab_repro.voc.workers import HERE, Workers
+from deeplab_repro.work.progress import Progress, unwatched
+from deeplab_repro.work.workers import HERE, Workers
 
 PAPER_IMAGES = {VAL: 1449, TEST: 1456}
 """How many images the splits of PASCAL VOC 2012 have (paper, section 5)."""

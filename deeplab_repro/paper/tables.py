@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.paper import published
+from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure5 import CURVES
 
 if TYPE_CHECKING:

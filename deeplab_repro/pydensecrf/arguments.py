@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.layers import dims
 
 F32 = npt.NDArray[np.float32]
 Choice = TypeVar("Choice", bound=IntEnum)

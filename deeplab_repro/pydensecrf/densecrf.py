@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.crf.mean_field import Kernel, MeanField, Normalization
+from deeplab_repro.arrays import dims
+from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, Normalization
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files import require_memory
-from deeplab_repro.layers import dims
+from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.pydensecrf.arguments import (
     choice,
     deviations,

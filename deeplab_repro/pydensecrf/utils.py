@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.layers import dims
 from deeplab_repro.pydensecrf.arguments import SUM_TOLERANCE, deviations, shown, whole_number
 
 logger = logging.getLogger(__name__)

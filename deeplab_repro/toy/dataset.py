@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files import write_atomically
-from deeplab_repro.image import write_labels
-from deeplab_repro.pictures import make_folder
+from deeplab_repro.files.images import write_labels
+from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.toy.scenes import SPLITS, make_scene
 
 MOST_SCENES = 999_999

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.models import MODELS, VOC_CLASSES
+from deeplab_repro.models.registry import MODELS, VOC_CLASSES
 from deeplab_repro.toy.scenes import Scene, make_scene
 from deeplab_repro.voc.metrics import (
     Scores,

@@ -7,10 +7,10 @@ from string import Template
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro import webpage
-from deeplab_repro.files import write_atomically
-from deeplab_repro.image import palette, write_image
-from deeplab_repro.sheet import GAP, INK, LINE, text_font, write_text
+from deeplab_repro.files.images import palette, write_image
+from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.show import webpage
+from deeplab_repro.show.sheet import GAP, INK, LINE, text_font, write_text
 from deeplab_repro.toy.demo import SPLIT, Report, notes, table
 
 N_SHOWN = 8

@@ -16,10 +16,10 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.image import VOID
-from deeplab_repro.toy.backgrounds import PLACES, Place, noise
-from deeplab_repro.toy.objects import KINDS
-from deeplab_repro.toy.pen import Float32, Pen
+from deeplab_repro.files.images import VOID
+from deeplab_repro.toy.drawing.backgrounds import PLACES, Place, noise
+from deeplab_repro.toy.drawing.objects import KINDS
+from deeplab_repro.toy.drawing.pen import Float32, Pen
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -8,10 +8,11 @@ from collections import defaultdict
 
 import numpy as np
 
-from deeplab_repro.crf.jit import jit
+from deeplab_repro.arrays import HW
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import HW, Convolution
-from deeplab_repro.net import Layer
+from deeplab_repro.machine.jit import jit
+from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.net import Layer
 from deeplab_repro.train.parallel import in_waves
 from deeplab_repro.train.values import F32, Memory, Parameter, Value
 

@@ -16,11 +16,12 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from deeplab_repro.arrays import HW
 from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, ImageError
-from deeplab_repro.files import check_readable, display_name, open_to_read, require_memory
-from deeplab_repro.image import PILLOW_ERRORS, UInt8, read_image, read_labels
-from deeplab_repro.layers import HW
-from deeplab_repro.net import ImageSegData
+from deeplab_repro.files.images import PILLOW_ERRORS, UInt8, read_image, read_labels
+from deeplab_repro.files.whole import check_readable, display_name, open_to_read
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.net import ImageSegData
 
 Batch = tuple[np.ndarray, np.ndarray]
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deeplab_repro.crf.jit import jit
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import Dropout, Eltwise, ReLU
-from deeplab_repro.net import Layer
+from deeplab_repro.machine.jit import jit
+from deeplab_repro.net.layers import Dropout, Eltwise, ReLU
+from deeplab_repro.net.net import Layer
 from deeplab_repro.train.parallel import in_parts
 from deeplab_repro.train.values import Value
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from deeplab_repro.errors import NetError
-from deeplab_repro.net import Blob
+from deeplab_repro.net.net import Blob
 
 
 def filled(blob: Blob, random: np.random.Generator) -> np.ndarray:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import Caffemodel, ModelLayer, read_caffemodel, write_caffemodel
 from deeplab_repro.errors import WeightsError
-from deeplab_repro.files import display_name
-from deeplab_repro.layers import Convolution, Deconvolution, Shape, dims
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.net.layers import Convolution, Deconvolution
+from deeplab_repro.net.net import Layer, Net
 
 COPIED = "copied"
 BY_FILLER = "not in the file: by its filler"

@@ -3,9 +3,9 @@
 import numpy as np
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
-from deeplab_repro.maps import softmax
-from deeplab_repro.net import Layer
+from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.net import Layer
+from deeplab_repro.net.scores import softmax
 from deeplab_repro.train.values import F32, Value
 
 _SMALLEST = np.finfo(np.float32).tiny  # Caffe's FLT_MIN

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from deeplab_repro.arrays import Shape
 from deeplab_repro.errors import NetError
-from deeplab_repro.files import require_memory
-from deeplab_repro.layers import (
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.layers import (
     Convolution,
     Dropout,
     Eltwise,
@@ -19,10 +20,9 @@ from deeplab_repro.layers import (
     Pooling,
     ReLU,
     SegAccuracy,
-    Shape,
     SoftmaxLoss,
 )
-from deeplab_repro.net import Blob, Layer, Net
+from deeplab_repro.net.net import Blob, Layer, Net
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.fillers import filled

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from deeplab_repro.crf.jit import jit
-from deeplab_repro.layers import Pooling
-from deeplab_repro.net import Layer
+from deeplab_repro.machine.jit import jit
+from deeplab_repro.net.layers import Pooling
+from deeplab_repro.net.net import Layer
 from deeplab_repro.train.parallel import in_parts
 from deeplab_repro.train.values import F32, Value
 

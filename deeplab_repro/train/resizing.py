@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from deeplab_repro.coarse import interp_positions
-from deeplab_repro.crf.jit import jit
-from deeplab_repro.layers import Interp, Padding
-from deeplab_repro.net import Layer
+from deeplab_repro.machine.jit import jit
+from deeplab_repro.net.layers import Interp, Padding
+from deeplab_repro.net.net import Layer
+from deeplab_repro.net.scores import interp_positions
 from deeplab_repro.train.parallel import in_parts
 from deeplab_repro.train.values import F32, Value
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.caffe import (
     load_weights,
     read_solverstate,
@@ -13,10 +14,9 @@ from deeplab_repro.caffe import (
     write_solverstate,
 )
 from deeplab_repro.errors import FormatError, TrainingError
-from deeplab_repro.files import display_name
-from deeplab_repro.layers import dims
-from deeplab_repro.net import Net
-from deeplab_repro.solving import SolverParameter, SolverState
+from deeplab_repro.files.whole import display_name
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.solver import SolverParameter, SolverState
 from deeplab_repro.train.loss import SegAccuracyStep
 from deeplab_repro.train.network import Network
 from deeplab_repro.train.values import F32

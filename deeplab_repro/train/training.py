@@ -13,10 +13,10 @@ import numpy as np
 
 from deeplab_repro.caffe import read_solver, read_train_net
 from deeplab_repro.errors import FormatError, NetError
-from deeplab_repro.files import display_name, write_atomically
-from deeplab_repro.layers import SoftmaxLoss
-from deeplab_repro.net import Net
-from deeplab_repro.pictures import make_folder
+from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.whole import display_name, write_atomically
+from deeplab_repro.net.layers import SoftmaxLoss
+from deeplab_repro.net.net import Net
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.solver import Solver
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.crf.sweep import sweep
-from deeplab_repro.crf_files import find_map
 from deeplab_repro.errors import (
     ArgumentError,
     DeepLabError,
@@ -30,18 +30,23 @@ from deeplab_repro.errors import (
     ImageError,
     ResourceError,
 )
-from deeplab_repro.files import display_name, open_to_read, remove_unfinished, write_atomically
-from deeplab_repro.image import read_image
-from deeplab_repro.layers import dims
-from deeplab_repro.maps import read_probs
-from deeplab_repro.models import MODELS, get_model
-from deeplab_repro.pictures import make_folder
-from deeplab_repro.progress import Progress, unwatched
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.probs import read_probs
+from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.whole import (
+    display_name,
+    open_to_read,
+    remove_unfinished,
+    write_atomically,
+)
+from deeplab_repro.jobs.refine import find_map
+from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral, numbers_text
 from deeplab_repro.voc.metrics import Confusion, confusion, image_scores
 from deeplab_repro.voc.records import read_scores_record, write_or_compare
-from deeplab_repro.voc.workers import HERE, Workers
+from deeplab_repro.work.progress import Progress, unwatched
+from deeplab_repro.work.workers import HERE, Workers
 
 # Around the best, the grid's steps are divided by these, one after the other.
 _DIVISORS = (1, 2, 4)

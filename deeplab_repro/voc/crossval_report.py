@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.files import write_atomically
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.voc.crossval import Found
 from deeplab_repro.voc.grid import bilateral, numbers_text
 

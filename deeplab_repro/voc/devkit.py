@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.errors import FileError, FormatError, ImageError
-from deeplab_repro.files import display_name, open_to_read
-from deeplab_repro.image import VOID, UInt8, palette, read_labels
-from deeplab_repro.models import VOC_CLASSES
+from deeplab_repro.files.images import VOID, UInt8, palette, read_labels
+from deeplab_repro.files.whole import display_name, open_to_read
+from deeplab_repro.models.registry import VOC_CLASSES
 
 _LISTS, _MASKS, _PHOTOS = "ImageSets/Segmentation", "SegmentationClass", "JPEGImages"
 _CLASSES = "classes.txt"

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError
-from deeplab_repro.files import display_name, require_memory, write_atomically
-from deeplab_repro.image import read_labels
-from deeplab_repro.layers import dims
+from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.whole import display_name, write_atomically
+from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.metrics import (
     Confusion,
@@ -32,7 +33,7 @@ from deeplab_repro.voc.metrics import (
     trimap_scores,
 )
 from deeplab_repro.voc.records import Record, read_record
-from deeplab_repro.voc.workers import HERE, Workers
+from deeplab_repro.work.workers import HERE, Workers
 
 OUTPUTS = ("confusion.csv", "per_image.csv", "evaluation.json")
 """What `write_evaluation` writes."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import dims
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.image import VOID
-from deeplab_repro.layers import dims
+from deeplab_repro.files.images import VOID
 
 Confusion = npt.NDArray[np.int64]
 

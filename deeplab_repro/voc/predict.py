@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from deeplab_repro.caffe import prototxt_text, read_caffemodel
-from deeplab_repro.coarse import Precision
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import (
     ArgumentError,
@@ -22,18 +21,18 @@ from deeplab_repro.errors import (
     FileError,
     ResourceError,
 )
-from deeplab_repro.files import (
-    available_memory,
+from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.whole import (
     display_name,
     open_to_read,
     remove_unfinished,
     write_atomically,
 )
-from deeplab_repro.loading import RANDOM
-from deeplab_repro.models import MODELS
-from deeplab_repro.pictures import Failed, make_folder
-from deeplab_repro.segmenter import DeepLab, published_crf
-from deeplab_repro.stages import io_threads, n_cores
+from deeplab_repro.machine.memory import available_memory
+from deeplab_repro.models.loading import RANDOM
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.scores import Precision
+from deeplab_repro.segmenter import DeepLab, Recipe, published_crf
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (
     NetRecord,
@@ -44,8 +43,10 @@ from deeplab_repro.voc.records import (
     scores_record_path,
     write_or_compare,
 )
-from deeplab_repro.voc.segmenting import Recipe, Segmenting
-from deeplab_repro.voc.workers import HERE, Workers
+from deeplab_repro.voc.segmenting import Segmenting
+from deeplab_repro.work.outcomes import Failed
+from deeplab_repro.work.stages import io_threads, n_cores
+from deeplab_repro.work.workers import HERE, Workers
 
 _log = logging.getLogger(__name__)
 

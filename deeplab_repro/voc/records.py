@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deeplab_repro.coarse import Precision
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError
-from deeplab_repro.files import display_name, open_to_read, write_atomically
+from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.net.scores import Precision
 
 _MOST_BYTES = 1 << 20
 _LONGEST_SHOWN = 80

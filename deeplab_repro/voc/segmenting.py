@@ -1,73 +1,21 @@
 """Labels for the images of a split: read, net, CRF, write; one by one, or in threads by a GPU."""
 
-import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from deeplab_repro.coarse import CoarseScores, Precision
-from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import DeepLabError, DeviceError
-from deeplab_repro.fetch.fetched import weights_file
-from deeplab_repro.image import UInt8, read_image, write_labels
-from deeplab_repro.loading import RANDOM
-from deeplab_repro.maps import read_coarse, write_coarse
-from deeplab_repro.models import MODELS
-from deeplab_repro.pictures import Failed
-from deeplab_repro.segmenter import DeepLab
-from deeplab_repro.stages import in_threads
+from deeplab_repro.files.images import UInt8, read_image, write_labels
+from deeplab_repro.files.probs import read_coarse, write_coarse
+from deeplab_repro.net.scores import CoarseScores
+from deeplab_repro.segmenter import DeepLab, Recipe
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
-
-DEFAULT_MODEL = "DeepLab-LargeFOV"
+from deeplab_repro.work.outcomes import Failed
+from deeplab_repro.work.stages import in_threads
 
 _models = threading.local()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What makes labels of a photo: a net with its weights, and the CRF behind it.
-
-    model: a name of MODELS, or the path of a prototxt; None for the one that kept scores are of, or
-    else DeepLab-LargeFOV. The others are as `DeepLab` takes them.
-    """
-
-    model: str | None = None
-    weights: str | None = None
-    device: str = "auto"
-    crf: CrfParams | Literal["model"] | None = "model"
-    iterations: int = 10
-    variables: dict[str, str] = field(default_factory=dict)
-    precision: Precision = "float32"
-    engine: str = "auto"
-
-    def absolute(self) -> "Recipe":
-        """The same, with absolute paths."""
-        model = self.model
-        if model is not None and model not in MODELS:
-            model = os.path.abspath(model)
-        # What was fetched is remembered on this machine; what ships is on each, in its own place.
-        weights = weights_file(self.weights, model or DEFAULT_MODEL)
-        shipped = [known.shipped_weights for known in MODELS.values()]
-        if weights is None or weights in shipped or str(weights).startswith(RANDOM):
-            return replace(self, model=model)
-        return replace(self, model=model, weights=os.path.abspath(weights))
-
-    def build(self) -> DeepLab:
-        """The model, ready to run."""
-        model = self.model or DEFAULT_MODEL
-        return DeepLab(
-            model if model in MODELS else Path(model),
-            self.weights,
-            device=self.device,
-            precision=self.precision,
-            engine=self.engine,
-            crf=self.crf,
-            iterations=self.iterations,
-            variables=self.variables,
-        )
 
 
 @dataclass(frozen=True)

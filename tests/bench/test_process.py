@@ -1,10 +1,10 @@
 """Processes that are asked for one thing after the other."""
 
 import pytest
-from conftest import assert_one_line
 
 from deeplab_repro.bench.process import Process
 from deeplab_repro.errors import NetError, ResourceError
+from tests.conftest import assert_one_line
 
 ECHO = """
 import os

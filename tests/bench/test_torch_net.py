@@ -5,7 +5,7 @@ import pytest
 
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Dropout,
@@ -16,7 +16,7 @@ from deeplab_repro.layers import (
     ReLU,
     Softmax,
 )
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.net import Layer, Net
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deeplab_repro.caffe import Caffemodel, deeplab_pb2, read_caffemodel, read_net
 from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.errors import DeepLabError, FormatError, NetError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Dropout,
@@ -25,7 +25,7 @@ from deeplab_repro.layers import (
     Softmax,
     Split,
 )
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.net import Layer, Net
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT.parent / "shared" / "golden"

@@ -5,7 +5,24 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from caffe_files import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from deeplab_repro.caffe import (
+    bvlc_pb2,
+    caffemodel_chunks,
+    deeplab_pb2,
+    load_weights,
+    read_caffemodel,
+    read_net,
+    write_caffemodel,
+)
+from deeplab_repro.caffe.blobs import legacy_dims
+from deeplab_repro.errors import WeightsError
+from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.net import Layer, Net
+from tests.caffe.caffe_files import (
     DATA,
     FIXED32,
     FIXED64,
@@ -26,23 +43,6 @@ from caffe_files import (
     shape,
     v1_layer,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-
-from deeplab_repro.caffe import (
-    bvlc_pb2,
-    caffemodel_chunks,
-    deeplab_pb2,
-    load_weights,
-    read_caffemodel,
-    read_net,
-    write_caffemodel,
-)
-from deeplab_repro.caffe.blobs import legacy_dims
-from deeplab_repro.errors import WeightsError
-from deeplab_repro.layers import Convolution
-from deeplab_repro.net import Layer, Net
 
 SHAPE = shape(2, 3)
 SIX = np.arange(6, dtype=np.float32)

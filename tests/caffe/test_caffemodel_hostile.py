@@ -5,7 +5,19 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from caffe_files import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deeplab_repro.caffe import (
+    bvlc_pb2,
+    deeplab_pb2,
+    load_weights,
+    read_caffemodel,
+    read_net,
+    wire,
+)
+from deeplab_repro.errors import FileError, ResourceError
+from tests.caffe.caffe_files import (
     DATA,
     FIXED32,
     FIXED64,
@@ -26,18 +38,6 @@ from caffe_files import (
     survives,
     v1_layer,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from deeplab_repro.caffe import (
-    bvlc_pb2,
-    deeplab_pb2,
-    load_weights,
-    read_caffemodel,
-    read_net,
-    wire,
-)
-from deeplab_repro.errors import FileError, ResourceError
 
 # --- what is refused
 

@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-from caffe_files import CONV, DATA, INPUT, VARINT, current, field, net, read
 
 from deeplab_repro.caffe import (
     bvlc_pb2,
@@ -15,7 +14,8 @@ from deeplab_repro.caffe import (
 )
 from deeplab_repro.convert.caffe import to_caffe
 from deeplab_repro.engines.opencv import BY_CAFFE
-from deeplab_repro.net import DenseCrfParameter
+from deeplab_repro.net.net import DenseCrfParameter
+from tests.caffe.caffe_files import CONV, DATA, INPUT, VARINT, current, field, net, read
 
 MEAN = "transform_param { mean_value: [104, 117, 123] }"
 

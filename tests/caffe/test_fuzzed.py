@@ -4,10 +4,20 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from caffe_files import INPUT, current_layer, field, floats, net, read, refused, shape, v1
 
 from deeplab_repro.caffe import load_weights, prototxt, read_solverstate
 from deeplab_repro.errors import FormatError, NetError, WeightsError
+from tests.caffe.caffe_files import (
+    INPUT,
+    current_layer,
+    field,
+    floats,
+    net,
+    read,
+    refused,
+    shape,
+    v1,
+)
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "fuzz_targets.py"
 FUZZED = sorted(Path(__file__).with_name("fuzzed").iterdir())

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from caffe_files import current, nets, refused, v1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplab_repro.caffe import read_net, read_train_net, write_prototxt
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import SoftmaxLoss
-from deeplab_repro.net import Blob, Filler, Layer, Net
+from deeplab_repro.net.layers import SoftmaxLoss
+from deeplab_repro.net.net import Blob, Filler, Layer, Net
+from tests.caffe.caffe_files import current, nets, refused, v1
 
 INPUTS = 'input: "data" input: "label" input_dim: [2, 3, 9, 9, 2, 1, 1, 1]\n'
 LOSS = 'bottom: "label"'

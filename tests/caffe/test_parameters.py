@@ -1,11 +1,10 @@
 """Each layer type's parameters, as both dialects write them, and the values that are refused."""
 
 import pytest
-from caffe_files import INPUT, current, refused, v1
 
 from deeplab_repro.caffe import prototxt_text, read_net, write_caffemodel
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Deconvolution,
@@ -19,6 +18,7 @@ from deeplab_repro.layers import (
     Softmax,
     Split,
 )
+from tests.caffe.caffe_files import INPUT, current, refused, v1
 
 BIG = "4294967295"
 

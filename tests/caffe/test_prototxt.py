@@ -6,7 +6,14 @@ import random
 from pathlib import Path
 
 import pytest
-from caffe_files import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deeplab_repro.caffe import parse_solver, prototxt_text, read_net, write_prototxt
+from deeplab_repro.caffe.prototxt import parse_prototxt
+from deeplab_repro.errors import FileError, NetError
+from deeplab_repro.models.registry import MODELS
+from tests.caffe.caffe_files import (
     GOLDEN,
     INPUT,
     ROOT,
@@ -18,14 +25,7 @@ from caffe_files import (
     survives,
     v1,
 )
-from conftest import PAPER
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from deeplab_repro.caffe import parse_solver, prototxt_text, read_net, write_prototxt
-from deeplab_repro.caffe.prototxt import parse_prototxt
-from deeplab_repro.errors import FileError, NetError
-from deeplab_repro.models import MODELS
+from tests.conftest import PAPER
 
 RELU = v1("RELU")
 

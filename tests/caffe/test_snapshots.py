@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from caffe_files import GOLDEN, GOLDEN_NETS, ROOT, golden, mutated, survives
 
 from deeplab_repro.caffe import (
     bvlc_pb2,
@@ -18,7 +17,8 @@ from deeplab_repro.caffe import (
     write_caffemodel,
 )
 from deeplab_repro.errors import WeightsError
-from deeplab_repro.net import Net
+from deeplab_repro.net.net import Net
+from tests.caffe.caffe_files import GOLDEN, GOLDEN_NETS, ROOT, golden, mutated, survives
 
 SMALL = """
 name: "small"

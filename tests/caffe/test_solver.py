@@ -4,12 +4,12 @@ import random
 from pathlib import Path
 
 import pytest
-from caffe_files import GOLDEN, golden, mutated, refused, survives
-from conftest import PAPER
 
 from deeplab_repro.caffe import read_solver
-from deeplab_repro.models import MODELS
-from deeplab_repro.solving import SolverParameter
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.solver import SolverParameter
+from tests.caffe.caffe_files import GOLDEN, golden, mutated, refused, survives
+from tests.conftest import PAPER
 
 BARE = "train_net: 't.prototxt' base_lr: 0.5 lr_policy: 'fixed' max_iter: 9 "
 

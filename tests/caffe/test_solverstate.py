@@ -5,7 +5,15 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from caffe_files import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from deeplab_repro.caffe import deeplab_pb2, read_solverstate, wire, write_solverstate
+from deeplab_repro.caffe.blobs import legacy_dims
+from deeplab_repro.errors import ArgumentError, FileError, ResourceError
+from deeplab_repro.net.solver import SolverState
+from tests.caffe.caffe_files import (
     DATA,
     FIXED32,
     FIXED64,
@@ -22,14 +30,6 @@ from caffe_files import (
     survives,
     v1_layer,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-
-from deeplab_repro.caffe import deeplab_pb2, read_solverstate, wire, write_solverstate
-from deeplab_repro.caffe.blobs import legacy_dims
-from deeplab_repro.errors import ArgumentError, FileError, ResourceError
-from deeplab_repro.solving import SolverState
 
 ITER = field(1, 2000, VARINT)
 NET = field(2, "snap/train_iter_2000.caffemodel")

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from caffe_files import CONV, GOLDEN, GOLDEN_NETS, INPUT, current, golden, net, v1
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.models import MODELS
-from deeplab_repro.net import DenseCrfParameter
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.net import DenseCrfParameter
+from tests.caffe.caffe_files import CONV, GOLDEN, GOLDEN_NETS, INPUT, current, golden, net, v1
 
 
 def names(found) -> list[str]:

@@ -1,9 +1,9 @@
 """Nets that do not run, do not hold together, or are made to keep the reader busy."""
 
 import pytest
-from caffe_files import CONV, INPUT, current, net, refused, v1
 
 from deeplab_repro.errors import NetError
+from tests.caffe.caffe_files import CONV, INPUT, current, net, refused, v1
 
 BIG = "4294967295"
 

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
-from caffe_files import CONV, GOLDEN, ROOT, current, golden, net, refused, v1
-from conftest import PAPER
-from train_files import (
+
+from deeplab_repro.caffe import read_net, read_train_net
+from deeplab_repro.errors import NetError
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.net import Filler, ImageSegData
+from tests.caffe.caffe_files import CONV, GOLDEN, ROOT, current, golden, net, refused, v1
+from tests.caffe.train_files import (
     BODY,
     CROP,
     CURRENT,
@@ -17,12 +22,7 @@ from train_files import (
     seg_data,
     train,
 )
-
-from deeplab_repro.caffe import read_net, read_train_net
-from deeplab_repro.errors import NetError
-from deeplab_repro.layers import SegAccuracy, SoftmaxLoss
-from deeplab_repro.models import MODELS
-from deeplab_repro.net import Filler, ImageSegData
+from tests.conftest import PAPER
 
 # --- the loss and the accuracy
 

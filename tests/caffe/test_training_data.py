@@ -3,10 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from caffe_files import CONV, current, refused, v1
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from train_files import (
+
+from deeplab_repro.errors import NetError
+from deeplab_repro.net.layers import SoftmaxLoss
+from deeplab_repro.net.net import ImageSegData
+from tests.caffe.caffe_files import CONV, current, refused, v1
+from tests.caffe.train_files import (
     BODY,
     CROP,
     CURRENT,
@@ -20,10 +24,6 @@ from train_files import (
     seg_data,
     train,
 )
-
-from deeplab_repro.errors import NetError
-from deeplab_repro.layers import SoftmaxLoss
-from deeplab_repro.net import ImageSegData
 
 
 def test_a_data_layer_of_the_authors(tmp_path, caplog):

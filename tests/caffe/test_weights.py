@@ -2,18 +2,6 @@
 
 import numpy as np
 import pytest
-from caffe_files import (
-    GOLDEN,
-    GOLDEN_NETS,
-    INPUT,
-    current_layer,
-    field,
-    floats,
-    golden,
-    refused,
-    v1,
-    v1_layer,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +14,20 @@ from deeplab_repro.caffe import (
     read_net,
 )
 from deeplab_repro.errors import FileError, WeightsError
-from deeplab_repro.layers import Convolution
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.net import Layer, Net
+from tests.caffe.caffe_files import (
+    GOLDEN,
+    GOLDEN_NETS,
+    INPUT,
+    current_layer,
+    field,
+    floats,
+    golden,
+    refused,
+    v1,
+    v1_layer,
+)
 
 
 def model(**layers: list[tuple[int, ...]]) -> Caffemodel:

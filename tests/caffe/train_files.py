@@ -3,11 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from caffe_files import CONV, current, v1
-
 from deeplab_repro.caffe import read_train_net, write_prototxt
-from deeplab_repro.layers import SoftmaxLoss
-from deeplab_repro.net import Net
+from deeplab_repro.net.layers import SoftmaxLoss
+from deeplab_repro.net.net import Net
+from tests.caffe.caffe_files import CONV, current, v1
 
 IMAGES = 'source: "list.txt" batch_size: 2 '
 CROP = "transform_param { crop_size: 9 }"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import scipy.io
 
-from deeplab_repro import crf_files
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import DeviceError
-from deeplab_repro.image import read_labels, write_image
-from deeplab_repro.maps import write_bin, write_scores_mat
+from deeplab_repro.files.images import read_labels, write_image
+from deeplab_repro.files.probs import write_bin, write_scores_mat
+from deeplab_repro.jobs import refine as crf_files
 from deeplab_repro.segmenter import softmax
 
 SCORES = np.random.default_rng(0).standard_normal((4, 20, 30)).astype(np.float32)
@@ -192,7 +192,7 @@ def test_bad_input(refused, folders, arguments, expected):
 
 @pytest.mark.usefixtures("folder")
 def test_too_little_memory(refused, monkeypatch):
-    monkeypatch.setattr("deeplab_repro.files.available_memory", lambda: 90_000_000)
+    monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 90_000_000)
     message = refused("crf", "a.png", "--probs", "a.npy", "--out", "x.png")
     assert "a.png with a.npy: the CRF with probs of 4x20x30: needs 0.1 GB of memory" in message
 

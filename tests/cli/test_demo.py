@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from deeplab_repro.models import MODELS
+from deeplab_repro.models.registry import MODELS
 
 TOY = [name for name, model in MODELS.items() if model.shipped_weights]
 

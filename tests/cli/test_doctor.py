@@ -6,11 +6,11 @@ from importlib import metadata
 import cv2
 import pytest
 
-from deeplab_repro import gpus
 from deeplab_repro.cli import doctor
 from deeplab_repro.engines import choose, opencv_cuda
-from deeplab_repro.gpus import Gpu
-from deeplab_repro.models import MODELS
+from deeplab_repro.machine import gpus
+from deeplab_repro.machine.gpus import Gpu
+from deeplab_repro.models.registry import MODELS
 
 
 def found(command):
@@ -50,7 +50,7 @@ def test_two_opencvs(command, monkeypatch):
 )
 def test_what_does_not_import(command, monkeypatch, module, expected):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "deeplab_repro.load_opencv", raising=False)
+    monkeypatch.delitem(sys.modules, "deeplab_repro.machine.opencv", raising=False)
     status, out, err = command("doctor")
     assert (status, err) == (2, "")
     assert f"problem: {expected}" in out

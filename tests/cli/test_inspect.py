@@ -6,7 +6,7 @@ import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.convert import write_npz
-from deeplab_repro.models import MODELS
+from deeplab_repro.models.registry import MODELS
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 
 from deeplab_repro.caffe import read_caffemodel, read_solverstate
 from deeplab_repro.cli.train import _interrupts
-from deeplab_repro.image import write_labels
+from deeplab_repro.files.images import write_labels
 
 SIZES = ((12, 20), (30, 13), (17, 17))
 

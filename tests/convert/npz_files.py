@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from hypothesis import HealthCheck, settings
 
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.errors import DeepLabError, FormatError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Convolution,
     InnerProduct,
     Pooling,
@@ -26,7 +25,8 @@ from deeplab_repro.layers import (
     SoftmaxLoss,
     Split,
 )
-from deeplab_repro.net import DenseCrfParameter, Filler, ImageSegData, Layer, Net
+from deeplab_repro.net.net import DenseCrfParameter, Filler, ImageSegData, Layer, Net
+from tests.conftest import assert_one_line
 
 on_disk = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.convert.onnx import to_onnx
-from deeplab_repro.net import Net
+from deeplab_repro.net.net import Net
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

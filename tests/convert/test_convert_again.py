@@ -18,9 +18,9 @@ from deeplab_repro.caffe import (
     read_train_net,
 )
 from deeplab_repro.convert.caffe import stock_net, to_caffe
-from deeplab_repro.layers import Padding
-from deeplab_repro.models import MODELS
-from deeplab_repro.net import Net
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.layers import Padding
+from deeplab_repro.net.net import Net
 
 GOLDEN_NETS = [
     f"DeepLab{name}" for name in ("", "-LargeFOV", "-LargeFOV-513", "-MSc", "-MSc-LargeFOV")

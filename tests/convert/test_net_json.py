@@ -6,7 +6,9 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from npz_files import (
+
+from deeplab_repro.errors import NetError
+from tests.convert.npz_files import (
     assert_refused,
     on_disk,
     small_parts,
@@ -14,8 +16,6 @@ from npz_files import (
     use,
     zipped,
 )
-
-from deeplab_repro.errors import NetError
 
 
 @pytest.fixture

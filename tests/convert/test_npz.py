@@ -7,16 +7,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from hypothesis import given
 from hypothesis import strategies as st
-from npz_files import assert_same, npy, on_disk, small, small_parts, weights, zipped
 
-from deeplab_repro import layers
 from deeplab_repro.caffe import caffemodel_chunks, load_weights, read_net, read_train_net
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.errors import NetError, WeightsError
-from deeplab_repro.layers import (
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net import layers
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Deconvolution,
@@ -33,8 +32,9 @@ from deeplab_repro.layers import (
     SoftmaxLoss,
     Split,
 )
-from deeplab_repro.models import MODELS
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.net import Layer, Net
+from tests.conftest import assert_one_line
+from tests.convert.npz_files import assert_same, npy, on_disk, small, small_parts, weights, zipped
 
 TOYS = [name for name, model in MODELS.items() if model.shipped_weights]
 GOLDEN_NETS = [

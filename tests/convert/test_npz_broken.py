@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from npz_files import (
+
+from deeplab_repro.convert.npz import read_npz, write_npz
+from deeplab_repro.net.layers import (
+    InnerProduct,
+)
+from deeplab_repro.net.net import Layer, Net
+from tests.convert.npz_files import (
     assert_refused,
     assert_same,
     npy,
@@ -20,12 +26,6 @@ from npz_files import (
     use,
     zipped,
 )
-
-from deeplab_repro.convert.npz import read_npz, write_npz
-from deeplab_repro.layers import (
-    InnerProduct,
-)
-from deeplab_repro.net import Layer, Net
 
 
 @pytest.fixture

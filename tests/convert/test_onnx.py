@@ -4,16 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
-from onnx_runs import Runs, model_of, written
-from slow_layers import net_of, random_input, softmax
 
 from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
 from deeplab_repro.convert import write_onnx
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.image import MEAN_BGR, preprocess
-from deeplab_repro.layers import (
+from deeplab_repro.files.images import MEAN_BGR, preprocess
+from deeplab_repro.models.registry import MODELS, VOC_CLASSES
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     InnerProduct,
@@ -22,9 +20,11 @@ from deeplab_repro.layers import (
     Softmax,
     SoftmaxLoss,
 )
-from deeplab_repro.models import MODELS, VOC_CLASSES
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.segmenter import DeepLab
+from tests.conftest import assert_one_line
+from tests.convert.onnx_runs import Runs, model_of, written
+from tests.slow_layers import net_of, random_input, softmax
 
 # Each with another size that it fits.
 GOLDEN_NETS = {

@@ -6,17 +6,17 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from onnx_runs import Runs, model_of, onnx, written
-from slow_layers import convolve, net_of, one_layer, random_input
 
 from deeplab_repro.convert import onnx_model_pb2 as schema
 from deeplab_repro.convert import write_onnx
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.errors import NetError, WeightsError
-from deeplab_repro.layers import Convolution, Dropout, InnerProduct, ReLU, SoftmaxLoss, Split
-from deeplab_repro.net import Layer, Net
+from deeplab_repro.net.layers import Convolution, Dropout, InnerProduct, ReLU, SoftmaxLoss, Split
+from deeplab_repro.net.net import Layer, Net
+from tests.conftest import assert_one_line
+from tests.convert.onnx_runs import Runs, model_of, onnx, written
+from tests.slow_layers import convolve, net_of, one_layer, random_input
 
 
 def test_a_layer_that_onnx_does_not_have():

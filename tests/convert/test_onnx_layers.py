@@ -4,25 +4,11 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_runs import Runs, written
-from slow_layers import (
-    convolve,
-    deconvolve,
-    interpolate,
-    net_of,
-    one_layer,
-    pad_or_crop,
-    pool,
-    random_input,
-    softmax,
-    weights,
-)
 
 from deeplab_repro.errors import NetError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Deconvolution,
@@ -34,7 +20,21 @@ from deeplab_repro.layers import (
     ReLU,
     Softmax,
 )
-from deeplab_repro.net import Layer
+from deeplab_repro.net.net import Layer
+from tests.conftest import assert_one_line
+from tests.convert.onnx_runs import Runs, written
+from tests.slow_layers import (
+    convolve,
+    deconvolve,
+    interpolate,
+    net_of,
+    one_layer,
+    pad_or_crop,
+    pool,
+    random_input,
+    softmax,
+    weights,
+)
 
 often = settings(max_examples=50, deadline=None)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import naive_dense_crf, softmax
 
-from deeplab_repro.crf import gpu
+from deeplab_repro.crf.cpu.lattice import build_lattice, chunk_starts
+from deeplab_repro.crf.cuda import device as gpu
 from deeplab_repro.crf.dense_crf import dense_crf, load
 from deeplab_repro.crf.features import kernel_features
-from deeplab_repro.crf.lattice import build_lattice, chunk_starts
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, DeviceError
+from tests.crf.naive import naive_dense_crf, softmax
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT.parent / "shared" / "golden" / "crf"
@@ -162,7 +162,7 @@ def test_may_be_called_from_several_python_threads():
     program = """
 from concurrent.futures import ThreadPoolExecutor
 import numba
-from test_dense_crf import PARAMS, dense_crf, random_case
+from tests.crf.test_dense_crf import PARAMS, dense_crf, random_case
 case = random_case(6, 21, 80, 90)
 alone = dense_crf(*case, PARAMS).marginals
 assert numba.threading_layer() == "workqueue"
@@ -170,7 +170,7 @@ with ThreadPoolExecutor(4) as pool:
     together = list(pool.map(lambda _: dense_crf(*case, PARAMS).marginals, range(8)))
 assert all((one == alone).all() for one in together)
 """
-    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    paths = str(ROOT)
     environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "PYTHONPATH": paths}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True

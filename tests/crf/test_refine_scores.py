@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from deeplab_repro.coarse import CoarseScores
-from deeplab_repro.crf import gpu
+from deeplab_repro.crf.cuda import device as gpu
 from deeplab_repro.crf.dense_crf import dense_crf, load, refine_scores
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, DeviceError
-from deeplab_repro.maps import softmax
+from deeplab_repro.net.scores import CoarseScores, softmax
 
 PARAMS = CrfParams(w1=4, sigma_alpha=20, sigma_beta=40)
 RNG = np.random.default_rng(0)

@@ -5,14 +5,14 @@ import itertools
 import numba
 import numpy as np
 import pytest
-from naive import softmax
 
-from deeplab_repro.crf import mean_field
+from deeplab_repro.crf.cpu import mean_field
+from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField
 from deeplab_repro.crf.dense_crf import dense_crf
-from deeplab_repro.crf.mean_field import Kernel, MeanField
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.crf.sweep import sweep
 from deeplab_repro.errors import ArgumentError
+from tests.crf.naive import softmax
 
 SETTINGS = [
     *itertools.starmap(CrfParams, itertools.product((5, 10), (40, 60), (3, 9))),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.image import preprocess
+from deeplab_repro.files.images import preprocess
 
 NETS = (
     "DeepLab",

@@ -6,9 +6,6 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_one_line
-from golden_nets import NETS, check_every_blob, check_layers
-from slow_layers import net_of, random_input
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import onnxruntime as engines_onnxruntime
@@ -21,7 +18,7 @@ from deeplab_repro.errors import (
     ResourceError,
     WeightsError,
 )
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Dropout,
@@ -34,7 +31,10 @@ from deeplab_repro.layers import (
     Softmax,
     Split,
 )
-from deeplab_repro.net import Layer
+from deeplab_repro.net.net import Layer
+from tests.conftest import assert_one_line
+from tests.engines.golden_nets import NETS, check_every_blob, check_layers
+from tests.slow_layers import net_of, random_input
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

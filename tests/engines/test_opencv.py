@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_layers import convolve, deconvolve, interpolate, net_of, pool, random_input, softmax
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import opencv
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import ArgumentError, NetError, ResourceError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Concat,
     Convolution,
     Deconvolution,
@@ -27,7 +26,8 @@ from deeplab_repro.layers import (
     Softmax,
     Split,
 )
-from deeplab_repro.net import Layer
+from deeplab_repro.net.net import Layer
+from tests.slow_layers import convolve, deconvolve, interpolate, net_of, pool, random_input, softmax
 
 READER = "readNetFromCaffe" if opencv.BY_CAFFE else "readNetFromONNX"
 

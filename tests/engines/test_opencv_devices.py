@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_one_line
-from slow_layers import net_of, random_input
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import opencv, opencv_cuda
-from deeplab_repro.engines.opencv import OpenCVEngine, check_finite, cuda_problem
+from deeplab_repro.engines.checks import check_finite
+from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem
 from deeplab_repro.engines.opencv_cuda import layers_on_cpu
 from deeplab_repro.errors import (
     ArgumentError,
@@ -22,10 +21,12 @@ from deeplab_repro.errors import (
     ResourceError,
     WeightsError,
 )
-from deeplab_repro.gpus import Gpu
-from deeplab_repro.layers import Concat, Convolution, Interp, Pooling
-from deeplab_repro.loading import read_model
-from deeplab_repro.net import Layer
+from deeplab_repro.machine.gpus import Gpu
+from deeplab_repro.models.loading import read_model
+from deeplab_repro.net.layers import Concat, Convolution, Interp, Pooling
+from deeplab_repro.net.net import Layer
+from tests.conftest import assert_one_line
+from tests.slow_layers import net_of, random_input
 
 INFORMATION = """
   NVIDIA CUDA:                   YES (ver 13.0, CUBLAS)

@@ -1,9 +1,9 @@
 """OpenCV runs our nets as Caffe did: against the original's own outputs."""
 
 import pytest
-from golden_nets import NETS, check_every_blob, check_layers
 
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
+from tests.engines.golden_nets import NETS, check_every_blob, check_layers
 
 
 @pytest.mark.golden

@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import PAPER
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_layers import net_of, random_input
 
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.engines import parts as module
 from deeplab_repro.engines.opencv import OpenCVEngine, numbered
 from deeplab_repro.engines.parts import InParts, faster_way, parts
 from deeplab_repro.errors import WeightsError
-from deeplab_repro.image import preprocess
-from deeplab_repro.layers import Concat, Convolution, Dropout, Eltwise, Interp, Pooling, ReLU
-from deeplab_repro.models import MODELS
-from deeplab_repro.net import Layer
+from deeplab_repro.files.images import preprocess
+from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, Interp, Pooling, ReLU
+from deeplab_repro.net.net import Layer
+from tests.conftest import PAPER
+from tests.slow_layers import net_of, random_input
 
 
 def way_of_a_wide_layer(op, _):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_layers import convolve, one_layer, random_input, weights
 
 from deeplab_repro.engines import product
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
-from deeplab_repro.layers import Convolution
+from deeplab_repro.net.layers import Convolution
+from tests.slow_layers import convolve, one_layer, random_input, weights
 
 shapes = st.tuples(*[st.integers(1, 2)] * 2, *[st.integers(1, 13)] * 2)
 holes = st.tuples(st.integers(1, 15), st.integers(1, 5))

@@ -6,8 +6,8 @@ from PIL import Image
 
 from deeplab_repro import CrfParams, DeepLab, dense_crf
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.image import read_image
-from deeplab_repro.maps import softmax
+from deeplab_repro.files.images import read_image
+from deeplab_repro.net.scores import softmax
 from deeplab_repro.paper import figure2
 from deeplab_repro.paper.figure2 import Figure2, LabelMaps, make_figure2, score_maps, write_figure2
 from deeplab_repro.toy.scenes import make_scene

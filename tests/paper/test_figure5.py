@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_repro.paper import published
+from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure5 import write_figure5
 from deeplab_repro.voc.metrics import trimap_scores
 

@@ -3,7 +3,7 @@
 import pytest
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.models import MODELS
+from deeplab_repro.models.registry import MODELS
 from deeplab_repro.paper.methods import check_method, method_of, published_scores
 
 

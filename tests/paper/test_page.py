@@ -7,16 +7,17 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import smooth_photo
-from html_page import Page
 
 from deeplab_repro.errors import FileError
-from deeplab_repro.image import palette
+from deeplab_repro.files.images import palette
 from deeplab_repro.paper.figure7 import Figure7, Panel
-from deeplab_repro.paper.report import Report, make_report, targets, write_report
+from deeplab_repro.paper.report import Report, make_report
 from deeplab_repro.paper.reproduce import Run, net_facts, paper_runs
 from deeplab_repro.paper.tables import Result, all_tables
+from deeplab_repro.paper.write import targets, write_report
 from deeplab_repro.voc.metrics import Scores
+from tests.conftest import smooth_photo
+from tests.html_page import Page
 
 FIGURES = np.full(21, 50.0)
 SCORES = Scores(90.0, FIGURES, 50.0, FIGURES, 61.0)

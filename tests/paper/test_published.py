@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_repro.paper import published
+from deeplab_repro.models.published import published
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "paper.json"
 

@@ -5,19 +5,19 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 
 from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
 from deeplab_repro.errors import ArgumentError, FileError
-from deeplab_repro.image import read_labels
-from deeplab_repro.models import MODELS
-from deeplab_repro.paper import published
+from deeplab_repro.files.images import read_labels
+from deeplab_repro.models.published import published
+from deeplab_repro.models.registry import MODELS
 from deeplab_repro.paper.figure7 import make_figure7
 from deeplab_repro.paper.reproduce import TEST_LABELS, Run, paper_runs, reproduce, results_of
 from deeplab_repro.paper.tables import NotRun, Result
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.voc.devkit import open_devkit
 from deeplab_repro.voc.metrics import confusion, image_scores, trimap_confusions, trimap_scores
+from tests.conftest import assert_one_line
 
 TOY = "ToyVOC-LargeFOV"
 NET, CRF = (

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from deeplab_repro.paper import published
+from deeplab_repro.models.published import published
 from deeplab_repro.paper.layout import lay_out
 from deeplab_repro.paper.reproduce import net_facts
 from deeplab_repro.paper.tables import Cell, Column, NotRun, Result, Table, all_tables

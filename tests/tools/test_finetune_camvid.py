@@ -9,13 +9,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import smooth_photo
 
 from deeplab_repro.caffe import read_caffemodel, read_net, write_caffemodel
-from deeplab_repro.image import read_image, write_image, write_labels
-from deeplab_repro.models import get_model
+from deeplab_repro.files.images import read_image, write_image, write_labels
+from deeplab_repro.models.registry import get_model
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.voc.metrics import confusion, image_scores
+from tests.conftest import smooth_photo
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {"train": ["a", "b", "c", "d"], "val": ["e", "f"]}

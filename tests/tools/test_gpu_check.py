@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_check_functions import finds_then_dies, finds_then_fails, finds_then_hangs
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.crf.dense_crf import refine_scores
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.loading import read_model
+from deeplab_repro.models.loading import read_model
+from tests.tools.gpu_check_functions import finds_then_dies, finds_then_fails, finds_then_hangs
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"

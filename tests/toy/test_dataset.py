@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import ArgumentError, FileError
-from deeplab_repro.image import read_image, read_labels
+from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.toy import dataset
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.toy.scenes import make_scene

@@ -8,9 +8,9 @@ from PIL import Image
 from scipy import ndimage
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.models import VOC_CLASSES
-from deeplab_repro.toy.objects import KINDS
-from deeplab_repro.toy.pen import THINNEST, Pen
+from deeplab_repro.models.registry import VOC_CLASSES
+from deeplab_repro.toy.drawing.objects import KINDS
+from deeplab_repro.toy.drawing.pen import THINNEST, Pen
 from deeplab_repro.toy.scenes import make_scene
 
 COUNT = 100

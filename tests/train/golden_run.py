@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_solver, read_train_net
-from deeplab_repro.net import Net
+from deeplab_repro.net.net import Net
 from deeplab_repro.train.solver import Solver
 
 ITERATIONS = 12

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from PIL import Image
 
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, ImageError, ResourceError
-from deeplab_repro.image import MEAN_BGR, read_image, read_labels, write_labels
-from deeplab_repro.net import ImageSegData
+from deeplab_repro.files.images import MEAN_BGR, read_image, read_labels, write_labels
+from deeplab_repro.net.net import ImageSegData
 from deeplab_repro.train.data import SegData, read_list
+from tests.conftest import assert_one_line
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 CAMVID = SHARED / "camvid-voc"
@@ -279,7 +279,7 @@ def test_an_error_in_the_thread_comes_at_its_batch(folder):
 def test_a_process_ends_with_batches_under_way(folder):
     script = (
         "import sys\n"
-        "from deeplab_repro.net import ImageSegData\n"
+        "from deeplab_repro.net.net import ImageSegData\n"
         "from deeplab_repro.train.data import SegData\n"
         "data = ImageSegData(sys.argv[1], sys.argv[2], 3, 20)\n"
         "batches = SegData(data, 21, 0).batches(0, 1000)\n"

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import golden_run
 import numpy as np
 import pytest
 
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.network import Network
+from tests.train import golden_run
 
 pytestmark = pytest.mark.golden
 

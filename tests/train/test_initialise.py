@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 
 from deeplab_repro.caffe import read_caffemodel, read_net, write_caffemodel
 from deeplab_repro.errors import FormatError, WeightsError
-from deeplab_repro.net import Net
+from deeplab_repro.net.net import Net
 from deeplab_repro.train.initialise import (
     BY_FILLER,
     initialise,
@@ -14,6 +13,7 @@ from deeplab_repro.train.initialise import (
     regular_taps,
     write_initialised,
 )
+from tests.conftest import assert_one_line
 
 SOURCE = """
 name: "classifier" input: "data" input_dim: 1 input_dim: 3 input_dim: 14 input_dim: 14

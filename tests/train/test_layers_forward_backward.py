@@ -1,13 +1,11 @@
 """Every layer of training, forward and backward, against the slow and obvious one."""
 
-import naive_layers as naive
 import numpy as np
 import pytest
-from conftest import assert_one_line
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.layers import (
+from deeplab_repro.net.layers import (
     Convolution,
     Dropout,
     Eltwise,
@@ -18,13 +16,15 @@ from deeplab_repro.layers import (
     SegAccuracy,
     SoftmaxLoss,
 )
-from deeplab_repro.net import Blob, Layer
+from deeplab_repro.net.net import Blob, Layer
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.loss import SegAccuracyStep, SoftmaxLossStep
 from deeplab_repro.train.pooling import PoolingStep
 from deeplab_repro.train.resizing import InterpStep, PaddingStep
 from deeplab_repro.train.values import Value
+from tests.conftest import assert_one_line
+from tests.train import naive_layers as naive
 
 STEPS = {
     Convolution: ConvolutionStep,

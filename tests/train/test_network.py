@@ -3,13 +3,13 @@
 import numba
 import numpy as np
 import pytest
-from conftest import assert_one_line
 
 from deeplab_repro.caffe import read_train_net
 from deeplab_repro.errors import NetError, ResourceError
 from deeplab_repro.train import convolution
 from deeplab_repro.train.elementwise import DropoutStep
 from deeplab_repro.train.network import Network
+from tests.conftest import assert_one_line
 
 # Two branches that share a blob, one of them coarser; a frozen layer that gradients go through.
 NET = """

@@ -6,18 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
-from tiny_training import SOLVER, TRAIN, assert_same_bits, prepared, weights, write_training
 
 from deeplab_repro.caffe import read_caffemodel, read_solverstate, read_train_net
 from deeplab_repro.errors import FileError, FormatError, TrainingError, WeightsError
-from deeplab_repro.net import Blob, Filler
-from deeplab_repro.solving import SolverParameter
+from deeplab_repro.net.net import Blob, Filler
+from deeplab_repro.net.solver import SolverParameter
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.elementwise import DropoutStep
 from deeplab_repro.train.fillers import filled
 from deeplab_repro.train.solver import Solver, learning_rate
 from deeplab_repro.train.training import prepare
+from tests.conftest import assert_one_line
+from tests.train.tiny_training import (
+    SOLVER,
+    TRAIN,
+    assert_same_bits,
+    prepared,
+    weights,
+    write_training,
+)
 
 # --- learning rates
 

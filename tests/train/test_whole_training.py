@@ -8,8 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
-from tiny_training import (
+
+from deeplab_repro.caffe import load_weights, read_caffemodel, read_net, read_solverstate
+from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.errors import FileError, FormatError, ImageError, NetError, TrainingError
+from deeplab_repro.files.images import read_image
+from deeplab_repro.train.training import (
+    Row,
+    prepare,
+    read_curve,
+    train,
+    write_curve,
+    write_plot,
+)
+from tests.conftest import assert_one_line
+from tests.train.tiny_training import (
     ACCURACY,
     SOLVER,
     TEST,
@@ -18,19 +31,6 @@ from tiny_training import (
     prepared,
     weights,
     write_training,
-)
-
-from deeplab_repro.caffe import load_weights, read_caffemodel, read_net, read_solverstate
-from deeplab_repro.engines.opencv import OpenCVEngine
-from deeplab_repro.errors import FileError, FormatError, ImageError, NetError, TrainingError
-from deeplab_repro.image import read_image
-from deeplab_repro.train.training import (
-    Row,
-    prepare,
-    read_curve,
-    train,
-    write_curve,
-    write_plot,
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplab_repro.image import write_labels
+from deeplab_repro.files.images import write_labels
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.solver import Solver
 from deeplab_repro.train.training import prepare

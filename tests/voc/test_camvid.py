@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from deeplab_repro.coarse import CoarseScores
-from deeplab_repro.image import VOID, read_labels
-from deeplab_repro.maps import write_coarse
+from deeplab_repro.files.images import VOID, read_labels
+from deeplab_repro.files.probs import write_coarse
+from deeplab_repro.net.scores import CoarseScores
 from deeplab_repro.voc.devkit import open_devkit
 
 CAMVID = Path(__file__).resolve().parents[3] / "shared/data/camvid-voc"

@@ -12,14 +12,21 @@ from dataclasses import asdict
 import numba
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from scipy.ndimage import gaussian_filter
 
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, ImageError
-from deeplab_repro.image import VOID, palette, read_image, read_labels, write_image, write_labels
-from deeplab_repro.maps import read_probs, softmax
+from deeplab_repro.files.images import (
+    VOID,
+    palette,
+    read_image,
+    read_labels,
+    write_image,
+    write_labels,
+)
+from deeplab_repro.files.probs import read_probs
+from deeplab_repro.net.scores import softmax
 from deeplab_repro.voc import crossval
 from deeplab_repro.voc.crossval import released_crfs, search
 from deeplab_repro.voc.crossval_report import write_found
@@ -27,7 +34,8 @@ from deeplab_repro.voc.devkit import open_devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral
 from deeplab_repro.voc.metrics import confusion, image_scores
 from deeplab_repro.voc.records import ScoresRecord, scores_record_path, write_or_compare
-from deeplab_repro.voc.workers import Workers
+from deeplab_repro.work.workers import Workers
+from tests.conftest import assert_one_line
 
 NAMES = ("a", "b", "c", "d")
 GRID = Grid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))

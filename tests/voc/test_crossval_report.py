@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.image import read_image
+from deeplab_repro.files.images import read_image
 from deeplab_repro.voc.crossval import Found
 from deeplab_repro.voc.crossval_report import write_found, write_heat_map
 from deeplab_repro.voc.grid import Grid, bilateral

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from PIL import Image
 
 from deeplab_repro.errors import DeepLabError, FileError, FormatError, ImageError
-from deeplab_repro.image import VOID, palette, write_labels
-from deeplab_repro.models import VOC_CLASSES
+from deeplab_repro.files.images import VOID, palette, write_labels
+from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.voc.devkit import Devkit, open_devkit
+from tests.conftest import assert_one_line
 
 LABELS = np.array([[0, 1, 15], [20, VOID, 3]], np.uint8)
 

@@ -6,16 +6,16 @@ import logging
 
 import numpy as np
 import pytest
-from conftest import assert_one_line
 from PIL import Image
 
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError
-from deeplab_repro.image import VOID, palette, write_labels
+from deeplab_repro.files.images import VOID, palette, write_labels
 from deeplab_repro.voc import evaluate as module
 from deeplab_repro.voc.devkit import open_devkit, results_folder
 from deeplab_repro.voc.evaluate import evaluate, find_results, write_evaluation
 from deeplab_repro.voc.metrics import confusion, trimap_confusions
-from deeplab_repro.voc.workers import Workers
+from deeplab_repro.work.workers import Workers
+from tests.conftest import assert_one_line
 
 NAMES = ("a", "b", "c")
 

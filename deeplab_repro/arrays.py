@@ -1,0 +1,13 @@
+"""Shapes and array types that every room uses."""
+
+from collections.abc import Sequence
+
+Shape = tuple[int, ...]
+
+
+HW = tuple[int, int]
+
+
+def dims(shape: Sequence[int]) -> str:
+    """A shape for people: 1x3x513x513."""
+    return "x".join(map(str, shape)) or "scalar"

@@ -1,0 +1,135 @@
+"""What a mean-field iteration does with a block of pixels, whose rows stay in the fastest cache.
+
+The lattice's arrays are read by offsets: handling indices would take as long as the arithmetic.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro.crf.cpu.vectors import (
+    LANES,
+    exp,
+    item,
+    largest,
+    load,
+    multiply_add,
+    store,
+    total,
+    transpose,
+    where_less,
+    zeros,
+)
+from deeplab_repro.machine.jit import jit
+
+BLOCK = 64  # pixels
+ONE = (0,)  # the width of one vector
+# What is less counts as 0: products with it could leave the normal range, where arithmetic is slow.
+LEAST_EXPONENT = np.float32(-80.0)
+
+
+@jit
+def slice_block(
+    width: Any, here: Any, corners: Any, weights: Any, first: Any, last: Any, block: Any
+) -> None:
+    """The weighted sum of each pixel's corners; here: the rows of the pixels' chunk."""
+    lanes = here.shape[1]
+    n_corners = corners.shape[1]
+    for i in range(first, last):
+        begin, end = i * n_corners, (i + 1) * n_corners
+        for s in range(0, lanes, LANES * len(width)):
+            x = zeros(width)
+            for c in range(begin, end):
+                corner = load(here, item(corners, c) + s, width)
+                x = multiply_add(corner, item(weights, c), x)
+            store(block, (i - first) * lanes + s, x)
+
+
+@jit
+def softmax_block(width: Any, unary: Any, is_log: Any, first: Any, last: Any, block: Any) -> None:
+    """Messages to q. Messages that are not to be added to logarithms are small: exp holds them."""
+    lanes = unary.shape[1]
+    strip = LANES * len(width)
+    sums = np.ones(BLOCK, np.float32)
+    for i in range(first, last):
+        row = (i - first) * lanes
+        norm = np.float32(0.0)
+        if is_log:
+            top = np.float32(-np.inf)
+            for s in range(0, lanes, strip):
+                x = load(unary, i * lanes + s, width) + load(block, row + s, width)
+                top = max(top, largest(x))
+                store(block, row + s, x)
+            for s in range(0, lanes, strip):
+                x = load(block, row + s, width) - top
+                power = exp(where_less(x, LEAST_EXPONENT, LEAST_EXPONENT, x))
+                x = where_less(LEAST_EXPONENT, x, power, zeros(width))
+                norm += total(x)
+                store(block, row + s, x)
+        else:
+            for s in range(0, lanes, strip):
+                x = load(unary, i * lanes + s, width) * exp(load(block, row + s, width))
+                norm += total(x)
+                store(block, row + s, x)
+        sums[i - first] = norm
+    # Apart from the sums: one division for eight of them, and nothing waits for it.
+    for k in range(0, BLOCK, LANES):
+        store(sums, k, (zeros(ONE) + np.float32(1.0)) / load(sums, k, ONE))
+    for i in range(last - first):
+        for s in range(i * lanes, (i + 1) * lanes, strip):
+            store(block, s, load(block, s, width) * item(sums, i))
+
+
+@jit
+def splat_block(
+    width: Any, block: Any, corners: Any, weights: Any, first: Any, last: Any, there: Any
+) -> None:
+    """Add each pixel's row, weighted, to its corners; there: the rows of the pixels' chunk."""
+    lanes = there.shape[1]
+    n_corners = corners.shape[1]
+    for i in range(first, last):
+        begin, end = i * n_corners, (i + 1) * n_corners
+        for s in range(0, lanes, LANES * len(width)):
+            x = load(block, (i - first) * lanes + s, width)
+            for c in range(begin, end):
+                place = item(corners, c) + s
+                store(there, place, multiply_add(x, item(weights, c), load(there, place, width)))
+
+
+@jit
+def read_block(arrays: Any, first: Any, last: Any, block: Any) -> None:
+    """The pixels first..last of L x N arrays to the first lanes of the rows of a block."""
+    n_labels, n = arrays.shape
+    transpose_part(arrays, first, n, block, 0, block.shape[1], n_labels, last - first)
+
+
+@jit
+def write_block(block: Any, first: Any, last: Any, arrays: Any) -> None:
+    """The first lanes of the rows of a block to the pixels first..last of L x N arrays."""
+    n_labels, n = arrays.shape
+    transpose_part(block, 0, block.shape[1], arrays, first, n, last - first, n_labels)
+
+
+@jit
+def transpose_part(
+    source: Any,
+    start: Any,
+    step: Any,
+    target: Any,
+    first: Any,
+    stride: Any,
+    rows: Any,
+    columns: Any,
+) -> None:
+    """Rows of a source, `step` apart, to columns of a target, whose rows are `stride` apart."""
+    if rows < LANES or columns < LANES:
+        source, target = source.reshape(-1), target.reshape(-1)
+        for i in range(rows):
+            for j in range(columns):
+                target[first + j * stride + i] = source[start + i * step + j]
+        return
+    for i0 in range(0, rows, LANES):
+        for j0 in range(0, columns, LANES):
+            i, j = min(i0, rows - LANES), min(j0, columns - LANES)  # the last may overlap
+            place = first + j * stride + i
+            transpose(source, start + i * step + j, step, target, place, stride)

@@ -1,0 +1,252 @@
+"""Mean-field inference in a fully connected CRF (Kraehenbuehl and Koltun, NIPS 2011)."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.crf.cpu import steps
+from deeplab_repro.crf.cpu.lattice import build_lattice
+from deeplab_repro.crf.cpu.threads import run_together
+from deeplab_repro.crf.cpu.vectors import LANES
+from deeplab_repro.machine.memory import require_memory
+
+F32 = npt.NDArray[np.float32]
+Normalization = Literal["none", "before", "after", "symmetric"]
+NORMALIZATIONS = ("none", "before", "after", "symmetric")  # numbered as in steps.py
+
+MOST_VECTORS = 4  # that are worked on at once: more do not fit the registers
+LARGEST_MESSAGE = 20.0  # exp of it, times any probability, is well within float32's range
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One Gaussian kernel K between all pairs of N pixels.
+
+    features: d x N float32, each divided by its standard deviation. compatibility: what the kernel
+    adds to log q: w K q for a number w (Potts), v_l (K q)_l for a vector of L, C K q for an L x L
+    matrix. normalization: with r = K 1, "after" takes (K q) / r, "before" K (q / r), "symmetric"
+    (K (q / sqrt r)) / sqrt r, and "none" K q.
+    """
+
+    features: F32
+    compatibility: float | F32
+    normalization: Normalization = "after"
+
+
+class MeanField:
+    """The mean field of a CRF with L labels over N pixels.
+
+    unary: L x N float32, probabilities, or if so told energies, -log p, where +inf is p = 0.
+    kernels: the pairwise terms; there may be none. Probabilities below 1e-20 count as 0, and
+    energies 80 above a pixel's lowest as infinite.
+
+    Not to be used by two threads at once. Raises ArgumentError for features out of reach, and
+    ResourceError for too little memory.
+    """
+
+    def __init__(self, unary: F32, kernels: Sequence[Kernel], *, energies: bool = False) -> None:
+        self._shape = n_labels, n = unary.shape
+        vectors = -(-n_labels // LANES)
+        strips = -(-vectors // MOST_VECTORS)
+        self._width = (0,) * -(-vectors // strips)
+        self._lanes = strips * len(self._width) * LANES
+        self._given, self._are_energies = unary, energies
+        self._is_log: bool | None = None  # the unary is not read yet
+        self._no_marginals = np.empty((0, n), np.float32)
+        self._kernels: Sequence[Kernel] = ()
+        self.change_kernels(kernels)
+
+    def change_kernels(self, kernels: Sequence[Kernel]) -> None:
+        """Go on with other kernels, as if made with them. The unary must still be what it was.
+
+        Where their features are the same arrays as before, the lattice stays.
+        """
+        kernels = kernels or [Kernel(np.zeros((1, self._shape[1]), np.float32), 0.0)]
+        has_lattice = [id(k.features) for k in kernels] == [id(k.features) for k in self._kernels]
+        if not has_lattice:
+            self._lattice = build_lattice([kernel.features for kernel in kernels], self._lanes)
+        self._read_unary(self._are_energies or _largest_message(kernels) > LARGEST_MESSAGE)
+        if not has_lattice:
+            # The lattice's values: one array is sliced while the other is splat.
+            n_rows = int(self._lattice.rows[-1])
+            n_bytes = 2 * 4 * self._lanes * n_rows + self._given.nbytes
+            require_memory(n_bytes, f"a CRF on {n_rows:,} vertices")
+            self._values = [aligned_empty(n_rows, self._lanes) for _ in range(2)]
+        self._kernels = kernels
+        compatibilities = [np.asarray(k.compatibility, np.float32) for k in kernels]
+        self._matrices = [(k, c) for k, c in enumerate(compatibilities) if c.ndim]
+        self._splat_weights = self._lattice.weights
+        self._slice_weights: F32 | None = None  # not before the response to ones is known
+
+    def _read_unary(self, is_log: bool) -> None:
+        """Have the unary as rows of probabilities, or of their logarithms."""
+        if is_log == self._is_log:
+            return
+        n_labels, n = self._shape
+        unary = -self._given if self._are_energies else self._given
+        if is_log and not self._are_energies:
+            with np.errstate(divide="ignore"):
+                unary = np.log(unary)
+        self._unary = aligned_empty(n, self._lanes)
+        self._unary[:, n_labels:] = -np.inf if is_log else 0
+        least = np.float32(-np.inf) if is_log else steps.LEAST
+        run_together(steps.read_rows, np.ascontiguousarray(unary), self._unary, least)
+        self._is_log = is_log
+
+    def run(self, iterations: int, on_iteration: Callable[[int, F32], object] | None = None) -> F32:
+        """The marginals, L x N float32, after so many iterations from softmax(log unary).
+
+        on_iteration is called after each with its number, from 1, and the marginals (L x N, the
+        same array each time).
+        """
+        marginals = np.empty(self._shape, np.float32)
+        if iterations == 0:
+            self._start(self._values[0][:0], marginals)
+            return marginals
+        here = self._start_normalised()
+        if on_iteration is None:
+            self._iterate(here, iterations, marginals)
+            return marginals
+        for iteration in range(1, iterations + 1):
+            here = self._iterate(here, 1, marginals, is_end=iteration == iterations)
+            on_iteration(iteration, marginals)
+        return marginals
+
+    def step(self, q: F32) -> F32:
+        """The marginals, L x N float32, one iteration after q (L x N float32)."""
+        marginals = np.empty(self._shape, np.float32)
+        self._iterate(self._filter(q), 1, marginals)
+        return marginals
+
+    def message(self, q: F32) -> F32:
+        """What the kernels add to log q: L x N float32 for an L x N float32 q."""
+        here = self._filter(q)
+        message = np.empty(self._shape, np.float32)
+        run_together(steps.slice_, self._width, self._lattice, self._slice_weights, here, message)
+        return message
+
+    def _start_normalised(self) -> F32:
+        """The blurred splat of softmax(log unary), with the kernels' normalisation known."""
+        here = self._values[0]
+        self._start(here)
+        if self._slice_weights is None:
+            self._normalise(here)
+            if self._splat_weights is not self._lattice.weights:
+                self._start(here)
+        self._mix(here)
+        return here
+
+    def _start(self, here: F32, marginals: F32 | None = None) -> None:
+        run_together(
+            steps.start,
+            self._width,
+            self._unary,
+            self._is_log,
+            self._lattice,
+            self._splat_weights,
+            here,
+            self._no_marginals if marginals is None else marginals,
+        )
+
+    def _iterate(self, here: F32, iterations: int, marginals: F32, is_end: bool = True) -> F32:
+        """Iterate from the blurred values `here`; returns those of the last iteration's q."""
+        there = self._values[0] if here is self._values[1] else self._values[1]
+        at_once = 1 if self._matrices else iterations
+        for done in range(0, iterations, at_once):
+            is_last = done + at_once == iterations
+            run_together(
+                steps.iterate,
+                self._width,
+                self._unary,
+                self._is_log,
+                self._lattice,
+                self._slice_weights,
+                self._splat_weights,
+                here,
+                there,
+                at_once,
+                is_end and is_last,
+                marginals if is_last else self._no_marginals,
+            )
+            if at_once % 2:
+                here, there = there, here
+            if not (is_end and is_last):
+                self._mix(here)
+        return here
+
+    def _filter(self, q: F32) -> F32:
+        """The blurred splat of q."""
+        if self._slice_weights is None:
+            self._start_normalised()
+        here = self._values[0]
+        q = np.ascontiguousarray(q)
+        run_together(steps.splat, self._width, self._lattice, self._splat_weights, q, here)
+        self._mix(here)
+        return here
+
+    def _mix(self, values: F32) -> None:
+        """Apply the compatibilities that are more than a number to blurred values.
+
+        It comes to the same as after slicing, and there are fewer rows.
+        """
+        n_labels = self._shape[0]
+        for k, compatibility in self._matrices:
+            for rows in self._lattice.kernel_rows[:, k : k + 2]:
+                labels = values[slice(*rows), :n_labels]
+                labels[:] = (
+                    labels @ compatibility.T if compatibility.ndim == 2 else labels * compatibility
+                )
+
+    def _normalise(self, here: F32) -> None:
+        """Compute the weights, given the blurred splat of some q."""
+        of = self._lattice
+        self._slice_weights = np.empty_like(of.weights)
+        modes = [NORMALIZATIONS.index(kernel.normalization) for kernel in self._kernels]
+        early = any(kernel.normalization in ("before", "symmetric") for kernel in self._kernels)
+        splat_weights = np.empty_like(of.weights) if early else np.empty((0, 0), np.float32)
+        factors = [
+            (1 / (1 + 2.0 ** -len(kernel.features)), w if np.ndim(w) == 0 else 1.0)
+            for kernel in self._kernels
+            for w in [kernel.compatibility]
+        ]
+        run_together(
+            steps.normalise,
+            self._width,
+            of,
+            np.array(factors, np.float32),
+            np.array(modes),
+            here,
+            np.empty(here.size // LANES, np.float32),
+            self._slice_weights.reshape(-1),
+            splat_weights.reshape(-1),
+        )
+        if splat_weights.size:
+            self._splat_weights = splat_weights
+
+
+def most_probable(marginals: F32) -> npt.NDArray[np.uint8]:
+    """The label of the largest of CxHxW marginals, HxW uint8; ties go to the lowest label."""
+    labels = np.empty(marginals.shape[1:], np.uint8)
+    if labels.size < LANES:
+        return marginals.argmax(axis=0).astype(np.uint8)
+    run_together(steps.argmax, marginals.reshape(len(marginals), -1), labels.reshape(-1))
+    return labels
+
+
+def _largest_message(kernels: Sequence[Kernel]) -> float:
+    """A bound on what is added to log q; only kernels that are normalised after have one."""
+    if any(kernel.normalization != "after" for kernel in kernels):
+        return math.inf
+    return float(sum(np.abs(kernel.compatibility).max() for kernel in kernels))
+
+
+def aligned_empty(*shape: int) -> F32:
+    """float32 that start on a cache line, which NumPy does not promise."""
+    size = math.prod(shape)
+    memory = np.empty(size + 16, np.float32)
+    start = (-memory.ctypes.data % 64) // 4
+    return memory[start : start + size].reshape(shape)

@@ -1,0 +1,343 @@
+"""The steps of a mean-field iteration, over all pixels and labels, on all threads.
+
+Splat, blur, and in between one pass that slices the kernels' messages, takes the softmax and splats
+the result into the next iteration's lattice. Each chunk of pixels and each chain of vertices is
+worked on by one thread, in a fixed order, so the number of threads changes no bit.
+
+Rows, one a pixel or a vertex, hold the labels' values and are padded to `lanes` float32. `width`
+says how many of them are worked on at once (see vectors.py); the lattice is one of lattice.py.
+Functions whose first argument is a team are for threads.run_together.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from deeplab_repro.crf.cpu.blocks import (
+    BLOCK,
+    ONE,
+    read_block,
+    slice_block,
+    softmax_block,
+    splat_block,
+    write_block,
+)
+from deeplab_repro.crf.cpu.threads import claim, share, wait
+from deeplab_repro.crf.cpu.vectors import (
+    LANES,
+    item,
+    load,
+    multiply_add,
+    prefetch,
+    store,
+    total,
+    where_less,
+    zeros,
+)
+from deeplab_repro.machine.jit import jit
+
+LEAST = np.float32(1e-20)  # probabilities below count as 0
+TINY = np.float32(1e-20)
+AHEAD = 6  # for how many rows ahead the blur asks memory
+
+NONE, BEFORE, AFTER, SYMMETRIC = range(4)
+
+
+@jit
+def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
+    """Transpose L x N into the first L lanes of N rows; what is below `least` becomes 0."""
+    n, lanes = rows.shape
+    begin, end = share(team, 0, n)
+    for first in range(begin, end, BLOCK):
+        last = min(first + BLOCK, end)
+        read_block(arrays, first, last, rows[first:last])
+        for place in range(first * lanes, last * lanes, LANES):
+            x = load(rows, place, ONE)
+            store(rows, place, where_less(x, least, np.float32(0.0), x))
+
+
+@jit
+def iterate(
+    team: Any,
+    width: Any,
+    unary: Any,
+    is_log: Any,
+    lattice: Any,
+    slice_weights: Any,
+    splat_weights: Any,
+    here: Any,
+    there: Any,
+    iterations: Any,
+    is_end: Any,
+    marginals: Any,
+) -> None:
+    """Mean-field iterations, each q = softmax over labels of (log unary + messages).
+
+    unary: N rows of probabilities (0 in lanes without a label), or if is_log of their logarithms
+    (-inf there). slice_weights, splat_weights: N x K float32, weights with normalisation in them.
+    here: blurred values; with `there` they take turns. is_end: there will be no more iterations.
+    marginals: L x N, gets the last q; 0 x N for not at all.
+    """
+    for iteration in range(1, iterations + 1):
+        is_last = iteration == iterations
+        wanted = marginals if is_last else marginals[:0]
+        splats = there[:0] if is_last and is_end else there
+        update(
+            team,
+            width,
+            unary,
+            is_log,
+            lattice,
+            slice_weights,
+            splat_weights,
+            here,
+            splats,
+            wanted,
+        )
+        wait(team)
+        if splats.size:
+            blur(team, width, there, lattice)
+        here, there = there, here
+
+
+@jit
+def start(
+    team: Any,
+    width: Any,
+    unary: Any,
+    is_log: Any,
+    lattice: Any,
+    splat_weights: Any,
+    here: Any,
+    marginals: Any,
+) -> None:
+    """The blurred splat of q = softmax over labels of log unary, as the first iteration finds it.
+
+    here: gets it; no rows for no splat. marginals: L x N, gets q; 0 x N for not at all.
+    """
+    update(
+        team,
+        width,
+        unary,
+        is_log,
+        lattice,
+        splat_weights,
+        splat_weights,
+        here[:0],
+        here,
+        marginals,
+    )
+    wait(team)
+    if here.size:
+        blur(team, width, here, lattice)
+
+
+@jit
+def update(
+    team: Any,
+    width: Any,
+    unary: Any,
+    is_log: Any,
+    lattice: Any,
+    slice_weights: Any,
+    splat_weights: Any,
+    here: Any,
+    there: Any,
+    marginals: Any,
+) -> None:
+    """q from the messages sliced from `here`, splat to `there`; either may have no rows."""
+    corners, points, rows = lattice.corners, lattice.points, lattice.rows
+    lanes = unary.shape[1]
+    block = np.zeros((BLOCK, lanes), np.float32)
+    for turn in range(points.size - 1):
+        chunk = claim(team, turn, points.size - 1)  # some have more vertices and take longer
+        if chunk < 0:
+            continue
+        old, new = here[rows[chunk] : rows[chunk + 1]], there[rows[chunk] : rows[chunk + 1]]
+        new[:] = np.float32(0.0)
+        for first in range(points[chunk], points[chunk + 1], BLOCK):
+            last = min(first + BLOCK, points[chunk + 1])
+            if here.size:
+                slice_block(width, old, corners, slice_weights, first, last, block)
+            else:
+                block[:] = np.float32(0.0)
+            softmax_block(width, unary, is_log, first, last, block)
+            if there.size:
+                splat_block(width, block, corners, splat_weights, first, last, new)
+            if marginals.size:
+                write_block(block, first, last, marginals)
+
+
+@jit
+def splat(
+    team: Any,
+    width: Any,
+    lattice: Any,
+    weights: Any,
+    q: Any,
+    here: Any,
+) -> None:
+    """The blurred splat of L x N values."""
+    block = np.zeros((BLOCK, here.shape[1]), np.float32)
+    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    for chunk in range(first_chunk, last_chunk):
+        mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
+        mine[:] = np.float32(0.0)
+        for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
+            last = min(first + BLOCK, lattice.points[chunk + 1])
+            read_block(q, first, last, block)
+            splat_block(width, block, lattice.corners, weights, first, last, mine)
+    wait(team)
+    blur(team, width, here, lattice)
+
+
+@jit
+def slice_(
+    team: Any,
+    width: Any,
+    lattice: Any,
+    weights: Any,
+    here: Any,
+    message: Any,
+) -> None:
+    """Slice L x N messages from blurred values."""
+    block = np.empty((BLOCK, here.shape[1]), np.float32)
+    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    for chunk in range(first_chunk, last_chunk):
+        mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
+        for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
+            last = min(first + BLOCK, lattice.points[chunk + 1])
+            slice_block(width, mine, lattice.corners, weights, first, last, block)
+            write_block(block, first, last, message)
+
+
+@jit
+def normalise(
+    team: Any,
+    width: Any,
+    lattice: Any,
+    factors: Any,
+    modes: Any,
+    here: Any,
+    totals: Any,
+    slice_weights: Any,
+    splat_weights: Any,
+) -> None:
+    """Write slice_weights and splat_weights: barycentric with the kernels' normalisation in them.
+
+    A kernel's response to ones is the sum over labels of its response to any q. So it is sliced
+    from the totals of the rows of here, blurred values of some q; their place is 1/8 of the row's.
+    factors: kernels x 2 float32, alpha and the kernel's weight. modes: where each kernel is
+    normalised. slice_weights, splat_weights: flat; the latter may be empty if no kernel is
+    normalised before. totals: work space, rows x lanes / 8.
+    """
+    lanes = here.shape[1]
+    first, last = share(team, 0, here.shape[0])
+    for row in range(first, last):
+        norm = np.float32(0.0)
+        for s in range(row * lanes, (row + 1) * lanes, LANES * len(width)):
+            norm += total(load(here, s, width))
+        totals[row * lanes // LANES] = norm
+    wait(team)
+    starts = lattice.kernel_starts
+    n_kernels = starts.size - 1
+    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    for chunk in range(first_chunk, last_chunk):
+        base = lattice.rows[chunk] * lanes // LANES
+        for i in range(lattice.points[chunk], lattice.points[chunk + 1]):
+            corner = i * starts[n_kernels]
+            for k in range(n_kernels):
+                begin, end = corner + item(starts, k), corner + item(starts, k + 1)
+                response = np.float32(0.0)
+                for c in range(begin, end):
+                    place = base + item(lattice.corners, c) // LANES
+                    response += item(lattice.weights, c) * item(totals, place)
+                response = response * factors[k, 0] + TINY
+                before = after = np.float32(1.0)
+                if modes[k] == BEFORE:
+                    before = before / response
+                elif modes[k] == AFTER:
+                    after = after / response
+                elif modes[k] == SYMMETRIC:
+                    before = after = np.float32(1.0) / np.sqrt(response)
+                after *= factors[k, 0] * factors[k, 1]
+                for c in range(begin, end):
+                    weight = item(lattice.weights, c)
+                    slice_weights[np.uint64(c)] = weight * after
+                    if splat_weights.size:
+                        splat_weights[np.uint64(c)] = weight * before
+
+
+@jit
+def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
+    """Blur all rows along all axes, in place.
+
+    Ghosts are added to their owners before, chunk after chunk, and copied from them after.
+    """
+    lanes = values.shape[1]
+    strip = LANES * len(width)
+    starts = lattice.ghost_starts
+    for chunk in range(1, starts.size - 1):
+        first, last = share(team, starts[chunk], starts[chunk + 1])
+        for g in range(first, last):
+            ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
+            for s in range(0, lanes, strip):
+                x = load(values, owner + s, width) + load(values, ghost + s, width)
+                store(values, owner + s, x)
+        wait(team)
+    for axis in range(lattice.parts.shape[0]):
+        first_part, last_part = share(team, 0, lattice.parts.shape[1] - 1)
+        first, last = lattice.parts[axis, first_part], lattice.parts[axis, last_part]
+        blur_chains(width, values, lattice.chains, first, last)
+        wait(team)
+    first, last = share(team, 0, lattice.ghosts.shape[0])
+    for g in range(first, last):
+        ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
+        for s in range(0, lanes, strip):
+            store(values, ghost + s, load(values, owner + s, width))
+    wait(team)
+
+
+@jit
+def blur_chains(width: Any, values: Any, chains: Any, first: Any, last: Any) -> None:
+    """Each row + half of the rows before and after it, along the chains first..last."""
+    lanes = values.shape[1]
+    half = np.float32(0.5)
+    if first == last:
+        return
+    for s in range(0, lanes, LANES * len(width)):
+        before = zeros(width)
+        row = item(chains, first)
+        middle = load(values, row * lanes + s, width)
+        for i in range(first, last):
+            ahead = item(chains, min(i + AHEAD, last - 1))
+            prefetch(values, max(ahead, ~ahead) * lanes + s, before)
+            following = item(chains, min(i + 1, last - 1))
+            after = load(values, max(following, ~following) * lanes + s, width)
+            if row < 0:
+                store(values, ~row * lanes + s, multiply_add(before, half, middle))
+                before = zeros(width)
+            else:
+                store(values, row * lanes + s, multiply_add(before + after, half, middle))
+                before = middle
+            row = following
+            middle = after
+
+
+@jit
+def argmax(team: Any, marginals: Any, labels: Any) -> None:
+    """The lowest label of the largest of L x N marginals, for each of N >= 8 pixels."""
+    n_labels, n = marginals.shape
+    number = np.empty(LANES, np.float32)
+    begin, end = share(team, 0, n)
+    for start in range(begin, end, LANES):
+        i = min(start, n - LANES)  # the last ones may be done twice
+        most = load(marginals, i, ONE)
+        best = zeros(ONE)
+        for label in range(1, n_labels):
+            x = load(marginals, label * n + i, ONE)
+            best = where_less(most, x, np.float32(label), best)
+            most = where_less(most, x, x, most)
+        store(number, 0, best)
+        for k in range(LANES):
+            labels[i + k] = np.uint8(number[k])

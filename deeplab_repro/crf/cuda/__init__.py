@@ -1,0 +1,1 @@
+"""The dense CRF on CUDA, in Numba: the twin of crf/cpu."""

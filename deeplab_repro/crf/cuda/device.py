@@ -1,0 +1,156 @@
+"""What the CUDA twin of the CRF needs from the machine: a GPU that Numba can use, and memory."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.errors import DeviceError, ResourceError
+from deeplab_repro.machine.device import Device, resolve_device
+from deeplab_repro.machine.gpus import driver_problem
+
+logger = logging.getLogger(__name__)
+
+# Every kernel is launched with so many blocks, whatever the size, and each thread or row strides
+# over the work that is left: idle blocks cost nothing, and Numba warns of grids below 128. The
+# simulator takes a Python thread for each of the GPU's.
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+BLOCKS, THREADS = (1, 8) if SIMULATED else (2048, 256)
+MOST_SHAPES = 100  # that are remembered of an array: Numba takes as long to make one as to launch
+
+
+def crf_device(device: str) -> Device:
+    """Where a CRF runs that is asked for on `device`: "cpu", "cuda" or "auto".
+
+    Raises ArgumentError for another, and DeviceError where CUDA is asked for and absent.
+    """
+    # CUDA only on request, until the twin has been run on GPUs as much as on Numba's simulator.
+    return resolve_device("cpu" if device == "auto" else device, crf_cuda_problem)
+
+
+def crf_cuda_problem() -> str | None:
+    """What keeps the CRF from running on CUDA here, with the mend; None where it runs.
+
+    Never raises and compiles nothing. Numba's simulator (NUMBA_ENABLE_CUDASIM=1) counts as a GPU.
+    """
+    try:
+        from numba import cuda
+        from numba.cuda.cudadrv import driver, nvvm
+    except Exception as error:  # a broken installation raises whatever it likes
+        return f'Numba has no CUDA here ({_line(error)}): pip install "numba-cuda[cu13]"'
+    if SIMULATED:
+        return None
+    if problem := driver_problem():
+        return problem
+    try:
+        if cuda.is_available():
+            return None
+        if driver.driver.is_available and not nvvm.is_available():
+            return (
+                "Numba finds no CUDA compiler (libNVVM): "
+                'pip install "numba-cuda[cu13]", or [cu12] for drivers below 580'
+            )
+        told = driver.driver.initialization_error
+    except Exception as error:
+        told = error
+    return (
+        f"Numba does not take to the CUDA driver ({_line(told)}): see nvidia-smi; "
+        'with a new driver pip install "numba-cuda[cu13]", or use --device cpu'
+    )
+
+
+def _line(error: object) -> str:
+    """The first sentence of a message that may go on for lines."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".:")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise DeviceError for what CUDA's driver, compiler or linker brings up."""
+    try:
+        yield
+    except Exception as error:  # each of Numba's releases has classes of its own
+        if not type(error).__module__.startswith(("numba.cuda.", "cuda.")):
+            raise
+        raise DeviceError(
+            f"the GPU fails at the CRF ({_line(error)}): see nvidia-smi; a CUDA toolkit newer than"
+            " the driver is a common reason. Or use device='cpu'"
+        ) from error
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """A decorator like `numba.cuda.jit(cache=True)`; without the cache where no folder has it.
+
+    Never fastmath. Still, Numba lets the compiler contract a * b + c: see `gpu_lattice.product`.
+    """
+    from numba import cuda
+
+    try:
+        return cuda.jit(cache=True)(function)
+    except RuntimeError as error:
+        logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", error)
+        return cuda.jit(function)
+
+
+class Workspace:
+    """Named arrays on the GPU that are kept from one call to the next.
+
+    Allocating them anew would take longer than the CRF itself. Arrays of one name lie in the same
+    room, whatever their shape; it is replaced when one needs more. So photos of many sizes take no
+    more memory than the largest of them.
+    """
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, Any] = {}
+        self._arrays: dict[str, dict[tuple[int, ...], Any]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        """The device array of this name, which has one dtype, with whatever is in it.
+
+        Raises ResourceError where the GPU's memory does not hold it.
+        """
+        arrays = self._arrays.setdefault(name, {})
+        if shape not in arrays:
+            size = math.prod(shape)
+            room = self._rooms.get(name)
+            if len(arrays) == MOST_SHAPES:
+                arrays.clear()
+            if room is None or room.size < size:
+                # The old one goes first, and its memory with it.
+                arrays.clear()
+                room = self._rooms[name] = None
+                room = self._rooms[name] = self._allocate(size, np.dtype(dtype))
+            arrays[shape] = room[:size].reshape(shape)
+        return arrays[shape]
+
+    def clear(self) -> None:
+        """Give all memory back."""
+        self._arrays.clear()
+        self._rooms.clear()
+
+    def _allocate(self, size: int, dtype: np.dtype[Any]) -> Any:
+        from numba import cuda
+
+        try:
+            return cuda.device_array(size, dtype)
+        except Exception as error:  # Numba's releases raise different classes here
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            held = sum(room.nbytes for room in self._rooms.values() if room is not None)
+            self.clear()
+            raise ResourceError(
+                f"the CRF needs {dtype.itemsize * size / 2**20:,.0f} MiB of GPU memory beside the"
+                f" {held / 2**20:,.0f} that it has: use a smaller image or device='cpu'"
+            ) from error
+
+
+def roomy(rows: int) -> int:
+    """rows rounded up, by at most a quarter, so that similar images need arrays of one size."""
+    step = 1 << max(0, rows.bit_length() - 3)
+    return -(-rows // step) * step

@@ -1,0 +1,243 @@
+"""Files of label probabilities: NumPy's .npy and .npz, and the original's .bin and .mat.
+
+A .bin holds what the original's dense CRF takes, probabilities at the image's size. A .mat holds
+what its net writes, scores, padded to the net's input (reference/SPEC.md, sections 1.10, 3 and 4).
+"""
+
+import math
+import os
+import struct
+import zipfile
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.arrays import HW, dims
+from deeplab_repro.errors import ArgumentError, FormatError, one_line
+from deeplab_repro.files.mat import read_mat, write_mat
+from deeplab_repro.files.npy import ZIP_ERRORS, read_header
+from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.scores import CoarseScores, softmax
+
+F32 = npt.NDArray[np.float32]
+
+FORMATS = (".npy", ".npz", ".bin", ".mat")
+"""What `read_probs` reads."""
+
+# Which array of several in a .npz is meant, and the variable in a .mat.
+_NPZ_NAMES = ("probs", "marginals")
+_MAT_NAME = "data"
+_COARSE_NAMES = ("scores", "stride", "offset")
+_LONGEST_NUMBER = 1024  # bytes, with NumPy's header
+
+
+def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
+    """Read label probabilities for an image of `size` = (H, W): CxHxW float32.
+
+    .npy, .npz: an array CxHxW of 16-, 32- or 64-bit floats; of several in a .npz the one named
+    probs or marginals. A .npz of coarse scores, as `write_coarse` makes it: the softmax of these,
+    enlarged. .bin: float32. .mat: scores `data`, W x H x C single or double, of which
+    the top left corner is taken, and its softmax. Other than that, neither the values nor the
+    shape are checked: `dense_crf` does that.
+
+    Raises FileError for a file that cannot be read, FormatError for one that is broken or holds
+    something else, ResourceError where it needs more memory than there is (found before it is
+    taken).
+    """
+    extension = Path(path).suffix.lower()
+    if extension == ".mat":
+        return _softmax_of_corner(read_mat(path, _MAT_NAME), size, display_name(path))
+    if extension == ".npz":
+        found = _read_npz(path)
+        if isinstance(found, CoarseScores):
+            return softmax(_enlarged(found, size, display_name(path)))
+        return found
+    readers = {".npy": _read_npy, ".bin": _read_bin}
+    if extension not in readers:
+        expected = ", ".join(FORMATS)
+        raise FormatError(f"{display_name(path)}: is none of {expected}: save it as one of these")
+    with open_to_read(path) as (file, n_bytes):
+        return readers[extension](file, n_bytes, display_name(path))
+
+
+def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
+    """Read coarse scores that `write_coarse` wrote, as float32. Raises what `read_probs` raises."""
+    found = _read_npz(path)
+    if not isinstance(found, CoarseScores):
+        expected = ", ".join(_COARSE_NAMES)
+        raise FormatError(f"{display_name(path)}: holds no coarse scores, expected {expected}")
+    return found
+
+
+def write_coarse(path: str | os.PathLike[str], coarse: CoarseScores) -> None:
+    """Write coarse scores as a .npz: `scores` CxHxW, `stride` and `offset`, atomically.
+
+    `deeplab_repro.net.scores` says what these are. Raises FileError if the file cannot be written.
+    """
+    arrays = (coarse.values, np.int64(coarse.stride), np.int64(coarse.offset))
+    with write_atomically(path) as file:
+        np.savez_compressed(file, **dict(zip(_COARSE_NAMES, arrays, strict=True)))
+
+
+def write_bin(path: str | os.PathLike[str], probs: F32) -> None:
+    """Write label probabilities, CxHxW float32, for the original's dense CRF, atomically.
+
+    Raises FileError if the file cannot be written.
+    """
+    channels, rows, cols = probs.shape
+    with write_atomically(path) as file:
+        file.write(struct.pack("<3i", rows, cols, channels))
+        file.write(np.ascontiguousarray(probs.transpose(0, 2, 1), "<f4").data)
+
+
+def write_scores_mat(path: str | os.PathLike[str], scores: F32) -> None:
+    """Write scores, CxHxW float32, for the original's MATLAB scripts and dense CRF, atomically.
+
+    They lie in the top left corner of a square, as the scores of the net's square input do; the
+    original's scripts crop them to the image.
+
+    Raises ArgumentError for more than a MAT-file can hold, FileError if it cannot be written.
+    """
+    channels, height, width = scores.shape
+    side = max(height, width)
+    square = np.zeros((channels, side, side), np.float32)
+    square[:, :height, :width] = scores
+    with write_atomically(path) as file:
+        write_mat(file, _MAT_NAME, square)
+
+
+def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
+    """Read one array in NumPy's format that is `n_bytes` long with its header."""
+    header = read_header(file, name)
+    shape, dtype = header.shape, header.dtype
+    if len(shape) != 3 or not header.is_float:
+        raise FormatError(
+            f"{name}: holds {dims(shape)} {dtype}, expected probabilities, CxHxW float32: save "
+            "them so, with .astype(numpy.float32)"
+        )
+    left, wanted = n_bytes - file.tell(), math.prod(shape) * dtype.itemsize
+    if left != wanted:
+        raise FormatError(
+            f"{name}: an array of {dims(shape)} {dtype} has {wanted:,} bytes, but {left:,} are "
+            "there: the file is broken or cut short, save it again"
+        )
+    require_memory(2 * 4 * math.prod(shape), f"{name}: an array of {dims(shape)}")
+    order: Literal["F", "C"] = "F" if header.columns_first else "C"
+    values = np.frombuffer(_read_exactly(file, wanted, name), dtype)
+    with np.errstate(over="ignore"):  # of doubles: becomes infinite
+        return np.array(values.reshape(shape, order=order), np.float32, order="C")
+
+
+def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
+    name = display_name(path)
+    try:
+        with open_to_read(path) as (file, _), zipfile.ZipFile(file) as archive:
+            arrays = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
+            if arrays.keys() == set(_COARSE_NAMES):
+                return _read_coarse(archive, [arrays[each] for each in _COARSE_NAMES], name)
+            wanted = list(arrays) if len(arrays) == 1 else [n for n in _NPZ_NAMES if n in arrays]
+            if len(wanted) != 1:
+                held = ", ".join(map(ascii, list(arrays)[:9])) or "nothing"
+                raise FormatError(
+                    f"{name}: holds {held}: expected one array, or one of several named "
+                    f"{' or '.join(_NPZ_NAMES)}"
+                )
+            entry = arrays[wanted[0]]
+            with _open_member(archive, entry) as member:
+                return _read_npy(member, entry.file_size, f"{name}, {wanted[0]!a}")
+    except ZIP_ERRORS as error:
+        raise FormatError(
+            f"{name}: is not a .npz, or broken: {one_line(error)}: save it again, with numpy.savez"
+        ) from error
+
+
+def _open_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotImplementedError("compressed in another way than numpy.savez does")
+    return archive.open(entry)
+
+
+def _read_coarse(
+    archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: str
+) -> CoarseScores:
+    scores, *numbers = entries
+    with _open_member(archive, scores) as member:
+        values = _read_npy(member, scores.file_size, f"{name}, 'scores'")
+    if not np.isfinite(values).all():
+        raise FormatError(f"{name}: has scores that are NaN or infinite")
+    stride, offset = (_read_number(archive, entry, name) for entry in numbers)
+    if stride < 1 or not values.size:
+        raise FormatError(
+            f"{name}: holds {dims(values.shape)} scores with a stride of {stride}: save it again"
+        )
+    return CoarseScores(values, stride, offset)
+
+
+def _read_number(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> int:
+    """A whole number from 0 to 32767 that NumPy wrote as int64."""
+    with _open_member(archive, entry) as member:
+        content = member.read(_LONGEST_NUMBER)
+    header, number = content[:-8], int.from_bytes(content[-8:], "little")
+    if b"'descr': '<i8'" not in header or b"'shape': ()" not in header or number >= 1 << 15:
+        raise FormatError(f"{name}: '{entry.filename}' is no whole number from 0: save it again")
+    return number
+
+
+def _enlarged(coarse: CoarseScores, size: HW, name: str) -> F32:
+    labels = len(coarse.values)
+    require_memory(5 * 4 * labels * math.prod(size), f"{name}: scores of {labels}x{dims(size)}")
+    try:
+        return coarse.enlarged(size)
+    except ArgumentError as error:
+        raise FormatError(f"{name}: {error}") from error
+
+
+def _read_bin(file: IO[bytes], n_bytes: int, name: str) -> F32:
+    header = file.read(12)
+    if len(header) < 12:
+        raise FormatError(
+            f"{name}: is cut short: expected 12 bytes (rows, columns, channels) first"
+        )
+    rows, cols, channels = struct.unpack("<3i", header)
+    count = rows * cols * channels
+    if min(rows, cols, channels) <= 0 or n_bytes != 12 + 4 * count:
+        found = {12 + 8 * count: "doubles", 12 + 2 * count: "16-bit integers"}.get(n_bytes)
+        reason = f"it holds {found}" if found and count > 0 else "it is cut short, or no such file"
+        raise FormatError(
+            f"{name}: begins with {rows} rows, {cols} columns and {channels} channels but has "
+            f"{n_bytes:,} bytes, expected float32: {reason}, save it with SaveBinFile(..., 'float')"
+        )
+    require_memory(2 * 4 * count, f"{name}: an array of {channels}x{rows}x{cols}")
+    values = np.frombuffer(_read_exactly(file, 4 * count, name), "<f4")
+    return np.array(values.reshape(channels, cols, rows).transpose(0, 2, 1), np.float32, order="C")
+
+
+def _read_exactly(file: IO[bytes], n_bytes: int, name: str) -> bytes:
+    content = file.read(n_bytes)
+    if len(content) != n_bytes:
+        raise FormatError(f"{name}: is cut short: save it again")
+    return content
+
+
+def _softmax_of_corner(scores: F32, size: HW, name: str) -> F32:
+    if scores.ndim == 4 and len(scores) == 1:
+        scores = scores[0]
+    if scores.ndim == 2:  # MATLAB drops a last axis of 1
+        scores = scores[None]
+    if scores.ndim != 3 or scores.shape[1] < size[0] or scores.shape[2] < size[1]:
+        raise FormatError(
+            f"{name}: '{_MAT_NAME}' is {dims(scores.shape[::-1])}, expected W x H x C, at least "
+            f"the image's {size[1]}x{size[0]} (W x H)"
+        )
+    scores = scores[:, : size[0], : size[1]]
+    if not np.isfinite(scores).all():
+        raise FormatError(f"{name}: '{_MAT_NAME}' has scores that are NaN or infinite")
+    if len(scores) > 1 and scores.min() >= 0 and np.allclose(scores.sum(axis=0), 1, atol=1e-3):
+        raise FormatError(
+            f"{name}: '{_MAT_NAME}' holds probabilities, expected scores, whose softmax is taken "
+            "here: save it as .bin"
+        )
+    return softmax(scores)

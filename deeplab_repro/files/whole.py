@@ -1,0 +1,154 @@
+"""Reading and writing whole files, and asking how much memory there is."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from deeplab_repro.errors import DeepLabError, FileError
+
+# What files are called while they are written.
+_TEMPORARY = ".deeplab-*.tmp"
+
+
+def display_name(path: str | os.PathLike[str]) -> str:
+    """Return `path` as messages show it: always on one line."""
+    text = os.fspath(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def check_readable(path: str | os.PathLike[str]) -> int:
+    """Return the size in bytes of the regular, non-empty file `path`.
+
+    Raises FileError if it is missing, a folder, a pipe or device, or empty.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{display_name(path)}: cannot be read: {_reason(error)}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{display_name(path)}: is a folder: expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{display_name(path)}: is a pipe or a device: expected a regular file")
+    if status.st_size == 0:
+        raise FileError(f"{display_name(path)}: is empty (0 bytes): copy or download it again")
+    return status.st_size
+
+
+@contextlib.contextmanager
+def open_to_read(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
+    """Open the binary file `path`; yields it and its size in bytes.
+
+    Raises FileError if the file is missing, a folder, a pipe or device, empty or unreadable; an
+    OSError out of the block counts as the last of these.
+    """
+    size = check_readable(path)
+    try:
+        with open(path, "rb") as file:
+            yield file, size
+    except OSError as error:
+        raise FileError(f"{display_name(path)}: cannot be read: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a binary file that becomes `path` when the block ends without an exception.
+
+    The bytes go to a temporary file in the same folder, which then takes the name `path`. If the
+    block raises or is interrupted, a file already at `path` stays as it was and nothing is left
+    behind. Permissions follow the umask; a symbolic link stays one, its target is replaced.
+
+    Raises FileError for a missing folder, a folder or device at `path`, no permission or no space;
+    an OSError out of the block counts as one of these.
+    """
+    target = writable_target(path)
+    temporary = _temporary(target)
+    # tempfile would make it 0600; this way the umask decides, as for any new file.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise FileError(f"{display_name(path)}: cannot be written: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]]:
+    """Yields files to write, which become `paths` when the block ends without an exception.
+
+    They lie in the same folders. If the block raises or is interrupted, files already at `paths`
+    stay as they were and nothing is left behind; its errors name the files as `paths` does.
+
+    Raises FileError as `write_atomically`.
+    """
+    targets = [writable_target(path) for path in paths]
+    files = [_temporary(target) for target in targets]
+    try:
+        yield files
+        for path, file, target in zip(paths, files, targets, strict=True):
+            try:
+                os.replace(file, target)
+            except OSError as error:
+                what = f"{display_name(path)}: cannot be written"
+                raise FileError(f"{what}: {_reason(error)}") from error
+    except DeepLabError as error:
+        text = str(error)
+        for path, file in zip(paths, files, strict=True):
+            text = text.replace(display_name(file), display_name(path))
+        raise type(error)(text) from error
+    finally:
+        for file in files:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                file.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    """A file in the same folder that is not there yet."""
+    # Not made from the target's name, which may already be as long as a name can be.
+    return target.with_name(_TEMPORARY.replace("*", os.urandom(8).hex()))
+
+
+def writable_target(path: str | os.PathLike[str]) -> Path:
+    """The file that writing to `path` makes or replaces, behind any symbolic links.
+
+    Raises FileError for a missing folder, and for a folder or device at `path`.
+    """
+    what = f"{display_name(path)}: cannot be written"
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise FileError(f"{what}: it is a folder: give the name of a file")
+        if target.exists() and not target.is_file():
+            raise FileError(f"{what}: it is a pipe or a device: give the name of a file")
+        if not target.parent.is_dir():
+            folder = display_name(target.parent)
+            raise FileError(f"{what}: there is no folder {folder}: create it first")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{what}: {_reason(error)}") from error
+    return target
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder where its process was killed.
+
+    Raises FileError if that cannot be done. Not for a folder that something is writing to.
+    """
+    for path in folder.glob(_TEMPORARY):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"{display_name(path)}: cannot be removed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]

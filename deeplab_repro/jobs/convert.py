@@ -1,0 +1,189 @@
+"""A net to files of another format, which take their names once they give what the net gives."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from deeplab_repro.arrays import dims
+from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.convert.caffe import write_caffe
+from deeplab_repro.convert.npz import read_npz, write_npz
+from deeplab_repro.convert.onnx import write_onnx
+from deeplab_repro.engines.checks import check_finite
+from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
+from deeplab_repro.errors import ConversionError, FileError, NetError
+from deeplab_repro.files.images import MEAN_BGR, preprocess
+from deeplab_repro.files.whole import display_name, replace_together
+from deeplab_repro.jobs.converted import run_caffe, run_onnx
+from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import softmax
+
+Format = Literal["caffe", "onnx", "npz"]
+
+ENDINGS: dict[Format, tuple[str, ...]] = {
+    "caffe": (".prototxt", ".caffemodel"),
+    "onnx": (".onnx",),
+    "npz": (".npz",),
+}
+"""The formats, and how the names of their files end."""
+
+# Times max(1, standard deviation): sums in another order come to a tenth of that.
+_TOLERANCE = 1e-4
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far an output of the converted file lies from the net's, at most; and how far it may."""
+
+    output: str
+    largest: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written; and what a check of it found, by what the files were run with."""
+
+    files: list[Path]
+    checked_with: str | None = None
+    differences: Sequence[Difference] = ()
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What `write_onnx` takes beside the net."""
+
+    labels: Sequence[str] = ()
+    softmax: bool = False
+    rgb_uint8: bool = False
+
+
+def convert_files(
+    net: Net,
+    to: Format,
+    out: str | os.PathLike[str],
+    *,
+    interp: bool = True,
+    onnx: OnnxOptions = OnnxOptions(),
+    verify: bool = False,
+) -> Converted:
+    """Write the net, with weights, in another format: to `out` with that format's endings.
+
+    interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run net and files on a
+    seeded input first; where an output differs by more than 1e-4 times its standard deviation (or
+    1, if that is less), ConversionError names it, and no file is left. Of probabilities it is the
+    standard deviation of their scores.
+
+    Raises also what the format's writer raises, FileError, NetError for a train net that is to be
+    ONNX or run, and where it is run WeightsError for outputs that are NaN or infinite, and
+    ResourceError where there is too little memory.
+    """
+    if net.labels and (verify or to == "onnx"):
+        raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
+    paths = file_names(to, out)
+    with replace_together(paths) as files:
+        if to == "caffe":
+            write_caffe(net, *files, interp=interp)
+        elif to == "onnx":
+            write_onnx(net, *files, **vars(onnx))
+        else:
+            write_npz(net, *files)
+        checked_with, differences = _check(net, to, files, onnx) if verify else (None, [])
+    return Converted(paths, checked_with, differences)
+
+
+def file_names(to: Format, out: str | os.PathLike[str]) -> list[Path]:
+    """The files of a format under the name `out`, with or without its ending.
+
+    Raises FileError for a name that is only a folder's.
+    """
+    name = os.fspath(out)
+    for ending in ENDINGS[to]:
+        name = name.removesuffix(ending)
+    if os.path.basename(name) in ("", os.curdir, os.pardir):
+        raise FileError(f"'{display_name(out)}' names no file to write to: add a file's name")
+    return [Path(name + ending) for ending in ENDINGS[to]]
+
+
+def _check(
+    net: Net, to: Format, files: list[Path], onnx: OnnxOptions
+) -> tuple[str, list[Difference]]:
+    """What ran the files, and how far their outputs lie from the net's."""
+    require_memory(
+        2 * net.activation_bytes(net.input_shape),  # there are copies of the input and the outputs
+        f"net '{net.name}' at {dims(net.input_shape)}",
+        "convert it without verifying, or from a prototxt with a smaller input",
+    )
+    data, expected = _expected(net, onnx if to == "onnx" else OnnxOptions())
+    if to == "onnx":
+        what, found = run_onnx(files[0], data)
+    elif to == "caffe" and BY_CAFFE:
+        prototxt, caffemodel = files
+        what, found = run_caffe(prototxt, caffemodel, data)
+    else:
+        again = read_npz(files[0]) if to == "npz" else read_net(files[0])
+        if to == "caffe":
+            load_weights(again, files[1])
+        what, found = "what was read back", list(_run(again, data).values())
+    return what, [
+        _compared(name, theirs, ours, tolerance)
+        for (name, (theirs, tolerance)), ours in zip(expected.items(), found, strict=True)
+    ]
+
+
+def _expected(
+    net: Net, onnx: OnnxOptions
+) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, float]]]:
+    """A seeded input for the converted net; by output, what the net makes of it and a tolerance."""
+    rng = np.random.default_rng(_SEED)
+    if onnx.rgb_uint8:
+        net = net.ending_in_scores()
+        # Of no size that the net fits, where it may be: larger one way and smaller the other.
+        batch, _, height, width = net.input_shape
+        if net.fits_any_size:
+            height, width = height + 3, max(1, width - 3)
+        size, mean = net.fitting_size((height, width)), net.mean_bgr or MEAN_BGR
+        data = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
+        images = np.concatenate([preprocess(image, size, mean) for image in data])
+        blobs = {"scores": _run(net, images)[net.output][:, :, :height, :width]}
+    else:
+        data = rng.standard_normal(net.input_shape, np.float32)
+        data *= 64
+        blobs = _run(net, data)
+    for blob in blobs.values():
+        check_finite(net, blob)
+    expected = {name: (blob, _tolerance(blob)) for name, blob in blobs.items()}
+    if onnx.softmax and not net.ends_in_softmax:
+        _, (scores, tolerance) = expected.popitem()  # the output
+        # What is rounded has the scores' scale, and a softmax enlarges no difference.
+        expected["probs"] = np.stack([softmax(each) for each in scores]), tolerance
+    return data, expected
+
+
+def _tolerance(blob: np.ndarray) -> float:
+    return _TOLERANCE * max(1.0, float(blob.std(dtype=np.float64)))
+
+
+def _run(net: Net, data: np.ndarray) -> dict[str, np.ndarray]:
+    return OpenCVEngine(net, "cpu").blobs(data, net.outputs)
+
+
+def _compared(name: str, theirs: np.ndarray, ours: np.ndarray, tolerance: float) -> Difference:
+    if ours.shape != theirs.shape:
+        raise ConversionError(
+            f"output '{name}' of the converted net is {dims(ours.shape)}, expected "
+            f"{dims(theirs.shape)}: nothing was written, please report this"
+        )
+    largest = float(np.abs(ours - theirs).max())
+    if not largest <= tolerance:  # NaN too
+        raise ConversionError(
+            f"output '{name}' of the converted net differs by {largest:.3g}, expected at most "
+            f"{tolerance:.3g}: nothing was written, please report this"
+        )
+    return Difference(name, largest, tolerance)

@@ -1,0 +1,96 @@
+"""How much memory this process may still take."""
+
+import os
+from pathlib import Path
+
+from deeplab_repro.errors import ResourceError
+
+_ALWAYS_THERE = 1 << 24  # bytes
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that this process may still take, or None where unknown.
+
+    Linux: MemAvailable, or what the control groups (containers, job schedulers) leave if that is
+    less. Elsewhere with sysconf: all physical memory. Windows: None.
+    """
+    found = [_meminfo_available(Path("/proc/meminfo")), _cgroup_available(Path("/"))]
+    if found[0] is None:
+        try:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (AttributeError, ValueError, OSError):
+            return None
+    return min((n for n in found if n is not None), default=None)
+
+
+def require_memory(
+    n_bytes: int, what: str, mend: str = "use a smaller image or a machine with more memory"
+) -> None:
+    """Raise ResourceError if `what` needs more than the available memory (`n_bytes`, in bytes).
+
+    Does nothing where the available memory is unknown, or for so little that to ask, which takes
+    half a millisecond, would be the most of the work.
+    """
+    if n_bytes < _ALWAYS_THERE:
+        return
+    available = available_memory()
+    if available is not None and n_bytes > available:
+        raise ResourceError(
+            f"{what}: needs {_gigabytes(n_bytes)} of memory, {_gigabytes(available)} are free: "
+            f"{mend}"
+        )
+
+
+def _meminfo_available(meminfo: Path) -> int | None:
+    try:
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
+
+
+def _cgroup_available(root: Path) -> int | None:
+    """Return what the tightest control group above this process leaves, or None without one."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    left: list[int] = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            mount, limit, usage, prefix = "", "memory.max", "memory.current", ""
+        elif "memory" in controllers.split(","):
+            mount, limit, usage, prefix = (
+                "memory",
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_",
+            )
+        else:
+            continue
+        top = root / "sys/fs/cgroup" / mount
+        folder = top / group.strip("/")
+        # In a container the group's own path is often not mounted; its limit is then at the top.
+        for level in (folder, *folder.parents):
+            try:
+                free = int((level / limit).read_text()) - int((level / usage).read_text())
+                left.append(max(free + _file_cache(level / "memory.stat", prefix), 0))
+            except (OSError, ValueError):  # no such level, or "max": no limit
+                pass
+            if level == top:
+                break
+    return min(left, default=None)
+
+
+def _file_cache(memory_stat: Path, prefix: str) -> int:
+    """Return the bytes of cached files, which count as used but are given up on demand."""
+    names = (f"{prefix}inactive_file", f"{prefix}active_file")
+    fields = (line.split() for line in memory_stat.read_text().splitlines())
+    return sum(int(value) for name, value in fields if name in names)
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB"

@@ -1,0 +1,143 @@
+"""The weights that were fetched: where they are, remembered in the user's own folder."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deeplab_repro.errors import ArgumentError, FileError, FormatError
+from deeplab_repro.files.whole import check_readable, display_name, open_to_read, write_atomically
+from deeplab_repro.models.registry import MODELS
+
+_MOST_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Released weights of a model of MODELS.
+
+    path: of the caffemodel, absolute. size: in bytes. sha256: of its contents, in hex. url: where
+    it came from; None for a file that was there before. training_set: as the file itself says, or
+    else as its name does.
+    """
+
+    model: str
+    path: str
+    size: int
+    sha256: str
+    url: str | None
+    training_set: str
+
+
+def user_folder() -> Path:
+    """Where fetched weights are kept and remembered: DEEPLAB_REPRO_HOME, or the user's own.
+
+    On Linux $XDG_DATA_HOME/deeplab-repro or ~/.local/share/deeplab-repro, on macOS
+    ~/Library/Application Support/deeplab-repro, on Windows %LOCALAPPDATA%/deeplab-repro.
+
+    Raises FileError where the user has no home.
+    """
+    if given := os.environ.get("DEEPLAB_REPRO_HOME"):
+        return Path(os.path.abspath(given))
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise FileError(
+            "there is no home folder to keep weights in: set DEEPLAB_REPRO_HOME to a folder"
+        ) from None
+    if sys.platform == "win32":
+        data = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        data = home / "Library" / "Application Support"
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME", ""))
+        if not data.is_absolute():  # which the XDG specification has ignored
+            data = home / ".local" / "share"
+    return data / "deeplab-repro"
+
+
+def record_path(model: str, file: str) -> Path:
+    """Where it is remembered that a model's released `file` was fetched."""
+    return user_folder() / model / f"{file}.json"
+
+
+def remember(fetched: Fetched) -> None:
+    """Remember weights by their model and file name; those of the same two before are forgotten.
+
+    The model's folder in `user_folder` must be there. Raises FileError if it cannot be written.
+    """
+    with write_atomically(record_path(fetched.model, Path(fetched.path).name)) as file:
+        file.write(json.dumps(asdict(fetched), indent=1).encode())
+
+
+def remembered(model: str, file: str) -> Fetched | None:
+    """What is remembered of a model's released `file`; None if it was never fetched.
+
+    Whether it still lies there is not looked at. Raises FileError where the record cannot be read,
+    FormatError where it is not one.
+    """
+    path = record_path(model, file)
+    if not path.exists():
+        return None
+    with open_to_read(path) as (stream, _):
+        content = stream.read(_MOST_BYTES)
+    try:
+        found = Fetched(**json.loads(content))
+        is_one = (found.model, Path(found.path).name) == (model, file)
+    except (RecursionError, TypeError, ValueError):
+        is_one = False
+    if not (is_one and isinstance(found.size, int) and isinstance(found.sha256, str)):
+        raise FormatError(
+            f"{display_name(path)}: is broken: remove it, and fetch {model} again or give its "
+            "caffemodel"
+        )
+    return found
+
+
+def weights_file(weights: str | Path | None, model: str | Path | None) -> str | Path | None:
+    """The file that is meant where weights are asked for.
+
+    A name of MODELS stands for the weights that ship with the model or were fetched: those of
+    train_aug, which give the val scores, before those of trainval_aug. No weights stand for those
+    of `model`, if that is such a name, or None if it has none here. All else (a path, random:SEED)
+    stands for itself.
+
+    Raises ArgumentError for a model's name in `weights` that has none here, FileError where what
+    was fetched is gone or changed, and what `remembered` raises.
+    """
+    if weights:
+        if not isinstance(weights, str) or weights not in MODELS:
+            return weights
+        found = _own_weights(weights)
+        if found is None:
+            released = MODELS[weights].train_weights is not None
+            mend = f"run deeplab-repro fetch {weights}" if released else "none were released"
+            raise ArgumentError(f"weights of {weights} are not here: {mend}, or give a caffemodel")
+        return found
+    return _own_weights(model) if isinstance(model, str) and model in MODELS else None
+
+
+def _own_weights(name: str) -> Path | None:
+    model = MODELS[name]
+    if model.shipped_weights:
+        return model.shipped_weights
+    for weights in (model.train_weights, model.train2_weights):
+        found = weights and remembered(name, weights.file)
+        if found:
+            _check_unchanged(found)
+            return Path(found.path)
+    return None
+
+
+def _check_unchanged(fetched: Fetched) -> None:
+    shown = display_name(fetched.path)
+    mend = f"fetch {fetched.model} again, or give a caffemodel"
+    if not os.path.exists(fetched.path):
+        raise FileError(f"{shown}: was fetched as {fetched.model}'s weights, but is gone: {mend}")
+    size = check_readable(fetched.path)
+    if size != fetched.size:
+        raise FileError(
+            f"{shown}: has {size:,} bytes, but had {fetched.size:,} when it was fetched: remove it "
+            f"and {mend}"
+        )

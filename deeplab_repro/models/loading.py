@@ -1,0 +1,66 @@
+"""A net and its weights, each by a model's name or by its file."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.models.fetched import weights_file
+from deeplab_repro.models.registry import MODELS, get_model
+from deeplab_repro.net.net import Net
+
+RANDOM = "random:"
+"""With a seed behind it, stands for weights where there is no caffemodel."""
+
+
+def load_net(
+    model: str | Path,
+    weights: str | Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Net:
+    """A net with its weights; arguments and errors as for `DeepLab`."""
+    net = read_model(model, variables)
+    fill(net, weights_file(weights, model))
+    return net
+
+
+def read_model(model: str | Path, variables: Mapping[str, str] | None = None) -> Net:
+    """The net of a model of MODELS, or of a prototxt, without weights.
+
+    Raises ArgumentError for a name that is neither, and what `read_net` raises.
+    """
+    if _is_path(model):
+        return read_net(model, variables)
+    known = get_model(str(model))
+    return read_net(known.test_prototxt, {"EXP": known.exp, **(variables or {})})
+
+
+def _is_path(model: str | Path) -> bool:
+    if isinstance(model, Path):
+        return True
+    looks_so = model.endswith(".prototxt") or os.sep in model or os.path.exists(model)
+    return looks_so and model not in MODELS
+
+
+def fill(net: Net, weights: str | Path | None) -> None:
+    """Put a caffemodel's weights into the net, or random ones ("random:SEED").
+
+    Raises ArgumentError for no weights, or another seed, and what `load_weights` raises.
+    """
+    if weights is None:
+        known = MODELS.get(net.name)
+        released = known is not None and known.train_weights is not None
+        raise ArgumentError(
+            f"net '{net.name}' needs weights: give a caffemodel, or {RANDOM}0 for seeded random "
+            "ones (the labels then mean nothing)"
+            + (f"; deeplab-repro fetch {net.name} gets the released ones" if released else "")
+        )
+    name = str(weights)
+    if name.startswith(RANDOM):
+        seed = name.removeprefix(RANDOM)
+        if not (seed.isdecimal() and seed.isascii() and len(seed) < 10):
+            raise ArgumentError(f"weights are '{name}', expected {RANDOM} and a whole number")
+        net.fill_random(int(seed))
+    else:
+        load_weights(net, weights)

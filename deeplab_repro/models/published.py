@@ -1,0 +1,25 @@
+"""What the paper (ICLR 2015, arXiv 1412.7062v4) published."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def published() -> dict[str, Any]:
+    """The paper's own numbers; every score is in percent. Shared between callers: do not change it.
+
+    source          where they come from
+    classes         the 21 VOC names, background first
+    table1          val_mean_iou and test_mean_iou, each method -> score
+    table2          one dict a method
+    table3          method -> mean_iou and iou (21 in the order of classes, None: not given); test
+    figure5         trimap_width_pixels, and mean_iou, pixel_accuracy and class_accuracy, each
+                    method -> one score a width
+    crf_parameters  released: model -> [w1, sigma_alpha, sigma_beta]; w2, sigma_gamma, iterations
+    claims          speed, as the text gives it
+    """
+    text = Path(__file__).with_name("published.json").read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text)
+    return data

@@ -1,0 +1,169 @@
+"""The models: nets, CRF parameters, weights and published scores.
+
+Beside the paper's there are ToyVOC's two, of the same shape at an eighth of the width, which come
+with their weights.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import ArgumentError, FileError
+from deeplab_repro.models.published import published
+
+VOC_CLASSES: tuple[str, ...] = tuple(published()["classes"])
+"""The 21 classes of PASCAL VOC 2012 by label, background first."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A released caffemodel: its file name, and the split that it was trained on."""
+
+    file: str
+    training_set: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model. Scores are mean IOU in percent; None where the paper has none.
+
+    `train_weights` (train_aug) gives the val scores. `train2_weights` (trainval_aug) gives the
+    test scores: it has seen the val images, so its val scores come out too high. Both are None
+    where nothing was released, as is `crf`. `method_with_crf` is the name that the paper's tables
+    give the model with its CRF; alone it goes by `name` there. `shipped_weights` is a caffemodel
+    that comes with the package. `exp` is the value of ${EXP} in its prototxt files, which names
+    the classifier.
+    """
+
+    name: str
+    crf: CrfParams | None
+    train_weights: Weights | None
+    train2_weights: Weights | None
+    val_mean_iou: float | None
+    val_mean_iou_crf: float | None
+    test_mean_iou_crf: float | None
+    method_with_crf: str | None = None
+    shipped_weights: Path | None = None
+    exp: str = "voc12"
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder in `prototxt/`; FileError where this installation lacks it."""
+        return prototxt_folder() / self.name
+
+    @property
+    def test_prototxt(self) -> Path:
+        """The net that gives scores."""
+        return self.folder / "test.prototxt"
+
+    @property
+    def train_prototxt(self) -> Path:
+        """The net that is trained, with its data layer and its loss."""
+        return self.folder / "train.prototxt"
+
+    @property
+    def solver_prototxt(self) -> Path:
+        """The solver that made `train_weights`."""
+        return self.folder / "solver.prototxt"
+
+    @property
+    def solver2_prototxt(self) -> Path | None:
+        """The solver that made `train2_weights`; None where there is none."""
+        return None if self.shipped_weights else self.folder / "solver2.prototxt"
+
+
+def prototxt_folder() -> Path:
+    """The folder of the paper's nets: inside an installed package, beside it in a checkout.
+
+    FileError where there is neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    installed, checkout = package / "prototxt", package.parent / "prototxt"
+    for folder in (installed, checkout):
+        if folder.is_dir():
+            return folder
+    raise FileError(
+        f"the nets' prototxt files are missing: neither {installed} nor {checkout} exists; "
+        "install deeplab-repro again"
+    )
+
+
+def get_model(name: str) -> Model:
+    """The model of that name, a key of MODELS; ArgumentError names the nearest for any other."""
+    if name in MODELS:
+        return MODELS[name]
+    by_lower_case = {known.lower(): known for known in MODELS}
+    close = difflib.get_close_matches(str(name).lower(), by_lower_case, cutoff=0.4)
+    nearest = [by_lower_case[known] for known in close] or list(MODELS)
+    raise ArgumentError(f"there is no model {name!r}; did you mean {' or '.join(nearest)}?")
+
+
+def _model(name: str, name_with_crf: str | None, train2_iterations: int | None) -> Model:
+    val = published()["table1"]["val_mean_iou"]
+    test = published()["table1"]["test_mean_iou"]
+    table2 = {row["method"]: row["val_mean_iou"] for row in published()["table2"]}
+    train = train2 = None
+    if train2_iterations:
+        train = Weights("train_iter_6000.caffemodel", "train_aug")
+        train2 = Weights(f"train2_iter_{train2_iterations}.caffemodel", "trainval_aug")
+    return Model(
+        name,
+        crf=_crf(name),
+        train_weights=train,
+        train2_weights=train2,
+        val_mean_iou=val.get(name),
+        val_mean_iou_crf=val.get(name_with_crf, table2.get(name_with_crf)),
+        test_mean_iou_crf=test.get(name_with_crf),
+        method_with_crf=name_with_crf,
+    )
+
+
+def _toy_model(name: str, w1: float, sigma_alpha: float, sigma_beta: float) -> Model:
+    # The CRF's parameters were found by cross-validation, see tools/make_toy_models.py.
+    return Model(
+        name,
+        crf=CrfParams(w1, sigma_alpha, sigma_beta),
+        train_weights=None,
+        train2_weights=None,
+        val_mean_iou=None,
+        val_mean_iou_crf=None,
+        test_mean_iou_crf=None,
+        shipped_weights=Path(__file__).resolve().parents[1] / "toy" / f"{name}.caffemodel",
+        exp="toyvoc",
+    )
+
+
+def _crf(name: str) -> CrfParams | None:
+    paper = published()["crf_parameters"]
+    if name not in paper["released"]:
+        return None
+    w1, sigma_alpha, sigma_beta = map(float, paper["released"][name])
+    return CrfParams(
+        w1=w1,
+        sigma_alpha=sigma_alpha,
+        sigma_beta=sigma_beta,
+        w2=float(paper["w2"]),
+        sigma_gamma=float(paper["sigma_gamma"]),
+    )
+
+
+MODELS: dict[str, Model] = {
+    model.name: model
+    for model in (
+        # the net, its name in the paper's tables with the CRF, iterations of the released train2
+        _model("DeepLab", "DeepLab-CRF", 12000),
+        _model("DeepLab-4x4", "DeepLab-CRF-4x4", None),
+        _model("DeepLab-7x7", "DeepLab-CRF-7x7", None),
+        _model("DeepLab-MSc", "DeepLab-MSc-CRF", 8000),
+        _model("DeepLab-LargeFOV", "DeepLab-CRF-LargeFOV", 8000),
+        _model("DeepLab-MSc-LargeFOV", "DeepLab-MSc-CRF-LargeFOV", 8000),
+        _model("DeepLab-COCO-LargeFOV", None, 8000),
+        _model("DeepLab-MSc-COCO-LargeFOV", None, 8000),
+        _toy_model("ToyVOC-LargeFOV", 8, 40, 5),
+        _toy_model("ToyVOC-MSc-LargeFOV", 8, 40, 8),
+    )
+}
+"""Every model by its name; the COCO ones were released, but are in none of the paper's tables."""

@@ -1,0 +1,1 @@
+"""Nets, layers, coarse scores and solver settings as plain data."""

@@ -1,0 +1,387 @@
+"""A net as plain data: layers, shapes, learnable arrays. It knows no file format and no engine."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+
+from deeplab_repro.arrays import HW, Shape, dims
+from deeplab_repro.errors import ArgumentError, NetError, WeightsError
+from deeplab_repro.net.layers import (
+    Convolution,
+    Deconvolution,
+    InnerProduct,
+    Interp,
+    LayerType,
+    Padding,
+    Pooling,
+    Softmax,
+)
+
+# One tap of VGG-16's fc6 stands for a cell of pool5, which is 32 pixels wide.
+_VGG_CELL = 32
+# Without them a few hundred layers make numbers of thousands of digits.
+_LARGEST_SIZE = 2**63 - 1
+_LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
+BLOB_NAMES = ("weight", "bias")
+"""What the learnable arrays of a layer are called, in order."""
+
+# How many sizes above the asked-for one are tried; every stride of these nets divides it.
+_SIZES_TRIED = 64
+_SIZE_STEP = 64
+
+
+@dataclass(frozen=True)
+class Filler:
+    """How Caffe fills a blob before training: constant, gaussian, uniform, xavier or msra."""
+
+    type: str = "constant"
+    value: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+    min: float = 0.0
+    max: float = 1.0
+
+
+@dataclass
+class Blob:
+    """A learnable array of a layer; `data` is float32 of `shape` once weights are loaded.
+
+    lr_mult and decay_mult (V1: blobs_lr, weight_decay) multiply the solver's in training.
+    """
+
+    shape: Shape
+    data: np.ndarray | None = None
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+    filler: Filler = Filler()
+
+
+@dataclass
+class Layer:
+    """A layer: what it does, and the names of the blobs that it reads and makes."""
+
+    name: str
+    op: LayerType
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    blobs: list[Blob] = field(default_factory=list)
+    strict_dim: bool = True  # Caffe's: False lets weights of another shape but the same count in
+
+    @property
+    def type(self) -> str:
+        """Caffe's name for the type: "Convolution", "Interp", ..."""
+        return type(self.op).__name__
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the layer learns."""
+        return sum(math.prod(blob.shape) for blob in self.blobs)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Its arrays by the names of BLOB_NAMES. Raises WeightsError where they are not loaded."""
+        arrays = {}
+        for name, blob in zip(BLOB_NAMES, self.blobs, strict=False):
+            if blob.data is None:
+                raise WeightsError(f"layer '{self.name}' has no weights, expected them loaded")
+            arrays[name] = blob.data
+        return arrays
+
+
+@dataclass(frozen=True)
+class DenseCrfParameter:
+    """The values of a DENSE_CRF layer; one entry per kernel. They are never run as a layer."""
+
+    max_iter: int
+    pos_xy_std: tuple[float, ...]
+    pos_w: tuple[float, ...]
+    bi_xy_std: tuple[float, ...]
+    bi_rgb_std: tuple[float, ...]
+    bi_w: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImageSegData:
+    """The values of an IMAGE_SEG_DATA layer: where a train net's images and label maps come from.
+
+    Lines of `source` name an image and its label map, behind `root_folder`. crop_size 0 means none;
+    mean_bgr is blue, green, red on the scale 0..255.
+    """
+
+    source: str
+    root_folder: str = ""
+    batch_size: int = 1
+    crop_size: int = 0
+    shuffle: bool = False
+    mirror: bool = False
+    scale: float = 1.0
+    mean_bgr: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ignore_label: int = 255
+
+
+@dataclass
+class Net:
+    """A net from one image to its scores, or a train net from a batch of them to its loss.
+
+    Building one checks it: every bottom must be made by an earlier layer and every shape must come
+    out positive, else NetError names the layer. The blobs of the layers get their shapes here.
+    """
+
+    name: str
+    input: str
+    input_shape: Shape  # NxCxHxW
+    layers: list[Layer]
+    dialect: str = "DeepLab v1"
+    mean_bgr: tuple[float, float, float] | None = None  # as the file's data layer says
+    dense_crf: DenseCrfParameter | None = None
+    labels: dict[str, Shape] = field(default_factory=dict)  # a train net's inputs beside the image
+    data: ImageSegData | None = None  # a train net's data layer
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise NetError(f"net '{self.name}' has no layers that run")
+        for layer, bottoms, _ in self.walk():
+            if not layer.blobs:
+                layer.blobs = [Blob(shape) for shape in layer.op.blob_shapes(bottoms)]
+
+    def walk(self, input_shape: Shape | None = None) -> Iterator[tuple[Layer, list[Shape], Shape]]:
+        """Every layer in order with the shapes of its bottoms and of its tops.
+
+        Raises NetError, naming the layer, where the net does not hold together at this input shape.
+        """
+        shapes = {self.input: tuple(input_shape or self.input_shape), **self.labels}
+        if min(shapes[self.input]) < 1:
+            raise NetError(f"input '{self.input}' has shape {dims(shapes[self.input])}")
+        for layer in self.layers:
+            for bottom in layer.bottoms:
+                if bottom not in shapes:
+                    raise NetError(
+                        f"layer '{layer.name}' takes '{bottom}', which no layer before it makes"
+                    )
+            for made in (set(layer.tops) - set(layer.bottoms)) & shapes.keys():
+                raise NetError(f"layer '{layer.name}' makes '{made}', which an earlier layer made")
+            bottoms = [shapes[bottom] for bottom in layer.bottoms]
+            if layer.op.bottoms_wanted not in (None, len(bottoms)) or not bottoms:
+                wanted = layer.op.bottoms_wanted or "at least 1"
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) has {len(bottoms)} bottoms, "
+                    f"expected {wanted}"
+                )
+            try:
+                top = layer.op.top_shape(bottoms)
+                blobs = list(layer.op.blob_shapes(bottoms))
+            except NetError as error:
+                raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
+            if layer.blobs and [blob.shape for blob in layer.blobs] != blobs:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) has weights of "
+                    f"{dims(layer.blobs[0].shape)}, but its bottom of {dims(bottoms[0])} wants "
+                    f"{dims(blobs[0])}"
+                )
+            if min(top) < 1:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)} of "
+                    f"{dims(bottoms[0])}: the image is too small for it, or its pad too small"
+                )
+            if max(top) > _LARGEST_SIZE:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)}, "
+                    f"expected sizes up to {_LARGEST_SIZE}"
+                )
+            yield layer, bottoms, top
+            shapes.update(dict.fromkeys(layer.tops, top))
+
+    def blob_shapes(self, input_shape: Shape | None = None) -> dict[str, Shape]:
+        """The shape of every blob by name, the input's too."""
+        shapes = {self.input: tuple(input_shape or self.input_shape), **self.labels}
+        for layer, _, top in self.walk(input_shape):
+            shapes.update(dict.fromkeys(layer.tops, top))
+        return shapes
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the blobs that nothing takes, in the order in which they are made."""
+        left: dict[str, None] = {}
+        for layer in self.layers:
+            for bottom in layer.bottoms:
+                left.pop(bottom, None)
+            left.update(dict.fromkeys(layer.tops))  # a blob changed in place is left again
+        return list(left)
+
+    @property
+    def output(self) -> str:
+        """The name of the last blob that nothing takes: the scores."""
+        return self.outputs[-1]
+
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether the output is probabilities already."""
+        makers = [layer for layer in self.layers if self.output in layer.tops]
+        return isinstance(makers[-1].op, Softmax)
+
+    def output_shape(self, input_shape: Shape | None = None) -> Shape:
+        """The shape of the scores, NxCxHxW."""
+        return self.blob_shapes(input_shape)[self.output]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the net learns: weights and biases."""
+        return sum(layer.parameters for layer in self.layers)
+
+    def operations(self, blob: str, input_shape: Shape | None = None) -> int:
+        """Of the convolutions up to a blob; a multiply-add counts as two."""
+        count = 0
+        for layer, bottoms, _ in self.walk(input_shape):
+            count += layer.op.operations(bottoms)
+            if blob in layer.tops:
+                break
+        return count
+
+    def _strides(self) -> dict[str, Fraction]:
+        """Input rows per row of every blob, by the strides before it and INTERP's factors.
+
+        An INTERP to a size has the factor that it has at the net's own input shape.
+        """
+        strides = dict.fromkeys((self.input, *self.labels), Fraction(1))
+        for layer, bottoms, top in self.walk():
+            stride, op = max(strides[bottom] for bottom in layer.bottoms), layer.op
+            if isinstance(op, Convolution | Pooling):
+                stride *= op.stride[0]
+            elif isinstance(op, Deconvolution):
+                stride /= op.stride[0]
+            elif isinstance(op, Interp) and op.height is None:
+                stride *= Fraction(op.shrink_factor, op.zoom_factor)
+            elif isinstance(op, Interp):
+                rows = bottoms[0][2] + op.pad_beg + op.pad_end
+                stride *= Fraction(max(1, rows - 1), max(1, top[2] - 1))
+            if max(stride.as_integer_ratio()) > _LARGEST_STRIDE:
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) comes to a stride of {stride}, "
+                    f"expected numbers up to {_LARGEST_STRIDE}"
+                )
+            strides.update(dict.fromkeys(layer.tops, stride))
+        return strides
+
+    @property
+    def output_stride(self) -> int:
+        """The stride at which the classifier works, before anything enlarges its scores."""
+        return round(max(self._strides().values()))
+
+    @property
+    def field_of_view(self) -> int | None:
+        """The paper's field of view (table 2) in pixels: of fc6, None for a net without one.
+
+        Its taps lie stride*hole pixels apart, and each stands for a 32 pixel cell of VGG's pool5:
+        stride*(k-1)*hole + 32. Of several branches (fc6_1, fc6_2, ...) it is the largest.
+        """
+        strides = self._strides()
+        views = [
+            round(strides[layer.bottoms[0]] * (layer.op.span[0] - 1)) + _VGG_CELL
+            for layer in self.layers
+            if isinstance(layer.op, Convolution) and layer.name.startswith("fc6")
+        ]
+        return max(views, default=None)
+
+    def ending_in_scores(self) -> "Net":
+        """The same net, sharing its layers, as one that ends in class scores at the input's scale.
+
+        A Softmax at the end is left out, and coarse scores are enlarged by INTERP, as the test nets
+        of the paper do.
+        """
+        layers = list(self.layers)
+        while isinstance(layers[-1].op, Softmax) and len(layers) > 1:
+            del layers[-1]
+        net = replace(self, layers=layers)
+        stride = round(net._strides()[net.output])
+        if stride > 1:
+            name = f"{net.output}_interp"
+            layers.append(Layer(name, Interp(zoom_factor=stride), (net.output,), (name,)))
+            net = replace(net, layers=layers)
+        return net
+
+    @property
+    def coarse_output(self) -> tuple[str, int, int]:
+        """The scores before INTERP enlarges them: blob, INTERP's factor, and the crop after it.
+
+        A net that ends otherwise, as the MSc nets' sum, has none smaller than its output: factor 1.
+        """
+        makers = {top: layer for layer in self.layers for top in layer.tops}
+        last, crop = makers[self.output], 0
+        if isinstance(last.op, Padding) and last.op.pad_beg <= 0 and last.op.pad_end <= 0:
+            crop = -last.op.pad_beg
+            last = makers.get(last.bottoms[0], last)
+        op = last.op
+        if isinstance(op, Interp) and op == Interp(zoom_factor=op.zoom_factor):
+            return last.bottoms[0], op.zoom_factor, crop
+        return self.output, 1, 0
+
+    @property
+    def fits_any_size(self) -> bool:
+        """Whether images of any size may go through the same layers.
+
+        An InnerProduct does not, nor an INTERP to a size; and one that shrinks is run and converted
+        as one to the size that it makes.
+        """
+        return not any(
+            isinstance(layer.op, InnerProduct)
+            or (isinstance(layer.op, Interp) and layer.op.zoom_factor == 1)
+            for layer in self.layers
+        )
+
+    def fitting_size(self, size: HW) -> HW:
+        """The size (H, W) to run an image of this size at: at least the net's crop, padded up.
+
+        Above the crop sizes are 64 pixels apart, so that photos come to few: a GPU sets the net up
+        anew for each. Where the scores are not as large as the input there, it is the next size at
+        which they are. Raises ArgumentError where there is none.
+        """
+        # One axis at a time, the other at the crop: they do not depend on each other.
+        return self._next_fit(2, size[0]), self._next_fit(3, size[1])
+
+    def _next_fit(self, axis: int, size: int) -> int:
+        shape = [1, *self.input_shape[1:]]
+        least = shape[axis]
+        first = least + _SIZE_STEP * max(0, -(-(size - least) // _SIZE_STEP))
+        last = first + _SIZES_TRIED - 1
+        for tried in range(first, last + 1):
+            shape[axis] = tried
+            try:
+                if self.output_shape(tuple(shape))[axis] == tried:
+                    return tried
+            except NetError:  # branches of several scales meet at some sizes only
+                continue
+        raise ArgumentError(
+            f"net '{self.name}' has no size from {max(size, least)} to {last} at which its scores "
+            "cover the image: give the net's test prototxt, or smaller images where the net fixes "
+            "its size"
+        )
+
+    def activation_bytes(self, input_shape: Shape) -> int:
+        """Bytes of all blobs together at this input shape (float32; in-place layers count once)."""
+        return 4 * sum(map(math.prod, self.blob_shapes(input_shape).values()))
+
+    def fill_random(self, seed: int) -> None:
+        """Give every layer seeded random weights that keep the scale of what flows through.
+
+        Weights are gaussian with variance 2/fan-in (He et al. 2015), and biases zero. Where a layer
+        takes the image, it also brings its values, of about 64, down to 1.
+        """
+        rng = np.random.default_rng(seed)
+        for layer in self.layers:
+            scale = 1 / 64 if self.input in layer.bottoms else 1
+            for blob in layer.blobs:
+                if len(blob.shape) == 1:
+                    blob.data = np.zeros(blob.shape, np.float32)
+                else:
+                    fan_in = _fan_in(layer.op, blob.shape)
+                    blob.data = rng.standard_normal(blob.shape, np.float32)
+                    blob.data *= np.float32(scale * math.sqrt(2 / fan_in))
+
+
+def _fan_in(op: LayerType, weight: Shape) -> float:
+    """How many values of the bottom a value of the top sums up; on average, where it varies."""
+    if isinstance(op, Deconvolution):
+        return weight[0] / op.group * math.prod(op.kernel) / math.prod(op.stride)
+    return math.prod(weight[1:])

@@ -1,0 +1,111 @@
+"""Scores on a net's own coarse grid, before INTERP enlarges them, and INTERP's rule.
+
+They are what is worth keeping of a photo: a 64th of the scores at its size, and all there is in
+them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.arrays import HW, dims
+from deeplab_repro.errors import ArgumentError
+
+F32 = npt.NDArray[np.float32]
+Precision = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True)
+class CoarseScores:
+    """Scores for every `stride`-th pixel along both axes, from `offset` pixels before the first.
+
+    values: CxHxW float16 or float32.
+    """
+
+    values: npt.NDArray[np.floating]
+    stride: int
+    offset: int = 0
+
+    def covering(self, size: HW) -> "CoarseScores":
+        """The part that an image of `size` = (H, W) needs, a view of it."""
+        height, width = (-(-(n - 1 + self.offset) // self.stride) + 1 for n in size)
+        return CoarseScores(self.values[:, :height, :width], self.stride, self.offset)
+
+    def rounded(self, precision: Precision) -> "CoarseScores":
+        """These in "float16" or "float32". Raises ArgumentError for scores out of its range."""
+        largest = np.abs(self.values).max(initial=0)
+        if largest > np.finfo(precision).max:
+            raise ArgumentError(
+                f"scores go up to {largest:.3g}, out of the range of {precision}: keep float32"
+            )
+        return CoarseScores(self.values.astype(precision), self.stride, self.offset)
+
+    def check_covers(self, size: HW) -> None:
+        """Raise ArgumentError where the scores do not cover an image of `size` = (H, W)."""
+        reach = [(n - 1) * self.stride + 1 - self.offset for n in self.values.shape[1:]]
+        if reach[0] < size[0] or reach[1] < size[1]:
+            raise ArgumentError(
+                f"the scores, {dims(self.values.shape)} with a stride of {self.stride}, cover "
+                f"{dims(reach)} pixels, expected the image's {dims(size)} (HxW): are they another "
+                "image's?"
+            )
+
+    def enlarged(self, size: HW) -> F32:
+        """The scores at an image's `size` = (H, W), as INTERP and the crop after it give them.
+
+        Bilinear in float32, with aligned corners (reference/SPEC.md, 1.3). CxHxW float32.
+
+        Raises ArgumentError where the scores do not cover the image.
+        """
+        self.check_covers(size)
+        values = self.values.astype(np.float32, copy=False)
+        if self.stride == 1:
+            rows, columns = (slice(self.offset, self.offset + n) for n in size)
+            return np.ascontiguousarray(values[:, rows, columns])
+        for axis, n in zip((2, 1), size[::-1], strict=True):  # along rows first, as the original
+            values = self._enlarged_along(values, axis, n)
+        return values
+
+    def labels(self, size: HW) -> npt.NDArray[np.uint8]:
+        """The most probable label of each pixel of an image, HxW uint8; ties to the lowest."""
+        return self.enlarged(size).argmax(axis=0).astype(np.uint8)
+
+    def _enlarged_along(self, values: F32, axis: int, n: int) -> F32:
+        n_in = values.shape[axis]
+        n_out = (n_in - 1) * self.stride + 1
+        wanted = slice(self.offset, self.offset + n)
+        first, second, part = interp_positions(n_in, n_out)
+        part = part[wanted].reshape([-1 if each == axis else 1 for each in range(3)])
+        out = values.take(first[wanted], axis)
+        out *= 1 - part
+        further = values.take(second[wanted], axis)
+        further *= part
+        out += further
+        return out
+
+
+def interp_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, F32]:
+    """For each output of INTERP along one axis: its two inputs, and the weight of the second.
+
+    The formula is that of reference/SPEC.md, 1.3, in float32. n_out int64, n_out int64, n_out
+    float32.
+    """
+    scale = np.float32(n_in - 1) / np.float32(n_out - 1) if n_out > 1 else np.float32(0)
+    if n_in == n_out:
+        scale = np.float32(1)
+    at = scale * np.arange(n_out, dtype=np.float32)
+    first = at.astype(np.int64)
+    second = np.minimum(first + 1, n_in - 1)
+    return first, second, at - first.astype(np.float32)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Softmax over the labels of CxHxW float32 scores, maximum subtracted, in float32."""
+    # A difference too large becomes -inf, and one of infinities NaN, which the caller looks for.
+    with np.errstate(over="ignore", invalid="ignore"):
+        probs = scores - scores.max(axis=0)
+    np.exp(probs, out=probs)
+    probs /= probs.sum(axis=0)
+    return probs

@@ -1,0 +1,1 @@
+"""Many items at once: threads, processes, a Dask cluster."""

@@ -1,0 +1,71 @@
+"""What becomes of one item of many: its result, or the error that takes its place."""
+
+import pickle
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deeplab_repro.errors import DeepLabError, ResourceError
+
+Result = TypeVar("Result")
+
+
+def outcome_of(function: Callable[[str], Result], name: str) -> Result | DeepLabError:
+    """Call `function` with a name: its result, or the DeepLabError that it raised."""
+    try:
+        return function(name)
+    except DeepLabError as error:
+        # Anew, without the traceback: it would keep what the function held, images and all.
+        return type(error)(*error.args)
+
+
+def packed_outcome(function: Callable[[str], Any], name: str) -> bytes:
+    """Call `function` with a name in a worker; pickle what comes of it for `unpack_outcome`."""
+    try:
+        return pickle.dumps((outcome_of(function, name), None))
+    except Exception as error:
+        return pack_error(error)
+
+
+def unpack_outcome(data: bytes) -> Any:
+    """Return the result or DeepLabError in what a worker sent, or raise what was raised there."""
+    result, told = pickle.loads(data)
+    if told is not None:
+        raise result from _WorkerError(told)
+    return result
+
+
+class _WorkerError(Exception):
+    """Holds the traceback of a worker, as text, where Python shows it: as a cause."""
+
+    def __str__(self) -> str:
+        return f"in a worker:\n{self.args[0]}"
+
+
+def pack_error(error: Exception) -> bytes:
+    """Pickle an error that is being handled, with its traceback, for `unpack_outcome`."""
+    told = traceback.format_exc()
+    try:
+        data = pickle.dumps((error, told))
+        pickle.loads(data)  # many an exception can only be pickled
+        return data
+    except Exception:
+        return pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), told))
+
+
+def died_over(name: str, count: int, how: str) -> ResourceError:
+    """What takes the place of a result that costs workers their lives."""
+    return ResourceError(
+        f"{name}: workers died over it {count} times ({how}): see whether the memory is enough, "
+        "and use fewer at a time"
+    )
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture without a result, and why."""
+
+    path: Path
+    error: DeepLabError

@@ -1,0 +1,142 @@
+"""The bench of the net: what it reports of real processes. Never how fast anything is."""
+
+import importlib.util
+import json
+import math
+import statistics
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from deeplab_repro.bench import net as bench
+from deeplab_repro.bench.contenders import CONTENDERS, Contender, Runner, write_job
+from deeplab_repro.bench.net import AGREEMENT, bench_net
+from deeplab_repro.caffe import read_net
+from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.errors import NetError, ResourceError
+from deeplab_repro.models.loading import read_model
+
+OPERATIONS = 2 * 30 * (5 * 27 + 4 * 5)  # of the tiny net: conv 5x5x6 of 3x3x3, fc8 4x5x6
+
+
+def test_report(tiny, monkeypatch):
+    monkeypatch.setattr(bench, "SCALES", ((1, 1), (2, 2)))
+    steps = []
+
+    @contextmanager
+    def watch(doing, total):
+        yield lambda: steps.append(doing)
+        assert len(steps) == total
+
+    report = bench_net(tiny, "random:3", repeat=2, threads=1, watch=watch)
+    assert steps
+    assert json.loads(json.dumps(report, allow_nan=False))["size"] == [33, 41]
+    assert (report["net"], report["blob"], report["threads"]) == ("tiny", "fc8", 1)
+    installed = {name for name, c in CONTENDERS.items() if importlib.util.find_spec(c.library)}
+    runs = report["runs"]
+    assert runs.keys() == installed
+    assert report["absent"].keys() == CONTENDERS.keys() - installed
+    for run in runs.values():
+        assert len(run["ms"]) == 2
+        assert run["median_ms"] == statistics.median(run["ms"])
+        assert 0 <= run["difference"] <= AGREEMENT
+        assert run["same_scores"]
+        assert run["build_ms"] > 0
+        assert run["first_run_ms"] > 0
+    peers = [name for name in runs if not CONTENDERS[name].ours]
+    fastest = min(peers, key=lambda name: runs[name]["median_ms"])
+    assert next(iter(report["against"])) == fastest
+    assert report["against"].keys() == set(peers)
+    assert report["against"][fastest]["opencv"]["ratio_of_medians"] == pytest.approx(
+        runs[fastest]["median_ms"] / runs["opencv"]["median_ms"]
+    )
+    small, large = report["growth"]["rows"]
+    assert (small["width"], small["height"], small["operations"]) == (41, 33, OPERATIONS)
+    assert small["median_ms"]["opencv"] == runs["opencv"]["median_ms"]
+    assert (large["width"], large["height"]) == (81, 65)
+    floor = 1e3 * large["operations"] / report["products_a_second"]
+    assert large["floor_ms"] == pytest.approx(floor)
+    assert large["share"]["plain_opencv"] == pytest.approx(
+        floor / large["median_ms"]["plain_opencv"]
+    )
+
+
+def test_runner_measures_its_contender(tiny, tmp_path):
+    net = read_net(tiny)
+    net.fill_random(0)
+    job = write_job(net, str(tmp_path), (1, 3, 41, 49), threads=1)
+    runner = Runner(CONTENDERS["opencv"], job)
+    runner.build()
+    runner.save_scores(str(tmp_path / "scores.npy"))
+    scores = np.load(tmp_path / "scores.npy")
+    expected = OpenCVEngine(net, "cpu").blobs(runner._data, ["fc8"])["fc8"]
+    np.testing.assert_array_equal(scores, expected)
+    assert scores.shape == (1, 4, 6, 7)
+    assert runner._data.std() > 50  # as an image is, the mean taken off
+    runner.resize(33, 57)
+    assert runner._data.shape == (1, 3, 33, 57)
+    assert runner.run() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("DeepLab-LargeFOV", [(321, 321), (513, 513), (577, 769), (769, 1025)]),
+        ("DeepLab-MSc-LargeFOV", [(321, 321), (513, 513), (577, 769), (769, 1025)]),
+        ("DeepLab", [(322, 322), (514, 514), (578, 770), (770, 1026)]),
+    ],
+)
+def test_sizes_are_those_that_the_net_fits(name, expected):
+    assert bench._growth_sizes(read_model(name)) == expected
+
+
+def test_a_library_that_is_missing():
+    found = Contender("X", lambda _: None, "no_such_library", "m", "pip install x").problem
+    assert found == "no_such_library is not installed: pip install x"
+    assert CONTENDERS["opencv"].problem is None
+
+
+class Unable:
+    """A process whose contender cannot run the net."""
+
+    closed = False
+
+    def ask(self, _method):
+        raise NetError("PyTorch: it has no such layer")
+
+    def close(self):
+        self.closed = True
+
+
+class Able:
+    def ask(self, _method):
+        return {"build_ms": 1.0}
+
+
+def test_a_peer_that_cannot_run_the_net_is_told_and_gone():
+    unable = Unable()
+    running = {"opencv": Able(), "torch": unable}
+    runs, why = bench._build(running, lambda: None)
+    assert runs == {"opencv": {"build_ms": 1.0}}
+    assert why == {"torch": "it has no such layer"}
+    assert running.keys() == {"opencv"}
+    assert unable.closed
+
+
+def test_where_our_engine_cannot_there_is_nothing_to_compare():
+    with pytest.raises(NetError, match="it has no such layer"):
+        bench._build({"opencv": Unable()}, lambda: None)
+
+
+def test_differences_are_in_standard_deviations():
+    expected = np.array([1.0, 3.0], np.float32)  # of a standard deviation of 1
+    assert bench._difference(expected + np.array([0, 0.5]), expected) == pytest.approx(0.5)
+    assert bench._difference(expected[:1], expected) is None
+    assert bench._difference(expected * math.nan, expected) is None
+
+
+def test_too_little_memory(monkeypatch):
+    monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 10**9)
+    with pytest.raises(ResourceError, match=r"at 1x3x513x513 in \d processes: needs .*smaller"):
+        bench_net()

@@ -1,0 +1,250 @@
+"""The CUDA twin against the definition. Runs on a GPU or, by way of test_gpu.py, on the simulator.
+
+Without either there is nothing to run, and the module is skipped.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_repro.crf.cuda.device import Workspace, crf_cuda_problem
+from deeplab_repro.crf.dense_crf import dense_crf
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import DeviceError, ResourceError
+from tests.crf.naive import NaiveLattice, enclosing_simplex, naive_dense_crf, softmax
+
+if (problem := crf_cuda_problem()) is not None:
+    pytest.skip(f"no GPU for the CRF: {problem}", allow_module_level=True)
+
+from deeplab_repro.crf.cuda import lattice as gpu_lattice
+from deeplab_repro.crf.cuda import mean_field as gpu_mean_field
+from deeplab_repro.crf.cuda.lattice import CORNERS, POSITIONAL, build_gpu_lattice, packings
+from deeplab_repro.crf.cuda.mean_field import cuda, gpu_dense_crf
+
+ROOT = Path(__file__).resolve().parents[3]
+PARAMS = CrfParams(w1=4, sigma_alpha=20, sigma_beta=40)
+# Marginals are sums in single precision, and the CPU adds in another order; as for the CPU.
+TOLERANCE = 5e-6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def impatient_threads():
+    """The simulator's threads wait for each other in a loop."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def random_case(seed, labels, height, width):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    probs = softmax(3 * rng.standard_normal((labels, height, width)))
+    return image, probs.astype(np.float32)
+
+
+def photo(height, width):
+    with Image.open(ROOT / "examples" / "street.jpg") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return np.ascontiguousarray(pixels[200 : 200 + height, 220 : 220 + width])
+
+
+@pytest.mark.parametrize(
+    ("labels", "height", "width", "iterations"),
+    [
+        (3, 5, 7, 2),  # N % 4 is 3
+        (2, 6, 5, 1),  # 2
+        (4, 3, 3, 3),  # 1
+        (5, 2, 4, 2),  # 0
+        (1, 1, 1, 2),
+        (1, 3, 5, 1),
+        (33, 2, 5, 1),
+        (255, 1, 1, 1),
+        (7, 4, 4, 0),
+    ],
+)
+def test_same_result_as_the_naive_version(labels, height, width, iterations):
+    image, probs = random_case(labels, labels, height, width)
+    marginals = gpu_dense_crf(image, probs, PARAMS, iterations)
+    assert marginals.dtype == np.float32
+    assert marginals.shape == probs.shape
+    expected = naive_dense_crf(image, probs, PARAMS, iterations)
+    np.testing.assert_allclose(marginals, expected, atol=TOLERANCE)
+
+
+def test_keys_beyond_32_bits():
+    image, probs = random_case(12, 3, 4, 5)
+    params = CrfParams(4, 0.7, 1.5, 3, 0.4)
+    assert packings(4, 5, params)[1].stop > 2**32
+    marginals = gpu_dense_crf(image, probs, params, 2)
+    np.testing.assert_allclose(marginals, naive_dense_crf(image, probs, params, 2), atol=TOLERANCE)
+
+
+def test_same_result_as_the_cpu_on_a_photo():
+    image = photo(14, 19)
+    probs = random_case(0, 4, 14, 19)[1]
+    params = CrfParams(5, 50, 10)
+    marginals = gpu_dense_crf(image, probs, params, 2)
+    np.testing.assert_allclose(
+        marginals, dense_crf(image, probs, params, 2).marginals, atol=TOLERANCE
+    )
+    np.testing.assert_allclose(marginals, naive_dense_crf(image, probs, params, 2), atol=TOLERANCE)
+
+
+def test_simplices_weights_and_vertices_are_those_of_the_definition():
+    image = photo(6, 7)  # 42 pixels: a point of zeros joins them
+    image[0, 0] = 0  # so is this one; every residual ties
+    params = CrfParams(5, 50, 10)
+    space = Workspace()
+    lattice = build_gpu_lattice(cuda.to_device(image.reshape(-1, 3)), 6, 7, params, space)
+    keys = space.array("keys", (CORNERS * 43,), np.int64).copy_to_host().reshape(43, CORNERS)
+    weights = lattice.weights.copy_to_host().reshape(42, CORNERS)
+    y, x = np.indices((6, 7)).reshape(2, -1).astype(np.float32)
+    rgb = image.reshape(-1, 3).astype(np.float32)
+    position = np.stack([x, y], axis=1) / np.float32(params.sigma_gamma)
+    bilateral = np.column_stack(
+        [np.stack([x, y], axis=1) / np.float32(params.sigma_alpha), rgb / np.float32(10)]
+    )
+    vertices = 0
+    for features, packing, part in zip(
+        (position, bilateral),
+        packings(6, 7, params),
+        (slice(0, POSITIONAL), slice(POSITIONAL, CORNERS)),
+        strict=True,
+    ):
+        d = features.shape[1]
+        for i, point in enumerate([*features, np.zeros(d)]):
+            simplex, expected_weights = enclosing_simplex(point)
+            expected = [pack(packing, corner) for corner in simplex]
+            assert keys[i, part].tolist() == expected
+            if i < 42:
+                np.testing.assert_allclose(weights[i, part], expected_weights, atol=2e-6)
+        vertices += len(NaiveLattice(features).vertices)
+    assert lattice.vertices == vertices
+
+
+def pack(packing, coordinates):
+    d = len(coordinates) - 1
+    remainder = coordinates[0] % (d + 1)
+    quotients = [(c - remainder) // (d + 1) for c in coordinates]
+    return packing.origin + remainder + int(np.dot(quotients, packing.bases))
+
+
+def test_on_a_constant_picture_every_pixel_follows_the_scalar_recursion():
+    """Also the longest lists that there are: 12 x 13 pixels share their vertices."""
+    p = np.array([0.7, 0.3])
+    probs = np.broadcast_to(p[:, None, None], (2, 12, 13)).astype(np.float32)
+    image = np.full((12, 13, 3), 77, np.uint8)
+    q = softmax(np.log(p) + 7 * softmax(np.log(p) + 7 * p))
+    marginals = gpu_dense_crf(image, probs, CrfParams(4, 500, 40), 2)
+    np.testing.assert_allclose(marginals, np.broadcast_to(q[:, None, None], (2, 12, 13)), atol=1e-5)
+
+
+def test_impossible_labels_stay_impossible():
+    image, probs = random_case(3, 4, 4, 5)
+    probs[2] = 0
+    probs[:, 2, 2] = [0, 1, 0, 0]
+    probs /= probs.sum(axis=0)
+    marginals = gpu_dense_crf(image, probs, PARAMS, 2)
+    assert (marginals[2] == 0).all()
+    assert marginals[:, 2, 2].tolist() == [0, 1, 0, 0]
+    np.testing.assert_allclose(marginals, naive_dense_crf(image, probs, PARAMS, 2), atol=TOLERANCE)
+
+
+def test_heavy_and_negative_weights_do_not_overflow():
+    image, probs = random_case(5, 3, 3, 4)
+    for weights in ((1e6, 1e6), (-1e6, 3), (-2, -3)):
+        params = CrfParams(weights[0], 20, 40, weights[1])
+        marginals = gpu_dense_crf(image, probs, params, 1)
+        assert np.isfinite(marginals).all()
+        np.testing.assert_allclose(marginals.sum(axis=0), 1, atol=1e-5)
+
+
+def test_probabilities_that_sum_to_nearly_1_are_normalised():
+    image, probs = random_case(6, 3, 3, 4)
+    np.testing.assert_allclose(
+        gpu_dense_crf(image, probs * np.float32(0.992), PARAMS, 0), probs, atol=1e-6
+    )
+
+
+def test_views_and_read_only_inputs():
+    image, probs = random_case(4, 3, 4, 5)
+    expected = gpu_dense_crf(image[:, ::-1].copy(), probs[:, :, ::-1].copy(), PARAMS, 1)
+    image.flags.writeable = probs.flags.writeable = False
+    marginals = gpu_dense_crf(image[:, ::-1], probs[:, :, ::-1], PARAMS, 1)
+    assert (marginals == expected).all()
+
+
+def test_same_bits_in_whatever_order_threads_run(monkeypatch):
+    image = photo(6, 7)
+    probs = random_case(7, 3, 6, 7)[1]
+    results = []
+    for blocks, threads in ((1, 8), (3, 4), (1, 8)):
+        for module in (gpu_lattice, gpu_mean_field):
+            monkeypatch.setattr(module, "BLOCKS", blocks)
+            monkeypatch.setattr(module, "THREADS", threads)
+        results.append(gpu_dense_crf(image, probs, CrfParams(5, 50, 10), 2))
+    for other in results[1:]:
+        assert (results[0] == other).all()
+
+
+def test_memory_is_reused_and_nothing_of_the_last_call_is_seen(monkeypatch):
+    space = Workspace()
+    monkeypatch.setattr(gpu_mean_field, "work_space", lambda: space)
+    cases = [random_case(8, 3, 4, 6), random_case(9, 3, 3, 3), random_case(10, 6, 4, 6)]
+    for image, probs in cases:
+        alone = naive_dense_crf(image, probs, PARAMS, 1)
+        np.testing.assert_allclose(gpu_dense_crf(image, probs, PARAMS, 1), alone, atol=TOLERANCE)
+    keys = space.array("keys", (CORNERS * 24,), np.int64)
+    gpu_dense_crf(*cases[2], PARAMS, 1)
+    assert space.array("keys", (CORNERS * 24,), np.int64) is keys
+
+
+def test_every_iteration_can_be_watched():
+    image, probs = random_case(11, 3, 3, 4)
+    seen = {}
+    last = gpu_dense_crf(image, probs, PARAMS, 2, seen.__setitem__)
+    assert list(seen) == [1, 2]
+    for iteration, marginals in seen.items():
+        assert marginals.dtype == np.float32
+        assert (marginals == gpu_dense_crf(image, probs, PARAMS, iteration)).all()
+    assert (seen[2] == last).all()
+
+
+def failing(monkeypatch, message):
+    def device_array(*_args, **_options):
+        raise CudaAPIError(message)
+
+    monkeypatch.setattr(gpu_mean_field, "work_space", Workspace)
+    monkeypatch.setattr(cuda, "device_array", device_array)
+
+
+class CudaAPIError(RuntimeError):
+    """As the driver's, whose arguments depend on Numba's release."""
+
+    __module__ = "numba.cuda.cudadrv.driver"
+
+
+def test_too_little_memory_is_said_plainly(monkeypatch):
+    failing(monkeypatch, "[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+    image, probs = random_case(0, 3, 4, 5)
+    with pytest.raises(ResourceError, match=r"needs \d+ MiB of GPU memory .* smaller image"):
+        gpu_dense_crf(image, probs, PARAMS, 1)
+
+
+def test_what_the_driver_says_is_passed_on_plainly(monkeypatch):
+    failing(monkeypatch, "[222] Call to X results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION\nlog")
+    image, probs = random_case(0, 3, 4, 5)
+    with pytest.raises(DeviceError, match=r"UNSUPPORTED_PTX_VERSION\): .* device='cpu'") as caught:
+        gpu_dense_crf(image, probs, PARAMS, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_the_watcher_are_its_own():
+    image, probs = random_case(0, 2, 2, 2)
+    with pytest.raises(KeyError, match="stop"):
+        gpu_dense_crf(image, probs, PARAMS, 2, lambda *_: {}["stop"])
+    gpu_dense_crf(image, probs, PARAMS, 1)  # and the GPU is free again

@@ -1,0 +1,103 @@
+"""What the simulator cannot see: that the kernels compile, and what the compiler makes of them.
+
+Needs NVIDIA's compiler (libNVVM), which comes with the CUDA toolkit, but no GPU.
+"""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from numba import cuda, float32, int32, int64, types, uint8
+
+from deeplab_repro.crf.cuda import lattice as gpu_lattice
+from deeplab_repro.crf.cuda import mean_field as gpu_mean_field
+from deeplab_repro.crf.cuda import scores as gpu_scores
+
+nvvm = pytest.importorskip("numba.cuda.cudadrv.nvvm")
+if not nvvm.is_available():
+    pytest.skip("libNVVM is absent or replaced by the simulator", allow_module_level=True)
+
+ARCHITECTURE = (7, 5)
+I1, I2, I3, L1, L2 = (int32[::1], int32[:, ::1], int32[:, :, ::1], int64[::1], int64[:, ::1])
+F1, F2, F3, U1, U2 = (float32[::1], float32[:, ::1], float32[:, :, ::1], uint8[::1], uint8[:, ::1])
+
+
+def embedding(d):
+    f, i = types.UniTuple(float32, d), types.UniTuple(int64, d + 1)
+    return gpu_lattice.embed, (U2, int64, f, f, i, int64, int64, L1, F1)
+
+
+KERNELS = [
+    (gpu_lattice.clear, (I1, I1)),
+    embedding(2),
+    embedding(5),
+    (gpu_lattice.insert, (L1, I1, I1, I1, I1, I1)),
+    (
+        gpu_lattice.find_neighbours,
+        (L1, I1, I1, I1, int64, types.UniTuple(int64, 9), types.UniTuple(int64, 2), I3, I1),
+    ),
+    (gpu_lattice.count, (int64, I1, I1, I1)),
+    (gpu_lattice.allocate, (int64, I1, I2, I2, I1)),
+    (gpu_lattice.fill, (I1, F1, I1, I1, F1)),
+    (gpu_scores.enlarge, (F3, float32, int64, int64, F2)),
+    (gpu_scores.find_labels, (F2, int64, U1)),
+    (gpu_mean_field.begin, (F2, F2, F2)),
+    (gpu_mean_field.splat, (I1, F1, I2, I1, F2, L2)),
+    (gpu_mean_field.blur_sums, (int64, I3, I2, L2, F2)),
+    (gpu_mean_field.blur, (int64, I3, int64, F2, F2)),
+    (gpu_mean_field.update, (F2, I1, F1, F2, float32, float32, F2)),
+    (gpu_mean_field.finish, (F2, F2)),
+]
+
+
+@pytest.fixture
+def ptx_of(monkeypatch):
+    """Numba asks the GPU for its architecture even where it is told."""
+    gpu = SimpleNamespace(compute_capability=ARCHITECTURE)
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: gpu)
+    return lambda kernel, types: cuda.compile_ptx(kernel.py_func, types, cc=ARCHITECTURE)[0]
+
+
+def test_every_kernel_is_compiled_here():
+    for module in (gpu_lattice, gpu_mean_field, gpu_scores):
+        kernels = {
+            value.py_func.__name__
+            for value in vars(module).values()
+            if hasattr(value, "py_func")
+            and value.py_func.__module__ == module.__name__
+            and not value.targetoptions["device"]
+        }
+        assert kernels == {
+            kernel.py_func.__name__
+            for kernel, _ in KERNELS
+            if kernel.py_func.__module__ == module.__name__
+        }
+
+
+@pytest.mark.parametrize(("kernel", "types"), KERNELS)
+def test_kernels_compile_without_double_precision_or_approximate_division(kernel, types, ptx_of):
+    ptx = ptx_of(kernel, types)
+    assert ".entry" in ptx
+    assert not re.search(r"(add|sub|mul|div|fma)[.a-z]*\.f64", ptx)
+    assert not re.search(r"div\.(approx|full)|(add|sub|mul|div|fma)[.a-z]*\.ftz", ptx)
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_the_embedding_is_not_contracted(d, ptx_of):
+    """a * b + c in one rounding would find other simplices than the original does."""
+    ptx = ptx_of(*embedding(d))
+    zero, step = "0f00000000", {2: "0fC0400000", 5: "0fC0C00000"}[d]  # step: -(d + 1), exact
+    contracted = re.findall(r"fma\.rn\.f32\s+[^,]+, ([^,]+), ([^,]+), ([^;]+);", ptx)
+    assert contracted
+    for a, b, c in contracted:
+        assert c == zero or step in (a, b)
+
+
+def test_the_enlarging_is_not_contracted(ptx_of):
+    """Its factors are all variables; exp, which comes after, multiplies by constants."""
+    ptx = ptx_of(*next(case for case in KERNELS if case[0] is gpu_scores.enlarge))
+    constants = set(re.findall(r"mov\.[fb]32\s+(%\w+), 0f", ptx))
+    fused = re.findall(r"fma\.rn\.f32\s+[^,]+, ([^,]+), ([^,]+), ([^;]+);", ptx)
+    added = [c for a, b, c in fused if "0f" not in a + b and not constants & {a, b}]
+    assert len(added) >= 8  # two positions, and three times two for a score
+    assert set(added) == {"0f00000000"}

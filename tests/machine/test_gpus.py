@@ -1,0 +1,107 @@
+"""What the CUDA driver tells of the machine, by a driver's library made for the test."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deeplab_repro.machine import gpus
+
+ROOT = Path(gpus.__file__).parents[2]
+
+FAKE_DRIVER = """
+#include <stdlib.h>
+#include <string.h>
+static int number(const char *name) { const char *s = getenv(name); return s ? atoi(s) : 0; }
+int cuInit(unsigned flags) { return number("FAKE_CODE"); }
+int cuDriverGetVersion(int *version) { *version = number("FAKE_VERSION"); return 0; }
+int cuDeviceGetCount(int *count) { *count = number("FAKE_COUNT"); return 0; }
+int cuDeviceGet(int *device, int index) { *device = 7 + index; return 0; }
+int cuDeviceGetName(char *name, int size, int device) { strncpy(name, "Fake RTX", size); return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    *value = attribute == 75 ? 8 : attribute == 76 ? 6 : -1;
+    return device < 7;
+}
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)12 << 30; return 0; }
+"""
+
+TELL = """
+from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
+print(driver_problem())
+print(cuda_version())
+print(find_gpus())
+"""
+
+
+@pytest.fixture(scope="module")
+def driver_folder(tmp_path_factory):
+    """A folder with a driver's library that does as the environment says."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("there is no C compiler to make a driver's library with, or no Linux")
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "driver.c").write_text(FAKE_DRIVER)
+    command = [compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", folder / "driver.c"]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def tell(folder, **environment):
+    """What a process of its own finds with the driver of a folder: problem, version, GPUs."""
+    inherited = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    environment.update(LD_LIBRARY_PATH=str(folder), PYTHONPATH=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", TELL],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_two_gpus(driver_folder):
+    problem, version, found = tell(driver_folder, FAKE_VERSION="12040", FAKE_COUNT="2")
+    assert (problem, version) == ("None", "(12, 4)")
+    gpu = "Gpu(name='Fake RTX', capability=(8, 6), memory=12884901888)"
+    assert found == f"[{gpu}, {gpu}]"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"FAKE_CODE": "100"}, "finds no GPU: see nvidia-smi"),
+        ({"FAKE_COUNT": "0"}, "finds no GPU: see nvidia-smi"),
+        (
+            {"FAKE_CODE": "100", "CUDA_VISIBLE_DEVICES": ""},
+            "CUDA_VISIBLE_DEVICES='' leaves no GPU to be seen: unset it",
+        ),
+        ({"FAKE_CODE": "803"}, "error 803: its library and its kernel module are of different"),
+        ({"FAKE_CODE": "804"}, "error 804: the CUDA compatibility package"),
+        ({"FAKE_CODE": "999"}, "error 999: restart the machine"),
+        ({"FAKE_CODE": "3"}, "error 3: see nvidia-smi"),
+    ],
+)
+def test_what_keeps_the_driver_from_a_gpu(driver_folder, environment, expected):
+    problem, version, found = tell(driver_folder, FAKE_VERSION="13000", **environment)
+    assert expected in problem
+    assert problem.endswith(", or use --device cpu")
+    assert (version, found) == ("(13, 0)", "[]")
+
+
+def test_no_driver(monkeypatch):
+    monkeypatch.setattr(gpus, "_NAME", "libcuda.so.no-such-version")
+    problem = gpus.driver_problem()
+    assert problem.startswith("this machine has no NVIDIA driver (libcuda.so.no-such-version")
+    assert problem.endswith(": install it, or use --device cpu")
+    assert "\n" not in problem
+    assert (gpus.cuda_version(), gpus.find_gpus()) == ((0, 0), [])
+
+
+def test_a_library_that_is_no_driver(monkeypatch):
+    monkeypatch.setattr(gpus, "_NAME", None)  # what Python itself is linked with
+    assert "no NVIDIA driver" in gpus.driver_problem()
+    assert (gpus.cuda_version(), gpus.find_gpus()) == ((0, 0), [])

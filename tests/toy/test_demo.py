@@ -1,0 +1,126 @@
+"""The demo's measuring: every model alone and with its CRF, scored as the paper scores."""
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from deeplab_repro.crf.dense_crf import CrfResult
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import ArgumentError
+from deeplab_repro.models.registry import VOC_CLASSES
+from deeplab_repro.net.scores import CoarseScores
+from deeplab_repro.segmenter import DeepLab, Segmentation
+from deeplab_repro.toy.demo import TRIMAP_WIDTH, Report, measure, n_steps, notes, table
+from deeplab_repro.toy.scenes import make_scene
+from deeplab_repro.voc.metrics import confusion, image_scores, trimap, trimap_scores
+
+SEED = 5
+
+
+@pytest.fixture
+def model(tiny):
+    """A tiny net of VOC's labels, random."""
+    tiny.write_text(tiny.read_text().replace("num_output: 4", "num_output: 21"))
+    return DeepLab(tiny, "random:0", device="cpu", crf=CrfParams(4, 20, 5))
+
+
+@dataclass
+class Knowing:
+    """Knows the scenes, but says `wrong` for the void; with its CRF it says 0 for all."""
+
+    wrong: int = 0
+    at: int = -1
+
+    def run_net(self, image: np.ndarray) -> Segmentation:
+        self.at += 1
+        scene = make_scene(SEED, self.at, "val")
+        np.testing.assert_array_equal(image, scene.image)
+        labels = np.where(scene.labels == 255, self.wrong, scene.labels).astype(np.uint8)
+        scores = CoarseScores((labels == np.arange(21)[:, None, None]).astype(np.float32), 1)
+        return Segmentation(image.shape[:2], scores, net_seconds=0.2)
+
+    def refine(self, image: np.ndarray, result: Segmentation) -> Segmentation:
+        refined = CrfResult(np.zeros(image.shape[:2], np.uint8), None, "cpu")
+        return replace(result, refined=refined, crf_seconds=0.1 * self.at)
+
+
+def test_every_model_has_a_row_alone_and_one_with_its_crf(model):
+    steps = []
+    report = measure([("a", model), ("b", model)], 2, SEED, lambda: steps.append(1))
+    assert len(steps) == n_steps(2, 2) == 6
+    assert [row.title for row in report.rows] == ["a", "a + CRF", "b", "b + CRF"]
+    alone, refined = report.rows[:2]
+    for index, scene in enumerate(report.scenes):
+        result = model(scene.image)
+        np.testing.assert_array_equal(refined.labels[index], result.labels)
+        np.testing.assert_array_equal(alone.labels[index], result.scores.argmax(axis=0))
+    assert any((a != b).any() for a, b in zip(alone.labels, refined.labels, strict=True))
+    assert 0 < alone.ms < refined.ms
+
+
+def test_the_scenes_are_the_first_of_the_val_set():
+    scenes = measure([], 3, SEED).scenes
+    assert len(scenes) == 3
+    for index, scene in enumerate(scenes):
+        np.testing.assert_array_equal(scene.image, make_scene(SEED, index, "val").image)
+
+
+def test_scores_are_those_of_all_scenes_together(model):
+    report = measure([("a", model)], 3, SEED)
+    for row in report.rows:
+        counts, near = 0, 0
+        for scene, labels in zip(report.scenes, row.labels, strict=True):
+            counts += confusion(scene.labels, labels, 21)
+            near += confusion(scene.labels, labels, 21, trimap(scene.labels, TRIMAP_WIDTH))
+        assert row.scores.mean_iou == image_scores(counts).mean_iou
+        assert row.near_borders.pixel_accuracy == trimap_scores(near).pixel_accuracy < 100
+
+
+def test_void_is_not_scored_and_times_are_medians():
+    report = measure([("knowing", Knowing(wrong=7))], 3, SEED)
+    alone, refined = report.rows
+    assert alone.scores.pixel_accuracy == alone.near_borders.pixel_accuracy == 100
+    assert refined.scores.pixel_accuracy < 100
+    assert alone.ms > 200  # with the enlarging
+    assert refined.ms == pytest.approx(300)
+
+
+def test_what_few_scenes_lack_is_told():
+    report = measure([("knowing", Knowing())], 1, SEED)
+    there = np.unique(report.scenes[0].labels)
+    assert len(report.absent) + len(there) == 21 + 1  # void
+    assert VOC_CLASSES[there[1]] not in report.absent
+    assert f"None of these scenes has {', '.join(report.absent)}:" in notes(report)[-1]
+    # The authors' trimap has no mean IOU where a class is missing.
+    row = report.as_json()["rows"][0]
+    assert row["trimap_mean_iou"] is None
+    assert row["mean_iou"] == pytest.approx(100 * (len(there) - 1) / 21)
+    assert [line[3] for line in table(report)[1:]] == ["-", "-"]
+
+
+def test_enough_scenes_have_every_class():
+    report = Report(0, [make_scene(0, index, "val") for index in range(50)], [])
+    assert report.absent == []
+    assert len(notes(report)) == 2
+    assert "DeepLab-LargeFOV 62.25, + CRF 67.64, DeepLab-MSc-LargeFOV 64.21" in notes(report)[1]
+
+
+def test_json_and_table_say_the_same(model):
+    report = measure([("a", model)], 2, SEED)
+    data = json.loads(json.dumps(report.as_json(), allow_nan=False))
+    assert (data["seed"], data["scenes"], data["trimap_width"]) == (SEED, 2, 3)
+    assert [(row["model"], row["crf"]) for row in data["rows"]] == [("a", False), ("a", True)]
+    for row, line in zip(data["rows"], table(report)[1:], strict=True):
+        assert line[1:3] == [f"{row['mean_iou']:.2f}", f"{row['pixel_accuracy']:.2f}"]
+        assert line[4] == f"{row['ms']:.0f}"
+        assert np.mean(row["iou"]) == pytest.approx(row["mean_iou"])
+        assert len(row["iou"]) == len(data["classes"]) == 21
+
+
+def test_refused(model):
+    with pytest.raises(ArgumentError, match="scenes: are 0, expected 1 or more"):
+        measure([("a", model)], 0, SEED)
+    with pytest.raises(ArgumentError, match="seed"):
+        measure([("a", model)], 1, -1)

@@ -1,0 +1,394 @@
+"""predict: a split's labels, kept scores, going on after a stop, and what is refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeplab_repro import DeepLab
+from deeplab_repro.caffe import read_net, write_caffemodel
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.engines.opencv import cuda_problem
+from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, FileError
+from deeplab_repro.files.images import read_image, read_labels, write_image
+from deeplab_repro.files.probs import read_coarse
+from deeplab_repro.segmenter import Recipe
+from deeplab_repro.voc.devkit import Devkit
+from deeplab_repro.voc.predict import pack, predict
+from deeplab_repro.voc.records import read_record
+from deeplab_repro.work.workers import Workers
+from tests.conftest import assert_one_line
+
+NAMES = ["a", "b", "c"]
+CRF = CrfParams(3.0, 20.0, 10.0)  # as the command line reads them
+
+
+@pytest.fixture
+def devkit(tmp_path, photo):
+    """Three photos of three sizes, and four classes."""
+    root = tmp_path / "data"
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "JPEGImages").mkdir()
+    for split in ("val", "train"):
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text("a\nb\nc\n")
+    for seed, name in enumerate(NAMES):
+        write_image(root / f"JPEGImages/{name}.jpg", photo(20 + 9 * seed, 30 + 8 * seed, seed))
+    return Devkit(root, ("sky", "road", "car", "tree"))
+
+
+@pytest.fixture
+def recipe(tiny):
+    net = read_net(tiny)
+    net.fill_random(0)
+    weights = tiny.with_suffix(".caffemodel")
+    write_caffemodel(net, weights)
+    return Recipe(str(tiny), str(weights), "cpu", CRF, iterations=3)
+
+
+def files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_labels_are_the_models(devkit, recipe, tmp_path):
+    calls = []
+    predicted = predict(devkit, "val", tmp_path / "out", recipe, advance=lambda: calls.append(1))
+    assert predicted.folder == tmp_path / "out/results/VOC2012/Segmentation/comp6_val_cls"
+    assert (predicted.names, predicted.failed, len(calls)) == (NAMES, [], 3)
+    model = DeepLab(Path(recipe.model), recipe.weights, crf=CRF, iterations=3)
+    alone = predict(devkit, "val", tmp_path / "net", replace(recipe, crf=None))
+    for name in NAMES:
+        image = read_image(devkit.photo(name))
+        labels = read_labels(predicted.folder / f"{name}.png")
+        np.testing.assert_array_equal(labels, model(image).labels)
+        labels = read_labels(alone.folder / f"{name}.png")
+        np.testing.assert_array_equal(labels, model.run_net(image).labels)
+
+
+def test_the_record(devkit, recipe, tmp_path):
+    predicted = predict(devkit, "val", tmp_path, recipe, scores=tmp_path / "s")
+    record = read_record(tmp_path, "val")
+    assert record == predicted.record
+    assert (record.model, record.labels, record.split) == ("tiny", 4, "val")
+    assert (record.crf, record.iterations, record.scores) == (CRF, 3, "float16")
+    assert (record.weights, record.trained_on) == ("tiny.caffemodel", None)
+    assert not record.has_seen_split
+    assert read_record(tmp_path, "test") is None
+
+
+def test_the_net_runs_once_for_all_crfs(devkit, recipe, tmp_path):
+    scores = tmp_path / "scores"
+    first = predict(devkit, "val", tmp_path / "first", recipe, scores=scores)
+    for name in NAMES:
+        height, width = read_image(devkit.photo(name)).shape[:2]
+        assert read_coarse(scores / f"{name}.npz").values.shape == (
+            4,
+            -(-(height - 1) // 8) + 1,
+            -(-(width - 1) // 8) + 1,
+        )
+    os.remove(recipe.weights)
+    without = replace(recipe, model=None, weights=None)
+    second = predict(devkit, "val", tmp_path / "second", without, scores=scores)
+    assert files(second.folder) == files(first.folder)
+    assert second.record == first.record
+    other = predict(devkit, "val", tmp_path / "other", replace(without, crf=None), scores=scores)
+    assert files(other.folder) != files(first.folder)
+    (scores / "b.npz").unlink()
+    with pytest.raises(ArgumentError, match="needs weights"):
+        predict(devkit, "val", tmp_path / "third", without, scores=scores)
+
+
+def test_labels_are_of_the_scores_as_kept(devkit, recipe, tmp_path):
+    predict(devkit, "val", tmp_path / "a", recipe, scores=tmp_path / "s", precision="float16")
+    one = read_coarse(tmp_path / "s/a.npz").values
+    assert (one == one.astype(np.float16)).all()
+    predict(devkit, "val", tmp_path / "b", recipe, scores=tmp_path / "t", precision="float32")
+    two = read_coarse(tmp_path / "t/a.npz").values
+    np.testing.assert_allclose(one, two, rtol=1e-3)
+    assert (one != two).any()
+
+
+def test_scores_at_full_size_are_kept_with_a_warning(devkit, recipe, tmp_path, caplog):
+    predict(devkit, "val", tmp_path / "a", recipe, scores=tmp_path / "s")
+    assert not caplog.text
+    with open(recipe.model, "a") as prototxt:
+        prototxt.write("""
+        layers { name: "up_too" type: INTERP bottom: "conv" top: "up_too"
+          interp_param { zoom_factor: 8 } }
+        layers { name: "fc" type: CONVOLUTION bottom: "up_too" top: "fc"
+          convolution_param { num_output: 4 kernel_size: 1 } }
+        layers { name: "sum" type: ELTWISE bottom: "up" bottom: "fc" top: "sum" }
+        """)
+    recipe = replace(recipe, weights="random:0")
+    predict(devkit, "val", tmp_path / "b", recipe, scores=tmp_path / "t")
+    assert "net 'tiny' adds up branches at full size" in caplog.text
+    height, width = read_image(devkit.photo("a")).shape[:2]
+    assert read_coarse(tmp_path / "t/a.npz").values.shape == (4, height, width)
+
+
+def test_it_goes_on_with_what_is_missing(devkit, recipe, tmp_path):
+    undisturbed, stopped = tmp_path / "one", tmp_path / "two"
+    predict(devkit, "val", undisturbed, recipe, scores=undisturbed / "s")
+    shutil.copytree(undisturbed, stopped)
+    folder = stopped / "results/VOC2012/Segmentation/comp6_val_cls"
+    (folder / "a.png").unlink()
+    (stopped / "s/b.npz").unlink()
+    (folder / ".deeplab-0123.tmp").write_bytes(b"half of a pi")
+    (stopped / "s/.deeplab-4567.tmp").write_bytes(b"half")
+    kept = (folder / "c.png").stat().st_mtime_ns
+    predict(devkit, "val", stopped, recipe, scores=stopped / "s")
+    assert files(stopped) == files(undisturbed)
+    assert (folder / "c.png").stat().st_mtime_ns == kept
+
+
+def test_processes_make_the_same_files(devkit, recipe, tmp_path):
+    here = predict(devkit, "val", tmp_path / "a", recipe, scores=tmp_path / "a/s")
+    there = predict(
+        devkit, "val", tmp_path / "b", recipe, scores=tmp_path / "b/s", workers=Workers(2)
+    )
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert here.record == there.record
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
+def test_killed_at_any_moment(devkit, recipe, tmp_path, photo):
+    names = [f"p{i}" for i in range(12)]
+    (devkit.root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))
+    (devkit.root / "classes.txt").write_text("\n".join(devkit.classes))
+    for i, name in enumerate(names):
+        write_image(devkit.photo(name), photo(60, 80, i))
+    predict(devkit, "val", tmp_path / "one", recipe, scores=tmp_path / "one/s")
+
+    out = tmp_path / "two"
+    arguments = ["--voc", devkit.root, "--split", "val", "--out", out, "--scores", out / "s"]
+    arguments += ["--prototxt", recipe.model, "--weights", recipe.weights, "--crf", "3,20,10"]
+    arguments += ["--iterations", "3", "--workers", "1"]
+    run = [sys.executable, "-m", "deeplab_repro", "predict", *map(str, arguments)]
+    folder = out / "results/VOC2012/Segmentation/comp6_val_cls"
+    for killed_with in (2, 8):
+        process = subprocess.Popen(run)
+        while process.poll() is None and len(list(folder.glob("*.png"))) < killed_with:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(run, check=True, capture_output=True).returncode == 0
+    assert files(out) == files(tmp_path / "one")
+
+
+def test_an_image_that_cannot_be_read(devkit, recipe, tmp_path):
+    devkit.photo("b").write_bytes(b"no JPEG")
+    predicted = predict(devkit, "val", tmp_path, recipe)
+    assert [failed.path for failed in predicted.failed] == [devkit.photo("b")]
+    assert sorted(files(predicted.folder)) == ["a.png", "c.png"]
+
+
+# --- what is refused
+
+
+def test_results_of_two_settings_are_not_mixed(devkit, recipe, tmp_path):
+    predict(devkit, "val", tmp_path, recipe, scores=tmp_path / "s")
+    for change, parts in [
+        ({"crf": CrfParams(4, 20, 10)}, ["made with crf 3,20,10,3,3, not with 4,20,10,3,3"]),
+        ({"crf": None}, ["crf 3,20,10,3,3, not with none"]),
+        ({"iterations": 4}, ["iterations 3, not with 4"]),
+        ({"weights": "random:0"}, ["weights tiny.caffemodel, not with random:0"]),
+    ]:
+        with pytest.raises(ArgumentError) as error:
+            predict(devkit, "val", tmp_path, replace(recipe, **change), scores=tmp_path / "s")
+        assert_one_line(error, "predict.val.json", *parts, "give another folder")
+    net = read_net(Path(recipe.model))
+    net.fill_random(1)
+    write_caffemodel(net, recipe.weights)
+    with pytest.raises(ArgumentError, match=r"scores.json: was made with weights_sha256"):
+        predict(devkit, "val", tmp_path / "other", recipe, scores=tmp_path / "s")
+
+
+def test_results_that_nobody_knows(devkit, recipe, tmp_path):
+    predict(devkit, "val", tmp_path, recipe)
+    (tmp_path / "predict.val.json").unlink()
+    with pytest.raises(ArgumentError) as error:
+        predict(devkit, "val", tmp_path, recipe)
+    assert_one_line(error, "holds results without predict.val.json", "give another folder")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "7", '{"model": 3}', '{"crf": {"w1": "x"}}', "[" * 100_000]
+)
+def test_a_broken_record(devkit, recipe, tmp_path, content):
+    predict(devkit, "val", tmp_path, recipe)
+    (tmp_path / "predict.val.json").write_text(content)
+    with pytest.raises(DeepLabError) as error:
+        predict(devkit, "val", tmp_path, recipe)
+    assert_one_line(error, "predict.val.json")
+
+
+def trained_on(recipe, source):
+    """The same weights as a snapshot that was trained on a list."""
+    from deeplab_repro.caffe import deeplab_pb2
+
+    message = deeplab_pb2.NetParameter()
+    message.ParseFromString(Path(recipe.weights).read_bytes())
+    layer = message.layers.add(name="data", type=39)
+    layer.image_data_param.source = source
+    Path(recipe.weights).write_bytes(message.SerializeToString())
+
+
+@pytest.mark.parametrize("how", ["the file says so", "its name says so"])
+def test_weights_that_were_trained_on_val(devkit, recipe, tmp_path, how, caplog):
+    if how == "the file says so":
+        trained_on(recipe, "voc12/list/trainval_aug.txt")
+    else:
+        renamed = tmp_path / "train2_iter_8000.caffemodel"
+        recipe = replace(recipe, weights=str(Path(recipe.weights).rename(renamed)))
+    with pytest.raises(ArgumentError) as error:
+        predict(devkit, "val", tmp_path / "out", recipe)
+    assert_one_line(error, "was trained on trainval_aug", "too high", "--force")
+    assert not (tmp_path / "out").exists()
+    predicted = predict(devkit, "val", tmp_path / "out", recipe, force=True)
+    assert predicted.record.has_seen_split
+    assert "was trained on trainval_aug, which has images of split 'val'" in caplog.text
+
+
+def test_weights_that_were_trained_on_train(devkit, recipe, tmp_path, caplog):
+    trained_on(recipe, "voc12/list/train_aug.txt")
+    assert not predict(devkit, "val", tmp_path, recipe).record.has_seen_split
+    assert not caplog.text
+    assert predict(devkit, "train", tmp_path, recipe).record.has_seen_split
+    assert "images of split 'train'" in caplog.text
+
+
+def test_a_net_of_other_classes(devkit, recipe, tmp_path):
+    with pytest.raises(ArgumentError) as error:
+        predict(replace(devkit, classes=("a", "b")), "val", tmp_path, recipe)
+    assert_one_line(error, "has 2 classes, but net 'tiny' tells 4 apart")
+
+
+def test_photos_that_are_missing(devkit, recipe, tmp_path):
+    devkit.photo("b").unlink()
+    with pytest.raises(FileError, match=r"b.jpg: does not exist, but split 'val' names it"):
+        predict(devkit, "val", tmp_path / "out", recipe)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_the_run(devkit, recipe, tmp_path, monkeypatch):
+    def full(*_):
+        raise FileError("b.png: cannot be written: no space left on device")
+
+    monkeypatch.setattr("deeplab_repro.voc.segmenting.write_labels", full)
+    with pytest.raises(FileError, match="no space left"):
+        predict(devkit, "val", tmp_path, recipe)
+
+
+def test_kept_scores_that_broke(devkit, recipe, tmp_path):
+    predict(devkit, "val", tmp_path / "a", recipe, scores=tmp_path / "s")
+    (tmp_path / "s/b.npz").write_bytes(b"PK broken")
+    predicted = predict(devkit, "val", tmp_path / "b", recipe, scores=tmp_path / "s")
+    assert [failed.path.name for failed in predicted.failed] == ["b.jpg"]
+    assert "b.npz" in str(predicted.failed[0].error)
+
+
+# --- the test server's tar
+
+
+def test_a_tar_for_the_test_server(devkit, recipe, tmp_path):
+    predicted = predict(devkit, "val", tmp_path, recipe)
+    pack(predicted, tmp_path / "a.tgz")
+    with tarfile.open(tmp_path / "a.tgz") as archive:
+        top = "results/VOC2012/Segmentation/comp6_val_cls"
+        assert archive.getnames() == [f"{top}/{name}.png" for name in NAMES]
+        content = archive.extractfile(f"{top}/b.png").read()
+    assert content == (predicted.folder / "b.png").read_bytes()
+    packed = (tmp_path / "a.tgz").read_bytes()
+    pack(predicted, tmp_path / "a.tgz")
+    assert (tmp_path / "a.tgz").read_bytes() == packed
+    (predicted.folder / "c.png").unlink()
+    with pytest.raises(FileError) as error:
+        pack(predicted, tmp_path / "b.tgz")
+    assert_one_line(error, "b.tgz: not written, 1 of 3 results are missing", "c.png is the first")
+    assert not (tmp_path / "b.tgz").exists()
+
+
+# --- beside a GPU: one process, whose threads read and write
+
+
+def as_on_a_gpu(monkeypatch):
+    """Let the CPU pass for a GPU: what is around the net and the CRF is the same."""
+    monkeypatch.setattr(DeepLab, "device", "cuda")
+
+
+@pytest.mark.parametrize("crf", [None, CRF])
+@pytest.mark.parametrize("scores", [None, "s"])
+@pytest.mark.parametrize("processes", [0, 2])
+def test_stages_make_the_same_files(devkit, recipe, tmp_path, monkeypatch, crf, scores, processes):
+    recipe, steps = replace(recipe, crf=crf), []
+    one, two = tmp_path / "one", tmp_path / "two"
+    predict(devkit, "val", one, recipe, scores=scores and one / scores)
+    as_on_a_gpu(monkeypatch)
+    predict(
+        devkit,
+        "val",
+        two,
+        recipe,
+        scores=scores and two / scores,
+        workers=Workers(processes),
+        advance=lambda: steps.append(1),
+    )
+    assert len(steps) == 3
+    assert files(two) == files(one)
+
+
+def test_a_photo_that_fails_in_a_stage(devkit, recipe, tmp_path, monkeypatch):
+    as_on_a_gpu(monkeypatch)
+    devkit.photo("b").write_bytes(b"no photo")
+    predicted = predict(devkit, "val", tmp_path, recipe, workers=Workers(2))
+    assert [failed.path.name for failed in predicted.failed] == ["b.jpg"]
+    assert sorted(files(predicted.folder)) == ["a.png", "c.png"]
+
+
+def test_a_full_disk_ends_the_stages(devkit, recipe, tmp_path, monkeypatch):
+    def full(*_):
+        raise FileError("b.png: cannot be written: no space left on device")
+
+    as_on_a_gpu(monkeypatch)
+    monkeypatch.setattr("deeplab_repro.voc.segmenting.write_labels", full)
+    with pytest.raises(FileError, match="no space left"):
+        predict(devkit, "val", tmp_path, recipe, workers=Workers(2))
+
+
+def test_cuda_that_is_not_there_ends_the_run(devkit, recipe, tmp_path):
+    if cuda_problem() is None:
+        pytest.skip("this machine has CUDA")
+    for precision in ("float32", "float16"):
+        with pytest.raises(DeviceError, match="CUDA was asked for"):
+            predict(devkit, "val", tmp_path, replace(recipe, device="cuda", precision=precision))
+    assert not any(tmp_path.glob("*.json"))
+
+
+def test_half_precision_is_not_for_the_cpu(devkit, recipe, tmp_path):
+    with pytest.raises(DeviceError, match="float16"):
+        predict(devkit, "val", tmp_path, replace(recipe, precision="float16"))
+
+
+def test_results_of_another_precision_are_not_mixed(devkit, recipe, tmp_path):
+    predict(devkit, "val", tmp_path, recipe)
+    path = tmp_path / "predict.val.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"arithmetic": "float16"}))
+    with pytest.raises(ArgumentError) as error:
+        predict(devkit, "val", tmp_path, recipe)
+    assert_one_line(error, "was made with arithmetic float16, not with float32")
+    del record["arithmetic"]  # as in records of older versions
+    path.write_text(json.dumps(record))
+    assert predict(devkit, "val", tmp_path, recipe).record == read_record(tmp_path, "val")
