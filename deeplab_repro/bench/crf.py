@@ -117,7 +117,7 @@ def find_contenders(work: Work) -> tuple[dict[str, Callable[[], Outcome]], dict[
     The clock of pydensecrf2 starts when it has its unary; ours takes the logarithm of the
     probabilities on the clock.
     """
-    import numba
+    from deeplab_repro.machine.jit import numba
 
     from deeplab_repro.crf.dense_crf import dense_crf
 

@@ -121,7 +121,7 @@ def _yes_or_no(problem: str | None) -> str:
 
 def _check_numba() -> Iterator[tuple[str, str, str | None]]:
     try:
-        import numba
+        from deeplab_repro.machine.jit import numba
     except ImportError as error:
         text = " ".join(str(error).split())
         yield "CRF", "cannot run", f"Numba does not import: {text}; install it again"

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import numba
+import numba as numba  # for others to import from here
 
 logger = logging.getLogger(__name__)
 

@@ -188,7 +188,7 @@ def _distance_to_void(labels_true: np.ndarray) -> npt.NDArray[np.float32]:
 
     Whole numbers, and right up to MOST_WIDTH at least.
     """
-    import cv2
+    from deeplab_repro.machine.opencv import cv2
 
     is_labelled = (labels_true != VOID).astype(np.uint8, order="C")
     if is_labelled.all():
