@@ -4,11 +4,20 @@ Every message is one line that names the file, layer or field, what was found, w
 and the mend. The command line prints that line and exits with 2.
 """
 
+_LONGEST_ERROR = 200
 
-def one_line(error: Exception) -> str:
-    """What an error of another library says, for a message of ours."""
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return text if text.isprintable() else ascii(text)
+
+def one_line(what: object, longest: int | None = None) -> str:
+    """Text for a message or a terminal: printable, on one line, cut where it is longer.
+
+    what: a text, a path, or the error of another library, which is cut in any case.
+    """
+    text = str(what)
+    if isinstance(what, Exception):
+        text, longest = " ".join(text.split()) or type(what).__name__, longest or _LONGEST_ERROR
+    if longest and len(text) > longest:
+        text = text[:longest] + "..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class DeepLabError(Exception):

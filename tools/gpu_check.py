@@ -27,10 +27,10 @@ from typing import Any
 
 from gpu_check_steps import Finding, Job, Outcome, Step, run_step
 
-from deeplab_repro.cli.options import one_line, say
+from deeplab_repro.cli.options import say
 from deeplab_repro.crf.cuda.device import crf_cuda_problem
-from deeplab_repro.errors import DeepLabError, DeviceError, FileError
-from deeplab_repro.files.whole import display_name, writable_target, write_atomically
+from deeplab_repro.errors import DeepLabError, DeviceError, FileError, one_line
+from deeplab_repro.files.whole import writable_target, write_atomically
 
 try:
     from gpu_check_crf import check_crf
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         if not options.golden.is_dir():
-            name = display_name(options.golden)
+            name = one_line(options.golden)
             raise FileError(f"{name}: is no folder, expected the original software's outputs")
         writable_target(options.out)  # before all the work
         problem = None if options.rehearse else cuda_problem() or crf_cuda_problem()

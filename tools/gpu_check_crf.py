@@ -12,8 +12,7 @@ from deeplab_repro.arrays import dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
 from deeplab_repro.crf.dense_crf import dense_crf, refine_scores
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import FileError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.machine.device import Device
 from deeplab_repro.net.scores import CoarseScores, softmax
 
@@ -31,7 +30,7 @@ def check_crf(job: Job) -> Iterator[Finding]:
     """Every golden case, from coarse scores to labels."""
     paths = sorted(job.golden.glob("crf/*.npz"))
     if not paths:
-        raise FileError(f"{display_name(job.golden)}: has no crf/*.npz")
+        raise FileError(f"{one_line(job.golden)}: has no crf/*.npz")
     for path in paths[:1] if SIMULATED else paths:
         yield check_case(path, job)
 

@@ -14,9 +14,8 @@ import numpy.typing as npt
 from gpu_check_steps import PRECISIONS, ROOT, Finding, Job, Verdict, largest
 
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.errors import DeviceError, FileError
+from deeplab_repro.errors import DeviceError, FileError, one_line
 from deeplab_repro.files.images import preprocess
-from deeplab_repro.files.whole import display_name
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import CoarseScores, Precision
 
@@ -41,7 +40,7 @@ def check_nets(job: Job) -> Iterator[Finding]:
     """Every golden net: its blobs in float32, its labels in both precisions."""
     folders = sorted(path.parent for path in job.golden.glob("nets/*/deploy.prototxt"))
     if not folders:
-        raise FileError(f"{display_name(job.golden)}: has no nets/<net>/deploy.prototxt")
+        raise FileError(f"{one_line(job.golden)}: has no nets/<net>/deploy.prototxt")
     for folder in folders:
         for precision in PRECISIONS:
             yield check_net(folder, job, precision)

@@ -117,9 +117,8 @@ def find_contenders(work: Work) -> tuple[dict[str, Callable[[], Outcome]], dict[
     The clock of pydensecrf2 starts when it has its unary; ours takes the logarithm of the
     probabilities on the clock.
     """
-    from deeplab_repro.machine.jit import numba
-
     from deeplab_repro.crf.dense_crf import dense_crf
+    from deeplab_repro.machine.jit import numba
 
     image, probs = work.inputs()
 

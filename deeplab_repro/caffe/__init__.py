@@ -17,8 +17,8 @@ from deeplab_repro.caffe.solverstate import read_solverstate, write_solverstate
 from deeplab_repro.caffe.structure import net_from_message
 from deeplab_repro.caffe.training import read_train_net
 from deeplab_repro.caffe.weights import load_weights
-from deeplab_repro.errors import NetError
-from deeplab_repro.files.whole import display_name, write_atomically
+from deeplab_repro.errors import NetError, one_line
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.net import Net
 
 __all__ = [
@@ -50,7 +50,7 @@ def read_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Ne
     try:
         return net_from_message(message)
     except NetError as error:
-        raise NetError(f"{display_name(path)}: {error}") from None
+        raise NetError(f"{one_line(path)}: {error}") from None
 
 
 def prototxt_text(net: Net, current: bool = False) -> str:

@@ -15,8 +15,8 @@ from deeplab_repro.caffe.messages import net_to_message
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type
 from deeplab_repro.caffe.wire import Field, Reader
-from deeplab_repro.errors import FormatError
-from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.errors import FormatError, one_line
+from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Net
@@ -79,7 +79,7 @@ def read_caffemodel(path: str | Path) -> Caffemodel:
     the file is cut off, broken or something else, and ResourceError where it is larger than the
     free memory.
     """
-    name = display_name(path)
+    name = one_line(path)
     try:
         with open_to_read(path) as (file, size):
             refuse_other_formats(file.read(512), "a caffemodel")

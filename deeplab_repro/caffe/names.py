@@ -1,5 +1,7 @@
 """Names: as messages may show them, short and on one line, and new ones."""
 
+from deeplab_repro.errors import one_line
+
 _LONGEST_NAME = 200
 _LONGEST_SHOWN = 60
 
@@ -19,7 +21,5 @@ def unused_name(wanted: str, taken: set[str]) -> str:
 
 
 def shown(text: str) -> str:
-    """Text in quotes, cut where it is long, escaped where it holds control characters."""
-    if len(text) > _LONGEST_SHOWN:
-        text = text[:_LONGEST_SHOWN] + "..."
-    return f"'{text}'" if text.isprintable() else ascii(text)
+    """Text in quotes, as messages show it."""
+    return f"'{one_line(text, _LONGEST_SHOWN)}'"

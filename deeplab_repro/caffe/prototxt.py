@@ -20,8 +20,8 @@ from google.protobuf.message import Message
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import shown
-from deeplab_repro.errors import FormatError
-from deeplab_repro.files.whole import display_name, open_to_read
+from deeplab_repro.errors import FormatError, one_line
+from deeplab_repro.files.whole import open_to_read
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def parse_prototxt(
     """
     text = read_text(path, variables)
     names = _top_level_names(text, path)
-    file = display_name(path)
+    file = one_line(path)
     if "layer" in names and "layers" in names:
         raise FormatError(
             f"{file}: both 'layers' (V1) and 'layer' (current) at the top level, expected one"
@@ -93,16 +93,16 @@ def parse_solver(
     """Read a solver's prototxt; variables and errors as in `parse_prototxt`."""
     text = read_text(path, variables)
     if _top_level_names(text, path) & {"layer", "layers"}:
-        raise FormatError(f"{display_name(path)}: this is a net, expected a solver")
+        raise FormatError(f"{one_line(path)}: this is a net, expected a solver")
     solver = _Parser(text, path).parse(deeplab_pb2.SolverParameter())
     if not solver.ListFields():
-        raise FormatError(f"{display_name(path)}: no settings in it, expected a solver")
+        raise FormatError(f"{one_line(path)}: no settings in it, expected a solver")
     return solver
 
 
 def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> str:
     """A prototxt's text with its ${VARIABLES} replaced."""
-    name = display_name(path)
+    name = one_line(path)
     with open_to_read(path) as (file, size):
         data = file.read(_LONGEST_FILE)
     try:
@@ -126,7 +126,7 @@ def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> s
 
 def _error(text: str, path: str | Path, at: int, problem: str) -> FormatError:
     column = at - text.rfind("\n", 0, at)
-    return FormatError(f"{display_name(path)}:{_line(text, at)}:{column}: {problem}")
+    return FormatError(f"{one_line(path)}:{_line(text, at)}:{column}: {problem}")
 
 
 def _line(text: str, at: int) -> int:
@@ -192,7 +192,7 @@ class _Parser:
             ]
             if len(self.unknown) > len(named):
                 named.append(f"and {len(self.unknown) - len(named)} more")
-            file = display_name(self.path)
+            file = one_line(self.path)
             log.warning("%s: unknown fields left out: %s", file, ", ".join(named))
         return message
 

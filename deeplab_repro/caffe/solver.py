@@ -7,8 +7,7 @@ from typing import Any
 
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.caffe.prototxt import parse_solver
-from deeplab_repro.errors import FormatError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import FormatError, one_line
 from deeplab_repro.net.solver import SolverParameter
 
 # What each policy goes by. Without it Caffe takes 0, and the learning rate becomes 0 or stays.
@@ -36,7 +35,7 @@ def read_solver(path: str | Path, variables: Mapping[str, str] | None = None) ->
     """
     solver = parse_solver(path, variables)
     for problem in _problems(solver):
-        raise FormatError(f"{display_name(path)}: {problem}")
+        raise FormatError(f"{one_line(path)}: {problem}")
     return SolverParameter(
         train_net=solver.train_net or solver.net,
         stepvalue=tuple(solver.stepvalue),

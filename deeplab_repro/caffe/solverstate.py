@@ -8,8 +8,8 @@ from deeplab_repro.caffe.blobs import blob_pieces, read_blob
 from deeplab_repro.caffe.formats import refuse_other_formats
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.caffe.wire import Field, Reader
-from deeplab_repro.errors import ArgumentError, FormatError
-from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.errors import ArgumentError, FormatError, one_line
+from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.solver import SolverState
 
@@ -34,7 +34,7 @@ def read_solverstate(path: str | Path) -> SolverState:
     front, or BlobShape's. Raises FileError, FormatError where the file is cut off, broken or
     something else, and ResourceError where it is larger than the free memory.
     """
-    name = display_name(path)
+    name = one_line(path)
     try:
         with open_to_read(path) as (file, size):
             refuse_other_formats(file.read(512), "a solverstate")
@@ -51,7 +51,7 @@ def write_solverstate(state: SolverState, path: str | Path) -> None:
     """
     problem = _problem(state)
     if problem:
-        raise ArgumentError(f"{display_name(path)}: {problem}")
+        raise ArgumentError(f"{one_line(path)}: {problem}")
     with write_atomically(path) as file:
         file.writelines(_chunks(state))
 

@@ -28,8 +28,7 @@ from deeplab_repro.caffe.structure import (
     layer_type,
     layers_of,
 )
-from deeplab_repro.errors import NetError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.layers import LayerType, SoftmaxLoss, Split
 from deeplab_repro.net.net import ImageSegData, Layer, Net
 
@@ -58,7 +57,7 @@ def read_train_net(path: str | Path, variables: Mapping[str, str] | None = None)
     otherwise in Caffe than here.
     """
     message = parse_prototxt(path, variables)
-    file = display_name(path)
+    file = one_line(path)
     try:
         return _train_net(message, file)
     except NetError as error:

@@ -9,8 +9,7 @@ import numpy as np
 from deeplab_repro.arrays import dims
 from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
-from deeplab_repro.errors import WeightsError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import WeightsError, one_line
 from deeplab_repro.net.net import BLOB_NAMES, Blob, Layer, Net
 
 _COMPARED = 60  # characters of a name
@@ -25,7 +24,7 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     asks for it and at least one layer is found. Returns the names of the layers that were left.
     Raises WeightsError, naming the layer; the net is then as it was.
     """
-    source = "the caffemodel" if isinstance(weights, Caffemodel) else display_name(weights)
+    source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
     # As Caffe's: of two layers of one name the last one wins.
     by_name = {layer.name: layer for layer in model.layers}

@@ -26,8 +26,8 @@ from deeplab_repro.cli import (
     toyvoc,
     train,
 )
-from deeplab_repro.cli.options import one_line, say
-from deeplab_repro.errors import DeepLabError
+from deeplab_repro.cli.console import say
+from deeplab_repro.errors import DeepLabError, one_line
 from deeplab_repro.version import __version__
 
 COMMANDS = (

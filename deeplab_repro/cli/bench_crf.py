@@ -4,14 +4,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.options import (
-    add_iterations,
-    crf_params,
-    one_line,
-    progress,
-    table_console,
-    whole_number,
-)
+from deeplab_repro.cli.console import progress, table_console
+from deeplab_repro.cli.options import add_iterations, crf_params, whole_number
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,14 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_repro.cli.bench_crf import image_size
-from deeplab_repro.cli.options import (
-    add_variables,
-    one_line,
-    print_table,
-    progress,
-    table_console,
-    whole_number,
-)
+from deeplab_repro.cli.console import print_table, progress, table_console
+from deeplab_repro.cli.options import add_variables, whole_number
+from deeplab_repro.errors import one_line
 
 
 def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_variables, one_line
+from deeplab_repro.cli.options import add_variables
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.net.net import Net
@@ -60,7 +61,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, and print their names, and what the check found."""
     from deeplab_repro.errors import ArgumentError
-    from deeplab_repro.files.whole import display_name
     from deeplab_repro.jobs.convert import OnnxOptions, convert_files, file_names
 
     is_onnx = arguments.to == "onnx"
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     sources = [os.path.realpath(name) for name in (arguments.prototxt, arguments.weights) if name]
     for target in file_names(arguments.to, arguments.out):
         if os.path.realpath(target) in sources:
-            raise ArgumentError(f"{display_name(target)} is what is converted: give another --out")
+            raise ArgumentError(f"{one_line(target)} is what is converted: give another --out")
     net = _net(arguments)
     options = OnnxOptions(
         labels=_labels(net, arguments.classes) if is_onnx else (),
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
     for file in converted.files:
-        print(f"written: {display_name(file)} ({file.stat().st_size:,} bytes)")
+        print(f"written: {one_line(file)} ({file.stat().st_size:,} bytes)")
     return 0
 
 

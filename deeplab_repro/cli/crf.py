@@ -5,17 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import (
-    add_device,
-    add_iterations,
-    add_pictures,
-    crf_params,
-    numbers,
-    one_line,
-    progress,
-    say,
-    shares,
-)
+from deeplab_repro.cli.console import progress, say, shares
+from deeplab_repro.cli.options import add_device, add_iterations, add_pictures, crf_params, numbers
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.jobs.refine import Refined

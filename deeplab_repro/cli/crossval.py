@@ -6,15 +6,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deeplab_repro.cli.console import print_table, progress, say, table_console
 from deeplab_repro.cli.options import (
     add_devkit,
     add_iterations,
     add_workers,
     devkit_of,
-    print_table,
-    progress,
-    say,
-    table_console,
     whole_number,
     workers_of,
 )

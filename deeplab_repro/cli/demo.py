@@ -5,14 +5,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import (
-    one_line,
-    print_table,
-    progress,
-    say,
-    table_console,
-    whole_number,
-)
+from deeplab_repro.cli.console import print_table, progress, say, table_console
+from deeplab_repro.cli.options import whole_number
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.toy.demo import Report

@@ -6,17 +6,9 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import (
-    add_devkit,
-    add_workers,
-    devkit_of,
-    one_line,
-    print_table,
-    progress,
-    say,
-    table_console,
-    workers_of,
-)
+from deeplab_repro.cli.console import print_table, progress, say, table_console
+from deeplab_repro.cli.options import add_devkit, add_workers, devkit_of, workers_of
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.paper.methods import MethodScores

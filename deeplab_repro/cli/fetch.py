@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from deeplab_repro.cli.options import one_line, progress_in_bytes, say
+from deeplab_repro.cli.console import progress_in_bytes, say
+from deeplab_repro.errors import one_line
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

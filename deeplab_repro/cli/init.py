@@ -3,7 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_variables, one_line, table_console
+from deeplab_repro.cli.console import table_console
+from deeplab_repro.cli.options import add_variables
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.net.net import Net
@@ -31,7 +33,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Write the weights, and print what became of every layer."""
     from deeplab_repro.caffe import read_net
-    from deeplab_repro.files.whole import display_name
     from deeplab_repro.train.initialise import initialise, write_initialised
 
     net = read_net(arguments.net, dict(arguments.variables))
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     _print_table(net, initialised)
     if initialised.unused:
         print(one_line(f"not in the net, left out: {', '.join(initialised.unused)}"))
-    print(f"written: {display_name(arguments.out)}")
+    print(f"written: {one_line(arguments.out)}")
     return 0
 
 

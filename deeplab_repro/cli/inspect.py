@@ -4,7 +4,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.options import add_variables, one_line, table_console
+from deeplab_repro.cli.console import table_console
+from deeplab_repro.cli.options import add_variables
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.caffe import Caffemodel

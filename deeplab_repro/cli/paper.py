@@ -7,15 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import (
-    add_workers,
-    one_line,
-    progress,
-    say,
-    table_console,
-    workers_of,
-)
-from deeplab_repro.errors import ArgumentError, FileError
+from deeplab_repro.cli.console import progress, say, table_console
+from deeplab_repro.cli.options import add_workers, workers_of
+from deeplab_repro.errors import ArgumentError, FileError, one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.paper.report import Report
@@ -69,7 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _tables(arguments: argparse.Namespace) -> int:
     from deeplab_repro.files.targets import check_targets
-    from deeplab_repro.files.whole import display_name
     from deeplab_repro.paper.report import make_report
     from deeplab_repro.paper.reproduce import paper_runs
     from deeplab_repro.paper.write import targets, write_report
@@ -80,7 +73,7 @@ def _tables(arguments: argparse.Namespace) -> int:
         raise ArgumentError(f"--{given} is given without --{other}: to run the nets needs both")
     check_targets({arguments.out: targets(arguments.out)}, ())
     if arguments.models and not arguments.models.is_dir():
-        raise FileError(f"{display_name(arguments.models)}: is no folder, expected one of weights")
+        raise FileError(f"{one_line(arguments.models)}: is no folder, expected one of weights")
     devkit = arguments.voc and open_devkit(arguments.voc)
     runs = paper_runs(arguments.models)
     report = make_report(devkit, runs, arguments.out, workers_of(arguments), _told)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deeplab_repro.cli.console import crf_text, progress, say
 from deeplab_repro.cli.options import (
     add_device,
     add_devkit,
@@ -11,10 +12,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_net,
     add_workers,
-    crf_text,
     devkit_of,
-    progress,
-    say,
     workers_of,
 )
 

@@ -4,18 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import (
-    add_device,
-    add_engine,
-    add_iterations,
-    add_net,
-    add_pictures,
-    crf_text,
-    one_line,
-    progress,
-    say,
-    shares,
-)
+from deeplab_repro.cli.console import crf_text, progress, say, shares
+from deeplab_repro.cli.options import add_device, add_engine, add_iterations, add_net, add_pictures
+from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
     from deeplab_repro.segmenter import DeepLab, Segmentation

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from deeplab_repro.cli.options import progress, say, whole_number
+from deeplab_repro.cli.console import progress, say
+from deeplab_repro.cli.options import whole_number
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

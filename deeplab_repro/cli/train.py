@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.options import add_variables, duration, say, whole_number
+from deeplab_repro.cli.console import duration, say
+from deeplab_repro.cli.options import add_variables, whole_number
 
 if TYPE_CHECKING:
     from deeplab_repro.train.solver import Solver

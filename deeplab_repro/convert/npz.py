@@ -46,7 +46,7 @@ from deeplab_repro.arrays import dims
 from deeplab_repro.convert.net_json import net_from_json, net_to_json
 from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, one_line
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
-from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.net import BLOB_NAMES, Blob, Layer, Net
 
@@ -84,7 +84,7 @@ def read_npz(path: str | os.PathLike[str]) -> Net:
     off, broken or something else, NetError where the net does not hold together, and ResourceError
     where it is larger than the free memory.
     """
-    name = display_name(path)
+    name = one_line(path)
     try:
         with open_to_read(path) as (file, size), zipfile.ZipFile(_InPieces(file)) as archive:
             return _read_net(archive, size)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from deeplab_repro.arrays import dims
 from deeplab_repro.errors import ArgumentError, ImageError, ResourceError, one_line
-from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     if extension not in formats:
         raise ArgumentError(
-            f"{display_name(path)}: cannot write the format {extension or '(no extension)'!r}: "
+            f"{one_line(path)}: cannot write the format {extension or '(no extension)'!r}: "
             f"use one of {', '.join(formats)}"
         )
     _save(path, Image.fromarray(image), formats[extension])
@@ -189,7 +189,7 @@ def _save(path: str | os.PathLike[str], picture: "Image", file_format: str) -> N
     except OSError as error:
         shape = f"{picture.height}x{picture.width}"
         raise ArgumentError(
-            f"{display_name(path)}: {file_format} cannot hold an image of {shape}: {error}"
+            f"{one_line(path)}: {file_format} cannot hold an image of {shape}: {error}"
         ) from error
     with write_atomically(path) as file:
         file.write(encoded.getbuffer())
@@ -203,7 +203,7 @@ def _read(
     """Open, check and decode a file, and turn all that Pillow may raise or warn into our errors."""
     from PIL import Image, UnidentifiedImageError
 
-    name = display_name(path)
+    name = one_line(path)
     with open_to_read(path) as (file, file_size):
         is_png = file.read(4) == b"\x89PNG"
     # The likely format first: Pillow then loads nothing for the others.

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import dims
-from deeplab_repro.errors import ArgumentError, FormatError
-from deeplab_repro.files.whole import display_name, open_to_read
+from deeplab_repro.errors import ArgumentError, FormatError, one_line
+from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.machine.memory import require_memory
 
 F32 = npt.NDArray[np.float32]
@@ -44,7 +44,7 @@ def read_mat(path: str | os.PathLike[str], variable: str) -> F32:
     memory than there is, FormatError for a file that is no MAT-file of level 5, is broken, or has
     no such array.
     """
-    name = display_name(path)
+    name = one_line(path)
     with open_to_read(path) as (file, size):
         header = file.read(_HEADER)
         if header.startswith((b"MATLAB 7.3", b"\x89HDF")):

@@ -18,7 +18,7 @@ from deeplab_repro.arrays import HW, dims
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
 from deeplab_repro.files.mat import read_mat, write_mat
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
-from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.scores import CoarseScores, softmax
 
@@ -49,18 +49,18 @@ def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     """
     extension = Path(path).suffix.lower()
     if extension == ".mat":
-        return _softmax_of_corner(read_mat(path, _MAT_NAME), size, display_name(path))
+        return _softmax_of_corner(read_mat(path, _MAT_NAME), size, one_line(path))
     if extension == ".npz":
         found = _read_npz(path)
         if isinstance(found, CoarseScores):
-            return softmax(_enlarged(found, size, display_name(path)))
+            return softmax(_enlarged(found, size, one_line(path)))
         return found
     readers = {".npy": _read_npy, ".bin": _read_bin}
     if extension not in readers:
         expected = ", ".join(FORMATS)
-        raise FormatError(f"{display_name(path)}: is none of {expected}: save it as one of these")
+        raise FormatError(f"{one_line(path)}: is none of {expected}: save it as one of these")
     with open_to_read(path) as (file, n_bytes):
-        return readers[extension](file, n_bytes, display_name(path))
+        return readers[extension](file, n_bytes, one_line(path))
 
 
 def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
@@ -68,7 +68,7 @@ def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
     found = _read_npz(path)
     if not isinstance(found, CoarseScores):
         expected = ", ".join(_COARSE_NAMES)
-        raise FormatError(f"{display_name(path)}: holds no coarse scores, expected {expected}")
+        raise FormatError(f"{one_line(path)}: holds no coarse scores, expected {expected}")
     return found
 
 
@@ -132,7 +132,7 @@ def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
 
 
 def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
-    name = display_name(path)
+    name = one_line(path)
     try:
         with open_to_read(path) as (file, _), zipfile.ZipFile(file) as archive:
             arrays = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}

@@ -4,8 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from deeplab_repro.errors import FileError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import FileError, one_line
 
 
 def check_targets(targets: Mapping[Path, Iterable[Path]], inputs: Iterable[Path]) -> None:
@@ -20,22 +19,22 @@ def check_targets(targets: Mapping[Path, Iterable[Path]], inputs: Iterable[Path]
             other = written.setdefault(target, path)
             if other != path:
                 raise FileError(
-                    f"{display_name(path)} and {display_name(other)} would both be written to "
-                    f"{display_name(target)}: segment them one at a time, with another --out"
+                    f"{one_line(path)} and {one_line(other)} would both be written to "
+                    f"{one_line(target)}: segment them one at a time, with another --out"
                 )
             overwritten = read.get(os.path.realpath(target))
             if overwritten:
                 raise FileError(
-                    f"{display_name(overwritten)}: the results of {display_name(path)} would "
+                    f"{one_line(overwritten)}: the results of {one_line(path)} would "
                     "overwrite it: give another --out"
                 )
     for folder in {target.parent: None for target in written}:
         existing = next(f for f in (folder, *folder.absolute().parents) if os.path.exists(f))
         if not existing.is_dir():
-            name = display_name(existing)
+            name = one_line(existing)
             raise FileError(f"{name}: is a file, expected a folder for the results")
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise FileError(f"{display_name(existing)}: cannot be written to: give another --out")
+            raise FileError(f"{one_line(existing)}: cannot be written to: give another --out")
 
 
 def make_folder(folder: Path) -> None:
@@ -43,4 +42,4 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{display_name(folder)}: cannot be made: {error.strerror}") from error
+        raise FileError(f"{one_line(folder)}: cannot be made: {error.strerror}") from error

@@ -7,16 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from deeplab_repro.errors import DeepLabError, FileError
+from deeplab_repro.errors import DeepLabError, FileError, one_line
 
 # What files are called while they are written.
 _TEMPORARY = ".deeplab-*.tmp"
-
-
-def display_name(path: str | os.PathLike[str]) -> str:
-    """Return `path` as messages show it: always on one line."""
-    text = os.fspath(path)
-    return text if text.isprintable() else ascii(text)
 
 
 def check_readable(path: str | os.PathLike[str]) -> int:
@@ -27,13 +21,13 @@ def check_readable(path: str | os.PathLike[str]) -> int:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise FileError(f"{display_name(path)}: cannot be read: {_reason(error)}") from error
+        raise FileError(f"{one_line(path)}: cannot be read: {_reason(error)}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(f"{display_name(path)}: is a folder: expected a file")
+        raise FileError(f"{one_line(path)}: is a folder: expected a file")
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(f"{display_name(path)}: is a pipe or a device: expected a regular file")
+        raise FileError(f"{one_line(path)}: is a pipe or a device: expected a regular file")
     if status.st_size == 0:
-        raise FileError(f"{display_name(path)}: is empty (0 bytes): copy or download it again")
+        raise FileError(f"{one_line(path)}: is empty (0 bytes): copy or download it again")
     return status.st_size
 
 
@@ -49,7 +43,7 @@ def open_to_read(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]
         with open(path, "rb") as file:
             yield file, size
     except OSError as error:
-        raise FileError(f"{display_name(path)}: cannot be read: {_reason(error)}") from error
+        raise FileError(f"{one_line(path)}: cannot be read: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -78,7 +72,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise FileError(f"{display_name(path)}: cannot be written: {_reason(error)}") from error
+        raise FileError(f"{one_line(path)}: cannot be written: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -98,12 +92,12 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
             try:
                 os.replace(file, target)
             except OSError as error:
-                what = f"{display_name(path)}: cannot be written"
+                what = f"{one_line(path)}: cannot be written"
                 raise FileError(f"{what}: {_reason(error)}") from error
     except DeepLabError as error:
         text = str(error)
         for path, file in zip(paths, files, strict=True):
-            text = text.replace(display_name(file), display_name(path))
+            text = text.replace(one_line(file), one_line(path))
         raise type(error)(text) from error
     finally:
         for file in files:
@@ -122,7 +116,7 @@ def writable_target(path: str | os.PathLike[str]) -> Path:
 
     Raises FileError for a missing folder, and for a folder or device at `path`.
     """
-    what = f"{display_name(path)}: cannot be written"
+    what = f"{one_line(path)}: cannot be written"
     try:
         target = Path(os.path.realpath(path))
         if target.is_dir():
@@ -130,7 +124,7 @@ def writable_target(path: str | os.PathLike[str]) -> Path:
         if target.exists() and not target.is_file():
             raise FileError(f"{what}: it is a pipe or a device: give the name of a file")
         if not target.parent.is_dir():
-            folder = display_name(target.parent)
+            folder = one_line(target.parent)
             raise FileError(f"{what}: there is no folder {folder}: create it first")
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise FileError(f"{what}: {_reason(error)}") from error
@@ -146,7 +140,7 @@ def remove_unfinished(folder: Path) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise FileError(f"{display_name(path)}: cannot be removed: {_reason(error)}") from error
+            raise FileError(f"{one_line(path)}: cannot be removed: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

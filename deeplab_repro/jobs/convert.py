@@ -15,9 +15,9 @@ from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.convert.onnx import write_onnx
 from deeplab_repro.engines.checks import check_finite
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
-from deeplab_repro.errors import ConversionError, FileError, NetError
+from deeplab_repro.errors import ConversionError, FileError, NetError, one_line
 from deeplab_repro.files.images import MEAN_BGR, preprocess
-from deeplab_repro.files.whole import display_name, replace_together
+from deeplab_repro.files.whole import replace_together
 from deeplab_repro.jobs.converted import run_caffe, run_onnx
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.net import Net
@@ -107,7 +107,7 @@ def file_names(to: Format, out: str | os.PathLike[str]) -> list[Path]:
     for ending in ENDINGS[to]:
         name = name.removesuffix(ending)
     if os.path.basename(name) in ("", os.curdir, os.pardir):
-        raise FileError(f"'{display_name(out)}' names no file to write to: add a file's name")
+        raise FileError(f"'{one_line(out)}' names no file to write to: add a file's name")
     return [Path(name + ending) for ending in ENDINGS[to]]
 
 

@@ -17,11 +17,12 @@ from deeplab_repro.errors import (
     DeviceError,
     FileError,
     ResourceError,
+    one_line,
 )
 from deeplab_repro.files.images import read_image, write_labels
 from deeplab_repro.files.probs import FORMATS, read_probs
 from deeplab_repro.files.targets import check_targets, make_folder
-from deeplab_repro.files.whole import check_readable, display_name, write_atomically
+from deeplab_repro.files.whole import check_readable, write_atomically
 from deeplab_repro.work.outcomes import Failed
 
 Choice = Literal["auto", "cpu", "cuda"]
@@ -82,8 +83,8 @@ def find_map(picture: Path, folder: Path) -> Path | None:
     found = [path for path in found if os.path.exists(path)]
     if len(found) > 1:
         raise FileError(
-            f"{display_name(found[0])} and {display_name(found[1])} are both maps of "
-            f"{display_name(picture)}: keep one of them there"
+            f"{one_line(found[0])} and {one_line(found[1])} are both maps of "
+            f"{one_line(picture)}: keep one of them there"
         )
     return found[0] if found else None
 
@@ -94,7 +95,7 @@ def _jobs_in_folders(
     for path in (out, marginals):
         if path and path.suffix.lower() in (".png", ".npy"):
             raise ArgumentError(
-                f"{display_name(path)}: is the name of a file, but {display_name(probs)} is a "
+                f"{one_line(path)}: is the name of a file, but {one_line(probs)} is a "
                 "folder: give a folder for the results too"
             )
     jobs = [
@@ -109,9 +110,9 @@ def _jobs_in_folders(
     ]
     if not jobs:
         picture = next(iter(maps))
-        names = " or ".join(display_name(f"{picture.stem}{ending}") for ending in _ENDINGS)
+        names = " or ".join(one_line(f"{picture.stem}{ending}") for ending in _ENDINGS)
         raise FileError(
-            f"{display_name(probs)}: holds no map for {display_name(picture)}: expected {names}"
+            f"{one_line(probs)}: holds no map for {one_line(picture)}: expected {names}"
         )
     return jobs
 
@@ -120,11 +121,11 @@ def _job_of_files(pictures: Sequence[Path], probs: Path, out: Path, marginals: P
     check_readable(probs)
     if len(pictures) > 1:
         raise ArgumentError(
-            f"{display_name(probs)}: is one map for {len(pictures)} pictures: give a folder of maps"
+            f"{one_line(probs)}: is one map for {len(pictures)} pictures: give a folder of maps"
         )
     for path, extension in ((out, ".png"), (marginals, ".npy")):
         if path and path.suffix.lower() != extension:
-            raise ArgumentError(f"{display_name(path)}: expected the name of a {extension} file")
+            raise ArgumentError(f"{one_line(path)}: expected the name of a {extension} file")
     return Job(pictures[0], probs, out, marginals)
 
 
@@ -157,7 +158,7 @@ def refine_files(
 def _refine(job: Job, params: CrfParams, iterations: int, device: Choice) -> Refined:
     image = read_image(job.picture)
     probs = read_probs(job.probs, image.shape[:2])
-    what = f"{display_name(job.picture)} with {display_name(job.probs)}"
+    what = f"{one_line(job.picture)} with {one_line(job.probs)}"
     try:
         if device != "cuda":
             load(len(probs))  # not on the clock

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplab_repro.errors import ArgumentError, DeepLabError, FileError
+from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, one_line
 from deeplab_repro.files.images import overlay, read_image, write_image, write_labels
 from deeplab_repro.files.probs import write_bin, write_scores_mat
 from deeplab_repro.files.targets import check_targets, make_folder
-from deeplab_repro.files.whole import check_readable, display_name, write_atomically
+from deeplab_repro.files.whole import check_readable, write_atomically
 from deeplab_repro.work.outcomes import Failed
 from deeplab_repro.work.stages import in_threads, io_threads
 
@@ -52,7 +52,7 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for name in names:
-        shown = display_name(name)
+        shown = one_line(name)
         if os.path.isdir(name):
             inside = _files(os.path.join(glob.escape(str(name)), "*"))
             inside = [path for path in inside if path.suffix.lower() in _EXTENSIONS]

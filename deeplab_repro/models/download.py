@@ -11,8 +11,8 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import TypeVar
 
-from deeplab_repro.errors import FileError, FormatError, WeightsError
-from deeplab_repro.files.whole import display_name, write_atomically
+from deeplab_repro.errors import FileError, FormatError, WeightsError, one_line
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.models.web import (
     PATIENCE,
     BrokenError,
@@ -196,7 +196,7 @@ class _Transfer:
             free = shutil.disk_usage(self.part.path.parent).free
         if length - done > free:
             raise FileError(
-                f"{display_name(self.part.path)}: needs {megabytes(length - done)}, "
+                f"{one_line(self.part.path)}: needs {megabytes(length - done)}, "
                 f"{megabytes(free)} are free on the disk: make room, or give another folder"
             )
 
@@ -215,7 +215,7 @@ class _Transfer:
                     break
                 if os.fstat(file.fileno()).st_size != done:
                     raise FileError(
-                        f"{display_name(self.part.path)}: another process writes to it: wait for it"
+                        f"{one_line(self.part.path)}: another process writes to it: wait for it"
                     )
                 file.write(piece)
                 file.flush()
@@ -256,5 +256,5 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        name = display_name(path)
+        name = one_line(path)
         raise FileError(f"{name}: cannot be written: {error.strerror or error}") from error

@@ -6,8 +6,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deeplab_repro.errors import ArgumentError, FileError, FormatError
-from deeplab_repro.files.whole import check_readable, display_name, open_to_read, write_atomically
+from deeplab_repro.errors import ArgumentError, FileError, FormatError, one_line
+from deeplab_repro.files.whole import check_readable, open_to_read, write_atomically
 from deeplab_repro.models.registry import MODELS
 
 _MOST_BYTES = 1 << 16
@@ -89,7 +89,7 @@ def remembered(model: str, file: str) -> Fetched | None:
         is_one = False
     if not (is_one and isinstance(found.size, int) and isinstance(found.sha256, str)):
         raise FormatError(
-            f"{display_name(path)}: is broken: remove it, and fetch {model} again or give its "
+            f"{one_line(path)}: is broken: remove it, and fetch {model} again or give its "
             "caffemodel"
         )
     return found
@@ -131,7 +131,7 @@ def _own_weights(name: str) -> Path | None:
 
 
 def _check_unchanged(fetched: Fetched) -> None:
-    shown = display_name(fetched.path)
+    shown = one_line(fetched.path)
     mend = f"fetch {fetched.model} again, or give a caffemodel"
     if not os.path.exists(fetched.path):
         raise FileError(f"{shown}: was fetched as {fetched.model}'s weights, but is gone: {mend}")

@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net
-from deeplab_repro.errors import ArgumentError, FileError, FormatError, WeightsError
+from deeplab_repro.errors import ArgumentError, FileError, FormatError, WeightsError, one_line
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import display_name, open_to_read
+from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.models.download import TIMEOUT, Advance, download
 from deeplab_repro.models.fetched import Fetched, record_path, remember, remembered, user_folder
 from deeplab_repro.models.registry import Model, Weights, get_model
@@ -71,7 +71,7 @@ def fetch(
     make_folder(record_path(name, weights.file).parent)  # before the long part
     if target.exists():
         fetched = _already_there(model, weights, target, before)
-        tell(f"{display_name(target)} was there already, and is kept")
+        tell(f"{one_line(target)} was there already, and is kept")
     else:
         make_folder(target.parent)
         get = partial(_download, model, weights, target, timeout, advance)
@@ -112,7 +112,7 @@ def _already_there(model: Model, weights: Weights, target: Path, before: Fetched
     if before and before.path == str(target):
         if _sha256(target) != before.sha256:
             raise FileError(
-                f"{display_name(target)}: has changed since it was fetched: remove it, then fetch "
+                f"{one_line(target)}: has changed since it was fetched: remove it, then fetch "
                 "it again"
             )
         return before
@@ -157,9 +157,9 @@ def _examined(model: Model, weights: Weights, target: Path, source: str, path: P
         load_weights(net, found)
         _check_finite(net)
     except (FormatError, WeightsError) as error:
-        reason = str(error).removeprefix(f"{display_name(path)}: ")
+        reason = str(error).removeprefix(f"{one_line(path)}: ")
         reason = reason.removeprefix("the caffemodel: ")
-        shown = display_name(source)
+        shown = one_line(source)
         raise type(error)(f"{shown}: not the weights of {model.name}: {reason}") from None
     return Fetched(
         model=model.name,

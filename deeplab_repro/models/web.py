@@ -13,8 +13,7 @@ from urllib.error import URLError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-from deeplab_repro.errors import FileError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.version import __version__
 
 PATIENCE = 3
@@ -29,7 +28,7 @@ class DownloadError(FileError):
     """A server does not give its file."""
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"{display_name(url)}: {reason}")
+        super().__init__(f"{one_line(url)}: {reason}")
 
 
 class BrokenError(Exception):
@@ -77,7 +76,7 @@ def answer(url: str, headers: Mapping[str, str], timeout: float) -> HTTPResponse
         try:
             here = checked_url(urljoin(here, location))
         except (DownloadError, ValueError):
-            shown = display_name(location[:_LONGEST_SHOWN])
+            shown = one_line(location[:_LONGEST_SHOWN])
             reason = f"leads on to {shown}, expected an http or https address"
             raise DownloadError(url, reason) from None
     raise DownloadError(url, f"leads on to another address more than {_MOST_REDIRECTS} times")
@@ -113,7 +112,7 @@ def _check_encoding(url: str, found: HTTPResponse) -> None:
     for header in ("Content-Encoding", "Transfer-Encoding"):
         encoding = found.headers.get(header, "identity").strip()
         if encoding.lower() not in ("identity", "chunked"):
-            shown = display_name(encoding[:_LONGEST_SHOWN])
+            shown = one_line(encoding[:_LONGEST_SHOWN])
             raise DownloadError(url, f"comes encoded ({shown}), expected plain bytes")
 
 
@@ -176,6 +175,6 @@ def _why(error: Exception, timeout: float) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "the connection was closed"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {display_name(error.verify_message)}"
+        return f"its certificate is not valid: {one_line(error.verify_message)}"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return display_name(text[:_LONGEST_SHOWN])
+    return one_line(text[:_LONGEST_SHOWN])

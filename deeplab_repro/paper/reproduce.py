@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.errors import ArgumentError, FileError, FormatError, ResourceError, WeightsError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import (
+    ArgumentError,
+    FileError,
+    FormatError,
+    ResourceError,
+    WeightsError,
+    one_line,
+)
 from deeplab_repro.models.published import published
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES, Model
 from deeplab_repro.net.layers import Convolution
@@ -88,7 +94,7 @@ def reproduce(
     """
     if devkit.classes != VOC_CLASSES:
         raise ArgumentError(
-            f"{display_name(devkit.root)}: has {devkit.n_labels} classes, as "
+            f"{one_line(devkit.root)}: has {devkit.n_labels} classes, as "
             f"{', '.join(devkit.classes[:3])}; expected PASCAL VOC's {len(VOC_CLASSES)}, of which "
             "the paper's figures are"
         )
@@ -141,7 +147,7 @@ def _why_not(devkit: Devkit, run: Run) -> str | None:
         return TEST_LABELS
     if run.weights is not None and not run.weights.is_file():
         released = "" if MODELS[run.model].train_weights else "no weights were released, and "
-        return f"{released}{display_name(run.weights)} is missing"
+        return f"{released}{one_line(run.weights)} is missing"
     if run.with_crf and MODELS[run.model].crf is None:
         return f"no CRF parameters of {run.model} are published"
     return None

@@ -17,9 +17,9 @@ from queue import SimpleQueue
 import numpy as np
 
 from deeplab_repro.arrays import HW
-from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, ImageError
+from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, ImageError, one_line
 from deeplab_repro.files.images import PILLOW_ERRORS, UInt8, read_image, read_labels
-from deeplab_repro.files.whole import check_readable, display_name, open_to_read
+from deeplab_repro.files.whole import check_readable, open_to_read
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.net import ImageSegData
 
@@ -153,7 +153,7 @@ class SegData:
         if not self._is_label[labels].all():
             wrong = labels[~self._is_label[labels]].min()
             raise ImageError(
-                f"{display_name(label_path)}: holds the label {wrong}, expected 0 to "
+                f"{one_line(label_path)}: holds the label {wrong}, expected 0 to "
                 f"{self.n_labels - 1}, or {self.data.ignore_label} to ignore: save label maps as "
                 "indexed PNGs of the label numbers, not of colours turned grey, or train a net "
                 "of more labels"
@@ -167,7 +167,7 @@ def read_list(source: str | os.PathLike[str], root_folder: str = "") -> list[tup
     As in the original nothing is put between the folder and a name, so one of them needs a slash.
     Raises FileError, and FormatError, naming the line, for a file that is no such list.
     """
-    name = display_name(source)
+    name = one_line(source)
     with open_to_read(source) as (file, size):
         require_memory(8 * size, name, "check that it is the right file")
         content = file.read()
@@ -192,7 +192,7 @@ def read_list(source: str | os.PathLike[str], root_folder: str = "") -> list[tup
 
 
 def _check_arguments(data: ImageSegData, n_labels: int, seed: int) -> None:
-    source = display_name(data.source)
+    source = one_line(data.source)
     if not source:
         raise ArgumentError("source: the data layer names no list file: give it one")
     for what in ("crop_size", "batch_size"):
@@ -221,9 +221,9 @@ def _check_pairs(pairs: list[tuple[str, str]], data: ImageSegData) -> None:
     first, more = errors[0], len(errors) - 1
     where = ""
     if isinstance(first.__cause__, FileNotFoundError):
-        folder = f"'{display_name(data.root_folder)}'" if data.root_folder else "empty"
+        folder = f"'{one_line(data.root_folder)}'" if data.root_folder else "empty"
         where = (
-            f": looked for what {display_name(data.source)} names, with root_folder ({folder}) "
+            f": looked for what {one_line(data.source)} names, with root_folder ({folder}) "
             "put in front as it is"
         )
     others = f" (and {more:,} more of {len(pairs):,} pairs are wrong)" if more else ""
@@ -276,7 +276,7 @@ def _labels_size(path: str) -> HW | None:
 
 def _sizes_differ(image: str, image_size: HW, labels: str, labels_size: HW) -> ImageError:
     return ImageError(
-        f"{display_name(labels)}: is {labels_size[0]}x{labels_size[1]} (height x width), expected "
-        f"{image_size[0]}x{image_size[1]} as {display_name(image)} is, upright: save the label map "
+        f"{one_line(labels)}: is {labels_size[0]}x{labels_size[1]} (height x width), expected "
+        f"{image_size[0]}x{image_size[1]} as {one_line(image)} is, upright: save the label map "
         "at the size of its image"
     )

@@ -14,8 +14,7 @@ import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import Caffemodel, ModelLayer, read_caffemodel, write_caffemodel
-from deeplab_repro.errors import WeightsError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import WeightsError, one_line
 from deeplab_repro.net.layers import Convolution, Deconvolution
 from deeplab_repro.net.net import Layer, Net
 
@@ -49,7 +48,7 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
     where their channels do not fit together, or where no layer is in both. The net is then as it
     was. Raises what `read_caffemodel` raises.
     """
-    source = "the caffemodel" if isinstance(weights, Caffemodel) else display_name(weights)
+    source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
     # As Caffe's: of two layers of one name the last one wins.
     by_name = {layer.name: layer for layer in model.layers if layer.blobs}

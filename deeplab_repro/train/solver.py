@@ -13,8 +13,7 @@ from deeplab_repro.caffe import (
     write_caffemodel,
     write_solverstate,
 )
-from deeplab_repro.errors import FormatError, TrainingError
-from deeplab_repro.files.whole import display_name
+from deeplab_repro.errors import FormatError, TrainingError, one_line
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.solver import SolverParameter, SolverState
 from deeplab_repro.train.loss import SegAccuracyStep
@@ -123,7 +122,7 @@ class Solver:
                 f"it has the momentum of {len(found)} blobs, expected {len(expected)}",
             )
             raise FormatError(
-                f"{display_name(path)}: is the snapshot of another net than '{self.net.name}': "
+                f"{one_line(path)}: is the snapshot of another net than '{self.net.name}': "
                 f"{wrong}: resume with the solver that wrote it"
             )
         model = Path(state.learned_net)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplab_repro.caffe import read_solver, read_train_net
-from deeplab_repro.errors import FormatError, NetError
+from deeplab_repro.errors import FormatError, NetError, one_line
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import display_name, write_atomically
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import SoftmaxLoss
 from deeplab_repro.net.net import Net
 from deeplab_repro.train.data import SegData
@@ -52,7 +52,7 @@ def prepare(
         parameter = replace(parameter, max_iter=max_iter)
     if "${" in parameter.snapshot_prefix:
         raise FormatError(
-            f"{display_name(path)}: snapshot_prefix is '{parameter.snapshot_prefix}': give its "
+            f"{one_line(path)}: snapshot_prefix is '{parameter.snapshot_prefix}': give its "
             "variable a value with --set KEY=VALUE"
         )
     here, beside = Path(parameter.train_net), path.parent / parameter.train_net
@@ -146,7 +146,7 @@ def read_curve(path: Path) -> list[Row]:
             return [Row(int(line[0]), *map(float, line[1:])) for line in lines]
     except (ValueError, TypeError, IndexError, OSError, csv.Error) as error:
         raise FormatError(
-            f"{display_name(path)}: is not a loss curve of this program ({error}): move it away"
+            f"{one_line(path)}: is not a loss curve of this program ({error}): move it away"
         ) from error
 
 

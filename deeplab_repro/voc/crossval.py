@@ -29,16 +29,12 @@ from deeplab_repro.errors import (
     FileError,
     ImageError,
     ResourceError,
+    one_line,
 )
 from deeplab_repro.files.images import read_image
 from deeplab_repro.files.probs import read_probs
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import (
-    display_name,
-    open_to_read,
-    remove_unfinished,
-    write_atomically,
-)
+from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.jobs.refine import find_map
 from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.voc.devkit import Devkit
@@ -237,16 +233,16 @@ def _count(
     image, labels_true = read_image(photo), devkit.read_mask(name)
     if labels_true.shape != image.shape[:2]:
         raise ImageError(
-            f"{display_name(mask)}: is {dims(labels_true.shape)}, expected its photo's "
+            f"{one_line(mask)}: is {dims(labels_true.shape)}, expected its photo's "
             f"{dims(image.shape[:2])} (HxW)"
         )
     path = find_map(photo, maps)
     if path is None:
-        raise FileError(f"{display_name(maps)}: the map of {name} is not there any more")
+        raise FileError(f"{one_line(maps)}: the map of {name} is not there any more")
     probs = read_probs(path, image.shape[:2])
     if len(probs) != n:
         raise ArgumentError(
-            f"{display_name(path)}: has {len(probs)} labels, but the data set has {n} classes: "
+            f"{one_line(path)}: has {len(probs)} labels, but the data set has {n} classes: "
             "give the list of its classes"
         )
     places = {params: place for place, params in enumerate(settings)}
@@ -255,7 +251,7 @@ def _count(
         for params, labels in sweep(image, probs, settings, iterations):
             counts[places[params]] = confusion(labels_true, labels, n)
     except (ArgumentError, ResourceError) as error:
-        raise type(error)(f"{display_name(photo)} with {display_name(path)}: {error}") from error
+        raise type(error)(f"{one_line(photo)} with {one_line(path)}: {error}") from error
     if not settings:
         counts[0] = confusion(labels_true, probs.argmax(axis=0).astype(np.uint8), n)
     return counts
@@ -276,12 +272,12 @@ def _digest(devkit: Devkit, split: str, maps: Path, names: list[str]) -> str:
     devkit.require(names, split, masks=False)
     devkit.require(names, split, masks=True)
     if not maps.is_dir():
-        raise FileError(f"{display_name(maps)}: is not a folder, expected one with kept maps")
+        raise FileError(f"{one_line(maps)}: is not a folder, expected one with kept maps")
     found = {name: find_map(devkit.photo(name), maps) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise FileError(
-            f"{display_name(maps)}: holds no map of {missing[0]} (and of {len(missing) - 1} more "
+            f"{one_line(maps)}: holds no map of {missing[0]} (and of {len(missing) - 1} more "
             f"of {len(names)} images): expected {missing[0]}.npz or alike, as `predict --scores` "
             "keeps them"
         )

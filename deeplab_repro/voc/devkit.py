@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.errors import FileError, FormatError, ImageError
+from deeplab_repro.errors import FileError, FormatError, ImageError, one_line
 from deeplab_repro.files.images import VOID, UInt8, palette, read_labels
-from deeplab_repro.files.whole import display_name, open_to_read
+from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.models.registry import VOC_CLASSES
 
 _LISTS, _MASKS, _PHOTOS = "ImageSets/Segmentation", "SegmentationClass", "JPEGImages"
@@ -60,7 +60,7 @@ class Devkit:
         known = sorted(each.stem for each in lists.glob("*.txt"))
         if split not in known:
             raise FileError(
-                f"{display_name(lists)}: has no list of split {split[:80]!a}: the "
+                f"{one_line(lists)}: has no list of split {split[:80]!a}: the "
                 f"splits here are {', '.join(known) or 'none'}"
             )
         path = lists / f"{split}.txt"
@@ -71,17 +71,17 @@ class Devkit:
                 continue
             if not is_id(name):
                 raise FormatError(
-                    f"{display_name(path)}: line {number} is {name[:80]!a}, expected the id of an "
+                    f"{one_line(path)}: line {number} is {name[:80]!a}, expected the id of an "
                     "image, the name of its file without folder and extension"
                 )
             if name in lines:
                 raise FormatError(
-                    f"{display_name(path)}: line {number} repeats '{name}' of line {lines[name]}: "
+                    f"{one_line(path)}: line {number} repeats '{name}' of line {lines[name]}: "
                     "it would count twice, remove one"
                 )
             lines[name] = number
         if not lines:
-            raise FormatError(f"{display_name(path)}: holds no ids")
+            raise FormatError(f"{one_line(path)}: holds no ids")
         return list(lines)
 
     def photo(self, name: str) -> Path:
@@ -98,7 +98,7 @@ class Devkit:
         missing = [name for name in names if not where(name).is_file()]
         if missing:
             raise FileError(
-                f"{display_name(where(missing[0]))}: does not exist, but split '{split}' names "
+                f"{one_line(where(missing[0]))}: does not exist, but split '{split}' names "
                 f"it (and {len(missing) - 1} more that are missing): is it the list of another "
                 "data set?"
             )
@@ -121,7 +121,7 @@ class Devkit:
         if not wrong:
             return
         besides = "" if void is None else f" and {void}"
-        expected = f"{display_name(path)}: has label {wrong[-1]}, expected 0 to {self.n_labels - 1}"
+        expected = f"{one_line(path)}: has label {wrong[-1]}, expected 0 to {self.n_labels - 1}"
         if any(set(there.tolist()) <= of for of in _luminances(self.n_labels)):
             raise ImageError(
                 f"{expected}{besides}: its values are the brightness of VOC's colours, it was "
@@ -152,8 +152,8 @@ def open_devkit(
     root = Path(root)
     if not (root / _LISTS).is_dir():
         inside = [each for each in (root, *_folders(root)) if (each / _LISTS).is_dir()]
-        mend = f"give {display_name(inside[0])}" if inside else "give the folder VOC2012 or alike"
-        name = display_name(root)
+        mend = f"give {one_line(inside[0])}" if inside else "give the folder VOC2012 or alike"
+        name = one_line(root)
         raise FileError(f"{name}: has no {_LISTS}, expected VOCdevkit's layout: {mend}")
     named = Path(classes) if classes is not None else root / _CLASSES
     if classes is None and not named.exists():
@@ -170,7 +170,7 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     if not 1 <= len(names) <= VOID or len(set(names)) < len(names):
         found = f"{len(names)} names, {len(set(names))} different ones"
         raise FormatError(
-            f"{display_name(path)}: has {found}, expected 1 to {VOID} different names of classes, "
+            f"{one_line(path)}: has {found}, expected 1 to {VOID} different names of classes, "
             "by label, one a line"
         )
     return tuple(names)
@@ -193,8 +193,8 @@ def _folders(root: Path) -> list[Path]:
 def _lines(path: Path) -> list[str]:
     with open_to_read(path) as (file, size):
         if size > _MOST_LIST_BYTES:
-            raise FormatError(f"{display_name(path)}: has {size:,} bytes, expected a list of names")
+            raise FormatError(f"{one_line(path)}: has {size:,} bytes, expected a list of names")
         try:
             return file.read().decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise FormatError(f"{display_name(path)}: is not a text in UTF-8") from error
+            raise FormatError(f"{one_line(path)}: is not a text in UTF-8") from error

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import dims
-from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError
+from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError, one_line
 from deeplab_repro.files.images import read_labels
-from deeplab_repro.files.whole import display_name, write_atomically
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.metrics import (
@@ -179,21 +179,21 @@ def find_results(results: Path, split: str) -> Path:
 
     Raises FileError where there is no such folder, or by its name it is of another split.
     """
-    shown = display_name(results)
+    shown = one_line(results)
     if not results.is_dir():
         found = "is a file" if results.exists() else "does not exist"
         raise FileError(f"{shown}: {found}, expected a folder of results")
     inside = sorted(results.glob("results/*/Segmentation/comp[56]_*_cls"))
     wanted = [folder for folder in inside if _split_of(folder) == split]
     if len(wanted) > 1:
-        which = " and ".join(display_name(folder) for folder in wanted)
+        which = " and ".join(one_line(folder) for folder in wanted)
         raise FileError(f"{shown}: has results of '{split}' more than once: give one of {which}")
     if wanted:
         return wanted[0]
     others = [folder for folder in (results.absolute(), *inside) if _split_of(folder)]
     if others and _split_of(others[0]) != split:
         raise FileError(
-            f"{display_name(others[0])}: has the results of split '{_split_of(others[0])}', "
+            f"{one_line(others[0])}: has the results of split '{_split_of(others[0])}', "
             f"expected those of '{split}': name that split, or another folder"
         )
     return results
@@ -221,7 +221,7 @@ def _names_with_results(folder: Path, names: list[str], split: str) -> list[str]
     """The ids of a split that have a PNG in the folder; warns of what does not fit together."""
     there = {path.stem for path in folder.glob("*.png")}
     given = [name for name in names if name in there]
-    shown = display_name(folder)
+    shown = one_line(folder)
     if not there:
         raise FileError(
             f"{shown}: holds no PNGs, nor results/<year>/Segmentation/comp6_{split}_cls: expected "
@@ -260,8 +260,8 @@ def _count(
     labels_true, labels = read_labels(mask), read_labels(result)
     if labels.shape != labels_true.shape:
         raise ImageError(
-            f"{display_name(result)}: is {dims(labels.shape)} (height x width), expected "
-            f"{dims(labels_true.shape)} as {display_name(mask)}: results have the photo's size"
+            f"{one_line(result)}: is {dims(labels.shape)} (height x width), expected "
+            f"{dims(labels_true.shape)} as {one_line(mask)}: results have the photo's size"
         )
     try:
         image = confusion(labels_true, labels, devkit.n_labels)

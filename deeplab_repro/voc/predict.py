@@ -20,14 +20,10 @@ from deeplab_repro.errors import (
     DeepLabError,
     FileError,
     ResourceError,
+    one_line,
 )
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import (
-    display_name,
-    open_to_read,
-    remove_unfinished,
-    write_atomically,
-)
+from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.machine.memory import available_memory
 from deeplab_repro.models.loading import RANDOM
 from deeplab_repro.models.registry import MODELS
@@ -108,7 +104,7 @@ def predict(
         net = replace(net, arithmetic=recipe.precision)
     if net.labels != devkit.n_labels:
         raise ArgumentError(
-            f"{display_name(devkit.root)}: has {devkit.n_labels} classes, but net '{net.model}' "
+            f"{one_line(devkit.root)}: has {devkit.n_labels} classes, but net '{net.model}' "
             f"tells {net.labels} apart: give the list of its classes"
         )
     record = Record(
@@ -208,8 +204,8 @@ def pack(predicted: Predicted, path: Path) -> None:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise FileError(
-            f"{display_name(path)}: not written, {len(missing)} of {len(files)} results are "
-            f"missing, {display_name(missing[0])} is the first: run it again"
+            f"{one_line(path)}: not written, {len(missing)} of {len(files)} results are "
+            f"missing, {one_line(missing[0])} is the first: run it again"
         )
     top = predicted.folder.parents[3]
     with (

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError
-from deeplab_repro.files.whole import display_name, open_to_read, write_atomically
+from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, one_line
+from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.net.scores import Precision
 
 _MOST_BYTES = 1 << 20
@@ -104,13 +104,13 @@ def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> N
     there = _read_fields(path)
     if there is None:
         raise ArgumentError(
-            f"{display_name(path.parent)}: holds results without {path.name}, which says how they "
+            f"{one_line(path.parent)}: holds results without {path.name}, which says how they "
             "were made: give another folder"
         )
     for name, value in wanted.items():
         if there.get(name) != value:
             raise ArgumentError(
-                f"{display_name(path)}: was made with {name} {_text(there.get(name))}, not with "
+                f"{one_line(path)}: was made with {name} {_text(there.get(name))}, not with "
                 f"{_text(value)}: give another folder"
             )
 
@@ -154,7 +154,7 @@ def _read_fields(path: Path) -> dict[str, Any] | None:
 
 def _broken(path: Path) -> FormatError:
     return FormatError(
-        f"{display_name(path)}: is broken, or another program's: remove it with the results beside "
+        f"{one_line(path)}: is broken, or another program's: remove it with the results beside "
         "it, or give another folder"
     )
 

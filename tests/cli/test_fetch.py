@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.cli.options import progress_in_bytes
+from deeplab_repro.cli.console import progress_in_bytes
 from deeplab_repro.files.images import write_image
 from deeplab_repro.models.registry import MODELS, Weights
 from deeplab_repro.segmenter import Recipe

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from deeplab_repro.cli import COMMANDS, inspect, main
-from deeplab_repro.cli.options import one_line
+from deeplab_repro.errors import one_line
 
 
 def shell(script, cwd, **environment):

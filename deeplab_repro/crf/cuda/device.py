@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.errors import DeviceError, ResourceError
+from deeplab_repro.errors import DeviceError, ResourceError, one_line
 from deeplab_repro.machine.device import Device, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
 
@@ -42,7 +42,7 @@ def crf_cuda_problem() -> str | None:
         from numba import cuda
         from numba.cuda.cudadrv import driver, nvvm
     except Exception as error:  # a broken installation raises whatever it likes
-        return f'Numba has no CUDA here ({_line(error)}): pip install "numba-cuda[cu13]"'
+        return f'Numba has no CUDA here ({one_line(error)}): pip install "numba-cuda[cu13]"'
     if SIMULATED:
         return None
     if problem := driver_problem():
@@ -59,15 +59,9 @@ def crf_cuda_problem() -> str | None:
     except Exception as error:
         told = error
     return (
-        f"Numba does not take to the CUDA driver ({_line(told)}): see nvidia-smi; "
+        f"Numba does not take to the CUDA driver ({one_line(told)}): see nvidia-smi; "
         'with a new driver pip install "numba-cuda[cu13]", or use --device cpu'
     )
-
-
-def _line(error: object) -> str:
-    """The first sentence of a message that may go on for lines."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".:")
 
 
 @contextmanager
@@ -79,7 +73,7 @@ def plain_errors() -> Iterator[None]:
         if not type(error).__module__.startswith(("numba.cuda.", "cuda.")):
             raise
         raise DeviceError(
-            f"the GPU fails at the CRF ({_line(error)}): see nvidia-smi; a CUDA toolkit newer than"
+            f"the GPU fails at the CRF ({one_line(error)}): see nvidia-smi; a CUDA toolkit newer than"
             " the driver is a common reason. Or use device='cpu'"
         ) from error
 

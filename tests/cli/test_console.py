@@ -2,7 +2,7 @@
 
 import time
 
-from deeplab_repro.cli.options import progress
+from deeplab_repro.cli.console import progress
 
 
 def test_a_line_every_minute_without_a_terminal(monkeypatch, capsys):
