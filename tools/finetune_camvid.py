@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.cli.options import crf_params, progress, whole_number
+from deeplab_repro.cli.console import progress
+from deeplab_repro.cli.options import crf_params, whole_number
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import DeepLabError

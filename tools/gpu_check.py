@@ -27,7 +27,7 @@ from typing import Any
 
 from gpu_check_steps import Finding, Job, Outcome, Step, run_step
 
-from deeplab_repro.cli.options import say
+from deeplab_repro.cli.console import say
 from deeplab_repro.crf.cuda.device import crf_cuda_problem
 from deeplab_repro.errors import DeepLabError, DeviceError, FileError, one_line
 from deeplab_repro.files.whole import writable_target, write_atomically

@@ -73,8 +73,8 @@ def plain_errors() -> Iterator[None]:
         if not type(error).__module__.startswith(("numba.cuda.", "cuda.")):
             raise
         raise DeviceError(
-            f"the GPU fails at the CRF ({one_line(error)}): see nvidia-smi; a CUDA toolkit newer than"
-            " the driver is a common reason. Or use device='cpu'"
+            f"the GPU fails at the CRF ({one_line(error)}): see nvidia-smi; a CUDA toolkit newer"
+            " than the driver is a common reason. Or use device='cpu'"
         ) from error
 
 
