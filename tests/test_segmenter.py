@@ -16,8 +16,8 @@ from deeplab_repro.errors import (
     ResourceError,
     WeightsError,
 )
-from deeplab_repro.files import whole as files
 from deeplab_repro.files.images import preprocess
+from deeplab_repro.machine import memory
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.segmenter import DeepLab
 
@@ -252,7 +252,7 @@ def test_broken_weights(write_net, tmp_path, photo):
 def test_too_little_memory_is_seen_first(tiny, monkeypatch, photo):
     model = DeepLab(tiny, "random:0", crf=None)
     model(photo(33, 41))
-    monkeypatch.setattr(files, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**6)
     with pytest.raises(ResourceError, match=r"net 'tiny' on an image of 1257x1633 pixels: needs"):
         model(photo(1600, 1200))
     model(photo(20, 20))  # takes no more than it has

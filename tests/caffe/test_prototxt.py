@@ -237,9 +237,9 @@ def test_files_that_are_not_there(tmp_path, read):
 def test_a_strange_file_name_stays_on_one_line(tmp_path, caplog):
     path = tmp_path / "a\nb"
     path.write_text("}")
-    refused(lambda: read_net(path), r"a\\nb':1:1: ")
+    refused(lambda: read_net(path), r"a\\nb:1:1: ")
     path.write_text(INPUT + v1("LRN"))
-    refused(lambda: read_net(path), r"a\\nb': layer 'y' has type 'LRN'", NetError)
+    refused(lambda: read_net(path), r"a\\nb: layer 'y' has type 'LRN'", NetError)
     path.write_text(INPUT + v1("RELU", "new: 1"))
     read_net(path)
     assert caplog.messages[0].isprintable()

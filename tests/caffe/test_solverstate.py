@@ -195,7 +195,7 @@ def test_a_broken_file_is_named_with_its_fault(tmp_path, monkeypatch, data, prob
 
 def test_files_that_are_not_there(tmp_path):
     (tmp_path / "empty").touch()
-    refused(lambda: read_solverstate(tmp_path / "a\nb"), r"a\\nb': .*no such file", FileError)
+    refused(lambda: read_solverstate(tmp_path / "a\nb"), r"a\\nb: .*no such file", FileError)
     refused(lambda: read_solverstate(tmp_path), "is a folder: expected a file", FileError)
     refused(lambda: read_solverstate(tmp_path / "empty"), "is empty", FileError)
 

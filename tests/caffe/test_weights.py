@@ -142,7 +142,7 @@ def test_errors_name_the_file(tmp_path):
     path = tmp_path / "a\nb"
     refused(lambda: load_weights(net("conv"), path), r"a\\nb.* no such file", FileError)
     path.write_bytes(v1_layer(name="con"))
-    refused(lambda: load_weights(net("conv"), path), r"a\\nb': has no layer 'conv'", WeightsError)
+    refused(lambda: load_weights(net("conv"), path), r"a\\nb: has no layer 'conv'", WeightsError)
 
 
 def test_thousands_of_long_names_are_compared_in_no_time(tmp_path):

@@ -50,7 +50,8 @@ def test_two_opencvs(command, monkeypatch):
 )
 def test_what_does_not_import(command, monkeypatch, module, expected):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "deeplab_repro.machine.opencv", raising=False)
+    for loaded in ("opencv", "jit"):
+        monkeypatch.delitem(sys.modules, f"deeplab_repro.machine.{loaded}", raising=False)
     status, out, err = command("doctor")
     assert (status, err) == (2, "")
     assert f"problem: {expected}" in out

@@ -62,7 +62,7 @@ def test_help_names_every_command(command):
         (["inspect", "--colour", "x"], "--colour"),
         (["segment"], "IMAGE"),
         (["crf"], "IMAGE"),
-        (["inspect", "nowhere\nelse"], r"'nowhere\nelse': cannot be read"),
+        (["inspect", "nowhere\nelse"], r"nowhere\nelse: cannot be read"),
         (["inspect", "a", "--set", "a\nb"], r"'a\nb' is not KEY=VALUE"),
     ],
 )

@@ -265,7 +265,7 @@ def test_traffic_is_of_the_kernels_that_there_are(tool):
     speed = tool("gpu_check_crf_speed")
     rates = tool("gpu_check_rates").Rates(67e12, 990e12, 3.35e12, "here")
     *kernels, together = speed.kernel_floors(375 * 500, 21, 10_000, 20_000, 10, rates)
-    sources = "".join(path.read_text() for path in (ROOT / "deeplab_repro/crf").glob("gpu_*.py"))
+    sources = "".join(path.read_text() for path in (ROOT / "deeplab_repro/crf/cuda").glob("*.py"))
     for finding in kernels:
         assert f"\ndef {finding.facts['kernel'].split(',')[0]}(" in sources
     total = sum(each.facts["floor ms, all"] for each in kernels)

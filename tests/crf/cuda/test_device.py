@@ -93,12 +93,6 @@ def test_where_a_crf_runs(monkeypatch):
         crf_device("cuda")
 
 
-@pytest.mark.parametrize("error", ["one line", "\n  a first line.\nand more", ""])
-def test_what_is_wrong_is_told_in_one_line(error):
-    line = gpu._line(RuntimeError(error))
-    assert line == (error.strip().splitlines() or ["RuntimeError"])[0].rstrip(".")
-
-
 def test_arrays_are_a_quarter_too_long_at_most():
     for rows in [*range(1, 2000), 85_915, 5_000_001]:
         assert rows <= roomy(rows) <= 1.25 * rows
