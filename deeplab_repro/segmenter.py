@@ -1,11 +1,10 @@
-"""DeepLab: an image goes in, labels come out."""
+"""A photo goes in, labels come out: the net, and the CRF behind it."""
 
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from deeplab_repro.arrays import HW, dims
+from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.checks import check_finite
 from deeplab_repro.engines.choose import make_engine
-from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError
+from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.images import MEAN_BGR, VOID, preprocess
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.fetched import weights_file
@@ -29,27 +29,63 @@ from deeplab_repro.net.scores import CoarseScores, Precision, softmax
 if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import CrfResult
 
-# Sizes of photos for which the net's own size is remembered.
+DEFAULT_MODEL = "DeepLab-LargeFOV"
+
+# Sizes of photos for which the net's size and memory are remembered.
 _SIZES_KEPT = 64
 
-# CxHxW float32 arrays: a library's scores, ours and the probabilities.
-_MAPS_HELD = 3
-_CRF_MAPS_HELD = 3  # beside what the net has given back by then
-_CRF_BYTES = 150e6  # with Numba, and what it compiles
+# CxHxW float32 arrays beside those of the CRF: a library's scores, ours and the probabilities.
+_ARRAYS_HELD = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes labels of a photo: a net with its weights, and the CRF behind it.
+
+    model: as `DeepLab` takes it; None for the net that kept scores are of, or else
+    DeepLab-LargeFOV. The others are as `DeepLab` takes them.
+    """
+
+    model: str | Path | None = None
+    weights: str | Path | None = None
+    device: str = "auto"
+    crf: CrfParams | Literal["model"] | None = "model"
+    iterations: int = 10
+    variables: Mapping[str, str] = field(default_factory=dict)
+    precision: Precision = "float32"
+    engine: str = "auto"
+
+    def absolute(self) -> "Recipe":
+        """The same recipe with absolute paths, for processes that work in another folder."""
+        model = self.model
+        if model is not None and model not in MODELS:
+            model = Path(os.path.abspath(model))
+        # What was fetched is remembered on this machine; what ships is on each, in its own place.
+        weights = weights_file(self.weights, model or DEFAULT_MODEL)
+        shipped = [known.shipped_weights for known in MODELS.values()]
+        if weights is None or weights in shipped or str(weights).startswith(RANDOM):
+            return replace(self, model=model)
+        return replace(self, model=model, weights=os.path.abspath(weights))
+
+    def build(self) -> "DeepLab":
+        """The model, ready to run. Raises what `DeepLab` raises."""
+        options = {each.name: getattr(self, each.name) for each in fields(self)}
+        return DeepLab(**options | {"model": self.model or DEFAULT_MODEL})
 
 
 @dataclass(frozen=True)
 class Segmentation:
     """One image's result.
 
-    size: (H, W), the image's, at which all arrays are. coarse: the net's scores on its own grid.
-    refined: what the CRF made of them; None without one. net_seconds, crf_seconds: how long the
-    two took. All other arrays are made of these when they are asked for.
+    size: (H, W), the image's, at which all arrays are. coarse: the net's scores on its own grid;
+    None where probabilities were given in place of a net. refined: what the CRF made of them; None
+    without a CRF. net_seconds, crf_seconds: how long the two took. All other arrays are made of
+    these when they are asked for.
     """
 
     size: HW
-    coarse: CoarseScores
-    net_seconds: float
+    coarse: CoarseScores | None
+    net_seconds: float = 0.0
     refined: "CrfResult | None" = None
     crf_seconds: float = 0.0
 
@@ -58,11 +94,13 @@ class Segmentation:
         """HxW uint8, the most probable label, ties to the lowest; after the CRF if there is one."""
         if self.refined:
             return self.refined.labels
+        assert self.coarse
         return self.coarse.labels(self.size)
 
     @cached_property
     def scores(self) -> np.ndarray:
         """CxHxW float32, as the net gives them."""
+        assert self.coarse
         return self.coarse.enlarged(self.size)
 
     @cached_property
@@ -80,17 +118,17 @@ class DeepLab:
     """A net with its weights, and the CRF behind it.
 
     model: a name of `deeplab_repro.MODELS`, or the path of a prototxt (as a Path always).
-    weights: the path of a caffemodel, the name of a model whose weights were fetched (see
-        `models.fetched`), or "random:SEED" to try things out without any. None for the
-        model's own: ToyVOC's bring theirs, the paper's are what was fetched, those of train_aug
-        before those of trainval_aug. Which it was stands in `.weights`.
+    weights: the path of a caffemodel, the name of a model whose weights were fetched, or
+        "random:SEED" to try things out without any. None for the model's own: ToyVOC's bring
+        theirs, the paper's are what was fetched, those of train_aug before those of trainval_aug.
+        Which it was stands in `.weights`.
     device: where it runs: "cpu", "cuda", or "auto" for the best there is (see `.device` and
         `.crf_device`).
-    precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
-    engine: what runs the net, "opencv", "onnxruntime", or "auto" (see `engines.choose`).
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
+    precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
+    engine: what runs the net, "opencv", "onnxruntime", or "auto" (see `engines.choose`).
 
     Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
     that do not take a colour image to scores of 1 to 255 labels, and too little memory.
@@ -98,15 +136,15 @@ class DeepLab:
 
     def __init__(
         self,
-        model: str | Path = "DeepLab-LargeFOV",
+        model: str | Path = DEFAULT_MODEL,
         weights: str | Path | None = None,
         *,
         device: str = "auto",
-        precision: Precision = "float32",
-        engine: str = "auto",
         crf: CrfParams | Literal["model"] | None = "model",
         iterations: int = 10,
         variables: Mapping[str, str] | None = None,
+        precision: Precision = "float32",
+        engine: str = "auto",
     ) -> None:
         if not isinstance(iterations, int | np.integer) or iterations < 0:
             raise ArgumentError(f"iterations is {iterations!r}, expected a whole number from 0")
@@ -120,10 +158,8 @@ class DeepLab:
         self.crf_device = crf_device(device) if self.crf else None
         self._net_bytes_held = 0
         # Photos come in few sizes, and to walk a net for one takes a millisecond.
-        self._fitting_size = lru_cache(_SIZES_KEPT)(net.fitting_size)
-        self._output_shape = lru_cache(_SIZES_KEPT)(net.output_shape)
-        self._net_bytes = lru_cache(_SIZES_KEPT)(self.engine.memory_needed)
-        self._check_memory(net.fitting_size((1, 1)))
+        self._needs_of = lru_cache(_SIZES_KEPT)(self._needs)
+        self._check_memory(*self._needs((1, 1)))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
         self.engine.build()
@@ -152,131 +188,96 @@ class DeepLab:
         """
         return self.refine(image, self.run_net(image))
 
-    def stream(self, images: Iterable[np.ndarray]) -> Iterator[Segmentation]:
-        """Segment images one after the other: while the CRF works on one, the net does the next.
-
-        Raises what calling raises, once the images before have been yielded.
-        """
-        for outcome in self.outcomes(images):
-            if isinstance(outcome, DeepLabError):
-                raise outcome
-            yield outcome
-
-    def outcomes(
-        self, images: Iterable[np.ndarray], marginals: bool = True
-    ) -> Iterator[Segmentation | DeepLabError]:
-        """As `stream`, but an error that one image causes is yielded in its place.
-
-        What a device causes is raised.
-
-        marginals: whether they are wanted; to bring them from a GPU takes longer than the CRF.
-        """
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crf") as worker:
-            previous: Future[Segmentation | DeepLabError] | None = None
-            for image in images:
-                if self.crf and previous is None:
-                    # Numba takes a moment to load; the first image's net hides it.
-                    worker.submit(self._load_crf)
-                coming = worker.submit(self._try_refine, image, self._try_net(image), marginals)
-                if previous:
-                    yield previous.result()
-                previous = coming
-            if previous:
-                yield previous.result()
-
-    def _try_net(self, image: np.ndarray) -> Segmentation | DeepLabError:
-        try:
-            return self.run_net(image)
-        except DeviceError:  # which no image would escape
-            raise
-        except DeepLabError as error:
-            return error
-
-    def _try_refine(
-        self, image: np.ndarray, result: Segmentation | DeepLabError, marginals: bool
-    ) -> Segmentation | DeepLabError:
-        if isinstance(result, DeepLabError):
-            return result
-        try:
-            return self.refine(image, result, marginals)
-        except DeviceError:
-            raise
-        except DeepLabError as error:
-            return error
-
     def run_net(self, image: np.ndarray) -> Segmentation:
-        """The net alone: a Segmentation without CRF. Raises what calling raises."""
-        start = time.perf_counter()
-        coarse = self.coarse_scores(image)
-        return Segmentation(image.shape[:2], coarse, time.perf_counter() - start)
-
-    def coarse_scores(self, image: np.ndarray) -> CoarseScores:
-        """The net's scores on its own grid, float32, as far as the image needs them.
+        """The net alone: a Segmentation without CRF, with float32 scores on the net's own grid.
 
         Of a net that adds up branches at full size (the MSc nets) they are the scores at full size.
 
         Raises what calling raises.
         """
-        size = self._check(image)
+        start = time.perf_counter()
+        size, net_bytes = self._check(image)
         data = preprocess(image, size, self.net.mean_bgr or MEAN_BGR)
         blob, stride, offset = self.net.coarse_output
         values = self.engine.blobs(data, [blob])[blob][0]
-        self._net_bytes_held = max(self._net_bytes_held, self._net_bytes((1, *data.shape[1:])))
+        self._net_bytes_held = max(self._net_bytes_held, net_bytes)
         check_finite(self.net, values, self.precision)
         coarse = CoarseScores(values, stride, offset).covering(image.shape[:2])
-        return replace(coarse, values=np.ascontiguousarray(coarse.values))
+        coarse = replace(coarse, values=np.ascontiguousarray(coarse.values))
+        return Segmentation(image.shape[:2], coarse, time.perf_counter() - start)
 
     def refine(
         self, image: np.ndarray, segmentation: Segmentation, marginals: bool = True
     ) -> Segmentation:
-        """The same segmentation after the CRF; as it was if this model has none."""
+        """The same segmentation after the CRF; as it was if this model has none.
+
+        marginals: whether they are wanted; to bring them from a GPU takes longer than the CRF.
+        """
         if self.crf is None or self.crf_device is None:
             return segmentation
-        from deeplab_repro.crf.dense_crf import refine_scores
+        return refine(image, segmentation, self.crf, self.iterations, self.crf_device, marginals)
 
-        start = time.perf_counter()
-        refined = refine_scores(
-            image,
-            segmentation.coarse,
-            self.crf,
-            self.iterations,
-            device=self.crf_device,
-            marginals=marginals,
-        )
-        return replace(segmentation, refined=refined, crf_seconds=time.perf_counter() - start)
+    def load_crf(self) -> None:
+        """Load Numba and what it compiled, ahead of the first image, if there is a CRF."""
+        if self.crf_device:
+            from deeplab_repro.crf.dense_crf import load
 
-    def _load_crf(self) -> None:
-        from deeplab_repro.crf.dense_crf import load
-
-        load(self.net.output_shape()[1], self.crf_device or "cpu")
-
-    def _check(self, image: np.ndarray) -> HW:
-        """The size (H, W) at which to run an image, which must suit, as must the memory."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            found = f"{dims(image.shape)} {image.dtype}"
-            raise ArgumentError(f"the image is {found}, expected HxWx3 uint8, RGB")
-        size = self._fitting_size((image.shape[0], image.shape[1]))
-        self._check_memory(size)
-        return size
+            load(self.net.output_shape()[1], self.crf_device)
 
     def memory_needed(self, size: HW) -> int:
         """About how many bytes a process takes to segment images of up to `size` = (H, W).
 
         Measured on a CPU.
         """
-        shape = (1, 3, *size)
-        _, labels, *output_size = self._output_shape(shape)
-        pixels = math.prod(output_size)
-        n_bytes: float = self._net_bytes(shape) + _MAPS_HELD * 4 * labels * pixels
-        if self.crf:
-            n_bytes += _CRF_MAPS_HELD * 4 * labels * pixels + _CRF_BYTES
-        return int(n_bytes)
+        return sum(self._needs(size)[1:])
 
-    def _check_memory(self, size: HW) -> None:
+    def _needs(self, size: HW) -> tuple[HW, int, int]:
+        """The size (H, W) at which to run an image, the bytes of the net, and those of the rest."""
+        size = self.net.fitting_size(size)
+        shape = (1, 3, *size)
+        _, labels, *output_size = self.net.output_shape(shape)
+        pixels = math.prod(output_size)
+        rest = _ARRAYS_HELD * 4 * labels * pixels
+        if self.crf:
+            rest += crf_memory_needed(labels, pixels)
+        return size, self.engine.memory_needed(shape), rest
+
+    def _check(self, image: np.ndarray) -> tuple[HW, int]:
+        """The size (H, W) at which to run an image, and the net's bytes. Image and memory suit."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            found = f"{dims(image.shape)} {image.dtype}"
+            raise ArgumentError(f"the image is {found}, expected HxWx3 uint8, RGB")
+        size, net_bytes, rest = self._needs_of((image.shape[0], image.shape[1]))
+        self._check_memory(size, net_bytes, rest)
+        return size, net_bytes
+
+    def _check_memory(self, size: HW, net_bytes: int, rest: int) -> None:
         # What the net took for an earlier image, it has not given back.
-        n_bytes = self.memory_needed(size) - self._net_bytes_held
+        n_bytes = net_bytes + rest - self._net_bytes_held
         what = f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
         require_memory(n_bytes, what)
+
+
+def refine(
+    image: np.ndarray,
+    segmentation: Segmentation,
+    crf: CrfParams,
+    iterations: int,
+    device: str,
+    marginals: bool = True,
+) -> Segmentation:
+    """A segmentation by a net after the CRF.
+
+    Raises what `dense_crf` raises.
+    """
+    from deeplab_repro.crf.dense_crf import refine_scores
+
+    assert segmentation.coarse
+    start = time.perf_counter()
+    refined = refine_scores(
+        image, segmentation.coarse, crf, iterations, device=device, marginals=marginals
+    )
+    return replace(segmentation, refined=refined, crf_seconds=time.perf_counter() - start)
 
 
 def _check_net(net: Net) -> None:
@@ -309,50 +310,3 @@ def published_crf(model: str, block: DenseCrfParameter | None = None) -> CrfPara
             "W1,SIGMA_ALPHA,SIGMA_BETA (--crf), or do without a CRF (--no-crf)"
         )
     return published
-
-
-DEFAULT_MODEL = "DeepLab-LargeFOV"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What makes labels of a photo: a net with its weights, and the CRF behind it.
-
-    model: a name of MODELS, or the path of a prototxt; None for the one that kept scores are of, or
-    else DeepLab-LargeFOV. The others are as `DeepLab` takes them.
-    """
-
-    model: str | None = None
-    weights: str | None = None
-    device: str = "auto"
-    crf: CrfParams | Literal["model"] | None = "model"
-    iterations: int = 10
-    variables: dict[str, str] = field(default_factory=dict)
-    precision: Precision = "float32"
-    engine: str = "auto"
-
-    def absolute(self) -> "Recipe":
-        """The same, with absolute paths."""
-        model = self.model
-        if model is not None and model not in MODELS:
-            model = os.path.abspath(model)
-        # What was fetched is remembered on this machine; what ships is on each, in its own place.
-        weights = weights_file(self.weights, model or DEFAULT_MODEL)
-        shipped = [known.shipped_weights for known in MODELS.values()]
-        if weights is None or weights in shipped or str(weights).startswith(RANDOM):
-            return replace(self, model=model)
-        return replace(self, model=model, weights=os.path.abspath(weights))
-
-    def build(self) -> DeepLab:
-        """The model, ready to run."""
-        model = self.model or DEFAULT_MODEL
-        return DeepLab(
-            model if model in MODELS else Path(model),
-            self.weights,
-            device=self.device,
-            precision=self.precision,
-            engine=self.engine,
-            crf=self.crf,
-            iterations=self.iterations,
-            variables=self.variables,
-        )

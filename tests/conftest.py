@@ -1,6 +1,7 @@
 """What several test files need: the original's outputs, a tiny net, pictures, the command line."""
 
 import os
+from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from deeplab_repro.bench import crf as bench_crf
 from deeplab_repro.cli import main
+from deeplab_repro.files.images import write_image
 from deeplab_repro.models.registry import MODELS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared/golden"
@@ -45,6 +47,16 @@ def smooth_photo(height: int = 24, width: int = 32) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     channels = (255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 5 + y / 7))
     return np.stack(channels, axis=2).astype(np.uint8)
+
+
+def counted(steps: list[str]):
+    """Progress that notes each step."""
+
+    @contextmanager
+    def progress(doing: str, _total: int):
+        yield lambda: steps.append(doing)
+
+    return progress
 
 
 def assert_one_line(error: pytest.ExceptionInfo, *parts: object) -> None:
@@ -82,6 +94,21 @@ def photo():
         smooth = 128 + 100 * np.sin(phase + y / (7 + phase) + x / 9)
         noise = rng.integers(-20, 20, (3, height, width))
         return np.ascontiguousarray((smooth + noise).clip(0, 255).transpose(1, 2, 0), np.uint8)
+
+    return make
+
+
+@pytest.fixture
+def pictures(tmp_path, photo, monkeypatch):
+    """Make pictures of 20x30 pixels in the folder that is then the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names):
+        for number, name in enumerate(names):
+            path = Path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, photo(20, 30, seed=number))
+        return [Path(name) for name in names]
 
     return make
 

@@ -1,7 +1,5 @@
 """The pipeline: images of any size in, labels of that size out, one after the other or streamed."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import (
     ArgumentError,
     DeepLabError,
-    DeviceError,
     NetError,
     ResourceError,
     WeightsError,
@@ -275,7 +272,7 @@ def test_hidden_layers_that_need_more_memory_than_there_is(write_net):
         DeepLab(path, "random:0", crf=None)
 
 
-# --- the CRF, and streaming
+# --- the CRF
 
 
 def test_the_crf_refines(tiny, photo):
@@ -290,93 +287,6 @@ def test_the_crf_refines(tiny, photo):
     assert result.crf_seconds > 0
     without = DeepLab(tiny, "random:0", crf=CRF, iterations=0)(image)
     np.testing.assert_array_equal(without.labels, plain.labels)
-
-
-@pytest.mark.parametrize("crf", [None, CRF])
-def test_stream_is_as_one_by_one_in_order(tiny, photo, crf):
-    model = DeepLab(tiny, "random:0", crf=crf, iterations=1)
-    images = [photo(20 + 7 * seed, 40 - 5 * seed, seed) for seed in range(5)]
-    streamed = list(model.stream(iter(images)))
-    assert len(streamed) == 5
-    for image, result in zip(images, streamed, strict=True):
-        alone = model(image)
-        np.testing.assert_array_equal(result.scores, alone.scores)
-        np.testing.assert_array_equal(result.labels, alone.labels)
-    assert list(model.stream([])) == []
-
-
-def test_the_net_works_ahead_of_the_crf(tiny, photo, monkeypatch):
-    model = DeepLab(tiny, "random:0", crf=CRF, iterations=1)
-    next_net_has_run = threading.Event()
-    nets_run = []
-    run_net, refine = DeepLab.run_net, DeepLab.refine
-
-    def counted(self, image):
-        nets_run.append(image)
-        if len(nets_run) == 2:
-            next_net_has_run.set()
-        return run_net(self, image)
-
-    def waits(self, *arguments):
-        assert next_net_has_run.wait(timeout=30)
-        return refine(self, *arguments)
-
-    monkeypatch.setattr(DeepLab, "run_net", counted)
-    monkeypatch.setattr(DeepLab, "refine", waits)
-    assert len(list(model.stream([photo(9, 9), photo(9, 9)]))) == 2
-
-
-def workers():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("crf")]
-
-
-def test_the_worker_ends_when_the_consumer_stops(model, photo):
-    stream = model.stream([photo(9, 9)] * 9)
-    next(stream)
-    assert workers()
-    stream.close()
-    assert not workers()
-
-
-def test_the_worker_ends_when_the_images_do_not_come(model, photo):
-    def images():
-        yield photo(9, 9)
-        yield photo(9, 9)
-        raise KeyboardInterrupt
-
-    stream = model.stream(images())
-    next(stream)
-    with pytest.raises(KeyboardInterrupt):
-        list(stream)
-    assert not workers()
-
-
-def test_an_error_comes_in_its_place(model, photo):
-    images = [photo(9, 9), photo(9, 9)[..., 0], photo(9, 9)]
-    outcomes = list(model.outcomes(images))
-    assert [isinstance(outcome, ArgumentError) for outcome in outcomes] == [False, True, False]
-    stream = model.stream(images)
-    assert next(stream).labels.shape == (9, 9)
-    with pytest.raises(ArgumentError):
-        next(stream)
-    assert not workers()
-
-
-def test_an_error_of_a_device_ends_it(model, photo, monkeypatch):
-    def fails(*_):
-        raise DeviceError("the GPU has fallen off the bus")
-
-    monkeypatch.setattr(model.engine, "blobs", fails)
-    with pytest.raises(DeviceError, match="bus"):
-        next(model.outcomes([photo(9, 9)] * 2))
-    assert not workers()
-
-
-def test_an_error_of_the_crf_comes_in_its_place(tiny, photo):
-    model = DeepLab(tiny, "random:0", crf=CrfParams(4, 0.001, 5), iterations=1)
-    small, large = photo(1, 1), photo(60, 60)
-    outcomes = list(model.outcomes([small, large, small]))
-    assert [isinstance(outcome, ArgumentError) for outcome in outcomes] == [False, True, False]
 
 
 @pytest.mark.golden

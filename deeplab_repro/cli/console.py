@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deeplab_repro.crf.params import CrfParams
+    from deeplab_repro.jobs.photos import Photo
+    from deeplab_repro.work.outcomes import Failed
 
 
 # Labels with a smaller share of the picture are not told.
@@ -143,6 +145,40 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         shown.add_row(*map(one_line, row))
     table_console().print(shown)
+
+
+def print_photos(
+    doing: str, total: int, photos: "Iterable[Photo | Failed]"
+) -> "tuple[Photo | None, int]":
+    """Print a line for each photo, its size, times and labels, or on stderr its error.
+
+    Returns the last photo that was done, if any was, and how many failed.
+    """
+    from deeplab_repro.work.outcomes import Failed
+
+    last, failures = None, 0
+    with progress(doing, total) as advance:
+        for photo in photos:
+            if isinstance(photo, Failed):
+                failures += 1
+                say(f"error: {photo.error}")
+            else:
+                print(one_line(_photo_line(photo)), flush=True)
+                last = photo
+            advance()
+    return last, failures
+
+
+def _photo_line(photo: "Photo") -> str:
+    made = photo.segmentation
+    assert made
+    height, width = made.size
+    times = f"net {made.net_seconds * 1e3:5.0f} ms  " if made.coarse else ""
+    if made.refined:
+        times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
+    probs = made.coarse.values if made.coarse else made.marginals
+    assert probs is not None
+    return f"{photo.path.name}  {width}x{height}  {times}{shares(made.labels, len(probs))}"
 
 
 def shares(labels: "np.ndarray", n_labels: int) -> str:

@@ -3,14 +3,9 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.console import progress, say, shares
-from deeplab_repro.cli.options import add_device, add_iterations, add_pictures, crf_params, numbers
-from deeplab_repro.errors import one_line
-
-if TYPE_CHECKING:
-    from deeplab_repro.jobs.refine import Refined
+from deeplab_repro.cli.console import print_photos, say
+from deeplab_repro.cli.options import add_device, add_iterations, add_photos, crf_params, numbers
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,7 +16,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Refine label probabilities with the dense CRF. For several pictures, --probs, "
         "--out and --marginals are folders.",
     )
-    add_pictures(parser)
+    add_photos(parser)
     parser.add_argument(
         "--probs",
         metavar="F",
@@ -67,39 +62,22 @@ def _positional(text: str) -> list[float]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Refine every picture's map; exit status 2 if one of them could not be."""
-    from deeplab_repro.jobs.refine import Refined, plan, refine_files
-    from deeplab_repro.jobs.segment import find_pictures
+    """Refine the probabilities of every photo; exit status 2 if some could not be."""
+    from deeplab_repro.jobs.photos import find_photos
+    from deeplab_repro.jobs.refine import plan, refine_files
 
     w2, sigma_gamma = arguments.positional
     params = replace(arguments.crf, w2=w2, sigma_gamma=sigma_gamma)
-    pictures = find_pictures(arguments.images)
-    jobs, without = plan(pictures, arguments.probs, arguments.out, arguments.marginals)
-    done, failures = 0, bool(without)
-    device = ""
-    with progress("refining", len(jobs)) as advance:
-        for result in refine_files(jobs, params, arguments.iterations, arguments.device):
-            if isinstance(result, Refined):
-                print(one_line(row(result)), flush=True)
-                done += 1
-                device = result.result.device
-            else:
-                failures = True
-                say(f"error: {result.error}")
-            advance()
+    paths = find_photos(arguments.images)
+    jobs, without = plan(paths, arguments.probs, arguments.out, arguments.marginals)
+    photos = refine_files(jobs, params, arguments.iterations, arguments.device)
+    last, failures = print_photos("refining", len(jobs), photos)
     if without:
-        which = f"{without[0]} has" if len(without) == 1 else f"{len(without)} pictures have"
-        say(f"error: {which} no map in {arguments.probs}")
-    if done:
+        which = f"{without[0]} has" if len(without) == 1 else f"{len(without)} photos have"
+        say(f"error: {which} no probabilities in {arguments.probs}")
+    if last and last.segmentation and last.segmentation.refined:
         bilateral = f"{params.w1:g},{params.sigma_alpha:g},{params.sigma_beta:g}"
+        device = last.segmentation.refined.device
         say(f"CRF {bilateral} and {params.w2:g},{params.sigma_gamma:g} ran on {device}")
         say(f"results are in {arguments.out}")
-    return 2 if failures else 0
-
-
-def row(refined: "Refined") -> str:
-    """One line about a picture: its size, the time taken, and the labels with their shares."""
-    labels, marginals = refined.result.labels, refined.result.marginals
-    height, width = labels.shape
-    found = shares(labels, len(marginals))
-    return f"{refined.path.name}  {width}x{height}  CRF {refined.seconds * 1e3:5.0f} ms  {found}"
+    return 2 if failures or without else 0

@@ -3,12 +3,14 @@
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.errors import DeepLabError
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
+    from deeplab_repro.segmenter import Recipe
     from deeplab_repro.voc.devkit import Devkit
     from deeplab_repro.work.workers import Workers
 
@@ -33,8 +35,8 @@ def _assignment(text: str) -> tuple[str, str]:
     return key, value
 
 
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """IMAGE..., for `pictures.find_pictures`."""
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """IMAGE..., for `photos.find_photos`."""
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="a picture, a folder of pictures, or a pattern"
     )
@@ -121,6 +123,22 @@ def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
 def _crf(text: str) -> "CrfParams | str":
     # The default: those published with the model.
     return text if text == "model" else crf_params(text)
+
+
+def recipe_of(arguments: argparse.Namespace) -> "Recipe":
+    """The net, its weights and its CRF that were asked for."""
+    from deeplab_repro.segmenter import Recipe
+
+    return Recipe(
+        model=arguments.model if arguments.prototxt is None else Path(arguments.prototxt),
+        weights=arguments.weights,
+        device=arguments.device,
+        crf=arguments.crf,
+        iterations=arguments.iterations,
+        variables=dict(arguments.variables),
+        precision=arguments.precision,
+        engine=arguments.engine,
+    )
 
 
 def add_devkit(parser: argparse.ArgumentParser) -> None:

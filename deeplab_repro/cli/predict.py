@@ -13,6 +13,7 @@ from deeplab_repro.cli.options import (
     add_net,
     add_workers,
     devkit_of,
+    recipe_of,
     workers_of,
 )
 
@@ -60,34 +61,22 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Segment what has no labels yet; exit status 2 if some images could not be."""
     from deeplab_repro.files.targets import check_targets
-    from deeplab_repro.segmenter import Recipe
     from deeplab_repro.voc.predict import pack, predict
 
     devkit = devkit_of(arguments)
     if arguments.tar:
         check_targets({arguments.out: [arguments.tar]}, ())
-    recipe = Recipe(
-        arguments.model if arguments.prototxt is None else arguments.prototxt,
-        arguments.weights,
-        arguments.device,
-        arguments.crf,
-        arguments.iterations,
-        dict(arguments.variables),
-        arguments.precision,
-        arguments.engine,
+    predicted = predict(
+        devkit,
+        arguments.split,
+        arguments.out,
+        recipe_of(arguments),
+        scores=arguments.scores,
+        precision=arguments.scores_type,
+        workers=workers_of(arguments),
+        force=arguments.force,
+        progress=progress,
     )
-    with progress("segmenting", len(devkit.ids(arguments.split))) as advance:
-        predicted = predict(
-            devkit,
-            arguments.split,
-            arguments.out,
-            recipe,
-            scores=arguments.scores,
-            precision=arguments.scores_type,
-            workers=workers_of(arguments),
-            force=arguments.force,
-            advance=advance,
-        )
     for failed in predicted.failed:
         say(f"error: {failed.error}")
     if arguments.tar and not predicted.failed:

@@ -4,14 +4,20 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.console import crf_text, progress, say, shares
-from deeplab_repro.cli.options import add_device, add_engine, add_iterations, add_net, add_pictures
-from deeplab_repro.errors import one_line
+from deeplab_repro.cli.console import crf_text, print_photos, say
+from deeplab_repro.cli.options import (
+    add_device,
+    add_engine,
+    add_iterations,
+    add_net,
+    add_photos,
+    recipe_of,
+)
 
 if TYPE_CHECKING:
-    from deeplab_repro.segmenter import DeepLab, Segmentation
+    from deeplab_repro.segmenter import DeepLab
 
-# As pictures.OUTPUTS, which takes too long to load for --help; a test compares them.
+# As jobs.segment.OUTPUTS, which takes too long to load for --help; a test compares them.
 _OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals", "bin", "mat")
 
 
@@ -22,7 +28,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="segment photos: one label picture each",
         description="Segment photos. Writes <stem>.png, an indexed PNG with the VOC palette, each.",
     )
-    add_pictures(parser)
+    add_photos(parser)
     add_net(parser, default="DeepLab-LargeFOV")
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
@@ -49,34 +55,17 @@ def _outputs(text: str) -> tuple[str, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment every picture; exit status 2 if one of them could not be."""
-    from deeplab_repro.jobs.segment import Done, check_outputs, find_pictures, segment_files
+    """Segment every photo; exit status 2 if one of them could not be."""
+    from deeplab_repro.jobs.photos import find_photos
+    from deeplab_repro.jobs.segment import check_outputs, segment_files
     from deeplab_repro.models.loading import RANDOM
-    from deeplab_repro.segmenter import DeepLab
 
-    paths = find_pictures(arguments.images)
+    paths = find_photos(arguments.images)
     check_outputs(paths, arguments.out, arguments.save)
-    model = DeepLab(
-        arguments.model if arguments.prototxt is None else Path(arguments.prototxt),
-        arguments.weights,
-        device=arguments.device,
-        precision=arguments.precision,
-        engine=arguments.engine,
-        crf=arguments.crf,
-        iterations=arguments.iterations,
-        variables=dict(arguments.variables),
-    )
-    failures = done = 0
-    with progress("segmenting", len(paths)) as advance:
-        for result in segment_files(model, paths, arguments.out, arguments.save):
-            if isinstance(result, Done):
-                print(one_line(row(result.path, result.segmentation)), flush=True)
-                done += 1
-            else:
-                failures += 1
-                say(f"error: {result.error}")
-            advance()
-    if done:
+    model = recipe_of(arguments).build()
+    photos = segment_files(model, paths, arguments.out, arguments.save)
+    last, failures = print_photos("segmenting", len(paths), photos)
+    if last:
         say(ran_on(model))
         if str(arguments.weights).startswith(RANDOM):
             say("the weights are random, so the labels mean nothing")
@@ -90,13 +79,3 @@ def ran_on(model: "DeepLab") -> str:
     if model.device != "cpu":
         net += f" in {model.precision}"
     return f"{net}, {crf_text(model.crf)}" + (f" on {model.crf_device}" if model.crf else "")
-
-
-def row(path: Path, segmentation: "Segmentation") -> str:
-    """One line about a picture: its size, the times taken, and the labels with their shares."""
-    height, width = segmentation.labels.shape
-    times = f"net {segmentation.net_seconds * 1e3:5.0f} ms"
-    if segmentation.refined:
-        times += f"  CRF {segmentation.crf_seconds * 1e3:5.0f} ms"
-    found = shares(segmentation.labels, len(segmentation.coarse.values))
-    return f"{path.name}  {width}x{height}  {times}  {found}"

@@ -165,17 +165,16 @@ def _measure(
     widths = published()["figure5"]["trimap_width_pixels"] if has_curves else []
     images = len(devkit.ids(run.split))
     try:
-        with progress(f"{run.method}: segmenting {run.split}", images) as advance:
-            predicted = predict(
-                devkit,
-                run.split,
-                _out_of(run, out),
-                recipe,
-                scores=out / "predictions" / run.model / "scores" / run.split,
-                workers=workers,
-                force=True,  # and marked as trained on the split
-                advance=advance,
-            )
+        predicted = predict(
+            devkit,
+            run.split,
+            _out_of(run, out),
+            recipe,
+            scores=out / "predictions" / run.model / "scores" / run.split,
+            workers=workers,
+            force=True,  # and marked as trained on the split
+            progress=lambda doing, steps: progress(f"{run.method}: {doing}", steps),
+        )
     except (FormatError, ResourceError, WeightsError) as error:
         return NotRun(str(error))
     if len(predicted.failed) == images:

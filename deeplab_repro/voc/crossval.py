@@ -35,7 +35,7 @@ from deeplab_repro.files.images import read_image
 from deeplab_repro.files.probs import read_probs
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
-from deeplab_repro.jobs.refine import find_map
+from deeplab_repro.jobs.refine import find_probs
 from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral, numbers_text
@@ -236,7 +236,7 @@ def _count(
             f"{one_line(mask)}: is {dims(labels_true.shape)}, expected its photo's "
             f"{dims(image.shape[:2])} (HxW)"
         )
-    path = find_map(photo, maps)
+    path = find_probs(photo, maps)
     if path is None:
         raise FileError(f"{one_line(maps)}: the map of {name} is not there any more")
     probs = read_probs(path, image.shape[:2])
@@ -273,7 +273,7 @@ def _digest(devkit: Devkit, split: str, maps: Path, names: list[str]) -> str:
     devkit.require(names, split, masks=True)
     if not maps.is_dir():
         raise FileError(f"{one_line(maps)}: is not a folder, expected one with kept maps")
-    found = {name: find_map(devkit.photo(name), maps) for name in names}
+    found = {name: find_probs(devkit.photo(name), maps) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise FileError(

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import math
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from deeplab_repro.voc.records import (
 )
 from deeplab_repro.voc.segmenting import Segmenting
 from deeplab_repro.work.outcomes import Failed
+from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.stages import io_threads, n_cores
 from deeplab_repro.work.workers import HERE, Workers
 
@@ -71,20 +72,19 @@ def predict(
     precision: Precision | None = None,
     workers: Workers = HERE,
     force: bool = False,
-    advance: Callable[[], object] = lambda: None,
+    progress: Progress = unwatched,
 ) -> Predicted:
     """Segment what of a split has no labels yet.
 
     Writes <out>/results/<year>/Segmentation/comp6_<split>_cls/<id>.png, palette PNGs of the photos'
     size, and <out>/predict.<split>.json, which says how they were made.
 
-    scores: a folder for the net's coarse scores, <id>.npz (see `maps.write_coarse`). Where they are
-        there the net does not run; if all are, no weights are needed. The labels are made of the
-        scores as they are kept.
+    scores: a folder for the net's coarse scores, <id>.npz (see `probs.write_coarse`). Where they
+        are there the net does not run; if all are, no weights are needed. The labels are made of
+        the scores as they are kept.
     precision: of kept scores; None for that of those that are there, or else float16.
     workers: on a cluster, all paths are to mean the same files.
     force: do it even if the weights were trained on val, and the split has its images.
-    advance: is called once for every image, whether it was there, is made or fails.
 
     Raises ArgumentError where `out` or `scores` hold what was made in another way, where the net
     has other labels than the data set, and for weights trained on val; FileError for photos that
@@ -95,41 +95,25 @@ def predict(
     devkit.require(names, split, masks=False)
     folder = results_folder(out, split, devkit.year)
     unkept = {name for name in names if scores is None or not (scores / f"{name}.npz").is_file()}
-    there = None if scores is None else read_scores_record(scores)
-    precision = precision or (there.precision if there else "float16")
+    kept = None if scores is None else read_scores_record(scores)
     # On the CPU whatever was asked for: a cluster's GPUs are not here.
-    here = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
-    net, crf, model = _resolve(here, None if unkept else there, scores is not None)
+    mine = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
+    net, crf, model = _resolve(mine, None if unkept else kept, scores is not None)
     if model:
         net = replace(net, arithmetic=recipe.precision)
-    if net.labels != devkit.n_labels:
-        raise ArgumentError(
-            f"{one_line(devkit.root)}: has {devkit.n_labels} classes, but net '{net.model}' "
-            f"tells {net.labels} apart: give the list of its classes"
-        )
     record = Record(
         **asdict(net),
         split=split,
         crf=crf,
         iterations=recipe.iterations,
-        scores=None if scores is None else precision,
+        scores=None if scores is None else precision or (kept.precision if kept else "float16"),
     )
+    _check_labels(record, devkit)
     _check_training_set(record, force)
-    make_folder(folder)
-    write_or_compare(record_path(out, split), asdict(record), any(folder.glob("*.png")))
-    work_on = [folder]
-    if scores is not None:
-        make_folder(scores)
-        made = asdict(ScoresRecord(**asdict(net), precision=precision))
-        write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
-        work_on.append(scores)
-    for each in work_on:
-        remove_unfinished(each)
+    folders = _begin(out, folder, scores, net, record)
     done = {name for name in names if (folder / f"{name}.png").is_file()}
     if scores is not None:
         done -= unkept
-    for _ in done:
-        advance()
     todo = [name for name in names if name not in done]
     # A cluster's workers have another working directory.
     segmenting = Segmenting(
@@ -139,29 +123,58 @@ def predict(
         record,
         scores and scores.absolute(),
     )
-    outcomes: Iterable[tuple[str, Failed | DeepLabError | None]]
-    if not workers.scheduler and "cuda" in (recipe.device, model and model.device):
-        # Beside one GPU other processes could only read and write, which threads do as well.
-        if model:
-            segmenting.keep(model)
-        threads = min(workers.processes, io_threads("cuda"))
-        outcomes = zip(todo, segmenting.in_stages(todo, threads), strict=True)
-    else:
-        processes = min(workers.processes, _most_processes(model))
-        model = None  # the workers build their own, and need the memory
-        outcomes = replace(workers, processes=processes).map(segmenting, todo)
+    outcomes = _outcomes(segmenting, todo, model, workers)
+    model = None  # workers build their own, and need the memory
     failed = []
-    for name, outcome in outcomes:
-        if isinstance(outcome, ResourceError):
-            failed.append(Failed(devkit.photo(name), outcome))
-        elif isinstance(outcome, DeepLabError):
-            raise outcome  # what would befall every image: a full disk, a device that is not there
-        elif outcome:
-            failed.append(outcome)
-        advance()
-    for each in work_on:
+    with progress(f"segmenting {split}", len(names)) as advance:
+        for _ in done:
+            advance()
+        for name, outcome in outcomes:
+            if isinstance(outcome, ResourceError):
+                failed.append(Failed(devkit.photo(name), outcome))
+            elif isinstance(outcome, DeepLabError):
+                raise outcome  # affects every image: a full disk, a device that is not there
+            elif outcome:
+                failed.append(outcome)
+            advance()
+    for each in folders:
         remove_unfinished(each)
     return Predicted(folder, record, names, failed)
+
+
+def _begin(
+    out: Path, folder: Path, scores: Path | None, net: NetRecord, record: Record
+) -> list[Path]:
+    """Make the folders that are worked on, with the records of what is in them; return them."""
+    make_folder(folder)
+    write_or_compare(record_path(out, record.split), asdict(record), any(folder.glob("*.png")))
+    folders = [folder]
+    if scores is not None and record.scores is not None:
+        make_folder(scores)
+        made = asdict(ScoresRecord(**asdict(net), precision=record.scores))
+        write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
+        folders.append(scores)
+    for each in folders:
+        remove_unfinished(each)
+    return folders
+
+
+def _outcomes(
+    segmenting: Segmenting, names: list[str], model: DeepLab | None, workers: Workers
+) -> Iterable[tuple[str, Failed | DeepLabError | None]]:
+    """Each name with what came of it: in threads beside a GPU, else by the workers.
+
+    model: what is built already, if anything is.
+    """
+    is_on_gpu = "cuda" in (segmenting.recipe.device, model and model.device)
+    if model and not workers.scheduler and (is_on_gpu or workers.processes == 0):
+        segmenting.keep(model)
+    if is_on_gpu and not workers.scheduler:
+        # Beside one GPU other processes could only read and write, which threads do as well.
+        threads = min(workers.processes, io_threads("cuda"))
+        return zip(names, segmenting.many(names, threads), strict=True)
+    processes = min(workers.processes, _most_processes(model))
+    return replace(workers, processes=processes).map(segmenting, names)
 
 
 def _resolve(
@@ -244,6 +257,14 @@ def _released_as(file: str) -> str | None:
             if weights and weights.file == file:
                 return weights.training_set
     return None
+
+
+def _check_labels(record: Record, devkit: Devkit) -> None:
+    if record.labels != devkit.n_labels:
+        raise ArgumentError(
+            f"{one_line(devkit.root)}: has {devkit.n_labels} classes, but net '{record.model}' "
+            f"tells {record.labels} apart: give the list of its classes"
+        )
 
 
 def _check_training_set(record: Record, force: bool) -> None:

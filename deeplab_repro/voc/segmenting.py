@@ -1,40 +1,27 @@
-"""Labels for the images of a split: read, net, CRF, write; one by one, or in threads by a GPU."""
+"""Labels for the images of a split: what a worker needs to make them, one image a call."""
 
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deeplab_repro.errors import DeepLabError, DeviceError
-from deeplab_repro.files.images import UInt8, read_image, write_labels
+from deeplab_repro.files.images import read_image, write_labels
 from deeplab_repro.files.probs import read_coarse, write_coarse
-from deeplab_repro.net.scores import CoarseScores
-from deeplab_repro.segmenter import DeepLab, Recipe
+from deeplab_repro.jobs.photos import Photo, Stages
+from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation, refine
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
 from deeplab_repro.work.outcomes import Failed
-from deeplab_repro.work.stages import in_threads
 
 _models = threading.local()
 
 
 @dataclass(frozen=True)
-class Photo:
-    """An image of the split on its way: its scores and labels come with the stages."""
-
-    name: str
-    image: UInt8
-    coarse: CoarseScores | None = None
-    is_kept: bool = False  # whether its scores were there already
-    labels: UInt8 | None = None
-
-
-@dataclass(frozen=True)
 class Segmenting:
-    """Makes one image's labels a call, from its name; what a worker needs for that.
+    """Makes one image's labels a call, from its name.
 
     folder: for the PNGs. recipe: with absolute paths. scores: a folder for coarse scores, or None.
-    What keeps an image from having labels is its result; what concerns all images is raised.
+    What keeps one image from having labels is its result; what concerns all images is raised.
     """
 
     devkit: Devkit
@@ -45,79 +32,62 @@ class Segmenting:
 
     def __call__(self, name: str) -> Failed | None:
         """Make one image's labels."""
-        return self.write(self.refine(self.score(self.read(name))))
+        return _failure(self.stages.one(self.devkit.photo(name)))
 
-    def in_stages(self, names: Iterable[str], threads: int) -> Iterator[Failed | None]:
-        """Make the labels of images, results in order: `threads` threads read, as many write.
-
-        The net runs in the calling thread, as an engine is for one thread, and the CRF in another.
-        """
-        photos = in_threads(self.read, names, threads, "read")
-        refined = in_threads(self.refine, map(self.score, photos), min(threads, 1), "crf")
-        return in_threads(self.write, refined, threads, "write")
-
-    def read(self, name: str) -> Photo | Failed:
-        """The image, and its scores if they were kept."""
-        kept = self._kept(name)
-        try:
-            image = read_image(self.devkit.photo(name))
-            if kept is None or not kept.is_file():
-                return Photo(name, image)
-            return Photo(name, image, read_coarse(kept), is_kept=True)
-        except DeepLabError as error:
-            return self._failed(name, error)
-
-    def score(self, photo: Photo | Failed) -> Photo | Failed:
-        """With the net's scores, as they are kept if they are."""
-        if isinstance(photo, Failed) or photo.coarse is not None:
-            return photo
-        try:
-            coarse = self._model().coarse_scores(photo.image)
-            if self.record.scores is not None:
-                coarse = coarse.rounded(self.record.scores)
-        except DeepLabError as error:
-            return self._failed(photo.name, error)
-        return replace(photo, coarse=coarse)
-
-    def refine(self, photo: Photo | Failed) -> Photo | Failed:
-        """With the labels after the CRF, if there is one."""
-        if isinstance(photo, Failed) or photo.coarse is None or self.record.crf is None:
-            return photo
-        from deeplab_repro.crf.dense_crf import refine_scores
-
-        try:
-            refined = refine_scores(
-                photo.image,
-                photo.coarse,
-                self.record.crf,
-                self.record.iterations,
-                device=self.recipe.device,
-                marginals=False,
-            )
-        except DeepLabError as error:
-            return self._failed(photo.name, error)
-        return replace(photo, labels=refined.labels)
-
-    def write(self, photo: Photo | Failed) -> Failed | None:
-        """Write the labels, and the scores where they are to be kept."""
-        if isinstance(photo, Failed):
-            return photo
-        assert photo.coarse
-        labels = photo.labels
-        if labels is None:
-            try:
-                labels = photo.coarse.labels(photo.image.shape[:2])
-            except DeepLabError as error:
-                return self._failed(photo.name, error)
-        kept = self._kept(photo.name)
-        if kept is not None and not photo.is_kept:
-            write_coarse(kept, photo.coarse)
-        write_labels(self.folder / f"{photo.name}.png", labels)
-        return None
+    def many(self, names: Iterable[str], threads: int) -> Iterator[Failed | None]:
+        """Make the labels of images in stages that overlap; results in order. See `Stages.many`."""
+        photos = map(self.devkit.photo, names)
+        return map(_failure, self.stages.many(photos, threads))
 
     def keep(self, model: DeepLab) -> None:
         """Use a model that is built already, in this thread."""
         _models.model, _models.recipe = model, self.recipe
+
+    @property
+    def stages(self) -> Stages:
+        """What is done with each image."""
+        return Stages(self._read, self._score, self._refine, self._write)
+
+    def _read(self, path: Path) -> Photo:
+        """The image, and its scores if they were kept."""
+        image = read_image(path)
+        kept = self._kept(path)
+        if kept is None or not kept.is_file():
+            return Photo(path, image)
+        size = image.shape[0], image.shape[1]
+        coarse = read_coarse(kept)
+        coarse.check_covers(size)
+        return Photo(path, image, segmentation=Segmentation(size, coarse))
+
+    def _score(self, photo: Photo) -> Photo:
+        """With the net's scores, rounded as they are kept if they are."""
+        if photo.segmentation is not None:
+            return photo
+        made = self._model().run_net(photo.image)
+        if self.record.scores is not None and made.coarse:
+            made = replace(made, coarse=made.coarse.rounded(self.record.scores))
+        return replace(photo, segmentation=made)
+
+    def _refine(self, photo: Photo) -> Photo:
+        """After the CRF, if there is one."""
+        made, record = photo.segmentation, self.record
+        assert made
+        if record.crf is None:
+            return photo
+        made = refine(
+            photo.image, made, record.crf, record.iterations, self.recipe.device, marginals=False
+        )
+        return replace(photo, segmentation=made)
+
+    def _write(self, photo: Photo) -> Photo:
+        """Write the labels, and the scores where they are to be kept."""
+        made, kept = photo.segmentation, self._kept(photo.path)
+        assert made
+        assert made.coarse
+        if kept is not None and not kept.is_file():
+            write_coarse(kept, made.coarse)
+        write_labels(self.folder / f"{photo.path.stem}.png", made.labels)
+        return photo
 
     def _model(self) -> DeepLab:
         """This thread's model: a cluster's worker may have several threads."""
@@ -126,11 +96,9 @@ class Segmenting:
         model: DeepLab = _models.model
         return model
 
-    def _kept(self, name: str) -> Path | None:
-        return None if self.scores is None else self.scores / f"{name}.npz"
+    def _kept(self, path: Path) -> Path | None:
+        return None if self.scores is None else self.scores / f"{path.stem}.npz"
 
-    def _failed(self, name: str, error: DeepLabError) -> Failed:
-        if isinstance(error, DeviceError):
-            raise error
-        # Anew, without the traceback: it would keep what the stage held, images and all.
-        return Failed(self.devkit.photo(name), type(error)(*error.args))
+
+def _failure(photo: Photo | Failed) -> Failed | None:
+    return photo if isinstance(photo, Failed) else None

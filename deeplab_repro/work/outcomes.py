@@ -7,9 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deeplab_repro.errors import DeepLabError, ResourceError
+from deeplab_repro.errors import DeepLabError, DeviceError, ResourceError
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A photo without a result, and why."""
+
+    path: Path
+    error: DeepLabError
+
+
+def attempt(function: Callable[[Item], Result], item: Item, path: Path) -> Result | Failed:
+    """Call `function` with a photo on its way: what it returns, or Failed with the photo's path.
+
+    Raises DeviceError: what is wrong with a device affects every photo.
+    """
+    try:
+        return function(item)
+    except DeviceError:
+        raise
+    except DeepLabError as error:
+        return Failed(path, _without_traceback(error))
 
 
 def outcome_of(function: Callable[[str], Result], name: str) -> Result | DeepLabError:
@@ -17,8 +39,12 @@ def outcome_of(function: Callable[[str], Result], name: str) -> Result | DeepLab
     try:
         return function(name)
     except DeepLabError as error:
-        # Anew, without the traceback: it would keep what the function held, images and all.
-        return type(error)(*error.args)
+        return _without_traceback(error)
+
+
+def _without_traceback(error: DeepLabError) -> DeepLabError:
+    # The traceback would keep what the function held, images and all.
+    return type(error)(*error.args)
 
 
 def packed_outcome(function: Callable[[str], Any], name: str) -> bytes:
@@ -49,23 +75,15 @@ def pack_error(error: Exception) -> bytes:
     told = traceback.format_exc()
     try:
         data = pickle.dumps((error, told))
-        pickle.loads(data)  # many an exception can only be pickled
+        pickle.loads(data)  # many an exception can be pickled but not unpickled
         return data
     except Exception:
         return pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), told))
 
 
 def died_over(name: str, count: int, how: str) -> ResourceError:
-    """What takes the place of a result that costs workers their lives."""
+    """The error for a name over which several workers died."""
     return ResourceError(
         f"{name}: workers died over it {count} times ({how}): see whether the memory is enough, "
         "and use fewer at a time"
     )
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A picture without a result, and why."""
-
-    path: Path
-    error: DeepLabError

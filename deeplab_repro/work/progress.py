@@ -1,10 +1,10 @@
-"""How long work tells how far it is, whoever shows it."""
+"""Progress callbacks, independent of display."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Takes what is done and in how many steps; what it yields is called after each of them."""
+"""Takes what is done and in how many steps; yields what is to be called after each step."""
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""Work in stages, each in threads of its own: what comes next is begun while this is waited for.
+"""Ordered pipeline stages that overlap in threads.
 
 Imports nothing large: a new process must be told how many threads to use before it loads NumPy.
 """
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,27 +23,36 @@ def n_cores() -> int:
 
 
 def io_threads(device: str) -> int:
-    """How many threads should read pictures, and how many write them, beside a net on a device.
+    """How many threads should read photos, and how many write results, beside a net on a device.
 
-    Beside a GPU there are cores to spare; on the CPU the net has them all, and takes so long that
-    files are no matter.
+    Beside a GPU there are cores to spare. On the CPU the net has them all, and takes so long that
+    the time for files does not matter.
     """
     return 0 if device == "cpu" else max(1, min(_MOST_IO_THREADS, n_cores() // 2))
 
 
 def in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int, name: str
-) -> Iterator[Result]:
-    """Call a function with each item in so many threads (0: in this one); results in order.
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    name: str,
+    prepare: Callable[[], object] | None = None,
+) -> Generator[Result, None, None]:
+    """Call a function with each item in some threads (0: in this one); results in order.
 
     Items are taken in the calling thread, `threads` of them ahead of the result that is waited for.
     What the function or the items raise is raised in its place; what was not begun then never is.
+
+    prepare: is called first in one of the threads, while the first item is made; what it raises is
+    not told, as the function will raise it too.
     """
     if threads == 0:
         yield from map(function, items)
         return
     coming: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:
+        if prepare:
+            pool.submit(prepare)
         try:
             for item in items:
                 coming.append(pool.submit(function, item))

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import scipy.io
 
+from deeplab_repro.crf.cuda import device as crf_device
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import DeviceError
 from deeplab_repro.files.images import read_labels, write_image
 from deeplab_repro.files.probs import write_bin, write_scores_mat
-from deeplab_repro.jobs import refine as crf_files
 from deeplab_repro.segmenter import softmax
 
 SCORES = np.random.default_rng(0).standard_normal((4, 20, 30)).astype(np.float32)
@@ -132,11 +131,11 @@ def test_pictures_without_a_map(command):
     status, out, err = command("crf", "photos", "--probs", "maps", "--out", "out", *ONE)
     assert status == 2
     assert len(out.splitlines()) == 2
-    assert "error: photos/b.png has no map in maps\n" in err
+    assert "error: photos/b.png has no probabilities in maps\n" in err
     os.remove("maps/a.bin")
     status, _, err = command("crf", "photos", "--probs", "maps", "--out", "out", *ONE)
     assert status == 2
-    assert "error: 2 pictures have no map in maps\n" in err
+    assert "error: 2 photos have no probabilities in maps\n" in err
 
 
 @pytest.mark.parametrize(
@@ -159,12 +158,18 @@ def test_pictures_without_a_map(command):
             "a.npy: the results of a.png would overwrite it",
         ),
         (["a.png", "--probs", "a.npy", "--out", "a.npy/x.png"], "a.npy: is a file, expected"),
-        (["photos", "--probs", "a.npy", "--out", "x.png"], "a.npy: is one map for 3 pictures"),
+        (
+            ["photos", "--probs", "a.npy", "--out", "x.png"],
+            "a.npy: holds the probabilities of one photo, not of 3",
+        ),
         (["photos", "--probs", "maps", "--out", "x.png"], "maps is a folder: give a folder"),
         (["photos", "--probs", "maps", "--out", "x", "--marginals", "q.npy"], "maps is a folder"),
         (["photos", "--probs", "maps", "--out", "photos"], "would overwrite it"),
-        (["photos", "--probs", "photos", "--out", "x"], "photos: holds no map for photos/a.png"),
-        (["photos", "--probs", "two", "--out", "x"], "two/a.npy and two/a.probs.npy are both maps"),
+        (
+            ["photos", "--probs", "photos", "--out", "x"],
+            "photos: holds no probabilities for photos/a.png",
+        ),
+        (["photos", "--probs", "two", "--out", "x"], "two/a.npy and two/a.probs.npy are both prob"),
         (["a.png", "photos/a.png", "--probs", "maps", "--out", "x"], "would both be written to"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,121"], "'4,121' is not W1"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,0,5"], "sigma_alpha is 0"),
@@ -199,14 +204,7 @@ def test_too_little_memory(refused, monkeypatch):
 
 @pytest.mark.usefixtures("folders")
 def test_a_device_that_is_not_there_stops_at_once(refused, monkeypatch):
-    asked = []
-
-    def absent(*_, device):
-        asked.append(device)
-        raise DeviceError("CUDA was asked for, but there is no GPU")
-
-    monkeypatch.setattr(crf_files, "dense_crf", absent)
+    monkeypatch.setattr(crf_device, "crf_cuda_problem", lambda: "there is no GPU")
     message = refused("crf", "photos", "--probs", "maps", "--out", "out", "--device", "cuda")
     assert message == "deeplab-repro: error: CUDA was asked for, but there is no GPU\n"
-    assert asked == ["cuda"]
     assert not os.path.exists("out")

@@ -8,13 +8,16 @@ import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import segment
+from deeplab_repro.cli.console import print_photos
 from deeplab_repro.crf.dense_crf import CrfResult
 from deeplab_repro.engines.opencv import cuda_problem
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.files.images import read_labels, write_image
+from deeplab_repro.jobs.photos import Photo
 from deeplab_repro.jobs.segment import OUTPUTS
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.net.scores import CoarseScores
+from deeplab_repro.segmenter import Segmentation
 
 
 @pytest.fixture
@@ -50,16 +53,16 @@ def test_a_row_a_picture(command, folder, photo):
     assert f"ms  {most} {(labels == most).mean():.0%}" in a
 
 
-def test_classes_are_named_in_nets_of_voc(folder):
-    from deeplab_repro.segmenter import Segmentation
-
+def test_classes_are_named_in_nets_of_voc(folder, capsys):
     labels = np.zeros((10, 100), np.uint8)
     labels[:, :30] = 15
     labels[0, 99] = 20  # 0.1%, which is not worth a word
     coarse = CoarseScores(np.zeros((len(VOC_CLASSES), 3, 14), np.float32), 8)
     result = Segmentation((10, 100), coarse, 0.25, CrfResult(labels, None, "cpu"), 1.5)
-    row = segment.row(folder / "x\ny.jpg", result)
-    assert row.endswith("100x10  net   250 ms  CRF  1500 ms  background 70%, person 30%")
+    photo = Photo(folder / "x.jpg", np.zeros((10, 100, 3), np.uint8), segmentation=result)
+    assert print_photos("segmenting", 1, [photo]) == (photo, 0)
+    expected = "x.jpg  100x10  net   250 ms  CRF  1500 ms  background 70%, person 30%\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_everything_that_can_be_saved(command, folder):

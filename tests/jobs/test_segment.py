@@ -1,4 +1,4 @@
-"""Which files are segmented, what is written where, and what is refused before anything is."""
+"""What `segment` writes, where, and what it refuses before anything is written."""
 
 import os
 from pathlib import Path
@@ -10,24 +10,10 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, ImageError
 from deeplab_repro.files.images import read_image, read_labels, write_image
 from deeplab_repro.files.probs import read_probs
-from deeplab_repro.jobs.segment import OUTPUTS, Done, check_outputs, find_pictures, segment_files
+from deeplab_repro.jobs.photos import Photo
+from deeplab_repro.jobs.segment import OUTPUTS, check_outputs, segment_files
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.work.outcomes import Failed
-
-
-@pytest.fixture
-def pictures(tmp_path, photo, monkeypatch):
-    """Make pictures of 20x30 pixels in the folder that is then the current one."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(*names):
-        for number, name in enumerate(names):
-            path = Path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, photo(20, 30, seed=number))
-        return [Path(name) for name in names]
-
-    return make
 
 
 @pytest.fixture
@@ -39,73 +25,6 @@ def model(tiny):
 def staged(monkeypatch, request):
     """What the CPU passes for: beside a GPU threads read and write."""
     monkeypatch.setattr(DeepLab, "device", request.param)
-
-
-# --- finding
-
-
-def test_files_in_the_order_given_and_folders_sorted(pictures):
-    b, a, z, y = pictures("b.png", "a.png", "in/z.jpg", "in/y.PNG")
-    (Path("in") / "notes.txt").write_text("no picture")
-    (Path("in") / "folder.png").mkdir()
-    (Path("in") / ".hidden.png").touch()
-    assert find_pictures(["b.png", "in", "a.png"]) == [b, y, z, a]
-    assert find_pictures([b, Path("in")]) == [b, y, z]
-
-
-def test_patterns(pictures):
-    a, b, deep = pictures("a1.png", "a2.png", "x/y/a3.png")
-    Path("a_folder").mkdir()
-    assert find_pictures(["a*"]) == [a, b]
-    assert find_pictures(["**/*.png"]) == [a, b, deep]
-    assert find_pictures(["a[2-9].png"]) == [b]
-    with pytest.raises(FileError, match=r"b\*: no file matches this pattern"):
-        find_pictures(["b*"])
-
-
-def test_brackets_and_stars_in_names_that_exist(pictures):
-    wanted = pictures("a[1].png", "b*.png", "d[1]/c.png")
-    pictures("a1.png", "bb.png", "d1/c.png")
-    assert find_pictures(["a[1].png", "b*.png", "d[1]"]) == wanted
-
-
-def test_a_file_named_twice_comes_once(pictures, tmp_path):
-    a, b = pictures("a.png", "b.png")
-    names = ["a.png", "./a.png", tmp_path / "a.png", "*.png", "."]
-    assert find_pictures(names) == [a, b]
-    # A link of another name is another picture.
-    os.symlink("a.png", "c.png")
-    assert find_pictures(["a.png", "c.png"]) == [a, Path("c.png")]
-
-
-def test_names_with_line_breaks_and_stray_bytes(pictures):
-    (path,) = pictures("a\nb.png")
-    assert find_pictures(["a\nb.png"]) == [path]
-    for name in ("x\ny.png", "x\ny*", "stray\udcff.png"):
-        with pytest.raises(FileError) as error:
-            find_pictures([name])
-        assert str(error.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("nowhere.png", "no such file"),
-        ("empty.png", "is empty"),
-        ("bare", "holds no readable pictures"),
-        ("x" * 300 + ".png", "too long"),
-        ("/dev/null", "is a pipe or a device"),
-        ("null\0.png", "null"),
-    ],
-)
-def test_names_that_stand_for_nothing(tmp_path, monkeypatch, name, expected):
-    monkeypatch.chdir(tmp_path)
-    Path("empty.png").touch()
-    Path("bare").mkdir()
-    with pytest.raises(FileError) as error:
-        find_pictures([name])
-    assert expected in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 # --- where the results go
@@ -154,7 +73,7 @@ def test_what_is_written(pictures, tiny):
     results = list(segment_files(model, paths, out, OUTPUTS))
     assert [result.path for result in results] == paths
     for result in results:
-        assert isinstance(result, Done)
+        assert isinstance(result, Photo)
         stem = result.path.stem
         endings = (".png", ".overlay.jpg", ".scores.npy", ".probs.npy", ".marginals.npy", ".bin")
         endings += ("_blob_0.mat",)
@@ -185,7 +104,7 @@ def test_broken_pictures_among_good_ones_keep_their_place(pictures, model):
     order = [Path("x.png"), a, Path("y.png"), b, Path("z.png")]
     results = list(segment_files(model, order, Path("out")))
     assert [result.path for result in results] == order
-    assert [type(result) for result in results] == [Failed, Done, Failed, Done, Failed]
+    assert [type(result) for result in results] == [Failed, Photo, Failed, Photo, Failed]
     assert isinstance(results[0].error, ImageError)
     assert sorted(os.listdir("out")) == ["a.png", "b.png"]
 
@@ -206,7 +125,7 @@ def test_a_picture_that_the_crf_refuses(pictures, tiny, photo):
     model = DeepLab(tiny, "random:0", crf=CrfParams(4, 0.001, 5), iterations=1)
     paths = [Path("small.png"), Path("large.png")]
     results = list(segment_files(model, paths, Path("out")))
-    assert [type(result) for result in results] == [Done, Failed]
+    assert [type(result) for result in results] == [Photo, Failed]
 
 
 def test_outputs_that_there_are_not(pictures, model):

@@ -26,7 +26,7 @@ from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.predict import pack, predict
 from deeplab_repro.voc.records import read_record
 from deeplab_repro.work.workers import Workers
-from tests.conftest import assert_one_line
+from tests.conftest import assert_one_line, counted
 
 NAMES = ["a", "b", "c"]
 CRF = CrfParams(3.0, 20.0, 10.0)  # as the command line reads them
@@ -64,7 +64,7 @@ def files(folder):
 
 def test_the_labels_are_the_models(devkit, recipe, tmp_path):
     calls = []
-    predicted = predict(devkit, "val", tmp_path / "out", recipe, advance=lambda: calls.append(1))
+    predicted = predict(devkit, "val", tmp_path / "out", recipe, progress=counted(calls))
     assert predicted.folder == tmp_path / "out/results/VOC2012/Segmentation/comp6_val_cls"
     assert (predicted.names, predicted.failed, len(calls)) == (NAMES, [], 3)
     model = DeepLab(Path(recipe.model), recipe.weights, crf=CRF, iterations=3)
@@ -343,7 +343,7 @@ def test_stages_make_the_same_files(devkit, recipe, tmp_path, monkeypatch, crf, 
         recipe,
         scores=scores and two / scores,
         workers=Workers(processes),
-        advance=lambda: steps.append(1),
+        progress=counted(steps),
     )
     assert len(steps) == 3
     assert files(two) == files(one)
