@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.errors import DeepLabError
+from deeplab_repro.machine.device import DEVICES
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
@@ -70,7 +71,7 @@ def add_device(parser: argparse.ArgumentParser, what: str, auto: str) -> None:
     """--device auto|cpu|cuda."""
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        choices=DEVICES,
         default="auto",
         help=f"where the {what} runs (default: auto, {auto})",
     )

@@ -7,7 +7,7 @@ from deeplab_repro.errors import ArgumentError, DeviceError
 
 Device = Literal["cpu", "cuda"]
 AnyDevice = Literal["auto", "cpu", "cuda"]
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES: tuple[AnyDevice, ...] = ("auto", "cpu", "cuda")
 
 
 def resolve_device(device: str, cuda_problem: Callable[[], str | None]) -> Device:

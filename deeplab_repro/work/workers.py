@@ -32,7 +32,7 @@ from deeplab_repro.work.stages import n_cores
 TRIES = 3
 """How many processes may die over an image before it is given up."""
 
-# What a process may be in the middle of, and could not leave sooner, is one call of a library.
+# How long a process may take to end: as long as the one call of a library that it may be in.
 _SECONDS_TO_END = 3
 _READY = pickle.dumps((None, None))
 _THREADS = (
@@ -45,7 +45,7 @@ _THREADS = (
 
 @dataclass(frozen=True)
 class Workers:
-    """Who does the work: `processes` of this machine (0: this one), or a Dask cluster.
+    """Who does the work: some processes of this machine (0: this one alone), or a Dask cluster.
 
     scheduler: the address of a cluster's scheduler, as in "tcp://host:8786"; its workers must have
     the same version of this package, and find the same files under the same paths.
@@ -85,7 +85,7 @@ HERE = Workers()
 
 
 class _Process:
-    """A process of its own, and the names that it has been given, in their order."""
+    """A worker process, and the names that it has been given, in their order."""
 
     def __init__(self, function: bytes, threads: int) -> None:
         self.given: deque[str] = deque()
@@ -94,28 +94,28 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self.connection, other_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(other_end, threads), daemon=True)
-        with other_end, _unheard_interrupts():
+        with other_end, _without_interrupts():
             self._process.start()
         self._send(function)
 
     def give(self, name: str) -> None:
-        """Give it what it is to do next."""
+        """Give it one more name to work on."""
         self.given.append(name)
         self._send(name)
 
     def _send(self, what: bytes | str) -> None:
-        with contextlib.suppress(OSError):  # it is dead, which shows when it is listened to
+        with contextlib.suppress(OSError):  # it is dead: the next read from it shows that
             self.connection.send(what)
 
     def how_it_ended(self) -> str:
-        """What to tell of a process that is no longer there."""
+        """How a process ended that is no longer there, in words."""
         _end([self])
         code = self._process.exitcode or 0
         return f"exit status {code}" if code >= 0 else f"{signal.strsignal(-code)}"
 
 
 def _end(processes: Sequence[_Process]) -> None:
-    """End them, what they write included: files appear whole or not at all."""
+    """End the processes. What they are writing is removed: files appear whole or not at all."""
     for each in processes:
         each.connection.close()
         each._process.terminate()
@@ -126,8 +126,8 @@ def _end(processes: Sequence[_Process]) -> None:
 
 
 @contextlib.contextmanager
-def _unheard_interrupts() -> Iterator[None]:
-    """Ctrl-C does not reach a process that is started here, not even at its start."""
+def _without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started in this block, from their first moment on."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -153,7 +153,7 @@ def _in_processes(
             while waiting and len(processes) < count:
                 processes.append(_started(pickled, threads))
             _deal(waiting, processes)
-            for process in _heard(processes):
+            for process in _ready(processes):
                 try:
                     data = process.connection.recv_bytes()
                 except (EOFError, OSError):
@@ -165,7 +165,7 @@ def _in_processes(
                         if deaths[name] == TRIES:
                             yield name, died_over(name, TRIES, how)
                         else:
-                            waiting.append(name)  # last, when there may be more memory
+                            waiting.append(name)  # tried again last, when there may be more memory
                     else:
                         stillborn += 1
                         if stillborn == TRIES:
@@ -175,7 +175,7 @@ def _in_processes(
                 result = unpack_outcome(data)
                 if process.is_ready:
                     name = process.given.popleft()
-                    _deal(waiting, processes)  # now: the caller may take its time
+                    _deal(waiting, processes)  # before the yield: the caller may take its time
                     yield name, result
                 else:
                     process.is_ready, stillborn = True, 0
@@ -200,7 +200,7 @@ def _cannot_begin(how: str) -> ResourceError:
 
 
 def _deal(waiting: deque[str], processes: Sequence[_Process]) -> None:
-    """Give out names: one to each, and while there are many, one more to have at hand."""
+    """Give a name to each idle process, and while many names are left a second one to each."""
     for process in processes:
         if waiting and not process.given:
             process.give(waiting.popleft())
@@ -209,21 +209,21 @@ def _deal(waiting: deque[str], processes: Sequence[_Process]) -> None:
             process.give(waiting.popleft())
 
 
-def _heard(processes: Sequence[_Process]) -> list[_Process]:
-    """Wait for processes that have something to say."""
+def _ready(processes: Sequence[_Process]) -> list[_Process]:
+    """Wait until processes have sent something; return these."""
     ready = connection.wait([each.connection for each in processes if each.given])
     return [each for each in processes if each.connection in ready]
 
 
 def _serve(parent: Connection, threads: int) -> None:
-    """Do what the parent asks for until it is gone, or says that it is enough."""
+    """The worker process: answer the parent until it is gone or ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
-    # SystemExit is from _leave; the others say that the parent is gone, whatever it died of.
+    # SystemExit comes from _leave. The others mean that the parent is gone.
     with contextlib.suppress(EOFError, OSError, SystemExit):
         _answer_all(parent)
-    os._exit(0)  # to take apart what Numba made would take a third of a second
+    os._exit(0)  # at once: an orderly exit takes a third of a second to unload Numba
 
 
 def _leave(*_: object) -> NoReturn:
