@@ -220,7 +220,7 @@ def assert_plain(status, err):
 def test_mutated_caffemodels(command, folder):
     good = (folder / "tiny.caffemodel").read_bytes()
     statuses = []
-    for seed in range(150):
+    for seed in range(50):
         rng = random.Random(seed)
         content = bytearray(good)
         for _ in range(rng.randint(1, 4)):
@@ -254,7 +254,7 @@ def test_mutated_prototxts(command, folder):
         "${X}",
     ]
     statuses = []
-    for seed in range(150):
+    for seed in range(50):
         rng = random.Random(seed)
         mutated = list(words)
         for _ in range(rng.randint(1, 3)):

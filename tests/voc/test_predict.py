@@ -164,7 +164,7 @@ def test_processes_make_the_same_files(devkit, recipe, tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 def test_killed_at_any_moment(devkit, recipe, tmp_path, photo):
-    names = [f"p{i}" for i in range(12)]
+    names = [f"p{i}" for i in range(6)]
     (devkit.root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))
     (devkit.root / "classes.txt").write_text("\n".join(devkit.classes))
     for i, name in enumerate(names):
@@ -177,7 +177,7 @@ def test_killed_at_any_moment(devkit, recipe, tmp_path, photo):
     arguments += ["--iterations", "3", "--workers", "1"]
     run = [sys.executable, "-m", "deeplab_repro", "predict", *map(str, arguments)]
     folder = out / "results/VOC2012/Segmentation/comp6_val_cls"
-    for killed_with in (2, 8):
+    for killed_with in (2,):
         process = subprocess.Popen(run)
         while process.poll() is None and len(list(folder.glob("*.png"))) < killed_with:
             time.sleep(0.002)

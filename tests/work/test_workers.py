@@ -315,8 +315,20 @@ def test_without_dask(monkeypatch):
         run_on("tcp://127.0.0.1:9")
 
 
+def wait_for_scheduler(address):
+    host, port = address.removeprefix("tcp://").split(":")
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
 def test_a_scheduler_without_workers_that_is_lost(tmp_path, monkeypatch, capfd):
     with dask(tmp_path, 0) as (address, process):
+        wait_for_scheduler(address)
         with monkeypatch.context() as patch:
             patch.setattr(cluster, "_SECONDS_TO_CONNECT", 1)
             patch.setattr(cluster, "_reach", lambda _: asyncio.sleep(0))
