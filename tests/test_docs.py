@@ -16,6 +16,7 @@ from deeplab_repro.engines.opencv_cuda import cuda_problem
 from deeplab_repro.files.images import write_image
 from deeplab_repro.files.probs import write_bin
 from deeplab_repro.models import registry
+from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,7 +27,7 @@ SIZE = HEIGHT, WIDTH = 60, 80
 # What makes commands smaller that show at any size whether they run.
 SMALLER = {
     "bench crf": ["--size", "16x12", "--repeat", "1", "--iterations", "1"],
-    "bench net": ["--model", "ToyVOC-LargeFOV", "--size", "16x12", "--repeat", "1"],
+    "bench net": ["--prototxt", "tiny.prototxt", "--repeat", "1"],
     "crossval": ["--w1", "5", "--sigma-alpha", "40", "--sigma-beta", "5", "--workers", "0"],
     "evaluate": ["--workers", "0"],
     "predict": ["--workers", "0"],
@@ -59,6 +60,7 @@ def reader(tmp_path_factory):
     (folder / "maps").mkdir()
     write_bin(folder / "maps" / "one.bin", probs)
     make_nets(folder)
+    (folder / "tiny.prototxt").write_text(TINY)
     fetched = folder / "models" / "DeepLab-LargeFOV"
     fetched.mkdir(parents=True)
     shutil.copy(folder / "train_iter_6000.caffemodel", fetched)
