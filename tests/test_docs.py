@@ -192,6 +192,13 @@ def anchors(text):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.parametrize("page", TEXTS)
+def test_files_of_ours_exist(page):
+    """Named in full, or as design.md does, from the package on."""
+    for file in re.findall(r"`((?!tools/)(?:\w+/)+\w+\.(?:py|json))`", TEXTS[page]):
+        assert (ROOT / file).exists() or (ROOT / "deeplab_repro" / file).exists(), file
+
+
 def test_sections_that_docstrings_cite():
     sections = set(re.findall(r"^#+ (\d+(?:\.\d+)?)\.? ", TEXTS["docs/original.md"], re.MULTILINE))
     sources = [p for room in ("deeplab_repro", "tools") for p in (ROOT / room).rglob("*.py")]
