@@ -31,7 +31,7 @@ from deeplab_repro.bench.machine import machine
 from deeplab_repro.caffe import read_train_net
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.solver import SolverParameter
-from deeplab_repro.train.solver import Solver
+from deeplab_repro.train.sgd import Solver
 
 LABELS = 21
 

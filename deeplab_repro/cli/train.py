@@ -13,8 +13,8 @@ from deeplab_repro.cli.console import duration, say
 from deeplab_repro.cli.options import add_variables, whole_number
 
 if TYPE_CHECKING:
-    from deeplab_repro.train.solver import Solver
-    from deeplab_repro.train.training import Row
+    from deeplab_repro.train.curve import LossRow
+    from deeplab_repro.train.sgd import Solver
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,7 +43,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and name the last snapshot."""
-    from deeplab_repro.train.training import prepare, train, write_plot
+    from deeplab_repro.train.curve import write_plot
+    from deeplab_repro.train.run import prepare, train
 
     solver, data = prepare(arguments.solver, dict(arguments.variables), arguments.iterations)
     parameter = solver.parameter
@@ -94,7 +95,7 @@ def _reports(solver: "Solver") -> Iterator[Any]:
     """Yields what tells of an iteration: a line every `display`."""
     start, first = time.perf_counter(), solver.iteration
 
-    def report(row: "Row") -> None:
+    def report(row: "LossRow") -> None:
         every = solver.parameter.display
         done = row.iteration + 1 - first
         if every and row.iteration % every == 0:

@@ -1,7 +1,7 @@
 """Files of label probabilities: NumPy's .npy and .npz, and the original's .bin and .mat.
 
 A .bin holds what the original's dense CRF takes, probabilities at the image's size. A .mat holds
-what its net writes, scores, padded to the net's input (reference/SPEC.md, sections 1.10, 3 and 4).
+what its net writes, scores, padded to the net's input (docs/original.md, sections 1.10, 3 and 4).
 """
 
 import math

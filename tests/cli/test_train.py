@@ -309,19 +309,3 @@ def test_a_loss_that_is_nan(command, folder):
     kept = ["it_iter_1.caffemodel", "it_iter_1.solverstate", "it_loss.csv"]
     assert names(folder / "snap") == kept
     assert read_solverstate(folder / "snap/it_iter_1.solverstate").iteration == 1
-
-
-def test_from_another_process_it_is_one_line_too(folder):
-    """NumPy's warnings would stand on stderr there."""
-    change(folder / "solver.prototxt", "base_lr: 0.001", "base_lr: 1e30")
-    done = subprocess.run(
-        program(folder),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    told, error = done.stderr.splitlines()
-    assert "net 'tiny'" in told
-    assert "iteration 1: the loss is" in error

@@ -14,8 +14,8 @@ from deeplab_repro.net.solver import SolverParameter
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.elementwise import DropoutStep
 from deeplab_repro.train.fillers import filled
-from deeplab_repro.train.solver import Solver, learning_rate
-from deeplab_repro.train.training import prepare
+from deeplab_repro.train.run import prepare
+from deeplab_repro.train.sgd import Solver, learning_rate
 from tests.conftest import assert_one_line
 from tests.train.tiny_training import (
     SOLVER,
