@@ -45,11 +45,11 @@ def read_curve(path: Path) -> list[LossRow]:
         with open(path, newline="", encoding="utf-8") as file:
             header, *lines = csv.reader(file)
             if tuple(header) != LossRow._fields:
-                raise ValueError(f"its first line is {','.join(header)[:80]!a}")
+                raise ValueError(f"its first line is '{one_line(','.join(header), 80)}'")
             return [LossRow(int(line[0]), *map(float, line[1:])) for line in lines]
     except (ValueError, TypeError, IndexError, OSError, csv.Error) as error:
         raise FormatError(
-            f"{one_line(path)}: is not a loss curve of this program ({error}): move it away"
+            f"{one_line(path)}: is not a loss curve: {one_line(error)}: move it to another folder"
         ) from error
 
 

@@ -8,7 +8,7 @@ from deeplab_repro.net.net import ImageSegData
 from deeplab_repro.train.data import SegData
 
 # Of the images, height by width: one smaller than the crop of 20, one on each axis, one larger.
-SIZES = ((12, 16), (30, 13), (11, 33), (25, 28), (20, 20))
+SIZES = ((12, 16), (30, 13), (11, 33), (22, 24), (20, 20))
 CROP = 20
 N_LABELS = 5
 

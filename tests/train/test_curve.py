@@ -30,7 +30,7 @@ def test_a_file_that_is_no_curve(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(FormatError) as caught:
         read_curve(path)
-    assert_one_line(caught, path, "is not a loss curve of this program", "move it away")
+    assert_one_line(caught, path, "is not a loss curve", "move it")
 
 
 ROWS = [
