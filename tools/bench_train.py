@@ -8,7 +8,7 @@ installed it measures this project alone.
 
 import os
 
-# Before NumPy is loaded: see deeplab_repro/cli/train.py.
+# Before NumPy is loaded: see deeplab_repro/train/parallel.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse

@@ -12,7 +12,7 @@ they stand in deeplab_repro/models.py. `check` scores both models on scenes of a
 
 import os
 
-# Before NumPy is loaded: see deeplab_repro/cli/train.py.
+# Before NumPy is loaded: see deeplab_repro/train/parallel.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse

@@ -22,7 +22,7 @@ from deeplab_repro.net.layers import (
     SegAccuracy,
     SoftmaxLoss,
 )
-from deeplab_repro.net.net import Blob, Layer, Net
+from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.fillers import filled
@@ -103,7 +103,10 @@ class Network:
             ):
                 if blob.data is None:
                     random = np.random.default_rng([self.seed, _FOR_FILLERS, number, index])
-                    parameter.data[...] = _filled(layer, blob, random)
+                    try:
+                        parameter.data[...] = filled(blob, random)
+                    except NetError as error:
+                        raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
                 else:
                     parameter.data[...] = blob.data
                 blob.data = parameter.data
@@ -164,13 +167,6 @@ def _check_trainable(net: Net) -> None:
             )
         for name in set(layer.bottoms) - in_place:
             takers.setdefault(name, layer.name)
-
-
-def _filled(layer: Layer, blob: Blob, random: np.random.Generator) -> np.ndarray:
-    try:
-        return filled(blob, random)
-    except NetError as error:
-        raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
 
 
 def _zeros(shape: Shape) -> F32:

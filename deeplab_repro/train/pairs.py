@@ -76,8 +76,9 @@ def _pair_error(pair: tuple[str, str]) -> DeepLabError | None:
     try:
         check_readable(image)
         check_readable(labels)
-        image_size = _image_size(image) or read_image(image).shape[:2]
-        labels_size = _labels_size(labels) or read_labels(labels).shape
+        image_size = _header_size(image, _IMAGE_HEADERS) or read_image(image).shape[:2]
+        labels_size = _header_size(labels, _LABEL_HEADERS, _LABEL_MODES)
+        labels_size = labels_size or read_labels(labels).shape
         if image_size == labels_size[::-1]:
             # Perhaps it is to be turned: not every format has the orientation in its header.
             image_size = read_image(image).shape[:2]
@@ -88,31 +89,24 @@ def _pair_error(pair: tuple[str, str]) -> DeepLabError | None:
     return None
 
 
-def _image_size(path: str) -> HW | None:
-    """The upright height and width by the header; None if the picture has to be read."""
+def _header_size(path: str, formats: tuple[str, ...], modes: tuple[str, ...] = ()) -> HW | None:
+    """The upright height and width by the header; None if the file has to be read.
+
+    modes: those that may be trusted; () for all.
+    """
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_IMAGE_HEADERS) as picture:
+        with Image.open(path, formats=formats) as picture:
+            if modes and picture.mode not in modes:
+                return None
             # Not for PNG: it would decode the pixels, since EXIF may lie behind them.
             exif = picture.getexif() if picture.format == "JPEG" else {}
             is_turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = picture.size
-    except (*PILLOW_ERRORS, Image.DecompressionBombError):  # read_image raises it in our words
+    except (*PILLOW_ERRORS, Image.DecompressionBombError):  # reading it raises our error
         return None
     return (width, height) if is_turned else (height, width)
-
-
-def _labels_size(path: str) -> HW | None:
-    """The height and width by the header; None if the picture has to be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_LABEL_HEADERS) as picture:
-            width, height = picture.size
-            return (height, width) if picture.mode in _LABEL_MODES else None
-    except (*PILLOW_ERRORS, Image.DecompressionBombError):  # read_labels raises it in our words
-        return None
 
 
 def sizes_differ(image: str, image_size: HW, labels: str, labels_size: HW) -> ImageError:

@@ -12,7 +12,6 @@ import pytest
 
 from deeplab_repro.caffe import read_caffemodel, read_solverstate
 from deeplab_repro.cli.train import _interrupts
-from deeplab_repro.files.images import write_labels
 from tests.train import tiny_training
 from tests.train.tiny_training import ACCURACY, TRAIN, write_training
 
@@ -120,16 +119,6 @@ def test_weights_that_lack_a_layer(command, folder):
     assert found["fc8_mine"][0].any()
 
 
-def test_all_of_the_weights(command, folder):
-    command(*arguments(folder))
-    weights = folder / "snap/it_iter_3.caffemodel"
-    change(folder / "solver.prototxt", "snap/it", "second/it")
-    status, out, err = command(*arguments(folder, "--weights", weights, "--iterations", 0))
-    assert status == 0
-    assert "filled" not in err
-    assert_same_layers(out.strip(), weights)
-
-
 # --- Ctrl-C
 
 
@@ -222,25 +211,11 @@ def test_a_file_of_the_list_is_missing(refused, folder):
     assert "list.txt" in error
 
 
-def test_a_mask_of_another_size(refused, folder):
-    write_labels(folder / "1_labels.png", np.zeros((13, 30), np.uint8))
-    assert f"{folder}/1_labels.png: is 13x30 (height x width)" in refused(*arguments(folder))
-
-
 def test_weights_and_snapshots_that_are_not_there(refused, folder):
     for option in ("--weights", "--resume"):
         assert "none: cannot be read" in refused(*arguments(folder, option, folder / "none"))
         error = refused(*arguments(folder, option, folder / "solver.prototxt"))
         assert "solver.prototxt" in error
-
-
-def test_the_snapshot_of_another_net(command, refused, folder):
-    command(*arguments(folder))
-    change(folder / "train.prototxt", "num_output: 6", "num_output: 7")
-    state = folder / "snap/it_iter_2.solverstate"
-    assert "is the snapshot of another net" in refused(*arguments(folder, "--resume", state))
-    error = refused(*arguments(folder, "--weights", state.with_suffix(".caffemodel")))
-    assert "layer 'conv1' is 6x3x5x5, expected 7x3x5x5" in error
 
 
 def stopped_by(command, folder: Path, *more: object) -> str:
@@ -252,12 +227,6 @@ def stopped_by(command, folder: Path, *more: object) -> str:
     assert error.startswith("deeplab-repro: error: ")
     assert error.isprintable()
     return error
-
-
-def test_a_label_out_of_range(command, folder):
-    change(folder / "train.prototxt", "num_output: 5", "num_output: 4")
-    error = stopped_by(command, folder)
-    assert re.search(rf"{folder}/\d_labels\.png: holds the label 4, expected 0 to 3", error)
 
 
 def test_a_folder_that_cannot_be_written_to(command, folder):

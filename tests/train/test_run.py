@@ -10,7 +10,7 @@ import pytest
 
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net, read_solverstate
 from deeplab_repro.engines.opencv import OpenCVEngine
-from deeplab_repro.errors import FileError, FormatError, ImageError, NetError, TrainingError
+from deeplab_repro.errors import FileError, FormatError, NetError, TrainingError
 from deeplab_repro.train.curve import LossRow, read_curve
 from deeplab_repro.train.run import prepare, train
 from tests.conftest import assert_one_line
@@ -267,14 +267,6 @@ def test_a_loss_that_is_nan_leaves_the_last_snapshot(tmp_path):
     again, data = prepare(tmp_path / "solver.prototxt")
     again.restore(tmp_path / "snap/it_iter_2.solverstate")
     assert train(again, data).name == "it_iter_30.caffemodel"
-
-
-def test_a_label_out_of_range_is_named_by_its_file(tmp_path):
-    train_text = TRAIN.replace("num_output: 5", "num_output: 4")
-    with pytest.raises(ImageError) as caught:
-        train(*prepared(tmp_path, train=train_text))
-    assert_one_line(caught, "_labels.png", "the label 4", "expected 0 to 3")
-    assert names(tmp_path / "snap") == []
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -127,12 +127,6 @@ def test_accuracy_is_of_the_last_batch(tmp_path):
     np.testing.assert_array_equal(kept, before)
 
 
-def test_a_net_without_accuracy(tmp_path):
-    solver, data = prepared(tmp_path, train=TRAIN[: TRAIN.index('layers { name: "accuracy"')])
-    trained(solver, data, 1)
-    assert solver.accuracy is None
-
-
 # --- snapshots
 
 
