@@ -19,8 +19,9 @@ SOLVER = tiny_training.SOLVER.replace("max_iter: 6", "max_iter: 3")
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    """Pictures, label maps and their list, a train net and a solver."""
+def folder(tmp_path, monkeypatch) -> Path:
+    """Pictures, label maps and their list, a train net and a solver; no matplotlib: it is slow."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     write_training(tmp_path)
     (tmp_path / "train.prototxt").write_text(TRAIN)
     (tmp_path / "solver.prototxt").write_text(SOLVER)
@@ -61,7 +62,8 @@ def assert_same_layers(one: str | Path, other: str | Path) -> None:
 # --- from end to end
 
 
-def test_a_training(command, folder):
+def test_a_training(command, folder, monkeypatch):
+    monkeypatch.undo()  # with a plot, if matplotlib is there
     status, out, err = command(*arguments(folder))
     assert status == 0
     *told, model = out.splitlines()
