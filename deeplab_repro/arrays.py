@@ -5,11 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Shape = tuple[int, ...]
-
-
-HW = tuple[int, int]
 F32 = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
+HW = tuple[int, int]
 
 
 def dims(shape: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, astuple
 from functools import cache
 from pathlib import Path
 
-# Before NumPy is loaded: see deeplab_repro/train/__init__.py.
+# Before NumPy is loaded: see deeplab_repro/train/parallel.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Weights that the user has fetched are none of the tests'; nothing is ever there.
 os.environ["DEEPLAB_REPRO_HOME"] = os.path.join(os.path.dirname(__file__), "nobody")

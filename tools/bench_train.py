@@ -8,7 +8,7 @@ installed it measures this project alone.
 
 import os
 
-# Before NumPy is loaded: see deeplab_repro/cli/train.py.
+# Before NumPy is loaded: see deeplab_repro/train/parallel.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -31,7 +31,7 @@ from deeplab_repro.bench.machine import machine
 from deeplab_repro.caffe import read_train_net
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.solver import SolverParameter
-from deeplab_repro.train.solver import Solver
+from deeplab_repro.train.sgd import Solver
 
 LABELS = 21
 

@@ -33,8 +33,9 @@ from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import check_readable, write_atomically
 from deeplab_repro.models.registry import get_model
 from deeplab_repro.segmenter import DeepLab
+from deeplab_repro.train.curve import LossRow
 from deeplab_repro.train.data import read_list
-from deeplab_repro.train.training import Row, prepare, train
+from deeplab_repro.train.run import prepare, train
 from deeplab_repro.voc import metrics
 
 NET = get_model("ToyVOC-LargeFOV")
@@ -120,7 +121,7 @@ def finetune(solver_prototxt: Path, weights: Path | None) -> Path:
         say("begins from scratch: every layer is filled at random")
     first, last, every = solver.iteration, solver.parameter.max_iter, solver.parameter.display
 
-    def report(row: Row) -> None:
+    def report(row: LossRow) -> None:
         done = row.iteration + 1
         if done % every == 0 or done == last:
             each = row.seconds / (done - first)

@@ -12,7 +12,7 @@ they stand in deeplab_repro/models.py. `check` scores both models on scenes of a
 
 import os
 
-# Before NumPy is loaded: see deeplab_repro/cli/train.py.
+# Before NumPy is loaded: see deeplab_repro/train/parallel.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -31,7 +31,8 @@ from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.toy.demo import measure, table
 from deeplab_repro.toy.scenes import make_scene
-from deeplab_repro.train.training import Row, prepare, train
+from deeplab_repro.train.curve import LossRow
+from deeplab_repro.train.run import prepare, train
 from deeplab_repro.voc.metrics import confusion, image_scores
 
 LARGE_FOV, MSC = MODELS["ToyVOC-LargeFOV"], MODELS["ToyVOC-MSc-LargeFOV"]
@@ -87,7 +88,7 @@ def train_model(
     if solver.iteration >= last:
         return snapshots[-1].with_suffix(".caffemodel")
 
-    def report(row: Row) -> None:
+    def report(row: LossRow) -> None:
         if row.iteration % solver.parameter.display == 0:
             print(model.name, row.iteration, f"loss {row.average_loss:.4f}", flush=True)
 

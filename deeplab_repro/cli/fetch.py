@@ -1,4 +1,4 @@
-"""deeplab-repro fetch: released weights from the web."""
+"""deeplab-repro fetch: download released weights."""
 
 import argparse
 import json
@@ -12,11 +12,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's arguments."""
     parser = commands.add_parser(
         "fetch",
-        help="get a model's released weights from the web; resumable",
-        description="Get a model's released weights, see that they fit it, and remember where they "
-        "are: from then on --model NAME needs no --weights, and --weights NAME finds them. Stopped "
-        "at any moment, it goes on where it was when it is run again. Of the authors' hosts most "
-        "are gone: any mirror will do.",
+        help="download a model's released weights; resumable",
+        description="Download a model's released weights, check that they fit it, and remember "
+        "where they are: from then on --model NAME needs no --weights, and --weights NAME finds "
+        "them. If it is interrupted, run it again to continue. Most of the authors' hosts are "
+        "gone: any mirror will do.",
         epilog="They are remembered, and kept unless --to says otherwise, in the user's data "
         "folder, ~/.local/share/deeplab-repro on Linux; the environment variable "
         "DEEPLAB_REPRO_HOME names another.",
@@ -30,7 +30,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         dest="folder",
         metavar="DIR",
         type=Path,
-        help="keep them as DIR/NAME/train_iter_6000.caffemodel, as `paper --models DIR` wants them",
+        help="keep them as DIR/NAME/train_iter_6000.caffemodel, as `paper --models DIR` expects",
     )
     parser.add_argument(
         "--train2",
@@ -48,14 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from deeplab_repro.models.released import fetch
 
-    with progress_in_bytes() as advance:
+    with progress_in_bytes() as on_bytes:
         fetched = fetch(
             arguments.name,
             arguments.url,
             arguments.folder,
             train2=arguments.train2,
             tell=say,
-            advance=advance,
+            on_bytes=on_bytes,
         )
     if arguments.json:
         print(json.dumps(asdict(fetched)))

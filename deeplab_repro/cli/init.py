@@ -1,4 +1,4 @@
-"""deeplab-repro init: the weights that training begins with, from a classification net's."""
+"""deeplab-repro init: make the first weights of a net from a classification net's."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the weights, and print what became of every layer."""
+    """Write the weights, and print how each layer was initialised."""
     from deeplab_repro.caffe import read_net
     from deeplab_repro.train.initialise import initialise, write_initialised
 

@@ -1,4 +1,4 @@
-"""deeplab-repro train: Caffe's SGD on a train net, from a solver's prototxt."""
+"""deeplab-repro train: train a net with Caffe's SGD."""
 
 import argparse
 import math
@@ -13,8 +13,8 @@ from deeplab_repro.cli.console import duration, say
 from deeplab_repro.cli.options import add_variables, whole_number
 
 if TYPE_CHECKING:
-    from deeplab_repro.train.solver import Solver
-    from deeplab_repro.train.training import Row
+    from deeplab_repro.train.curve import LossRow
+    from deeplab_repro.train.sgd import Solver
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,7 +33,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="F",
         help="a caffemodel to begin with; layers that it lacks are filled as the net says",
     )
-    begin.add_argument("--resume", metavar="F", help="a .solverstate to go on from")
+    begin.add_argument("--resume", metavar="F", help="a .solverstate to continue from")
     add_variables(parser)
     parser.add_argument(
         "--iterations", metavar="N", type=whole_number(0), help="instead of the solver's max_iter"
@@ -43,13 +43,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and name the last snapshot."""
-    from deeplab_repro.train.training import prepare, train, write_plot
+    from deeplab_repro.train.curve import write_plot
+    from deeplab_repro.train.run import prepare, train
 
     solver, data = prepare(arguments.solver, dict(arguments.variables), arguments.iterations)
     parameter = solver.parameter
     if arguments.resume:
         solver.restore(arguments.resume)
-        say(f"goes on from iteration {solver.iteration}")
+        say(f"continues from iteration {solver.iteration}")
     elif arguments.weights:
         left = solver.load(arguments.weights, partial=True)
         if left:
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         model = train(solver, data, report, stopped)
     if solver.iteration < parameter.max_iter:
         state = model.with_suffix(".solverstate")
-        say(f"stopped at iteration {solver.iteration}: go on with --resume {state}")
+        say(f"stopped at iteration {solver.iteration}: continue with --resume {state}")
     curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
     if curve.exists():  # not where there was nothing to do
         plot = write_plot(curve)
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _interrupts() -> Iterator[Any]:
-    """Yields what tells whether Ctrl-C was pressed; pressed again it interrupts as ever."""
+    """Yields a function: has Ctrl-C been pressed? Pressed again, it interrupts as usual."""
     pressed = False
 
     def note(number: int, frame: object) -> None:  # noqa: ARG001
@@ -91,10 +92,10 @@ def _interrupts() -> Iterator[Any]:
 
 @contextmanager
 def _reports(solver: "Solver") -> Iterator[Any]:
-    """Yields what tells of an iteration: a line every `display`."""
+    """Yields a function that prints a line for every `display`-th iteration."""
     start, first = time.perf_counter(), solver.iteration
 
-    def report(row: "Row") -> None:
+    def report(row: "LossRow") -> None:
         every = solver.parameter.display
         done = row.iteration + 1 - first
         if every and row.iteration % every == 0:
@@ -102,7 +103,7 @@ def _reports(solver: "Solver") -> Iterator[Any]:
             left = seconds * (solver.parameter.max_iter - row.iteration - 1)
             images = solver.net.input_shape[0] / seconds
             accuracy = ""
-            if not math.isnan(row.pixel_accuracy):  # as it is where the net has no SEG_ACCURACY
+            if not math.isnan(row.pixel_accuracy):  # NaN: the net has no SEG_ACCURACY
                 accuracy = f"  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}"
             print(
                 f"iteration {row.iteration}  loss {row.average_loss:.4f}"

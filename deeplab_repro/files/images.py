@@ -1,7 +1,7 @@
-"""Images: read and checked, made into the net's input, and labels written as VOC pictures.
+"""Read and write images and labels, make the net's input, and draw labels over an image.
 
-Images are HxWx3 uint8 RGB and labels are HxW uint8 (255: void) everywhere. Pillow is imported
-only where a file is read or written, so that importing this module stays cheap.
+Images are HxWx3 uint8 RGB, labels HxW uint8 (255: void). Pillow is imported when a file is read or
+written, so that importing this module stays cheap.
 """
 
 import io
@@ -32,11 +32,11 @@ MEAN_BGR = (104.008, 116.669, 122.675)
 
 VOID = 255
 
-# No format for which Pillow starts another program (EPS, WMF). Those that it knows from the start
-# come first: the others cost an import of all its plugins.
+# No format for which Pillow starts another program (EPS, WMF). The first five are built in: for the
+# others Pillow imports all its plugins.
 _IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000")
 
-# What Pillow is known to raise on broken files, besides DecompressionBombError.
+# Raised by Pillow on broken files, besides DecompressionBombError.
 PILLOW_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -53,7 +53,7 @@ PILLOW_ERRORS = (
     zlib.error,
 )
 
-# Pillow's copies while it decodes, converts and turns a picture, and our array.
+# Pillow's copies of a picture while it decodes, converts and turns it, and our array.
 _BYTES_PER_PIXEL = 24
 
 # warnings.catch_warnings is not safe in two threads at once.
@@ -189,7 +189,7 @@ def _save(path: str | os.PathLike[str], picture: "Image", file_format: str) -> N
     except OSError as error:
         shape = f"{picture.height}x{picture.width}"
         raise ArgumentError(
-            f"{one_line(path)}: {file_format} cannot hold an image of {shape}: {error}"
+            f"{one_line(path)}: {file_format} cannot hold an image of {shape}: {one_line(error)}"
         ) from error
     with write_atomically(path) as file:
         file.write(encoded.getbuffer())
@@ -200,7 +200,7 @@ def _read(
     formats: tuple[str, ...],
     convert: "Callable[[Image, str], UInt8]",
 ) -> UInt8:
-    """Open, check and decode a file, and turn all that Pillow may raise or warn into our errors."""
+    """Open, check and decode a file; Pillow's errors and warnings become our errors."""
     from PIL import Image, UnidentifiedImageError
 
     name = one_line(path)
@@ -209,7 +209,7 @@ def _read(
     # The likely format first: Pillow then loads nothing for the others.
     formats = tuple(sorted(formats, key=lambda each: is_png and each != "PNG"))
     with _pillow_lock, warnings.catch_warnings():
-        # Only Pillow's own: what another thread warns of meanwhile is none of ours.
+        # Only Pillow's: another thread may be warning of something else.
         warnings.filterwarnings("ignore", module=r"PIL\b")
         try:
             with Image.open(path, formats=formats) as picture:
@@ -238,7 +238,7 @@ def _to_rgb(picture: "Image", name: str) -> UInt8:
     from PIL import Image
 
     picture.load()
-    # A TIFF has been turned by Pillow already, and may still say otherwise.
+    # Pillow has turned a TIFF already, but its EXIF may still say that it is to be turned.
     turn = None if picture.format == "TIFF" else _orientation(picture)
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format != "TIFF"):
         # 16-bit grey: old Pillows hold it as I. 65535 = 255 * 257, so this is rounding.
@@ -260,7 +260,7 @@ def _to_rgb(picture: "Image", name: str) -> UInt8:
 
 
 def _orientation(picture: "Image") -> "Transpose | None":
-    """Return what turns a picture upright by its EXIF orientation, None for nothing."""
+    """Return what turns a picture upright by its EXIF orientation; None if it is upright."""
     from PIL.Image import Transpose
 
     turns = {
@@ -275,7 +275,7 @@ def _orientation(picture: "Image") -> "Transpose | None":
     try:
         return turns.get(picture.getexif().get(0x0112, 1))
     except PILLOW_ERRORS:
-        return None  # a broken note beside sound pixels: shown as stored, as viewers do
+        return None  # broken EXIF beside sound pixels: shown as stored, as viewers do
 
 
 def _to_labels(picture: "Image", name: str) -> UInt8:

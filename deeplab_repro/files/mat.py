@@ -1,6 +1,7 @@
-"""MATLAB's MAT-files of level 5 (save -v6 and -v7), as far as arrays of floats go.
+"""Arrays of floats in MATLAB's MAT-files of level 5 (save -v6 and -v7).
 
-Not left to SciPy, which believes what a file says of itself: one wrong type code ends the process.
+SciPy is not used: when it reads, a single wrong type code in a file ends the process; when it
+writes, it copies the array, and importing it takes a second.
 """
 
 import math
@@ -11,16 +12,13 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import F32, dims
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
 from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.machine.memory import require_memory
 
-F32 = npt.NDArray[np.float32]
-
-# What a data element holds, by its kind, and how the numbers in one are stored.
+# Kinds of data elements, and the storage of numbers by kind.
 _INT8, _INT32, _UINT32, _SINGLE, _MATRIX, _COMPRESSED = 1, 5, 6, 7, 14, 15
 _STORED_AS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 _STORED_AS |= {12: "i8", 13: "u8"}
@@ -38,11 +36,11 @@ _MOST_AXES = 32
 def read_mat(path: str | os.PathLike[str], variable: str) -> F32:
     """Read an array of single or double, W x H x C in MATLAB, as CxHxW float32.
 
-    So lies its memory; an array of any number of axes comes with their order reversed.
+    MATLAB stores the first axis first, so the axes come in reverse order, whatever their number.
 
-    Raises FileError for a file that cannot be read, ResourceError where the array needs more
-    memory than there is, FormatError for a file that is no MAT-file of level 5, is broken, or has
-    no such array.
+    Raises FileError for a file that cannot be read, ResourceError if the array needs more memory
+    than there is, FormatError for a file that is not a MAT-file of level 5, is broken, or has no
+    such array.
     """
     name = one_line(path)
     with open_to_read(path) as (file, size):
@@ -82,7 +80,7 @@ def write_mat(file: BinaryIO, variable: str, array: F32) -> None:
 
 
 def _find(content: memoryview, order: str, variable: str, name: str) -> F32:
-    """The variable among the elements of a file. Raises ValueError or zlib.error if broken."""
+    """Find the variable in a file's content. Raises ValueError or zlib.error if it is broken."""
     others = []
     for kind, matrix in _elements(content, order):
         if kind == _COMPRESSED:
@@ -92,7 +90,7 @@ def _find(content: memoryview, order: str, variable: str, name: str) -> F32:
         elements = _elements(matrix, order)
         flags, shape, found = (bytes(content) for _, content in _first(3, elements))
         if found != variable.encode():
-            others.append(ascii(found.decode("latin-1")))
+            others.append(one_line(found.decode("latin-1")))
             continue
         if len(flags) != 8 or len(shape) % 4 or len(shape) > 4 * _MOST_AXES:
             raise ValueError(f"the head of '{variable}' has another size than it should")
@@ -103,13 +101,13 @@ def _find(content: memoryview, order: str, variable: str, name: str) -> F32:
             raise FormatError(f"{name}: '{variable}' is {what}, expected single or double")
         ((stored_as, values),) = _first(1, elements)
         return _array(values, stored_as, struct.unpack(f"{order}{len(shape) // 4}i", shape), order)
-    held = ", ".join(others[:9]) or "no variables"
+    held = ", ".join(f"'{other}'" for other in others[:9]) or "no variables"
     raise FormatError(f"{name}: holds {held}, expected '{variable}'")
 
 
 def _array(values: memoryview, stored_as: int, shape: tuple[int, ...], order: str) -> F32:
     if stored_as not in _STORED_AS:
-        raise ValueError(f"numbers of kind {stored_as}, which there is not")
+        raise ValueError(f"numbers of kind {stored_as}, which does not exist")
     dtype = np.dtype(order + _STORED_AS[stored_as])
     if min(shape, default=0) <= 0 or math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"an array of {dims(shape)} {dtype.name} has {len(values):,} bytes")
@@ -118,7 +116,7 @@ def _array(values: memoryview, stored_as: int, shape: tuple[int, ...], order: st
 
 
 def _elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """Kind and content of each data element. Raises ValueError where one is cut short."""
+    """Kind and content of each data element. Raises ValueError if one is cut short."""
     while len(content) >= 8:
         kind, size = struct.unpack_from(order + "2I", content)
         start = 8
@@ -139,7 +137,7 @@ def _first(count: int, elements: Iterator[tuple[int, memoryview]]) -> list[tuple
 
 
 def _inflate(compressed: memoryview, order: str, name: str) -> tuple[int, memoryview]:
-    """The data element that was compressed; no more of it than it says of itself."""
+    """Decompress a data element, up to the size in its header."""
     stream = zlib.decompressobj()
     tag = stream.decompress(compressed, 8)
     if len(tag) < 8:

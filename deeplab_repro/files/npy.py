@@ -1,4 +1,4 @@
-"""NumPy's files as they come from outside: the header of an array, and what broken ones raise."""
+"""Headers of NumPy's .npy format, read from files that may be broken."""
 
 import struct
 import warnings
@@ -32,7 +32,7 @@ ZIP_ERRORS = (
 
 
 class Header(NamedTuple):
-    """What an array in NumPy's format says of itself."""
+    """The header of an array in NumPy's format."""
 
     shape: Shape
     columns_first: bool  # Fortran's order
@@ -51,7 +51,7 @@ def read_header(file: IO[bytes], name: str) -> Header:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers of Python 2, and what is in broken ones
+            warnings.simplefilter("ignore")  # about headers of Python 2 and broken ones
             version = np.lib.format.read_magic(file)
             read = {
                 (1, 0): np.lib.format.read_array_header_1_0,
@@ -67,5 +67,5 @@ def read_header(file: IO[bytes], name: str) -> Header:
         ) from error
     shape = header.shape
     if len(shape) > _MOST_AXES or any(not 0 <= length <= _LONGEST_AXIS for length in shape):
-        raise FormatError(f"{name}: says of itself what no array can be: save it again")
+        raise FormatError(f"{name}: has a header that no array can have: save it again")
     return header

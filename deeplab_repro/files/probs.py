@@ -1,7 +1,7 @@
 """Files of label probabilities: NumPy's .npy and .npz, and the original's .bin and .mat.
 
-A .bin holds what the original's dense CRF takes, probabilities at the image's size. A .mat holds
-what its net writes, scores, padded to the net's input (reference/SPEC.md, sections 1.10, 3 and 4).
+A .bin holds the input of the original's dense CRF: probabilities at the image's size. A .mat holds
+the output of its net: scores, padded to the net's input (docs/original.md, sections 1.10, 3 and 4).
 """
 
 import math
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.arrays import HW, dims
+from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
 from deeplab_repro.files.mat import read_mat, write_mat
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
@@ -22,12 +21,10 @@ from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.scores import CoarseScores, softmax
 
-F32 = npt.NDArray[np.float32]
-
 FORMATS = (".npy", ".npz", ".bin", ".mat")
 """What `read_probs` reads."""
 
-# Which array of several in a .npz is meant, and the variable in a .mat.
+# The array to take from a .npz of several, and the variable in a .mat.
 _NPZ_NAMES = ("probs", "marginals")
 _MAT_NAME = "data"
 _COARSE_NAMES = ("scores", "stride", "offset")
@@ -37,15 +34,13 @@ _LONGEST_NUMBER = 1024  # bytes, with NumPy's header
 def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     """Read label probabilities for an image of `size` = (H, W): CxHxW float32.
 
-    .npy, .npz: an array CxHxW of 16-, 32- or 64-bit floats; of several in a .npz the one named
-    probs or marginals. A .npz of coarse scores, as `write_coarse` makes it: the softmax of these,
-    enlarged. .bin: float32. .mat: scores `data`, W x H x C single or double, of which
-    the top left corner is taken, and its softmax. Other than that, neither the values nor the
-    shape are checked: `dense_crf` does that.
+    .npy, .npz: an array CxHxW of 16-, 32- or 64-bit floats; if a .npz has several, the one named
+    probs or marginals. A .npz of coarse scores (`write_coarse`): they are enlarged, then softmax.
+    .bin: float32. .mat: scores `data`, W x H x C single or double: the top left corner, then
+    softmax. Neither the values nor the shape are checked further: `dense_crf` does that.
 
     Raises FileError for a file that cannot be read, FormatError for one that is broken or holds
-    something else, ResourceError where it needs more memory than there is (found before it is
-    taken).
+    something else, ResourceError, before memory is taken, if it needs more than there is.
     """
     extension = Path(path).suffix.lower()
     if extension == ".mat":
@@ -64,7 +59,7 @@ def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
 
 
 def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
-    """Read coarse scores that `write_coarse` wrote, as float32. Raises what `read_probs` raises."""
+    """Read the coarse scores of `write_coarse`, as float32. Raises what `read_probs` raises."""
     found = _read_npz(path)
     if not isinstance(found, CoarseScores):
         expected = ", ".join(_COARSE_NAMES)
@@ -75,7 +70,7 @@ def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
 def write_coarse(path: str | os.PathLike[str], coarse: CoarseScores) -> None:
     """Write coarse scores as a .npz: `scores` CxHxW, `stride` and `offset`, atomically.
 
-    `deeplab_repro.net.scores` says what these are. Raises FileError if the file cannot be written.
+    See `deeplab_repro.net.scores`. Raises FileError if the file cannot be written.
     """
     arrays = (coarse.values, np.int64(coarse.stride), np.int64(coarse.offset))
     with write_atomically(path) as file:
@@ -110,7 +105,7 @@ def write_scores_mat(path: str | os.PathLike[str], scores: F32) -> None:
 
 
 def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
-    """Read one array in NumPy's format that is `n_bytes` long with its header."""
+    """Read one array in NumPy's format; `n_bytes`: its size with the header."""
     header = read_header(file, name)
     shape, dtype = header.shape, header.dtype
     if len(shape) != 3 or not header.is_float:
@@ -140,14 +135,14 @@ def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
                 return _read_coarse(archive, [arrays[each] for each in _COARSE_NAMES], name)
             wanted = list(arrays) if len(arrays) == 1 else [n for n in _NPZ_NAMES if n in arrays]
             if len(wanted) != 1:
-                held = ", ".join(map(ascii, list(arrays)[:9])) or "nothing"
+                held = ", ".join(f"'{one_line(each)}'" for each in list(arrays)[:9]) or "nothing"
                 raise FormatError(
                     f"{name}: holds {held}: expected one array, or one of several named "
                     f"{' or '.join(_NPZ_NAMES)}"
                 )
             entry = arrays[wanted[0]]
             with _open_member(archive, entry) as member:
-                return _read_npy(member, entry.file_size, f"{name}, {wanted[0]!a}")
+                return _read_npy(member, entry.file_size, f"{name}, '{one_line(wanted[0])}'")
     except ZIP_ERRORS as error:
         raise FormatError(
             f"{name}: is not a .npz, or broken: {one_line(error)}: save it again, with numpy.savez"
@@ -177,7 +172,7 @@ def _read_coarse(
 
 
 def _read_number(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> int:
-    """A whole number from 0 to 32767 that NumPy wrote as int64."""
+    """Read a whole number from 0 to 32767 that NumPy wrote as int64."""
     with _open_member(archive, entry) as member:
         content = member.read(_LONGEST_NUMBER)
     header, number = content[:-8], int.from_bytes(content[-8:], "little")

@@ -1,4 +1,4 @@
-"""Where results are written: checked before any work is done."""
+"""Check that results can be written, before any work is done."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,9 +8,9 @@ from deeplab_repro.errors import FileError, one_line
 
 
 def check_targets(targets: Mapping[Path, Iterable[Path]], inputs: Iterable[Path]) -> None:
-    """Raise FileError if files would overwrite each other or an input, or cannot be written.
+    """Raise FileError if results would overwrite each other or an input, or cannot be written.
 
-    targets: for each picture the files that are written for it; their folders need not exist.
+    targets: the files that are written for each picture; their folders need not exist.
     """
     read = {os.path.realpath(path): path for path in inputs}
     written: dict[Path, Path] = {}

@@ -1,4 +1,4 @@
-"""Reading and writing whole files, and asking how much memory there is."""
+"""Open files to read, and write them whole or not at all."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from deeplab_repro.errors import DeepLabError, FileError, one_line
 
-# What files are called while they are written.
+# The name of a file while it is written.
 _TEMPORARY = ".deeplab-*.tmp"
 
 
@@ -35,8 +35,8 @@ def check_readable(path: str | os.PathLike[str]) -> int:
 def open_to_read(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
     """Open the binary file `path`; yields it and its size in bytes.
 
-    Raises FileError if the file is missing, a folder, a pipe or device, empty or unreadable; an
-    OSError out of the block counts as the last of these.
+    Raises FileError if the file is missing, a folder, a pipe or device, empty or unreadable; so
+    does an OSError in the block.
     """
     size = check_readable(path)
     try:
@@ -55,7 +55,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     behind. Permissions follow the umask; a symbolic link stays one, its target is replaced.
 
     Raises FileError for a missing folder, a folder or device at `path`, no permission or no space;
-    an OSError out of the block counts as one of these.
+    so does any OSError in the block.
     """
     target = writable_target(path)
     temporary = _temporary(target)
@@ -77,10 +77,10 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]]:
-    """Yields files to write, which become `paths` when the block ends without an exception.
+    """Yields temporary paths to write to, which become `paths` when the block ends well.
 
     They lie in the same folders. If the block raises or is interrupted, files already at `paths`
-    stay as they were and nothing is left behind; its errors name the files as `paths` does.
+    stay as they were and nothing is left behind; the errors' messages name `paths`.
 
     Raises FileError as `write_atomically`.
     """
@@ -106,7 +106,7 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
 
 
 def _temporary(target: Path) -> Path:
-    """A file in the same folder that is not there yet."""
+    """The path of a new file in the same folder."""
     # Not made from the target's name, which may already be as long as a name can be.
     return target.with_name(_TEMPORARY.replace("*", os.urandom(8).hex()))
 
@@ -132,9 +132,9 @@ def writable_target(path: str | os.PathLike[str]) -> Path:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what `write_atomically` left in a folder where its process was killed.
+    """Remove the temporary files that a killed process left in a folder.
 
-    Raises FileError if that cannot be done. Not for a folder that something is writing to.
+    Only when nothing else writes to it. Raises FileError if they cannot be removed.
     """
     for path in folder.glob(_TEMPORARY):
         try:

@@ -1,8 +1,9 @@
-"""The weights that were fetched: where they are, remembered in the user's own folder."""
+"""A record of every fetched caffemodel, in the user's own folder."""
 
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,16 +11,14 @@ from deeplab_repro.errors import ArgumentError, FileError, FormatError, one_line
 from deeplab_repro.files.whole import check_readable, open_to_read, write_atomically
 from deeplab_repro.models.registry import MODELS
 
-_MOST_BYTES = 1 << 16
-
 
 @dataclass(frozen=True)
 class Fetched:
-    """Released weights of a model of MODELS.
+    """Where a model's released weights are, and what they were when they were fetched.
 
-    path: of the caffemodel, absolute. size: in bytes. sha256: of its contents, in hex. url: where
-    it came from; None for a file that was there before. training_set: as the file itself says, or
-    else as its name does.
+    model: of MODELS. path: of the caffemodel, absolute. size: in bytes. sha256: of its contents, in
+    hex. url: where it came from; None for a file that was there before. training_set: as the file
+    itself says, or else as its name does.
     """
 
     model: str
@@ -31,9 +30,9 @@ class Fetched:
 
 
 def user_folder() -> Path:
-    """Where fetched weights are kept and remembered: DEEPLAB_REPRO_HOME, or the user's own.
+    """Where fetched weights and their records are kept: DEEPLAB_REPRO_HOME, or the data folder.
 
-    On Linux $XDG_DATA_HOME/deeplab-repro or ~/.local/share/deeplab-repro, on macOS
+    The latter is on Linux $XDG_DATA_HOME/deeplab-repro or ~/.local/share/deeplab-repro, on macOS
     ~/Library/Application Support/deeplab-repro, on Windows %LOCALAPPDATA%/deeplab-repro.
 
     Raises FileError where the user has no home.
@@ -52,18 +51,18 @@ def user_folder() -> Path:
         data = home / "Library" / "Application Support"
     else:
         data = Path(os.environ.get("XDG_DATA_HOME", ""))
-        if not data.is_absolute():  # which the XDG specification has ignored
+        if not data.is_absolute():  # to be ignored, by the XDG specification
             data = home / ".local" / "share"
     return data / "deeplab-repro"
 
 
 def record_path(model: str, file: str) -> Path:
-    """Where it is remembered that a model's released `file` was fetched."""
+    """The record of a model's released `file`."""
     return user_folder() / model / f"{file}.json"
 
 
 def remember(fetched: Fetched) -> None:
-    """Remember weights by their model and file name; those of the same two before are forgotten.
+    """Write the record of fetched weights, in place of an older one of that model and file name.
 
     The model's folder in `user_folder` must be there. Raises FileError if it cannot be written.
     """
@@ -72,39 +71,35 @@ def remember(fetched: Fetched) -> None:
 
 
 def remembered(model: str, file: str) -> Fetched | None:
-    """What is remembered of a model's released `file`; None if it was never fetched.
+    """The record of a model's released `file`; None if it was never fetched.
 
-    Whether it still lies there is not looked at. Raises FileError where the record cannot be read,
-    FormatError where it is not one.
+    The file itself is not looked at. Raises FileError if the record cannot be read, FormatError if
+    it is broken.
     """
     path = record_path(model, file)
     if not path.exists():
         return None
     with open_to_read(path) as (stream, _):
-        content = stream.read(_MOST_BYTES)
-    try:
+        content = stream.read()
+    with suppress(TypeError, ValueError):
         found = Fetched(**json.loads(content))
-        is_one = (found.model, Path(found.path).name) == (model, file)
-    except (RecursionError, TypeError, ValueError):
-        is_one = False
-    if not (is_one and isinstance(found.size, int) and isinstance(found.sha256, str)):
-        raise FormatError(
-            f"{one_line(path)}: is broken: remove it, and fetch {model} again or give its "
-            "caffemodel"
-        )
-    return found
+        if (found.model, Path(found.path).name) == (model, file) and isinstance(found.size, int):
+            return found
+    raise FormatError(
+        f"{one_line(path)}: is broken: remove it, and fetch {model} again or give its caffemodel"
+    )
 
 
 def weights_file(weights: str | Path | None, model: str | Path | None) -> str | Path | None:
-    """The file that is meant where weights are asked for.
+    """The file of the weights that the user asks for.
 
     A name of MODELS stands for the weights that ship with the model or were fetched: those of
-    train_aug, which give the val scores, before those of trainval_aug. No weights stand for those
-    of `model`, if that is such a name, or None if it has none here. All else (a path, random:SEED)
+    train_aug, which give the val scores, before those of trainval_aug. No `weights` stand for those
+    of `model`, if that is such a name; None if it has none here. All else (a path, random:SEED)
     stands for itself.
 
-    Raises ArgumentError for a model's name in `weights` that has none here, FileError where what
-    was fetched is gone or changed, and what `remembered` raises.
+    Raises ArgumentError if `weights` is a model's name and it has none here, FileError if a fetched
+    file is gone or has changed, and what `remembered` raises.
     """
     if weights:
         if not isinstance(weights, str) or weights not in MODELS:

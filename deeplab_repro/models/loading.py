@@ -1,4 +1,4 @@
-"""A net and its weights, each by a model's name or by its file."""
+"""Load a net and its weights, each by a model's name or by its file."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.net.net import Net
 
 RANDOM = "random:"
-"""With a seed behind it, stands for weights where there is no caffemodel."""
+"""Followed by a seed, asks for random weights in place of a caffemodel."""
 
 
 def load_net(

@@ -1,4 +1,4 @@
-"""What the paper (ICLR 2015, arXiv 1412.7062v4) published."""
+"""The numbers that the paper (ICLR 2015, arXiv 1412.7062v4) published."""
 
 import json
 from functools import cache

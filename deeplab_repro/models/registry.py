@@ -1,6 +1,6 @@
 """The models: nets, CRF parameters, weights and published scores.
 
-Beside the paper's there are ToyVOC's two, of the same shape at an eighth of the width, which come
+Beside the paper's there are two of ToyVOC, of the same shape at an eighth of the width, which come
 with their weights.
 """
 
@@ -68,11 +68,6 @@ class Model:
     def solver_prototxt(self) -> Path:
         """The solver that made `train_weights`."""
         return self.folder / "solver.prototxt"
-
-    @property
-    def solver2_prototxt(self) -> Path | None:
-        """The solver that made `train2_weights`; None where there is none."""
-        return None if self.shipped_weights else self.folder / "solver2.prototxt"
 
 
 def prototxt_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Released weights from the web, checked and remembered."""
+"""Fetch a model's released weights from the web, check that they fit, and remember them."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from deeplab_repro.caffe import load_weights, read_caffemodel, read_net
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, WeightsError, one_line
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import open_to_read
-from deeplab_repro.models.download import TIMEOUT, Advance, download
+from deeplab_repro.models.download import TIMEOUT, OnBytes, download
 from deeplab_repro.models.fetched import Fetched, record_path, remember, remembered, user_folder
 from deeplab_repro.models.registry import Model, Weights, get_model
 from deeplab_repro.models.web import DownloadError, checked_url, host_of
@@ -40,24 +40,24 @@ def fetch(
     train2: bool = False,
     timeout: float = TIMEOUT,
     tell: Callable[[str], object] = lambda _: None,
-    advance: Advance = lambda _host, _done, _total: None,
+    on_bytes: OnBytes = lambda _host, _done, _total: None,
 ) -> Fetched:
-    """Get released weights of a model, and remember them, so that its name is enough from then on.
+    """Fetch a model's released weights, and remember them: from then on its name finds them.
 
-    They become <folder>/<name>/<file>, which is how `paper --models` wants them, once they have
-    been seen to be finite and to fit the model's net. A file that is there already is never
-    replaced: if it fits it is remembered, without network.
+    They become <folder>/<name>/<file>, as `paper --models` expects them, once they are known to be
+    finite and to fit the model's net. A file that is there already is never replaced: if it fits,
+    it is remembered, without network.
 
     name: of MODELS. url: of the caffemodel; None for the authors' hosts, `PLACES`, one after the
         other. folder: None for where the same weights were fetched to before, or else for
         `fetched.user_folder`.
-    train2: those of trainval_aug in place of those of train_aug. If the last part of the URL is the
-        file name of one of the two, that decides.
-    timeout: see `download`. tell: is told in words what is remarkable; advance: how far it is.
+    train2: the weights of trainval_aug in place of those of train_aug. If the last part of the URL
+        is the file name of one of the two, that decides.
+    timeout, on_bytes: see `download`. tell: is called with what the user should know.
 
     Raises ArgumentError for models of which nothing was released, FormatError or WeightsError for a
-    file from `url` that is not theirs, DownloadError where there is none, and FileError for what
-    cannot be written and for another file in the place.
+    file from `url` that does not fit, DownloadError if there is none, and FileError for what cannot
+    be written and for another file in its place.
     """
     model = get_model(name)
     weights = _asked_for(model, url, train2)
@@ -74,12 +74,12 @@ def fetch(
         tell(f"{one_line(target)} was there already, and is kept")
     else:
         make_folder(target.parent)
-        get = partial(_download, model, weights, target, timeout, advance)
+        get = partial(_download, model, weights, target, timeout, on_bytes)
         fetched = get(url) if url is not None else _from_the_authors(model, weights, get)
     if fetched.training_set != weights.training_set:
         tell(
-            f"warning: the file says that it was trained on {fetched.training_set}, those of its "
-            f"name were on {weights.training_set}"
+            f"warning: the file says that it was trained on {fetched.training_set}, but its "
+            f"name stands for {weights.training_set}"
         )
     remember(fetched)
     return fetched
@@ -137,21 +137,21 @@ def _from_the_authors(model: Model, weights: Weights, get: Callable[[str], Fetch
 
 
 def _download(
-    model: Model, weights: Weights, target: Path, timeout: float, advance: Advance, url: str
+    model: Model, weights: Weights, target: Path, timeout: float, on_bytes: OnBytes, url: str
 ) -> Fetched:
-    net = read_net(model.test_prototxt, {"EXP": model.exp})
+    net = _net_of(model)
     most_bytes = _MOST_COPIES * 4 * net.parameters + _MOST_OTHER_BYTES
     check = partial(_examined, model, weights, target, url)
-    fetched = download(url, target, most_bytes, check, timeout=timeout, advance=advance)
+    fetched = download(url, target, most_bytes, check, timeout=timeout, on_bytes=on_bytes)
     return replace(fetched, url=url)
 
 
 def _examined(model: Model, weights: Weights, target: Path, source: str, path: Path) -> Fetched:
-    """What to remember of the file `path` that is to be `target`.
+    """What to remember of the file `path`, which will become `target`.
 
     Raises FormatError or WeightsError, which name the `source`, unless it fits the model's net.
     """
-    net = read_net(model.test_prototxt, {"EXP": model.exp})
+    net = _net_of(model)
     try:
         found = read_caffemodel(path)
         load_weights(net, found)
@@ -169,6 +169,10 @@ def _examined(model: Model, weights: Weights, target: Path, source: str, path: P
         url=None,
         training_set=found.training_list or weights.training_set,
     )
+
+
+def _net_of(model: Model) -> Net:
+    return read_net(model.test_prototxt, {"EXP": model.exp})
 
 
 def _check_finite(net: Net) -> None:

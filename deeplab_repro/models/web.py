@@ -1,27 +1,22 @@
-"""One answer from the web: no server is believed, or waited for longer than it was agreed."""
+"""One HTTP request: redirects are followed, waits are bounded, errors say why in plain words."""
 
 import http.client
-import queue
+import re
 import socket
-import ssl
 import string
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPResponse
-from urllib.error import URLError
-from urllib.parse import quote, urljoin, urlsplit
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+from typing import cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, build_opener
 
 from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.version import __version__
 
-PATIENCE = 3
-"""Timeouts in which the head of an answer has to be there."""
-
-_MOST_REDIRECTS = 10
-_REDIRECTS = (301, 302, 303, 307, 308)
 _LONGEST_SHOWN = 120
+_NO_SUCH_RANGE = 416
 
 
 class DownloadError(FileError):
@@ -32,7 +27,7 @@ class DownloadError(FileError):
 
 
 class BrokenError(Exception):
-    """Why there is no answer, or no more of it; another try may mend it."""
+    """There is no response, or no more of it; the message says why. Another try may help."""
 
 
 def checked_url(url: str) -> str:
@@ -40,10 +35,10 @@ def checked_url(url: str) -> str:
     try:
         text = quote(url, safe=string.punctuation)
         parts = urlsplit(text)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_one = False
-    if not is_one:
+        is_web = False
+    if not is_web:
         raise DownloadError(url[:_LONGEST_SHOWN], "is not an http or https address")
     if parts.username is not None:
         # Not shown: there may be a password behind it.
@@ -57,124 +52,56 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def answer(url: str, headers: Mapping[str, str], timeout: float) -> HTTPResponse:
-    """The answer to a request, of any status, with its body still to be read; redirects followed.
+def open_url(url: str, headers: Mapping[str, str], timeout: float) -> HTTPResponse:
+    """The response to a GET request, its body still to be read: its status is 2xx or 416.
 
-    timeout: seconds without a byte; the whole head may take three times as long. Raises BrokenError
-    where there is no answer, DownloadError where it leads on to something else than http and https,
-    or round and round, and for a body that is compressed.
+    timeout: seconds without a byte. Raises BrokenError for other statuses, or no response.
     """
-    here = url
-    for _ in range(_MOST_REDIRECTS):
-        with reading(timeout):
-            found = _one_answer(here, headers, timeout)
-        location = found.headers.get("Location")
-        if found.status not in _REDIRECTS or not location:
-            _check_encoding(url, found)
-            return found
-        found.close()  # its body may be endless
-        try:
-            here = checked_url(urljoin(here, location))
-        except (DownloadError, ValueError):
-            shown = one_line(location[:_LONGEST_SHOWN])
-            reason = f"leads on to {shown}, expected an http or https address"
-            raise DownloadError(url, reason) from None
-    raise DownloadError(url, f"leads on to another address more than {_MOST_REDIRECTS} times")
-
-
-def _one_answer(url: str, headers: Mapping[str, str], timeout: float) -> HTTPResponse:
-    # In a thread: the search for a host cannot be interrupted, and a head that comes byte by byte
-    # does not time out.
-    opener = OpenerDirector()  # without handlers for file: and ftp:, for redirects and statuses
-    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
-        opener.add_handler(handler)
     ours = {"User-Agent": f"deeplab-repro/{__version__}", "Accept-Encoding": "identity"}
     request = Request(url, headers={**ours, **headers})
-    answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
-
-    def ask() -> None:
+    with connection_errors(timeout):
         try:
-            answers.put(opener.open(request, timeout=timeout))
-        except Exception as error:  # raised where it is waited for
-            answers.put(error)
-
-    threading.Thread(target=ask, name="web", daemon=True).start()
-    try:
-        found = answers.get(timeout=PATIENCE * timeout)
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(found, Exception):
-        raise found
-    return found
+            return cast(HTTPResponse, build_opener().open(request, timeout=timeout))
+        except HTTPError as error:
+            if error.code != _NO_SUCH_RANGE:
+                raise
+            return cast(HTTPResponse, error)
 
 
-def _check_encoding(url: str, found: HTTPResponse) -> None:
-    for header in ("Content-Encoding", "Transfer-Encoding"):
-        encoding = found.headers.get(header, "identity").strip()
-        if encoding.lower() not in ("identity", "chunked"):
-            shown = one_line(encoding[:_LONGEST_SHOWN])
-            raise DownloadError(url, f"comes encoded ({shown}), expected plain bytes")
-
-
-def status_of(found: HTTPResponse) -> str:
-    """An answer's status in words."""
-    return f"{found.status} {http.client.responses.get(found.status, '(unknown status)')}"
-
-
-def length_of(found: HTTPResponse) -> int | None:
-    """How long an answer's body is said to be; None where nothing, or no number, is said."""
-    text = found.headers.get("Content-Length", "").strip()
-    return int(text) if _is_number(text) and "Transfer-Encoding" not in found.headers else None
-
-
-def version_of(found: HTTPResponse) -> str:
-    """What the server calls this version of the file, or its date; "" for neither."""
-    tag = found.headers.get("ETag", "").strip()
+def version_of(response: HTTPResponse) -> str:
+    """The server's ETag for this version of the file, or else its date; "" for neither."""
+    tag: str = response.headers.get("ETag", "").strip()
     if tag.startswith('"'):  # a weak one, W/"...", does not vouch for every byte
         return tag
-    return found.headers.get("Last-Modified", "").strip()
+    return response.headers.get("Last-Modified", "").strip()
 
 
-def length_of_rest(found: HTTPResponse, version: str, start: int, length: int | None) -> int | None:
-    """How long the file is whose bytes from `start` on the answer holds.
+def is_rest(response: HTTPResponse, version: str, start: int, length: int | None) -> bool:
+    """Whether the response holds the bytes from `start` on of this version of the file.
 
-    None where it holds others, or those of another version or length (None: not known).
+    length: of the whole file; None where it is not known.
     """
-    if found.status != 206 or version_of(found) not in ("", version):
-        return None
-    unit, _, rest = found.headers.get("Content-Range", "").strip().partition(" ")
-    span, _, total = rest.partition("/")
-    first, _, last = span.partition("-")
-    if unit != "bytes" or not (_is_number(first) and _is_number(last)) or int(first) != start:
-        return None
-    end = int(last) + 1
-    fits = total in ("*", str(end)) and length in (None, end)
-    return end if fits and length_of(found) in (None, end - start) else None
-
-
-def _is_number(text: str) -> bool:
-    return text.isdecimal() and text.isascii() and len(text) < 19
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    return (
+        response.status != _NO_SUCH_RANGE
+        and version_of(response) in ("", version)
+        and found is not None
+        and int(found[1]) == start
+        and (length is None or found[2] in ("*", str(length)))
+    )
 
 
 @contextmanager
-def reading(timeout: float) -> Iterator[None]:
-    """Make a BrokenError that says why of everything that a connection can raise."""
+def connection_errors(timeout: float) -> Iterator[None]:
+    """Turn everything that a connection can raise into a BrokenError that says why."""
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise BrokenError(_why(error, timeout)) from error
-
-
-def _why(error: Exception, timeout: float) -> str:
-    if isinstance(error, URLError) and isinstance(error.reason, Exception):
-        error = error.reason
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return "its host is not known, or there is no network"
-    if isinstance(error, TimeoutError):
-        return f"no answer for {timeout:g} s"
-    if isinstance(error, http.client.IncompleteRead):
-        return "the connection was closed"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {one_line(error.verify_message)}"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return one_line(text[:_LONGEST_SHOWN])
+        cause = error.reason if isinstance(error, URLError) else error
+        if isinstance(cause, socket.gaierror):
+            why = "its host is not known, or there is no network"
+        elif isinstance(cause, TimeoutError):
+            why = f"no answer for {timeout:g} s"
+        else:
+            why = one_line(getattr(cause, "strerror", None) or error, _LONGEST_SHOWN)
+        raise BrokenError(why) from error

@@ -1,26 +1,27 @@
-"""Convolution with holes by im2col and GEMM, forward and backward (reference/SPEC.md, 1.1).
+"""Convolution with holes by im2col and GEMM, forward and backward (docs/original.md, 1.1).
 
-Columns hold, for each pixel of some rows of an image, what lies under each tap of the kernel. They
-are made a tile of rows at a time, so that they are still in the caches when the GEMM reads them.
+The columns hold, for each pixel of some rows of an image, the values under each tap of the kernel.
+They are made for one tile of rows at a time, so that they are still in the caches when the GEMM
+reads them.
 """
 
 from collections import defaultdict
 
 import numpy as np
 
-from deeplab_repro.arrays import HW
+from deeplab_repro.arrays import F32, HW
 from deeplab_repro.errors import NetError
 from deeplab_repro.machine.jit import jit
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Layer
 from deeplab_repro.train.parallel import in_waves
-from deeplab_repro.train.values import F32, Memory, Parameter, Value
+from deeplab_repro.train.values import Memory, Parameter, Value
 
-# Floats in the columns of a tile: little enough for the caches, but enough for a fast GEMM.
+# Floats in the columns of a tile: few enough for the caches, enough for a fast GEMM.
 _TILE, _LEAST_PIXELS = 1 << 19, 512
 
 Tile = tuple[int, int, int]
-"""An image of the batch, and the first and last + 1 of its rows."""
+"""An index into the batch, the first row and the last row + 1."""
 
 
 class ConvolutionStep:
@@ -83,9 +84,10 @@ class ConvolutionStep:
         in_waves(_tiles(top_diff, gradient.shape[1]), work, after)
 
     def _backward_to_bottom(self, top_diff: F32, bottom_diff: F32) -> None:
-        """Both gradients from the same columns: of the top's, under each pixel of the bottom.
+        """Both gradients, from one set of columns: those of the top's gradient.
 
-        With one of the kernel's taps above it, a pixel of the bottom is in as many of the top.
+        A pixel of the bottom takes part in as many pixels of the top as the kernel has taps, so the
+        bottom's gradient is a convolution of the top's, with the kernel turned round.
         """
         weights = self.parameters[0]
         outputs, channels, *taps = weights.data.shape
@@ -114,16 +116,16 @@ class ConvolutionStep:
             in_waves(tiles, work)
 
     def _bottom_columns(self, slot: int, tile: Tile) -> F32:
-        """What the taps over each pixel of the top's tile see of the bottom."""
+        """The columns of the bottom, for each pixel of the top's tile."""
         bottom, width, op = self.bottom.data[tile[0]], self.top.data.shape[3], self.op
         return self._columns(slot, bottom, tile, width, _minus(op.pad), op.hole, op.stride)
 
     def _columns(
         self, slot: int, image: F32, tile: Tile, width: int, at: HW, hole: HW, stride: HW = (1, 1)
     ) -> F32:
-        """Channels and taps x pixels: pixel * stride + at + tap * hole of an image, or 0 outside.
+        """An image's values at pixel * stride + at + tap * hole: channels and taps x pixels.
 
-        They stay until the slot's next are made.
+        Outside of the image they are 0. Valid until the next call with this slot.
         """
         _, first, last = tile
         taps = self.op.kernel[0] * self.op.kernel[1]
@@ -142,7 +144,7 @@ def _minus(pair: HW) -> HW:
 
 
 def _tiles(blob: F32, taps: int) -> list[Tile]:
-    """All rows of a blob, some at a time."""
+    """All rows of a blob, in tiles."""
     images, _, height, width = blob.shape
     rows = max(1, max(_TILE // taps, _LEAST_PIXELS) // width)
     return [
@@ -184,7 +186,7 @@ def _fill_columns(  # type: ignore[no-untyped-def]
                 inside = min(max(0, (-left + stride_w - 1) // stride_w), width)
                 outside = min((image.shape[2] - left + stride_w - 1) // stride_w, width)
                 outside = max(outside, inside)
-                # Numba takes an index without a sign as it is; others it checks for being negative.
+                # Numba checks whether an index is negative, unless it is unsigned.
                 n, at = np.uint64(outside - inside), np.uint64(max(0, left + inside * stride_w))
                 for row in range(first, last):
                     y = row * stride_h + at_h + i * hole_h
@@ -199,7 +201,7 @@ def _fill_columns(  # type: ignore[no-untyped-def]
                         out[start + x] = 0
                     start += np.uint64(inside)
                     source = image[channel, y]
-                    if stride_w == 1:  # said apart, for it is copied many at a time
+                    if stride_w == 1:  # on its own, so that the compiler vectorises it
                         for x in range(n):
                             out[start + x] = source[at + x]
                     else:

@@ -1,50 +1,40 @@
-"""The data layer of training, Caffe's IMAGE_SEG_DATA: batches of crops (SPEC section 1.8).
+"""The data layer of training, Caffe's IMAGE_SEG_DATA: batches of crops (docs/original.md, 1.8).
 
-Every batch is a function of the seed and the iteration alone, so that a run that is resumed gets
-the batches that it would have got. Two things differ from the original, on purpose: label maps are
-read as the label numbers that they hold (the original turns a palette PNG into grey values), and
-the random numbers are NumPy's.
+Every batch depends on the seed and the iteration only, so that a resumed run gets the same batches
+as an uninterrupted one. Two things differ from the original, on purpose: label maps are read as the
+label numbers that they hold (the original turns a palette PNG into grey values), and the random
+numbers are NumPy's.
 """
 
-import os
 import sys
 import threading
-import warnings
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 import numpy as np
 
-from deeplab_repro.arrays import HW
-from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, ImageError, one_line
-from deeplab_repro.files.images import PILLOW_ERRORS, UInt8, read_image, read_labels
-from deeplab_repro.files.whole import check_readable, open_to_read
+from deeplab_repro.errors import ArgumentError, ImageError, one_line
+from deeplab_repro.files.images import UInt8, read_image, read_labels
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.train.pairs import check_pairs, read_list, sizes_differ
 
 Batch = tuple[np.ndarray, np.ndarray]
 
-# Batches made ahead of the one that is worked on.
+# Batches made ahead of the one in use.
 _AHEAD = 3
-# Threads that look at headers: they wait for the disk, not for a core.
-_HEADER_THREADS = 8
-# Other formats are read in full to learn their size.
-_IMAGE_HEADERS, _LABEL_HEADERS = ("JPEG", "PNG"), ("PNG",)
-_LABEL_MODES = ("1", "L", "P")
-_EXIF_ORIENTATION = 0x0112
-# What the generators of random numbers are for. It stands inside their seeds: NumPy takes no
-# notice of zeros at a seed's end, so that [seed, 0] and [seed, 0, 0] are the same.
+# Part of a generator's seed: what its numbers are for. Not 0, as NumPy ignores zeros at a seed's
+# end: [seed, 0] and [seed, 0, 0] are the same.
 _FOR_ORDER, _FOR_CROPS = 1, 2
 
 
 class SegData:
     """The batches of a train net, from the list file of its data layer.
 
-    Building one checks every pair of files: both are there, and of one size by their headers.
-    Raises ArgumentError for a value out of range, FileError for files that are missing or cannot
-    be read, FormatError for a list that is none, ImageError where a picture is none, a label map is
-    in colour or the sizes differ, and ResourceError where a batch is larger than the memory.
+    The constructor checks every pair of files: both exist, and their headers give the same size.
+    Raises ArgumentError for a value out of range, FileError for files that are missing or cannot be
+    read, FormatError for a broken list, ImageError if a file is not a picture, a label map is in
+    colour or the sizes differ, and ResourceError if a batch is larger than the memory.
     """
 
     def __init__(self, data: ImageSegData, n_labels: int, seed: int) -> None:
@@ -54,7 +44,7 @@ class SegData:
         self.seed = seed
         self.pairs = read_list(data.source, data.root_folder)
         """Paths of the images and of their label maps, in the order of the list."""
-        _check_pairs(self.pairs, data)
+        check_pairs(self.pairs, data)
         # (pixel - mean) * scale of every byte. Caffe computes in float64, with constants that are
         # float32, and rounds once.
         mean = np.array(data.mean_bgr, np.float32).astype(np.float64)
@@ -68,11 +58,11 @@ class SegData:
     def batch(self, iteration: int) -> Batch:
         """The batch of an iteration, from 0: data Nx3xcropxcrop and labels Nx1xcropxcrop, float32.
 
-        data is BGR, (pixel - mean) * scale; labels are the numbers of the classes. Where an image
-        is smaller than the crop, the rest of data is 0 and the rest of labels ignore_label: below
-        it and to its right, or to its left where it is mirrored.
+        data is BGR, (pixel - mean) * scale; labels are class numbers. If an image is smaller than
+        the crop, the rest of data is 0 and the rest of labels ignore_label: below it and to its
+        right (to its left if it is mirrored).
 
-        Raises ImageError for a label map with another value, naming it, and what `read_image` and
+        Raises ImageError for a label map with any other value, naming it, and what `read_image` and
         `read_labels` raise.
         """
         crop = self.data.crop_size
@@ -96,8 +86,8 @@ class SegData:
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of iterations start..stop-1, made ahead by a thread.
 
-        The thread ends with the iterator: at its end, at an error, and when it is closed or
-        dropped, after the batch that it is at. Raises, at the batch concerned, what `batch` raises.
+        The thread ends with the iterator: at its end, at an error, or when it is closed or dropped.
+        Raises what `batch` raises, at the batch concerned.
         """
         ready: SimpleQueue[Batch | BaseException] = SimpleQueue()
         free = threading.Semaphore(_AHEAD)
@@ -113,7 +103,7 @@ class SegData:
             except BaseException as error:
                 ready.put(error)
 
-        # A daemon, so that a process that has to end does not wait for it.
+        # A daemon, so that a process that ends does not wait for it.
         thread = threading.Thread(target=work, name="batches", daemon=True)
         thread.start()
         try:
@@ -126,11 +116,11 @@ class SegData:
         finally:
             ended.set()
             free.release()
-            if not sys.is_finalizing():  # then it runs no more, and never ends
+            if not sys.is_finalizing():  # daemon threads are frozen then
                 thread.join()
 
     def _pairs_of(self, iteration: int) -> Iterator[tuple[str, str]]:
-        """The files of a batch; where an epoch ends inside of it, the next one begins."""
+        """The files of a batch; when an epoch ends inside the batch, the next one begins."""
         n = len(self.pairs)
         first = iteration * self.data.batch_size
         last = first + self.data.batch_size - 1
@@ -149,7 +139,7 @@ class SegData:
         """An image, HxWx3 RGB, and its labels, HxW, both checked."""
         image, labels = read_image(image_path), read_labels(label_path)
         if image.shape[:2] != labels.shape:
-            raise _sizes_differ(image_path, image.shape[:2], label_path, labels.shape)
+            raise sizes_differ(image_path, image.shape[:2], label_path, labels.shape)
         if not self._is_label[labels].all():
             wrong = labels[~self._is_label[labels]].min()
             raise ImageError(
@@ -159,36 +149,6 @@ class SegData:
                 "of more labels"
             )
         return image, labels
-
-
-def read_list(source: str | os.PathLike[str], root_folder: str = "") -> list[tuple[str, str]]:
-    """Read lines "image label-map": the paths of both, `root_folder` in front as it is.
-
-    As in the original nothing is put between the folder and a name, so one of them needs a slash.
-    Raises FileError, and FormatError, naming the line, for a file that is no such list.
-    """
-    name = one_line(source)
-    with open_to_read(source) as (file, size):
-        require_memory(8 * size, name, "check that it is the right file")
-        content = file.read()
-    if b"\0" in content:
-        raise FormatError(
-            f"{name}: is a binary file, expected the text of a list: lines 'image label-map'"
-        )
-    pairs = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
-        columns = [os.fsdecode(column) for column in line.split()]
-        if columns and len(columns) != 2:
-            mend = "name the label map too" if len(columns) == 1 else "names cannot hold blanks"
-            raise FormatError(
-                f"{name}, line {number}: has {len(columns)} columns, expected 2, 'image "
-                f"label-map': {mend}"
-            )
-        if columns:
-            pairs.append((root_folder + columns[0], root_folder + columns[1]))
-    if not pairs:
-        raise FormatError(f"{name}: the list is empty, expected lines 'image label-map'")
-    return pairs
 
 
 def _check_arguments(data: ImageSegData, n_labels: int, seed: int) -> None:
@@ -209,74 +169,3 @@ def _check_arguments(data: ImageSegData, n_labels: int, seed: int) -> None:
     n_bytes = (_AHEAD + 2) * data.batch_size * 4 * data.crop_size**2 * 4
     what = f"{source}: batches of {data.batch_size} at crop_size {data.crop_size}"
     require_memory(n_bytes, what, "make the batches smaller")
-
-
-def _check_pairs(pairs: list[tuple[str, str]], data: ImageSegData) -> None:
-    """Raise the error of the first pair that has one, and tell how many more have."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        warnings.filterwarnings("ignore", module=r"PIL\b")
-        errors = [error for error in pool.map(_pair_error, pairs) if error]
-    if not errors:
-        return
-    first, more = errors[0], len(errors) - 1
-    where = ""
-    if isinstance(first.__cause__, FileNotFoundError):
-        folder = f"'{one_line(data.root_folder)}'" if data.root_folder else "empty"
-        where = (
-            f": looked for what {one_line(data.source)} names, with root_folder ({folder}) "
-            "put in front as it is"
-        )
-    others = f" (and {more:,} more of {len(pairs):,} pairs are wrong)" if more else ""
-    raise type(first)(f"{first}{where}{others}") from first
-
-
-def _pair_error(pair: tuple[str, str]) -> DeepLabError | None:
-    image, labels = pair
-    try:
-        check_readable(image)
-        check_readable(labels)
-        image_size = _image_size(image) or read_image(image).shape[:2]
-        labels_size = _labels_size(labels) or read_labels(labels).shape
-        if image_size == labels_size[::-1]:
-            # Perhaps turned after all: not every format has its orientation in the header.
-            image_size = read_image(image).shape[:2]
-    except DeepLabError as error:
-        return error
-    if image_size != labels_size:
-        return _sizes_differ(image, image_size, labels, labels_size)
-    return None
-
-
-def _image_size(path: str) -> HW | None:
-    """The upright height and width that the header tells; None where reading has to find out."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_IMAGE_HEADERS) as picture:
-            # Of a PNG this would decode the pixels, since the note may lie behind them.
-            exif = picture.getexif() if picture.format == "JPEG" else {}
-            is_turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            width, height = picture.size
-    except (*PILLOW_ERRORS, Image.DecompressionBombError):  # read_image gives the error its words
-        return None
-    return (width, height) if is_turned else (height, width)
-
-
-def _labels_size(path: str) -> HW | None:
-    """The height and width that the header tells; None where reading has to find out."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_LABEL_HEADERS) as picture:
-            width, height = picture.size
-            return (height, width) if picture.mode in _LABEL_MODES else None
-    except (*PILLOW_ERRORS, Image.DecompressionBombError):  # read_labels gives the error its words
-        return None
-
-
-def _sizes_differ(image: str, image_size: HW, labels: str, labels_size: HW) -> ImageError:
-    return ImageError(
-        f"{one_line(labels)}: is {labels_size[0]}x{labels_size[1]} (height x width), expected "
-        f"{image_size[0]}x{image_size[1]} as {one_line(image)} is, upright: save the label map "
-        "at the size of its image"
-    )

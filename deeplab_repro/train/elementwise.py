@@ -1,4 +1,4 @@
-"""RELU, DROPOUT and ELTWISE, forward and backward; the first two may work in place."""
+"""RELU, DROPOUT and ELTWISE, forward and backward; RELU and DROPOUT may work in place."""
 
 from collections.abc import Callable
 
@@ -39,8 +39,8 @@ class ReLUStep:
 class DropoutStep:
     """One DROPOUT layer: each value is kept with probability 1 - ratio, and scaled by its inverse.
 
-    `random` gives the generator of this iteration, so that a resumed run drops what the whole one
-    would have.
+    `random` returns the generator of this iteration, so that a resumed run drops the same values as
+    an uninterrupted one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Caffe's fillers: what a blob holds before training."""
+"""Caffe's fillers: the values of a blob before training."""
 
 import math
 

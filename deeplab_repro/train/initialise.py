@@ -1,8 +1,8 @@
-"""A net's first weights, from those of a classification net such as VGG-16.
+"""The first weights of a net, made from those of a classification net such as VGG-16.
 
-Layers are matched by name. The paper decimates fc6: of its 7x7 taps every second or third is taken,
-which leaves 4x4 or 3x3 (section 3.2), and in LargeFOV every fourth of the 4096 channels of fc6 and
-fc7 (section 5), and of what the layer behind takes of them.
+Layers are matched by name. The paper decimates fc6: every second or third of its 7x7 taps is kept,
+which leaves 4x4 or 3x3 (section 3.2), and for LargeFOV every fourth of the 4096 channels of fc6 and
+fc7 (section 5), with the matching inputs of the next layer.
 """
 
 import copy
@@ -24,7 +24,7 @@ BY_FILLER = "not in the file: by its filler"
 
 @dataclass(frozen=True)
 class Initialised:
-    """What became of every layer with weights of the net, and what of the file was not taken."""
+    """How each of the net's layers was initialised, and the file's layers that were not used."""
 
     layers: dict[str, str]
     unused: list[str]
@@ -32,28 +32,28 @@ class Initialised:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Which channels of the file's net a blob of ours holds, out of how many."""
+    """Which channels of the file's net our blob holds, and how many that net has."""
 
     indices: np.ndarray
     of: int
 
 
 def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
-    """Fill the net's layers that the caffemodel has, decimated where they are smaller.
+    """Fill the net's layers that the caffemodel has, decimated where the net's are smaller.
 
-    Layers that the file lacks are left without weights. A layer of as many values is copied, also
-    an InnerProduct's into the convolution that replaces it.
+    Layers that the file lacks are left without weights. Layers of the same size are copied, also
+    from an InnerProduct to the convolution that replaces it.
 
-    Raises WeightsError, naming the layer, where the net has more outputs or taps than the file,
-    where their channels do not fit together, or where no layer is in both. The net is then as it
-    was. Raises what `read_caffemodel` raises.
+    Raises WeightsError, naming the layer, if the net has more outputs or taps than the file, if
+    their channels do not fit, or if no layer is in both; the net is then unchanged. Raises what
+    `read_caffemodel` raises.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
-    # As Caffe's: of two layers of one name the last one wins.
+    # As in Caffe, the last of several layers with the same name counts.
     by_name = {layer.name: layer for layer in model.layers if layer.blobs}
     features = _features(net)
-    kept: dict[str, _Kept] = {}  # by blob; one that is not there has all channels of the file's
+    kept: dict[str, _Kept] = {}  # by blob; all channels for a blob that is not in it
     filled: list[tuple[Layer, list[np.ndarray]]] = []
     done = {}
     for layer, bottoms, _ in net.walk():
@@ -90,8 +90,8 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
 def write_initialised(net: Net, path: str | Path) -> None:
     """Write the layers that have weights as a caffemodel in the authors' V1 format, atomically.
 
-    The others are not in it, so that whoever trains the net knows to fill them. Raises FileError
-    where the file cannot be written.
+    The others are left out, so that training fills them by their fillers. Raises FileError if the
+    file cannot be written.
     """
     # Not a new Net: that would check that the layers hold together, and these need not.
     part = copy.copy(net)
@@ -100,7 +100,7 @@ def write_initialised(net: Net, path: str | Path) -> None:
 
 
 def regular_taps(new: int, old: int) -> np.ndarray:
-    """Which of `old` taps `new` ones take: the first, the last, and regular steps between.
+    """Which `new` of `old` taps are kept: the first, the last, and regular steps between.
 
     4 of 7: 0, 2, 4, 6; 3 of 7: 0, 3, 6; 3 of 4: 0, 2, 3, rounded half up. One: the middle.
     """
@@ -111,17 +111,17 @@ def regular_taps(new: int, old: int) -> np.ndarray:
 
 
 def regular_channels(new: int, old: int) -> np.ndarray:
-    """Which of `old` channels `new` ones take: 1024 of 4096: 0, 4, 8, ..."""
+    """Which `new` of `old` channels are kept; 1024 of 4096: 0, 4, 8, ..."""
     return np.arange(new) * old // new
 
 
 @dataclass(frozen=True)
 class _Decimation:
-    """A layer's blobs made from the file's; errors go without the layer's name in front."""
+    """A layer's blobs made from the file's. Its errors do not name the layer."""
 
     blobs: list[np.ndarray]
     source: Shape  # of the file's filters: outputs x inputs x height x width
-    outputs: np.ndarray  # which of its outputs were taken
+    outputs: np.ndarray  # which of its outputs are kept
     told: str
 
     @classmethod
@@ -162,7 +162,7 @@ class _Decimation:
 
 
 def _features(net: Net) -> set[str]:
-    """The layers with weights whose outputs others with weights take; the rest are classifiers."""
+    """The layers whose outputs go to other layers with weights; the rest are classifiers."""
     taken: set[str] = set()
     names = set()
     for layer in reversed(net.layers):
@@ -175,7 +175,7 @@ def _features(net: Net) -> set[str]:
 
 
 def _filters(found: ModelLayer, target: Shape, inputs: int) -> np.ndarray:
-    """The file's weight as outputs x inputs x height x width; an inner product's has two axes."""
+    """The file's weights as outputs x inputs x height x width, also those of an inner product."""
     data = found.blobs[0]
     is_matrix = data.ndim == 2 or found.type in ("INNER_PRODUCT", "InnerProduct")
     if data.ndim == 4 and not (is_matrix and data.shape[:2] == (1, 1)):
@@ -225,7 +225,7 @@ def _check_labels(decimation: _Decimation) -> None:
 
 
 def _told(source: Shape, target: Shape) -> str:
-    """What is left out of a weight, for people; nothing where it is the same."""
+    """The change from the file's shape to the net's, in words; "" if there is none."""
     changes = [
         f"{what}{dims(old)} -> {dims(new)}"
         for what, old, new in (

@@ -1,12 +1,13 @@
-"""SOFTMAX_LOSS with its gradient, and SEG_ACCURACY (reference/SPEC.md, sections 1.6 and 1.7)."""
+"""SOFTMAX_LOSS with its gradient, and SEG_ACCURACY (docs/original.md, sections 1.6 and 1.7)."""
 
 import numpy as np
 
+from deeplab_repro.arrays import F32
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
 from deeplab_repro.net.net import Layer
 from deeplab_repro.net.scores import softmax
-from deeplab_repro.train.values import F32, Value
+from deeplab_repro.train.values import Value
 
 _SMALLEST = np.finfo(np.float32).tiny  # Caffe's FLT_MIN
 
@@ -14,8 +15,8 @@ _SMALLEST = np.finfo(np.float32).tiny  # Caffe's FLT_MIN
 class SoftmaxLossStep:
     """One SOFTMAX_LOSS layer: -log of each pixel's probability of its label, averaged.
 
-    The average is over the pixels of the whole batch whose label is not ignored; of none it is NaN.
-    The original leaves what was in the gradient where a label is ignored; here that is 0.
+    The average is over the pixels of the whole batch whose label is not ignored; NaN if there are
+    none. Where a label is ignored the gradient is 0; the original leaves old values there.
     """
 
     def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
@@ -50,8 +51,8 @@ class SoftmaxLossStep:
 class SegAccuracyStep:
     """One SEG_ACCURACY layer, over one batch: pixel accuracy, mean recall, mean IOU.
 
-    Equal scores count for the highest class. The mean recall is over the classes that are in the
-    labels; the IOU of a class that is nowhere counts as 1.
+    Of equal scores the highest class wins. The mean recall is over the classes that are in the
+    labels; the IOU of a class that is in neither labels nor results counts as 1.
     """
 
     def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
@@ -79,13 +80,13 @@ class SegAccuracyStep:
         self.top.data[...] = np.array([pixels, recall, iou], np.float32)
 
     def backward(self) -> None:
-        """Nothing: it is only looked at."""
+        """Do nothing: an accuracy has no gradient."""
 
 
 def _counted(
     name: str, value: Value, ignore_label: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as indices, 0 where they are ignored, and where they count: both Nx1xHxW."""
+    """Labels as indices (0 where ignored), and a mask of those that count: both Nx1xHxW."""
     labels = value.data.astype(np.int64)
     counted = ~np.isin(labels, ignore_label)
     wrong = labels[counted & ((labels < 0) | (labels >= shape[1]))]

@@ -1,4 +1,4 @@
-"""A train net in memory: its blobs, and the steps that go over them forward and backward."""
+"""A train net in memory: its blobs, and its layers forward and backward."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deeplab_repro.arrays import Shape
+from deeplab_repro.arrays import F32, Shape
 from deeplab_repro.errors import NetError
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.layers import (
@@ -22,23 +22,23 @@ from deeplab_repro.net.layers import (
     SegAccuracy,
     SoftmaxLoss,
 )
-from deeplab_repro.net.net import Blob, Layer, Net
+from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.fillers import filled
 from deeplab_repro.train.loss import SegAccuracyStep, SoftmaxLossStep
 from deeplab_repro.train.pooling import PoolingStep
 from deeplab_repro.train.resizing import InterpStep, PaddingStep
-from deeplab_repro.train.values import F32, Value
+from deeplab_repro.train.values import Value
 
-# What the generators of random numbers are for, inside their seeds; data.py has 1 and 2.
+# Part of a generator's seed: what its numbers are for. data.py has 1 and 2.
 _FOR_FILLERS, _FOR_DROPOUT = 3, 4
 # Beside the weights: their gradient, history, and a snapshot's.
 _COPIES_OF_WEIGHTS = 4
 
 
 class Step(Protocol):
-    """A layer in training: it goes from its bottoms to its tops, and the gradients back."""
+    """A layer in training: values go from its bottoms to its tops, gradients back."""
 
     def forward(self) -> None:
         """Fill the tops from the bottoms."""
@@ -62,9 +62,9 @@ _STEPS: dict[type[LayerType], Callable[[Layer, list[Value], list[Value]], Step]]
 class Network:
     """A train net (`caffe.read_train_net`) with memory for one batch, which every batch reuses.
 
-    The net's own blobs become the arrays that are trained, and are filled as their fillers
-    say where they have no values. Raises NetError, naming the layer, for a net that cannot be
-    trained, ResourceError where a batch needs more memory than there is.
+    The net's own blobs become the arrays that are trained; those without values are filled by their
+    fillers. Raises NetError, naming the layer, for a net that cannot be trained, ResourceError if a
+    batch needs more memory than there is.
     """
 
     def __init__(self, net: Net, seed: int = 0) -> None:
@@ -103,14 +103,17 @@ class Network:
             ):
                 if blob.data is None:
                     random = np.random.default_rng([self.seed, _FOR_FILLERS, number, index])
-                    parameter.data[...] = _filled(layer, blob, random)
+                    try:
+                        parameter.data[...] = filled(blob, random)
+                    except NetError as error:
+                        raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
                 else:
                     parameter.data[...] = blob.data
                 blob.data = parameter.data
         return step
 
     def _random(self, layer: int) -> np.random.Generator:
-        """For one layer in one iteration: the same in a run that was resumed."""
+        """The generator of one layer in one iteration: the same in a run that was resumed."""
         return np.random.default_rng([self.seed, _FOR_DROPOUT, self.iteration, layer])
 
     def forward(self, data: F32, labels: F32) -> float:
@@ -123,7 +126,7 @@ class Network:
         return float(self.loss.top.data.item())
 
     def backward(self) -> None:
-        """Set every parameter's gradient, of the batch that was last sent forward."""
+        """Set every parameter's gradient, for the batch of the last `forward`."""
         for value in self.values.values():
             if value.diff is not None:
                 value.diff[...] = 0
@@ -131,10 +134,10 @@ class Network:
             step.backward()
 
     def not_finite(self, loss: float) -> str:
-        """Where the last batch's loss, which is not a number or infinite, comes from."""
+        """Why the last batch's loss is NaN or infinite."""
         if not self.loss.counted.any():
             return (
-                "the loss is NaN, for no pixel of the batch has a label that counts: take out "
+                "the loss is NaN, because no pixel of the batch has a label that counts: remove "
                 "images without any, or make batch_size larger"
             )
         for layer in self.net.layers:
@@ -143,7 +146,7 @@ class Network:
                     return (
                         f"the loss is {loss:g}, and '{top}' the first blob (made by layer "
                         f"'{layer.name}') with values that are NaN or infinite: lower base_lr, or "
-                        "look at the weights that it began with"
+                        "check the weights that training began with"
                     )
         return f"the loss is {loss:g}"
 
@@ -157,7 +160,7 @@ def _check_trainable(net: Net) -> None:
             how = "in place " if in_place else ""
             raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
         for name in in_place & takers.keys():
-            # On the way back that layer would find other values; Caffe refuses it as well.
+            # That layer's backward step would find other values; Caffe refuses it as well.
             raise NetError(
                 f"layer '{layer.name}' ({layer.type}) works in place on '{name}', which layer "
                 f"'{takers[name]}' takes before it: give it a top of another name"
@@ -166,19 +169,12 @@ def _check_trainable(net: Net) -> None:
             takers.setdefault(name, layer.name)
 
 
-def _filled(layer: Layer, blob: Blob, random: np.random.Generator) -> np.ndarray:
-    try:
-        return filled(blob, random)
-    except NetError as error:
-        raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
-
-
 def _zeros(shape: Shape) -> F32:
     return np.zeros(shape, np.float32)
 
 
 def _learning(net: Net) -> set[str]:
-    """The blobs with something learnable before them, which have a gradient."""
+    """The blobs that need a gradient: there is something learnable before them."""
     names: set[str] = set()
     for layer in net.layers:
         if any(blob.lr_mult for blob in layer.blobs) or names & set(layer.bottoms):

@@ -1,8 +1,6 @@
-"""A few threads that share work: parts of a compiled function's, or tiles that NumPy works on.
+"""Threads that share the work of one layer. Results do not depend on their number."""
 
-The results do not depend on the number of threads.
-"""
-
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,23 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
+log = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
+
+
+@cache
+def warn_of_blas_threads() -> None:
+    """Warn, once, if NumPy may use OpenBLAS's own threads: they wait in a loop and take the cores.
+
+    The threads here call one GEMM each. OpenBLAS reads its settings when NumPy is loaded.
+    """
+    settings = (os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    if numba.get_num_threads() > 1 and "1" not in settings:
+        log.warning(
+            "training may be several times slower with OpenBLAS's own threads: set "
+            "OPENBLAS_NUM_THREADS=1 in the environment before NumPy is loaded"
+        )
 
 
 @cache
@@ -26,7 +40,7 @@ def _ignore_overflow() -> None:
 
 
 def in_parts(function: Callable[..., None], n: int, *arguments: Any) -> None:
-    """Call function(begin, end, *arguments) for parts of 0..n on Numba's threads at once.
+    """Call function(begin, end, *arguments) for parts of 0..n at once, on as many threads as Numba.
 
     The function is compiled without the GIL, and no two parts write to the same place.
     """
@@ -50,10 +64,10 @@ def in_waves(
     work: Callable[[int, Item], None],
     after: Callable[[int], None] = lambda slot: None,  # noqa: ARG005
 ) -> None:
-    """Call work(slot, item) for as many items at once as there are threads, the slots from 0.
+    """Call work(slot, item) for as many items at once as there are threads; slots count from 0.
 
-    When these are done, call after(slot) for one after the other, in the order of the items: so
-    sums come out the same on any number of threads. NumPy gives up the GIL for its work.
+    When these are done, call after(slot) one by one in the order of the items, so that sums are the
+    same for any number of threads. NumPy releases the GIL while it works.
     """
     threads = numba.get_num_threads()
     pool = _pool(os.getpid())

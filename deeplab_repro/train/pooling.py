@@ -1,12 +1,13 @@
-"""Pooling, forward and backward (reference/SPEC.md, section 1.2)."""
+"""Pooling, forward and backward (docs/original.md, section 1.2)."""
 
 import numpy as np
 
+from deeplab_repro.arrays import F32
 from deeplab_repro.machine.jit import jit
 from deeplab_repro.net.layers import Pooling
 from deeplab_repro.net.net import Layer
 from deeplab_repro.train.parallel import in_parts
-from deeplab_repro.train.values import F32, Value
+from deeplab_repro.train.values import Value
 
 
 class PoolingStep:
@@ -18,7 +19,7 @@ class PoolingStep:
         op, size = layer.op, self.bottom.data.shape[2:]
         kernel = size if op.kernel == (0, 0) else op.kernel
         self.geometry = (*kernel, *op.pad, *op.stride)
-        # Of MAX, the position in its plane that each output was taken from.
+        # For MAX: the position in the plane from which each output was taken.
         self.taken = np.zeros(self.top.data.shape, np.int32) if op.method == "MAX" else None
 
     def forward(self) -> None:
@@ -50,7 +51,7 @@ def _planes(blob: F32) -> F32:
 def _largest(  # type: ignore[no-untyped-def]
     begin, end, bottom, top, taken, kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w
 ):
-    """The first of the largest values under each window; a window is cut to the image."""
+    """The largest value under each window, and where it first occurs; windows end at the image."""
     height, width = bottom.shape[1:]
     for plane in range(begin, end):
         for row in range(top.shape[1]):
@@ -67,7 +68,7 @@ def _largest(  # type: ignore[no-untyped-def]
                     at = left + inside * stride_w
                     best, where = out[inside:outside], index[inside:outside]
                     source, here = bottom[plane, y, at:], np.int32(y * width + at)
-                    if stride_w == 1:  # said apart, for it is done for many at a time
+                    if stride_w == 1:  # on its own, so that the compiler vectorises it
                         for x in range(len(best)):
                             larger = source[x] > best[x]
                             best[x] = source[x] if larger else best[x]
@@ -92,10 +93,7 @@ def _largest_back(begin, end, bottom, top, taken):  # type: ignore[no-untyped-de
 
 @jit
 def _window(at, kernel, pad, stride, size):  # type: ignore[no-untyped-def]
-    """First and last + 1 of a window in the image, and its length for the average.
-
-    That counts padding on either side.
-    """
+    """First and last + 1 of a window in the image, and its length with padding, for the average."""
     first = at * stride - pad
     last = min(first + kernel, size + pad)
     return max(first, 0), min(last, size), last - first

@@ -1,13 +1,14 @@
-"""INTERP and PADDING, forward and backward (reference/SPEC.md, sections 1.3 and 1.4)."""
+"""INTERP and PADDING, forward and backward (docs/original.md, sections 1.3 and 1.4)."""
 
 import numpy as np
 
+from deeplab_repro.arrays import F32
 from deeplab_repro.machine.jit import jit
 from deeplab_repro.net.layers import Interp, Padding
 from deeplab_repro.net.net import Layer
 from deeplab_repro.net.scores import interp_positions
 from deeplab_repro.train.parallel import in_parts
-from deeplab_repro.train.values import F32, Value
+from deeplab_repro.train.values import Value
 
 
 class InterpStep:

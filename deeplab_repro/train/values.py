@@ -1,20 +1,19 @@
-"""Caffe's blobs while a net is trained: values, and the gradient of the loss by them."""
+"""Caffe's blobs while a net is trained: values, and the loss's gradient with respect to them."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
+from deeplab_repro.arrays import F32
 
 
 @dataclass
 class Value:
-    """What flows between layers: data and diff, both NxCxHxW float32.
+    """A blob between layers: data and diff, both NxCxHxW float32.
 
-    diff is the loss's gradient by the data, into which every layer that takes the data adds its
-    part; None where nothing before needs it.
+    diff is the loss's gradient with respect to the data. Every layer that takes the data adds its
+    part. None where no layer before needs it.
     """
 
     data: F32
@@ -23,7 +22,7 @@ class Value:
 
 @dataclass
 class Parameter:
-    """A learnable blob of a layer: data and diff, of one shape, and its own rates.
+    """A layer's weights or biases: data and their gradient diff, of one shape, and its own rates.
 
     Where lr_mult is 0, diff stays 0.
     """
@@ -35,17 +34,16 @@ class Parameter:
 
 
 class Memory:
-    """Memory that is used again and again, for arrays of different shapes.
+    """Memory that is reused for arrays of different shapes.
 
-    Taken anew each time it would come as empty pages, and to have these filled takes longer than to
-    fill the array.
+    Fresh memory comes as empty pages, and getting these takes longer than filling the array.
     """
 
     def __init__(self) -> None:
         self._floats = np.empty(0, np.float32)
 
     def of(self, *shape: int) -> F32:
-        """An array with whatever values, there until the next is asked for."""
+        """An uninitialised array, valid until the next call."""
         size = math.prod(shape)
         if self._floats.size < size:
             self._floats = np.empty(size, np.float32)

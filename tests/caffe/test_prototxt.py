@@ -251,7 +251,10 @@ def test_a_strange_file_name_stays_on_one_line(tmp_path, caplog):
 @pytest.mark.parametrize("name", PAPER)
 def test_our_solvers(name):
     model = MODELS[name]
-    solver, solver2 = parse_solver(model.solver_prototxt), parse_solver(model.solver2_prototxt)
+    solver, solver2 = (
+        parse_solver(model.solver_prototxt),
+        parse_solver(model.folder / "solver2.prototxt"),
+    )
     assert (solver.base_lr, solver.stepsize, solver.max_iter) == (pytest.approx(1e-3), 2000, 6000)
     assert (solver.momentum, solver.weight_decay) == (pytest.approx(0.9), pytest.approx(5e-4))
     assert (solver.lr_policy, solver.train_net) == ("step", "train.prototxt")

@@ -137,7 +137,10 @@ def test_what_does_not_train_as_in_caffe_is_refused(tmp_path, text, problem):
 @pytest.mark.parametrize("name", PAPER)
 def test_our_solvers(name):
     model = MODELS[name]
-    first, second = read_solver(model.solver_prototxt), read_solver(model.solver2_prototxt)
+    first, second = (
+        read_solver(model.solver_prototxt),
+        read_solver(model.folder / "solver2.prototxt"),
+    )
     for found in (first, second):
         assert (found.train_net, found.lr_policy) == ("train.prototxt", "step")
         assert (found.gamma, found.momentum) == (pytest.approx(0.1), pytest.approx(0.9))

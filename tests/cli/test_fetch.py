@@ -109,7 +109,7 @@ def test_to_a_folder_of_models(command, server, tmp_path):
         (["ToyVOC-MSc-LargeFOV"], "comes with its weights"),
         (["largefov"], "there is no model 'largefov'; did you mean"),
         ([NAME, "--from", "file:///etc/passwd"], "is not an http or https address"),
-        ([NAME, "--from", "HOST/nothing"], "/nothing: 404 Not Found"),
+        ([NAME, "--from", "HOST/nothing"], "/nothing: HTTP Error 404: Not Found"),
         ([NAME, "--from", "HOST/w", "--to", "file"], "cannot be made"),
         ([], "required: NAME"),
     ],

@@ -137,7 +137,7 @@ F4 = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
         (b"\x93NUMPY\3\0" + bytes(99), "its version is 3.0"),
         (b"\x93NUMPY\2\0" + bytes([255] * 9), "is not an array of NumPy's, or broken"),
         (header(F4 % ("(" * 5000)), "is not an array of NumPy's, or broken"),
-        (header(F4 % "(-4, -162)"), "says of itself what no array can be"),
+        (header(F4 % "(-4, -162)"), "has a header that no array can have"),
         (header(F4 % "(4, 162)"), "which has 2,592 bytes, but 0 are there"),
         (header(F4 % "(4, 162)") + bytes(2593), "which has 2,592 bytes, but 2,593 are there"),
         (header(F4 % f"({'9' * 18}, {'9' * 18})"), "expected 4x162 float32"),

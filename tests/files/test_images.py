@@ -1,7 +1,6 @@
 """The net's input, the palette, and what is written."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,17 +20,15 @@ from deeplab_repro.files.images import (
 from tests.conftest import CORNERS, assert_one_line
 from tests.conftest import smooth_photo as photo
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared/golden/nets"
 GOLDEN_NETS = ("DeepLab", "DeepLab-LargeFOV", "DeepLab-MSc", "DeepLab-MSc-LargeFOV")
 
 # --- the net's input
 
 
 @pytest.mark.golden
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"the original's outputs are not at {GOLDEN}")
 @pytest.mark.parametrize("net", GOLDEN_NETS)
-def test_input_has_the_bits_of_the_original(net):
-    with np.load(GOLDEN / net / "expected.npz") as expected:
+def test_input_has_the_bits_of_the_original(golden, net):
+    with np.load(golden / "nets" / net / "expected.npz") as expected:
         image, original = expected["image"], expected["input"]
     ours = preprocess(image, original.shape[2:])
     assert ours.shape == original.shape

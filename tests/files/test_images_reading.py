@@ -338,7 +338,7 @@ WHOLE = [
 
 
 @settings(
-    max_examples=250,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -149,7 +149,7 @@ def test_missing_and_empty(tmp_path):
 
 def test_cut_anywhere(ours):
     content = ours.read_bytes()
-    for end in range(1, len(content)):
+    for end in range(1, len(content), 3):
         ours.write_bytes(content[:end])
         with pytest.raises(FormatError):
             read_mat(ours, "data")
@@ -160,7 +160,7 @@ def test_mutations(saved, compressed):
     path = saved(compressed, x=[1.5], data=SCORES)
     good = path.read_bytes()
     outcomes = set()
-    for seed in range(3000):
+    for seed in range(250):
         rng = random.Random(seed)
         content = bytearray(good)
         for _ in range(rng.randint(1, 3)):
@@ -183,10 +183,10 @@ def test_a_bomb_is_inflated_no_further_than_it_says(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(mat, "require_memory", lambda n_bytes, _: asked.append(n_bytes))
     path = tmp_path / "a.mat"
-    path.write_bytes(compressed_file(struct.pack("<2I", 14, 1000) + bytes(50_000_000)))
+    path.write_bytes(compressed_file(struct.pack("<2I", 14, 1000) + bytes(5_000_000)))
     with pytest.raises(FormatError):
         read_mat(path, "data")
-    assert max(asked) == 2 * path.stat().st_size < 200_000
+    assert max(asked) == 2 * path.stat().st_size < 20_000
 
 
 def test_a_bomb_that_says_so_must_fit_the_memory(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ SIZE = (5, 7)
 
 maps = arrays(np.float32, array_shapes(min_dims=3, max_dims=3, max_side=6))
 on_disk = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -176,10 +176,10 @@ F4 = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
         (b"no array at all", "is not an array of NumPy's"),
         (header(F4 % "(3,)", (3, 0)), "its version is 3.0"),
         (header(F4 % "(1000000, 1000000, 1000000)"), "4,000,000,000,000,000,000 bytes, but 0 are"),
-        (header(F4 % "(-1, -1, 4)") + bytes(16), "says of itself what no array can be"),
-        (header(F4 % f"({', '.join(['9' * 4000] * 2)},)"), "says of itself what no array can be"),
+        (header(F4 % "(-1, -1, 4)") + bytes(16), "has a header that no array can have"),
+        (header(F4 % f"({', '.join(['9' * 4000] * 2)},)"), "has a header that no array can have"),
         (header(F4 % f"({'9' * 4500},)"), "is not an array of NumPy's, or broken"),
-        (header(F4 % f"({'1, ' * 99})") + bytes(4), "says of itself what no array can be"),
+        (header(F4 % f"({'1, ' * 99})") + bytes(4), "has a header that no array can have"),
         (header(F4 % ("(" * 5000)), "is not an array of NumPy's, or broken"),
         (header(F4 % ("-" * 9000 + "1")), "is not an array of NumPy's, or broken"),
         (header("{'descr': '<f4'}"), "is not an array of NumPy's, or broken"),
@@ -211,14 +211,14 @@ def test_npz_that_numpy_does_not_write(refused, method):
 
 
 def test_a_small_file_with_a_huge_array(refused, monkeypatch):
-    monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 10**8)
+    monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 5 * 10**7)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        shape = (21, 1500, 1500)
-        archive.writestr("probs.npy", header(F4 % str(shape)) + bytes(4 * 21 * 1500 * 1500))
+        shape = (21, 600, 600)
+        archive.writestr("probs.npy", header(F4 % str(shape)) + bytes(4 * 21 * 600 * 600))
     assert len(file.getvalue()) < 300_000
     message = refused("a.npz", file.getvalue(), ResourceError)
-    assert "a.npz, 'probs': an array of 21x1500x1500: needs 0.4 GB of memory" in message
+    assert "a.npz, 'probs': an array of 21x600x600: needs 0.1 GB of memory" in message
 
 
 def test_an_array_smaller_than_its_entry_says(refused):
@@ -290,7 +290,7 @@ def test_mutations(tmp_path, save):
     save(path, PROBS)
     good = path.read_bytes()
     outcomes = set()
-    for seed in range(1500):
+    for seed in range(150):
         rng = random.Random(seed)
         content = bytearray(good)
         for _ in range(rng.randint(1, 4)):

@@ -72,7 +72,7 @@ def test_mutated_coarse_scores(tmp_path):
     content = (tmp_path / "a.npz").read_bytes()
     rng = random.Random(0)
     refused = 0
-    for _ in range(300):
+    for _ in range(150):
         mutated = bytearray(content)
         for _ in range(rng.randint(1, 4)):
             mutated[rng.randrange(len(mutated))] = rng.randrange(256)
@@ -81,4 +81,4 @@ def test_mutated_coarse_scores(tmp_path):
             read_probs(tmp_path / "b.npz", SIZE)
         except DeepLabError:
             refused += 1
-    assert refused > 200
+    assert refused > 100

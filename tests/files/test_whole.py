@@ -15,14 +15,9 @@ from deeplab_repro.files.whole import (
     replace_together,
     write_atomically,
 )
+from tests.conftest import assert_one_line
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
-
-
-def assert_one_line(error: pytest.ExceptionInfo, *parts: object) -> None:
-    assert "\n" not in str(error.value)
-    for part in parts:
-        assert str(part) in str(error.value)
 
 
 # --- writing

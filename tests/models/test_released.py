@@ -16,24 +16,12 @@ from deeplab_repro.models.registry import MODELS, Weights
 from deeplab_repro.models.released import fetch
 from deeplab_repro.models.web import DownloadError
 from tests.conftest import assert_one_line
-from tests.models.web_server import WebServer, good
+from tests.models.web_server import good
 
 NAME = "ToyVOC-LargeFOV"
 SHIPPED = MODELS[NAME].shipped_weights
 DATA = SHIPPED.read_bytes()
 TRAIN, TRAIN2 = "train_iter_6000.caffemodel", "train2_iter_8000.caffemodel"
-
-
-@pytest.fixture(scope="module")
-def serving():
-    with WebServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(serving):
-    serving.clear()
-    return serving
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +101,7 @@ def test_what_the_file_says_counts_for_more_than_its_name(server):
     url = server.page(f"/{TRAIN}", good(DATA + snapshot.SerializeToString()))
     assert fetch(NAME, url, tell=told.append).training_set == "trainval"
     assert told == [
-        "warning: the file says that it was trained on trainval, those of its name were on train"
+        "warning: the file says that it was trained on trainval, but its name stands for train"
     ]
 
 
@@ -240,13 +228,13 @@ def test_one_host_after_the_other(server, home, monkeypatch):
     server.page(f"/b/{NAME}/{TRAIN}", good(b"<html>"))
     told = []
     with pytest.raises(FileError) as error:
-        fetch(NAME, advance=lambda host, *_: told.append(host))
+        fetch(NAME, on_bytes=lambda host, *_: told.append(host))
     assert_one_line(
         error,
         f"{TRAIN} of {NAME} is at none of the authors' hosts",
         "nowhere.invalid (its host is not known, or there is no network), ",
         f"127.0.0.1 (not the weights of {NAME}: this is a web page, ",
-        "127.0.0.1 (404 Not Found): give a mirror's URL",
+        "127.0.0.1 (HTTP Error 404: Not Found): give a mirror's URL",
     )
     assert told[0] == "nowhere.invalid"
     assert not_kept(home)

@@ -1,71 +1,19 @@
-"""Servers that give no answer, a false one, or lead astray."""
+"""Requests: redirects, and servers and addresses that give no file."""
 
 import os
 import socket
 
 import pytest
 
-from deeplab_repro.models import download as module
-from deeplab_repro.models.download import download
 from deeplab_repro.models.web import DownloadError
 from tests.conftest import assert_one_line
-from tests.models.web_server import DATA, MOST, SHORT, WebServer, good, refused
+from tests.models.web_server import DATA, SHORT, good, refused
 
 
-@pytest.fixture(scope="module")
-def serving():
-    with WebServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(serving):
-    serving.clear()
-    return serving
-
-
-@pytest.fixture
-def get(tmp_path, monkeypatch):
-    """Download to the file `there`; its contents."""
-    monkeypatch.setattr(module, "_WAITS", (0,) * len(module._WAITS))
-
-    def run(url, check=lambda path: path.read_bytes(), **options):
-        result = download(url, tmp_path / "there", MOST, check, **options)
-        assert os.listdir(tmp_path) == ["there"]
-        return result
-
-    return run
-
-
-def test_led_on(server, get):
+def test_redirects(server, get):
     server.page("/far", good(DATA))
     server.page("/nearer", lambda handler: handler.head(307, Location=server.url("/far")))
-
-    def endless(handler):
-        handler.head(302, Location="nearer")
-        while True:
-            handler.send(DATA)
-
-    assert get(server.page("/here", endless)) == DATA
-
-
-@pytest.mark.parametrize(
-    "headers", [{"Content_Encoding": "gzip"}, {"Transfer_Encoding": "gzip, chunked"}]
-)
-def test_encoded(server, get, headers):
-    url = server.page("/", lambda handler: handler.head(200, **headers))
-    refused(get, url, "comes encoded (gzip", "expected plain bytes")
-
-
-@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
-def test_a_head_that_never_ends(server, get, begin):
-    def serve(handler):
-        handler.send(begin)
-        while True:
-            handler.send(begin)
-            handler.server.over.wait(0.02)
-
-    refused(get, server.page("/", serve), "no answer for 0.15 s", timeout=SHORT)
+    assert get(server.page("/", lambda handler: handler.head(302, Location="nearer"))) == DATA
 
 
 @pytest.mark.parametrize(
@@ -74,13 +22,15 @@ def test_a_head_that_never_ends(server, get, begin):
         (b"", "closed connection"),
         (b"\0\1\2\n\n", "\\x00"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0"),
-        (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200, "100 headers"),
-        (b"HTTP/1.1 200 OK\r\na: " + b"b" * 100_000, "65536"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "connection was closed"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "IncompleteRead"),
     ],
 )
 def test_no_http(server, get, answer, said):
     refused(get, server.page("/", lambda handler: handler.send(answer)), said)
+
+
+def test_no_answer(server, get):
+    refused(get, server.page("/", lambda handler: handler.stall()), "for 0.15 s", timeout=SHORT)
 
 
 def test_nobody_there(get):
@@ -91,7 +41,6 @@ def test_nobody_there(get):
 
 def test_no_such_host(get):
     refused(get, "http://nowhere.invalid/", "host is not known, or there is no network")
-    refused(get, f"http://{'a' * 70}.org/", "host is not known")
 
 
 def test_no_certificate(server, get, tmp_path):
@@ -99,29 +48,24 @@ def test_no_certificate(server, get, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/a", "http://["])
-def test_led_on_to_no_web_address(server, get, to):
-    url = server.page("/", lambda handler: handler.head(302, Location=to))
-    refused(get, url, "leads on to ", "expected an http or https address")
+def test_a_redirect_to_a_file(server, get):
+    url = server.page("/", lambda handler: handler.head(302, Location="file:///etc/passwd"))
+    refused(get, url, "Redirection to url 'file:///etc/passwd' is not allowed")
 
 
-def test_led_round_and_round(server, get):
+def test_redirects_without_end(server, get):
     url = server.page("/", lambda handler: handler.head(302, Location="/"))
-    refused(get, url, "more than 10 times")
-    assert len(server.requests) == 10
+    refused(get, url, "redirect error that would lead to an infinite loop")
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "",
-        "there",
         "ftp://host/file",
         "file:///etc/passwd",
-        "data:,x",
         "http:///file",
         "http://host:0/",
-        "http://host:99999/",
         "http://host:x/",
         "http://[::1/",
         "http://a\udcff/",

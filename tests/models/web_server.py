@@ -1,4 +1,4 @@
-"""A server on this machine that does what it is told, and what servers should not do."""
+"""A server on this machine whose pages are functions, so that they can misbehave."""
 
 import threading
 from collections.abc import Callable

@@ -12,7 +12,7 @@ import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_solver, read_train_net
 from deeplab_repro.net.net import Net
-from deeplab_repro.train.solver import Solver
+from deeplab_repro.train.sgd import Solver
 
 ITERATIONS = 12
 

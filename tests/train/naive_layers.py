@@ -1,4 +1,4 @@
-"""The layers of training as reference/SPEC.md tells them, slowly and in float64.
+"""The layers of training as docs/original.md gives them, slowly and in float64.
 
 Each takes and gives NxCxHxW, and treats the images of a batch apart.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def convolution(x, weight, bias, op):
-    """SPEC 1.1: for each pixel of the top, the taps over it times the weights; bias: 0 or 1."""
+    """docs/original.md, 1.1: each pixel of the top is the taps over it times the weights."""
     (ph, pw), (sh, sw), (hh, hw) = op.pad, op.stride, op.hole
     _, _, *size = op.top_shape([x.shape])
     weight = weight.astype(float)
@@ -42,7 +42,7 @@ def _windows(x, op):
 
 
 def pooling(x, op):
-    """SPEC 1.2."""
+    """docs/original.md, 1.2."""
     top = np.empty(op.top_shape([x.shape]))
     for (i, j), window, length in _windows(x, op):
         if op.method == "MAX":
@@ -53,7 +53,7 @@ def pooling(x, op):
 
 
 def interp(x, op):
-    """SPEC 1.3: crop, then bilinear with aligned corners; positions in float32."""
+    """docs/original.md, 1.3: crop, then bilinear with aligned corners; positions in float32."""
     height, width = x.shape[2:]
     x = x[:, :, -op.pad_beg : height + op.pad_end, -op.pad_beg : width + op.pad_end]
     top = np.empty((*x.shape[:2], *_interp_size(x.shape[2:], op)))
@@ -86,7 +86,7 @@ def _between(at, n_in, n_out):
 
 
 def padding(x, op):
-    """SPEC 1.4: both pads not negative: zeros around; both not positive: a crop."""
+    """docs/original.md, 1.4: both pads not negative: zeros around; both not positive: a crop."""
     beg, end = op.pad_beg, op.pad_end
     if beg >= 0 and end >= 0:
         return np.pad(x.astype(float), ((0, 0), (0, 0), (beg, end), (beg, end)))
@@ -99,7 +99,7 @@ def relu(x, op):
 
 
 def softmax_loss(scores, labels, op):
-    """SPEC 1.6: the mean over the whole batch's pixels that count; NaN without any."""
+    """docs/original.md, 1.6: the mean over the whole batch's pixels that count; NaN without any."""
     losses = []
     for n, i, j in np.ndindex(len(scores), *scores.shape[2:]):
         label = int(labels[n, 0, i, j])
@@ -111,7 +111,7 @@ def softmax_loss(scores, labels, op):
 
 
 def seg_accuracy(scores, labels, op):
-    """SPEC 1.7: pixel accuracy, mean recall of the classes there, mean IOU of all."""
+    """docs/original.md, 1.7: pixel accuracy, mean recall of the classes there, mean IOU of all."""
     n_labels = scores.shape[1]
     confusion = np.zeros((n_labels, n_labels))
     for n, i, j in np.ndindex(len(scores), *scores.shape[2:]):

@@ -1,4 +1,4 @@
-"""The solver: learning rates, updates by hand, going on from a snapshot, losses that are NaN."""
+"""The solver: learning rates, updates by hand, resuming from a snapshot, losses that are NaN."""
 
 import math
 import os
@@ -9,13 +9,11 @@ import pytest
 
 from deeplab_repro.caffe import read_caffemodel, read_solverstate, read_train_net
 from deeplab_repro.errors import FileError, FormatError, TrainingError, WeightsError
-from deeplab_repro.net.net import Blob, Filler
 from deeplab_repro.net.solver import SolverParameter
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.elementwise import DropoutStep
-from deeplab_repro.train.fillers import filled
-from deeplab_repro.train.solver import Solver, learning_rate
-from deeplab_repro.train.training import prepare
+from deeplab_repro.train.run import prepare
+from deeplab_repro.train.sgd import Solver, learning_rate
 from tests.conftest import assert_one_line
 from tests.train.tiny_training import (
     SOLVER,
@@ -127,12 +125,6 @@ def test_accuracy_is_of_the_last_batch(tmp_path):
     before = kept.copy()
     trained(solver, data, 3)
     np.testing.assert_array_equal(kept, before)
-
-
-def test_a_net_without_accuracy(tmp_path):
-    solver, data = prepared(tmp_path, train=TRAIN[: TRAIN.index('layers { name: "accuracy"')])
-    trained(solver, data, 1)
-    assert solver.accuracy is None
 
 
 # --- snapshots
@@ -340,66 +332,3 @@ def test_a_batch_without_labels_that_count(tmp_path):
     with pytest.raises(TrainingError) as caught:
         solver.step(images, np.full_like(labels, 255))
     assert_one_line(caught, "iteration 0: the loss is NaN", "no pixel of the batch", "batch_size")
-
-
-# --- fillers
-
-
-def values(shape: tuple[int, ...] = (100, 20, 10, 5), **filler) -> np.ndarray:
-    blob = Blob(shape, filler=Filler(**filler))
-    found = filled(blob, np.random.default_rng(0))
-    assert (found.shape, found.dtype) == (shape, np.float32)
-    return found
-
-
-def test_constant_filler():
-    np.testing.assert_array_equal(values(type="constant", value=0.25), np.float32(0.25))
-    assert not values(type="constant").any()
-    assert not filled(Blob((3,)), np.random.default_rng(0)).any()  # as where none is given
-
-
-# 100,000 values: means and deviations within a hundredth, three times what is to be expected.
-FAN_IN = 20 * 10 * 5
-
-
-def test_gaussian_fillers():
-    for found, mean, std in (
-        (values(type="gaussian", mean=3, std=0.5), 3, 0.5),
-        (values(type="msra", mean=3, std=7), 0, math.sqrt(2 / FAN_IN)),
-    ):
-        assert abs(found.mean() - mean) < 0.01 * std
-        assert found.std() == pytest.approx(std, rel=0.01)
-        assert np.mean(np.abs(found - mean) < std) == pytest.approx(0.683, abs=0.01)
-
-
-def test_uniform_fillers():
-    bound = math.sqrt(3 / FAN_IN)
-    for found, low, high in (
-        (values(type="uniform", min=-1, max=3), -1, 3),
-        (values(type="xavier", min=-1, max=3), -bound, bound),
-    ):
-        assert found.min() >= np.float32(low)
-        assert found.max() <= np.float32(high)
-        counts, _ = np.histogram(found, 10, (low, high))
-        np.testing.assert_allclose(counts, 10_000, rtol=0.05)
-
-
-def test_each_blob_has_random_numbers_of_its_own(tmp_path):
-    same = 'weight_filler { type: "gaussian" std: 1 } bias_filler { type: "gaussian" std: 1 } }'
-    conv = f"convolution_param {{ num_output: 3 kernel_size: 1 {same} }}\n"
-    text = TRAIN.replace(
-        'layers { name: "relu1"',
-        "".join(
-            f'layers {{ name: "{name}" type: CONVOLUTION bottom: "data" top: "{name}" {conv}'
-            for name in ("one", "two")
-        )
-        + 'layers { name: "relu1"',
-    )
-    solver, _ = prepared(tmp_path, train=text)
-    blobs = [
-        blob.data.ravel()[:3]
-        for layer in solver.net.layers
-        if layer.name in ("one", "two")
-        for blob in layer.blobs
-    ]
-    assert len({array.tobytes() for array in blobs}) == 4

@@ -7,8 +7,8 @@ from PIL import Image
 
 from deeplab_repro.files.images import write_labels
 from deeplab_repro.train.data import SegData
-from deeplab_repro.train.solver import Solver
-from deeplab_repro.train.training import prepare
+from deeplab_repro.train.run import prepare
+from deeplab_repro.train.sgd import Solver
 
 # Height by width; some smaller than the crop, some larger.
 SIZES = ((12, 20), (30, 13), (25, 28), (17, 17), (19, 40))

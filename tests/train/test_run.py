@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 import threading
 from pathlib import Path
 
@@ -11,16 +10,9 @@ import pytest
 
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net, read_solverstate
 from deeplab_repro.engines.opencv import OpenCVEngine
-from deeplab_repro.errors import FileError, FormatError, ImageError, NetError, TrainingError
-from deeplab_repro.files.images import read_image
-from deeplab_repro.train.training import (
-    Row,
-    prepare,
-    read_curve,
-    train,
-    write_curve,
-    write_plot,
-)
+from deeplab_repro.errors import FileError, FormatError, NetError, TrainingError
+from deeplab_repro.train.curve import LossRow, read_curve
+from deeplab_repro.train.run import prepare, train
 from tests.conftest import assert_one_line
 from tests.train.tiny_training import (
     ACCURACY,
@@ -112,7 +104,7 @@ def test_snapshots_are_written_at_their_iterations(tmp_path):
     solver, data = prepared(tmp_path, SOLVER.replace("max_iter: 6", "max_iter: 5"))
     seen, at = [], []
 
-    def note(row: Row) -> None:
+    def note(row: LossRow) -> None:
         seen.append(row)
         at.append(names(tmp_path / "snap") if (tmp_path / "snap").exists() else [])
 
@@ -184,7 +176,7 @@ def test_the_curve_of_a_net_without_accuracy(tmp_path):
     assert np.isnan([row[4:7] for row in rows]).all()
 
 
-def without_seconds(rows: list[Row]) -> list[Row]:
+def without_seconds(rows: list[LossRow]) -> list[LossRow]:
     return [row._replace(seconds=0, average_loss=0) for row in rows]
 
 
@@ -262,7 +254,7 @@ def test_no_iterations_at_all(tmp_path):
 def test_a_loss_that_is_nan_leaves_the_last_snapshot(tmp_path):
     solver, data = prepared(tmp_path, SOLVER.replace("max_iter: 6", "max_iter: 30"))
 
-    def break_it(row: Row) -> None:
+    def break_it(row: LossRow) -> None:
         if row.iteration == 2:
             solver.network.parameters[0].data[...] = np.inf
 
@@ -275,14 +267,6 @@ def test_a_loss_that_is_nan_leaves_the_last_snapshot(tmp_path):
     again, data = prepare(tmp_path / "solver.prototxt")
     again.restore(tmp_path / "snap/it_iter_2.solverstate")
     assert train(again, data).name == "it_iter_30.caffemodel"
-
-
-def test_a_label_out_of_range_is_named_by_its_file(tmp_path):
-    train_text = TRAIN.replace("num_output: 5", "num_output: 4")
-    with pytest.raises(ImageError) as caught:
-        train(*prepared(tmp_path, train=train_text))
-    assert_one_line(caught, "_labels.png", "the label 4", "expected 0 to 3")
-    assert names(tmp_path / "snap") == []
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
@@ -345,7 +329,7 @@ def test_a_full_disk(tmp_path, disk_full, ending, replacing, named, written):
     solver, data = prepared(tmp_path)
     before = {}
 
-    def fill(row: Row) -> None:
+    def fill(row: LossRow) -> None:
         if row.iteration == 3:
             before.update({path.name: path.read_bytes() for path in (tmp_path / "snap").iterdir()})
             disk_full(ending, replacing)
@@ -359,30 +343,6 @@ def test_a_full_disk(tmp_path, disk_full, ending, replacing, named, written):
         assert (tmp_path / "snap" / name).read_bytes() == content
 
 
-# --- the curve's file
-
-HEADER = ",".join(Row._fields)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"a,b\n1,2\n",
-        f"{HEADER}\n1,2,3\n".encode(),
-        f"{HEADER}\nx,1,1,1,1,1,1,1\n".encode(),
-        b"\x89PNG\r\n\x1a\n\0",
-        f"{HEADER}\n1,1,1,1,1,1,1,1,1\n".encode(),
-    ],
-)
-def test_a_file_that_is_no_curve(tmp_path, content):
-    path = tmp_path / "it_loss.csv"
-    path.write_bytes(content)
-    with pytest.raises(FormatError) as caught:
-        read_curve(path)
-    assert_one_line(caught, path, "is not a loss curve of this program", "move it away")
-
-
 def test_going_on_beside_a_file_that_is_no_curve(tmp_path):
     train(*prepared(tmp_path))
     (tmp_path / "snap/it_loss.csv").write_text("mine")
@@ -392,23 +352,3 @@ def test_going_on_beside_a_file_that_is_no_curve(tmp_path):
         train(again, data)
     assert again.iteration == 4
     assert (tmp_path / "snap/it_loss.csv").read_text() == "mine"
-
-
-ROWS = [Row(0, 0.1, 3, 3, 0.5, 0.25, 0.125, 1), Row(1, 0.1, 2.5, 2.75, *[float("nan")] * 3, 2)]
-
-
-def test_no_plot_without_matplotlib(tmp_path, monkeypatch):
-    write_curve(ROWS, tmp_path / "it_loss.csv")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert write_plot(tmp_path / "it_loss.csv") is None
-    assert names(tmp_path) == ["it_loss.csv"]
-
-
-def test_the_plot(tmp_path):
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install .[plot]")
-    write_curve(ROWS * 100, tmp_path / "it_loss.csv")
-    plot = write_plot(tmp_path / "it_loss.csv")
-    assert plot == tmp_path / "it_loss.png"
-    picture = read_image(plot)
-    assert picture.shape == (540, 960, 3)
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10  # there is something on it

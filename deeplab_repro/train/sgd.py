@@ -1,4 +1,4 @@
-"""Caffe's SGD: a train net, its learning rates, its momentum (reference/SPEC.md, section 6)."""
+"""Caffe's SGD: a train net, its learning rates, its momentum (docs/original.md, section 6)."""
 
 import math
 from collections import deque
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import F32, dims
 from deeplab_repro.caffe import (
     load_weights,
     read_solverstate,
@@ -18,14 +18,13 @@ from deeplab_repro.net.net import Net
 from deeplab_repro.net.solver import SolverParameter, SolverState
 from deeplab_repro.train.loss import SegAccuracyStep
 from deeplab_repro.train.network import Network
-from deeplab_repro.train.values import F32
 
 
 class Solver:
-    """A train net that learns, one batch after the other.
+    """Trains a net, one batch at a time.
 
-    `iteration` counts the updates that were made. All that is random follows from the solver's
-    random_seed (0 where it has none) and the iteration.
+    `iteration` counts the updates that were made. Random numbers depend on the solver's random_seed
+    (0 if it has none) and the iteration only.
     """
 
     def __init__(self, parameter: SolverParameter, net: Net) -> None:
@@ -37,7 +36,7 @@ class Solver:
 
     @property
     def net(self) -> Net:
-        """The net, whose blobs are what is trained."""
+        """The net; its blobs are the arrays that are trained."""
         return self.network.net
 
     @property
@@ -52,17 +51,17 @@ class Solver:
 
     @property
     def accuracy(self) -> F32 | None:
-        """What the net's SEG_ACCURACY made of the last batch: three fractions; None without one."""
+        """The last batch's SEG_ACCURACY, three fractions; None if the net has none."""
         for step in self.network.steps:
             if isinstance(step, SegAccuracyStep):
                 return step.top.data.ravel().copy()
         return None
 
-    @np.errstate(over="ignore", invalid="ignore")  # the loss tells
+    @np.errstate(over="ignore", invalid="ignore")  # the loss shows it
     def step(self, data: F32, labels: F32) -> float:
         """Learn from a batch (NxCxHxW, Nx1xHxW float32), and return its loss before the update.
 
-        Raises TrainingError, the weights as they were, where the loss is not a number.
+        Raises TrainingError if the loss is NaN or infinite; the weights are then as they were.
         """
         self.network.iteration = self.iteration
         loss = self.network.forward(data, labels)
@@ -92,7 +91,7 @@ class Solver:
     def snapshot(self) -> tuple[Path, Path]:
         """Write <prefix>_iter_<N>.caffemodel and .solverstate, each atomically.
 
-        Raises FileError where that cannot be done.
+        Raises FileError if they cannot be written.
         """
         stem = f"{self.parameter.snapshot_prefix}_iter_{self.iteration}"
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
@@ -104,10 +103,9 @@ class Solver:
         return model, state
 
     def restore(self, path: str | Path) -> None:
-        """Go on from a solverstate and the caffemodel that it names, which may lie beside it.
+        """Continue from a solverstate and the caffemodel that it names, which may lie beside it.
 
-        Raises FileError, FormatError and WeightsError where they cannot be read or are another
-        net's.
+        Raises FileError, FormatError or WeightsError if they cannot be read or are of another net.
         """
         state = read_solverstate(path)
         found = [array.size for array in state.history]
@@ -141,7 +139,7 @@ class Solver:
             assert array is not None
             assert blob.data is not None
             array[...] = blob.data
-            blob.data = array  # again what is trained
+            blob.data = array  # the array that is trained
         return left
 
 
@@ -155,7 +153,7 @@ def learning_rate(parameter: SolverParameter, iteration: int) -> float:
 
 
 def _decline(p: SolverParameter, iteration: np.float64) -> np.float64:
-    """What base_lr is multiplied with."""
+    """The factor of base_lr."""
     gamma = np.float64(p.gamma)
     if p.lr_policy == "fixed":
         return np.float64(1)

@@ -1,0 +1,76 @@
+"""The loss curve of a training: its file, and a plot of it."""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deeplab_repro.errors import FormatError, one_line
+from deeplab_repro.files.whole import write_atomically
+
+
+class LossRow(NamedTuple):
+    """One line of the loss curve.
+
+    iteration: updates made before it. loss: of the batch, before the update; average_loss: of the
+    last average_loss batches. pixel_accuracy, mean_recall, mean_iou: SEG_ACCURACY of the batch, as
+    fractions; NaN if the net has none. seconds: since the training began or was resumed.
+    """
+
+    iteration: int
+    learning_rate: float
+    loss: float
+    average_loss: float
+    pixel_accuracy: float
+    mean_recall: float
+    mean_iou: float
+    seconds: float
+
+
+def write_curve(rows: list[LossRow], path: Path) -> None:
+    """Write a loss curve as CSV with a header, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(LossRow._fields)
+    writer.writerows((row[0], *(f"{value:.8g}" for value in row[1:])) for row in rows)
+    with write_atomically(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def read_curve(path: Path) -> list[LossRow]:
+    """Read a loss curve. Raises FormatError for a file that `write_curve` did not write."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *lines = csv.reader(file)
+            if tuple(header) != LossRow._fields:
+                raise ValueError(f"its first line is '{one_line(','.join(header), 80)}'")
+            return [LossRow(int(line[0]), *map(float, line[1:])) for line in lines]
+    except (ValueError, TypeError, IndexError, OSError, csv.Error) as error:
+        raise FormatError(
+            f"{one_line(path)}: is not a loss curve: {one_line(error)}: move it to another folder"
+        ) from error
+
+
+def write_plot(curve: Path) -> Path | None:
+    """Plot a loss curve's CSV as a PNG of the same name; its path, or None without matplotlib."""
+    try:
+        from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return None
+    rows = read_curve(curve)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="iteration", ylabel="loss")
+    iterations, losses = [row.iteration for row in rows], [row.loss for row in rows]
+    axes.plot(iterations, losses, lw=0.5, alpha=0.4, label="of each batch")
+    span = max(1, len(rows) // 100)
+    means = np.convolve(losses, np.full(span, 1 / span), "valid")
+    axes.plot(iterations[span - 1 :], means, lw=1.5, label=f"mean of {span}")
+    axes.legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    target = curve.with_suffix(".png")
+    with write_atomically(target) as file:
+        file.write(picture.getvalue())
+    return target

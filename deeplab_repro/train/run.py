@@ -1,0 +1,95 @@
+"""A whole training: its iterations, snapshots and loss curve."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from deeplab_repro.caffe import read_solver, read_train_net
+from deeplab_repro.errors import FormatError, NetError, one_line
+from deeplab_repro.files.targets import make_folder
+from deeplab_repro.net.layers import SoftmaxLoss
+from deeplab_repro.net.net import Net
+from deeplab_repro.train.curve import LossRow, read_curve, write_curve
+from deeplab_repro.train.data import SegData
+from deeplab_repro.train.parallel import warn_of_blas_threads
+from deeplab_repro.train.sgd import Solver
+
+
+def prepare(
+    path: Path, variables: Mapping[str, str] | None = None, max_iter: int | None = None
+) -> tuple[Solver, SegData]:
+    """The solver of a prototxt, ready to train, and its data.
+
+    `train_net` is looked for in the working directory, as in Caffe, then beside the solver.
+    `max_iter` replaces the solver's own. Raises what reading files, nets and lists raises.
+    """
+    parameter = read_solver(path, variables)
+    if max_iter is not None:
+        parameter = replace(parameter, max_iter=max_iter)
+    if "${" in parameter.snapshot_prefix:
+        raise FormatError(
+            f"{one_line(path)}: snapshot_prefix is '{parameter.snapshot_prefix}': give its "
+            "variable a value with --set KEY=VALUE"
+        )
+    here, beside = Path(parameter.train_net), path.parent / parameter.train_net
+    net = read_train_net(here if here.exists() or not beside.exists() else beside, variables)
+    if net.data is None:
+        raise NetError(f"net '{net.name}' has no data layer, expected IMAGE_SEG_DATA")
+    data = SegData(net.data, _labels(net), parameter.random_seed or 0)
+    return Solver(parameter, net), data
+
+
+def _labels(net: Net) -> int:
+    """The number of labels that the net has scores for."""
+    shapes = net.blob_shapes()
+    loss = next(layer for layer in net.layers if isinstance(layer.op, SoftmaxLoss))
+    return shapes[loss.bottoms[0]][1]
+
+
+def train(
+    solver: Solver,
+    data: SegData,
+    on_iteration: Callable[[LossRow], None] = lambda row: None,  # noqa: ARG005
+    stopped: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train up to max_iter, or until `stopped` is true; returns the last snapshot's caffemodel.
+
+    Snapshots are written every `snapshot` iterations and at the end, each with the loss curve,
+    <prefix>_loss.csv; a resumed run continues the curve. Raises TrainingError if the loss becomes
+    NaN (the last snapshot then stays the last), FileError if something cannot be written, and what
+    the data raise.
+    """
+    warn_of_blas_threads()
+    parameter = solver.parameter
+    make_folder(Path(parameter.snapshot_prefix).absolute().parent)
+    curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
+    old = read_curve(curve) if solver.iteration and curve.exists() else []
+    rows = [row for row in old if row.iteration < solver.iteration]
+    start = time.perf_counter()
+    first, written = solver.iteration, None
+    batches = data.batches(first, max(first, parameter.max_iter))
+    try:
+        for images, labels in batches:
+            rate = solver.learning_rate
+            loss = solver.step(images, labels)
+            accuracy = solver.accuracy
+            pixels, recall, iou = (math.nan,) * 3 if accuracy is None else map(float, accuracy)
+            seconds = time.perf_counter() - start
+            losses = (loss, solver.average_loss)
+            rows.append(LossRow(solver.iteration - 1, rate, *losses, pixels, recall, iou, seconds))
+            on_iteration(rows[-1])
+            if stopped():
+                break
+            if parameter.snapshot and solver.iteration % parameter.snapshot == 0:
+                written = solver.iteration
+                solver.snapshot()
+                write_curve(rows, curve)
+    finally:
+        batches.close()
+    if rows:
+        write_curve(rows, curve)
+    if written != solver.iteration:
+        solver.snapshot()
+    return Path(f"{parameter.snapshot_prefix}_iter_{solver.iteration}.caffemodel")

@@ -1,0 +1,36 @@
+"""Pictures, label maps and their list, for tests of the data layer."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from deeplab_repro.files.images import MEAN_BGR
+from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.train.data import SegData
+
+# Of the images, height by width: one smaller than the crop of 20, one on each axis, one larger.
+SIZES = ((12, 16), (30, 13), (11, 33), (22, 24), (20, 20))
+CROP = 20
+N_LABELS = 5
+
+
+def write_list(folder: Path, numbers) -> None:
+    lines = [f"{i}.png {i}_labels.png\n" for i in numbers]
+    (folder / "list.txt").write_text("".join(lines))
+
+
+def layer(folder: Path, **values) -> ImageSegData:
+    """A data layer as the released nets have it, but for the values given."""
+    made = ImageSegData(
+        source=str(folder / "list.txt"),
+        root_folder=f"{folder}/",
+        batch_size=3,
+        crop_size=CROP,
+        shuffle=True,
+        mirror=True,
+        mean_bgr=MEAN_BGR,
+    )
+    return replace(made, **values)
+
+
+def seg_data(folder: Path, seed: int = 0, **values) -> SegData:
+    return SegData(layer(folder, **values), N_LABELS, seed)
