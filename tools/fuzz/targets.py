@@ -1,4 +1,4 @@
-"""What tools/fuzz_readers.py does with every input, and what it calls a finding.
+"""What tools/fuzz/readers.py does with every input, and what it calls a finding.
 
 An input is the contents of a file. It goes through the readers of its kind, and what they make of
 it through what users call next. Whatever the bytes are, each call must end within a second of CPU

@@ -1,7 +1,7 @@
 """Make a wheel of OpenCV 4 with the CUDA DNN backend, from PyPI alone.
 
-    python tools/build_opencv_cuda.py [--arch 9.0[,8.6]] [--out DIR] [--work DIR] [--jobs N]
-    python tools/build_opencv_cuda.py --finish WHEEL [--out DIR] [--work DIR]
+    python tools/opencv_cuda/build.py [--arch 9.0[,8.6]] [--out DIR] [--work DIR] [--jobs N]
+    python tools/opencv_cuda/build.py --finish WHEEL [--out DIR] [--work DIR]
 
 Needs Linux, Python, g++, 8 GB of disk and about 50 minutes of one core; no CUDA toolkit, and one
 that the machine has is left alone: nvcc and the libraries are NVIDIA's own packages on PyPI. The
@@ -26,15 +26,15 @@ import signal
 import sys
 from pathlib import Path
 
-from opencv_cuda_needs import (
+from needs import (
     BuildError,
     default_jobs,
     find_architectures,
     parse_architectures,
     require_machine,
 )
-from opencv_cuda_stages import Stages, only_one
-from opencv_cuda_wheel import finish_wheel
+from stages import Stages, only_one
+from wheel import finish_wheel
 
 RELEASE = "4.14.0.94"
 SOURCE = "opencv-contrib-python-headless"  # of OpenCV's packages the one that has cudev
@@ -76,8 +76,8 @@ _MISLEADING = re.compile(
     r"|(CPATH|LIBRARY_PATH|\w+_INCLUDE_PATH|(C|CXX|CPP|LD)FLAGS)$"
 )
 _OF_THE_SYSTEM = ("CUDA_HOST_COMPILER", "CUDA_rt_LIBRARY", "CUDA_CUDA_LIBRARY")  # the last: driver
-_TRIAL = Path(__file__).with_name("opencv_cuda_trial.py")
-_SETUP = Path(__file__).resolve().parents[1] / "setup.cfg"
+_TRIAL = Path(__file__).with_name("trial.py")
+_SETUP = Path(__file__).resolve().parents[2] / "setup.cfg"
 
 
 class Build:

@@ -1,15 +1,15 @@
-"""What a bench knows of the machine that it runs on."""
+"""What a bench tells of the machine that it runs on."""
 
 import numpy as np
 import pytest
 
-from deeplab_repro.bench.machine import machine, peak_above, product_rate, reset_peak
+from deeplab_repro.bench.hardware import peak_above, product_rate, reset_peak, this_machine
 
 
 def test_machine_names_the_packages_that_are_there():
-    assert f"numpy {np.__version__}" in machine()
-    assert "cores of" in machine()
-    assert machine("numpy", "no-such-package").endswith(f", numpy {np.__version__}")
+    assert f"numpy {np.__version__}" in this_machine()
+    assert "cores of" in this_machine()
+    assert this_machine("numpy", "no-such-package").endswith(f", numpy {np.__version__}")
 
 
 def test_rate_of_products():

@@ -1,6 +1,6 @@
 """Try the installed OpenCV: its build, a small net on the CPU and on CUDA, and pip's view of it.
 
-    python opencv_cuda_trial.py SETUP.CFG
+    python trial.py SETUP.CFG
 
 Runs in an environment of the wheel, NumPy and pip alone. SETUP.CFG is of the package that the wheel
 is made for.

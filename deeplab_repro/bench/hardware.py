@@ -1,4 +1,4 @@
-"""What a bench runs on: its parts, its memory, and how fast it multiplies matrices."""
+"""The machine that a bench runs on: its parts, its memory, how fast it multiplies matrices."""
 
 import contextlib
 import ctypes
@@ -12,10 +12,8 @@ import numpy as np
 _SIDE = 2048  # of the matrices: far beyond the caches, and a tenth of a second on two cores
 
 
-def machine(
-    *packages: str,
-) -> str:
-    """What this runs on, with the versions of these packages as far as they are installed."""
+def this_machine(*packages: str) -> str:
+    """Name the processor, and the versions of Python and of these packages where installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     packages = packages or ("numpy", "numba", "opencv-python-headless", "protobuf", "pydensecrf2")
@@ -32,7 +30,7 @@ def machine(
 
 
 def product_rate() -> float:
-    """Operations (a multiply-add counts two) a second of one float32 product by NumPy's BLAS."""
+    """Operations (a multiply-add is two) a second of one float32 matrix product by NumPy."""
     matrix = np.resize(np.linspace(-1, 1, 1000, dtype=np.float32), (_SIDE, _SIDE))
     product = np.zeros_like(matrix)
     start = time.perf_counter()
@@ -41,9 +39,9 @@ def product_rate() -> float:
 
 
 def reset_peak() -> int | None:
-    """Let the peak of this process's memory begin now: its resident bytes, None where unknown."""
+    """Start measuring this process's peak of memory: its resident bytes, None where unknown."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what is free must not be filled unseen
+        ctypes.CDLL(None).malloc_trim(0)  # else freed memory could be filled without a rise
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -52,7 +50,7 @@ def reset_peak() -> int | None:
 
 
 def peak_above(before: int | None) -> int | None:
-    """The bytes that this process has held at most since `reset_peak`, above what it held then."""
+    """The most bytes that this process has held since `reset_peak`, above those held then."""
     peak = _status_bytes("VmHWM")
     return None if before is None or peak is None else peak - before
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_check_steps import Finding, Job, times_of
+from steps import Finding, Job, times_of
 
 import deeplab_repro.machine.opencv  # noqa: F401 - which loads cuBLAS
 from deeplab_repro.arrays import Shape

@@ -1,6 +1,6 @@
 """How far the CRF's iterations are from what this machine's caches, memory and cores could do.
 
-    python tools/roofline_crf.py [--repeat 9]
+    python tools/bench/roofline_crf.py [--repeat 9]
 
 Counts the bytes and operations of one mean-field iteration (500x375 pixels, 21 labels), measures
 the machine, and divides. Run it on an otherwise idle machine.
@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 from deeplab_repro.bench.crf import Work
-from deeplab_repro.bench.machine import machine
+from deeplab_repro.bench.hardware import this_machine
 from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField
 from deeplab_repro.crf.cpu.threads import run_together, share
 from deeplab_repro.crf.cpu.vectors import LANES, load, multiply_add, store, zeros
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeat", type=int, default=9)
     repeat = parser.parse_args().repeat
-    print(machine())
+    print(this_machine())
     work = Work()
     image, probs = work.inputs()
     position, bilateral = kernel_features(image, work.params)

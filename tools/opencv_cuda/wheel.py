@@ -18,7 +18,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from opencv_cuda_needs import BuildError
+from needs import BuildError
 
 NAME = "opencv_python_headless"
 RUN_PATH = "$ORIGIN/../nvidia/cu13/lib:$ORIGIN/../nvidia/cudnn/lib"

@@ -1,6 +1,6 @@
 """How fast `deeplab-repro evaluate` scores a split, beside the obvious loops of NumPy.
 
-    python tools/bench_evaluate.py --voc VOCdevkit/VOC2012 [--split val] [--repeat 3]
+    python tools/bench/evaluate.py --voc VOCdevkit/VOC2012 [--split val] [--repeat 3]
 
 Makes results out of the masks: each moved by some pixels, its void filled. Every run is a process
 of its own, in turns, from its start to its end, and all must find the same mean IOU.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.bench.machine import machine
+from deeplab_repro.bench.hardware import this_machine
 from deeplab_repro.files.images import VOID, read_labels, write_labels
 from deeplab_repro.voc.devkit import open_devkit
 
@@ -94,7 +94,7 @@ def main() -> None:
                 times.setdefault(name, []).append(spent)
                 found.append(json.loads(printed)["mean_iou"])
             assert np.ptp(found) < 1e-9, found
-    print(f"{machine()}; {len(names)} images, medians of {arguments.repeat}")
+    print(f"{this_machine()}; {len(names)} images, medians of {arguments.repeat}")
     plain = statistics.median(times["evaluate"])
     for name, each in times.items():
         spent = statistics.median(each)

@@ -1,4 +1,4 @@
-"""What tools/gpu_check.py is made of: steps, each in a process of its own, and what they find.
+"""What tools/gpu_check/gpu_check.py is made of: steps, each in a process of its own, and what they find.
 
 A step is a generator of findings. It may be ended when its time is over, or end itself, killed by
 the driver perhaps: what it had found by then stands, and the next step begins with a clean GPU.
@@ -31,7 +31,7 @@ from deeplab_repro.net.scores import Precision
 if TYPE_CHECKING:
     from deeplab_repro.engines.opencv import OpenCVEngine
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples" / "street.jpg"
 PRECISIONS: tuple[Precision, Precision] = ("float32", "float16")
 LARGE_FOV = "DeepLab-LargeFOV"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_check_steps import LARGE_FOV, PRECISIONS, Finding, Job, photo, spread
+from steps import LARGE_FOV, PRECISIONS, Finding, Job, photo, spread
 from PIL import Image, ImageEnhance, ImageOps
 
 from deeplab_repro.arrays import HW, dims

@@ -1,6 +1,6 @@
 """An iteration of training DeepLab-LargeFOV, its share of GEMM, and PyTorch's on the same layers.
 
-    python tools/bench_train.py [--width 2] [--batch 2] [--crop 321] [--iterations 5] [--rounds 3]
+    python tools/bench/train.py [--width 2] [--batch 2] [--crop 321] [--iterations 5] [--rounds 3]
 
 Forward, backward and update on random data, each in a process of its own, in turns. Without torch
 installed it measures this project alone.
@@ -27,7 +27,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from deeplab_repro.bench.machine import machine
+from deeplab_repro.bench.hardware import this_machine
 from deeplab_repro.caffe import read_train_net
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.solver import SolverParameter
@@ -121,7 +121,7 @@ def main() -> None:
         print(json.dumps((ours if arguments.one == "ours" else torchs)(*work)))
         return
     peers = ["ours"] + ["torch"] * (importlib.util.find_spec("torch") is not None)
-    print(machine())
+    print(this_machine())
     print(f"LargeFOV, width/{work[0]}, batch {work[1]}, {work[2]}x{work[2]}, runs of {work[3]}")
     seconds: dict[str, list[float]] = {peer: [] for peer in peers}
     for _ in range(arguments.rounds):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opencv_cuda_needs import BuildError
+from needs import BuildError
 
 _SILENCE = 60.0  # seconds between two lines of progress where there is no terminal
 _LAST_LINES = 15

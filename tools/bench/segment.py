@@ -1,6 +1,6 @@
 """Where the time of `deeplab-repro segment` goes, and what reading a caffemodel costs.
 
-    python tools/bench_segment.py [--repeat 5]
+    python tools/bench/segment.py [--repeat 5]
 
 Uses the full-width DeepLab-LargeFOV with seeded random weights, in a temporary folder. Every run is
 a process of its own, alternating between what is compared; figures are medians.
@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from deeplab_repro.bench.machine import machine
+from deeplab_repro.bench.hardware import this_machine
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "street.jpg"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "street.jpg"
 
 _WRITE = """
 import sys
@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeat", type=int, default=5)
     repeat = parser.parse_args().repeat
-    print(machine())
+    print(this_machine())
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "largefov.caffemodel"
         run(_WRITE, str(weights))

@@ -1,11 +1,11 @@
 """Fuzz the readers of files that come from outside, led by the code that an input reaches.
 
     pip install atheris
-    python tools/fuzz_readers.py prototxt|caffemodel|solverstate [--runs 100000] [--corpus DIR]
+    python tools/fuzz/readers.py prototxt|caffemodel|solverstate [--runs 100000] [--corpus DIR]
                                  [--seconds N] [--distil DIR]
 
 Runs libFuzzer (atheris) from the repository's own prototxts and from small binary files. What is
-done with each input, and what counts as a finding, is in fuzz_targets.py. A finding is printed and
+done with each input, and what counts as a finding, is in targets.py. A finding is printed and
 kept, one input of each sort, in DIR/findings; the run goes on. The inputs that reached something
 new are kept in DIR/KIND (default: fuzzed/), and a later run begins with them.
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _LONGEST = {"prototxt": 2500, "caffemodel": 4096, "solverstate": 4096}
 _KEPT = 3000  # bytes; longer inputs are not distilled
 
@@ -51,8 +51,8 @@ def fuzz(kind: str, corpus: Path, runs: int, seconds: int) -> None:
     """Run libFuzzer, which ends the process."""
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["deeplab_repro"]):
-        targets = importlib.import_module("fuzz_targets")
-        mutators = importlib.import_module("fuzz_mutators")
+        targets = importlib.import_module("targets")
+        mutators = importlib.import_module("mutators")
     seeds = make_seeds(kind)
     for seed in seeds:
         _keep(corpus, seed)
@@ -83,7 +83,7 @@ def fuzz(kind: str, corpus: Path, runs: int, seconds: int) -> None:
 
 def make_seeds(kind: str) -> list[bytes]:
     """Inputs to begin with."""
-    from fuzz_targets import SMALL_NET
+    from targets import SMALL_NET
 
     from deeplab_repro.caffe import read_net, write_caffemodel, write_solverstate
     from deeplab_repro.net.solver import SolverState
@@ -120,7 +120,7 @@ def _keep(folder: Path, data: bytes) -> Path:
 
 def distil(kind: str, corpus: Path, out: Path) -> None:
     """Copy a few inputs that reach all lines of the package that the whole corpus reaches."""
-    import fuzz_targets
+    import targets
 
     out.mkdir(parents=True, exist_ok=True)
     lines = {}
@@ -128,7 +128,7 @@ def distil(kind: str, corpus: Path, out: Path) -> None:
         for path in sorted(corpus.iterdir()):
             data = path.read_bytes()
             if 0 < len(data) <= _KEPT:
-                run = partial(fuzz_targets.check, kind, data, Path(folder), False)
+                run = partial(targets.check, kind, data, Path(folder), False)
                 lines[path] = reached(run)
     everything = set().union(*lines.values())
     left, kept = set(everything), 0

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from gpu_check_rates import Rates, net_floor
-from gpu_check_steps import (
+from rates import Rates, net_floor
+from steps import (
     LARGE_FOV,
     PRECISIONS,
     Finding,

@@ -1,6 +1,6 @@
 """Check and time on a GPU all that runs on one, in a single call of less than eight minutes.
 
-    python tools/gpu_check.py --golden ../shared/golden [--out gpu_check.json] [--only STEP ...]
+    python tools/gpu_check/gpu_check.py --golden ../shared/golden [--out gpu_check.json] [--only STEP ...]
 
 Needs no network. Compares nets and CRF with the original software's recorded outputs, hides the
 driver, the GPU and cuDNN in turn, and measures the nets, the CRF and `predict`, beside floors that
@@ -13,7 +13,7 @@ CUDA. A bar of speed is told as met or not, and does not change the exit status:
 Without a GPU, for whether the script itself works, with small nets and pictures on the CPU (and the
 CRF on Numba's simulator, which is slow, where NUMBA_ENABLE_CUDASIM=1 is set):
 
-    python tools/gpu_check.py --golden ../shared/golden --rehearse
+    python tools/gpu_check/gpu_check.py --golden ../shared/golden --rehearse
 """
 
 import argparse
@@ -25,7 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from gpu_check_steps import Finding, Job, Outcome, Step, run_step
+from steps import Finding, Job, Outcome, Step, run_step
 
 from deeplab_repro.cli.console import say
 from deeplab_repro.crf.cuda.device import crf_cuda_problem
@@ -33,13 +33,13 @@ from deeplab_repro.errors import DeepLabError, DeviceError, FileError, one_line
 from deeplab_repro.files.whole import writable_target, write_atomically
 
 try:
-    from gpu_check_crf import check_crf
-    from gpu_check_crf_speed import check_crf_speed
-    from gpu_check_machine import check_errors, check_machine
-    from gpu_check_nets import check_nets, check_tf32
-    from gpu_check_predict import check_photos, check_predict
-    from gpu_check_rates import measure_rates
-    from gpu_check_speed import check_speed
+    from crf import check_crf
+    from crf_speed import check_crf_speed
+    from machine import check_errors, check_machine
+    from nets import check_nets, check_tf32
+    from photos import check_photos, check_predict
+    from rates import measure_rates
+    from net_speed import check_speed
 
     from deeplab_repro.engines.opencv import cuda_problem
 except DeviceError as error:  # OpenCV does not load, as a library of NVIDIA's is missing

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from gpu_check_rates import Rates
-from gpu_check_steps import Finding, Job, gpu_memory_taken, milliseconds, photo, spread, times_of
+from rates import Rates
+from steps import Finding, Job, gpu_memory_taken, milliseconds, photo, spread, times_of
 
 from deeplab_repro.arrays import dims
 from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeplab_repro.bench.figures import slope, times_faster
+from deeplab_repro.bench.measures import slope, times_faster
 
 
 def test_ratios_are_of_medians_and_of_pairs():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gpu_check_steps import Finding, Job, largest
+from steps import Finding, Job, largest
 
 from deeplab_repro.arrays import dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors

@@ -1,4 +1,4 @@
-"""What measured figures come to: ratios, and how one grows with another."""
+"""Ratios of measured times, and how a measured number grows with another."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence

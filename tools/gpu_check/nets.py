@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gpu_check_steps import PRECISIONS, ROOT, Finding, Job, Verdict, largest
+from steps import PRECISIONS, ROOT, Finding, Job, Verdict, largest
 
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.errors import DeviceError, FileError, one_line
@@ -30,8 +30,8 @@ _TF32_NET = "DeepLab-LargeFOV-513"
 _CHILD = """
 import json, sys
 from pathlib import Path
-from gpu_check_nets import largest_error
-from gpu_check_steps import Job
+from nets import largest_error
+from steps import Job
 print(json.dumps(largest_error(Path(sys.argv[1]), Job(Path(), rehearsal=sys.argv[2] == "True"))))
 """
 
@@ -156,7 +156,7 @@ def largest_error(folder: Path, job: Job) -> dict[str, Any]:
 def _in_environment(folder: Path, job: Job, setting: str | None) -> dict[str, Any]:
     """`largest_error` in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if key != _TF32}
-    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT / "tools"), str(ROOT)))
+    environment["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parent), str(ROOT)))
     if setting is not None:
         environment[_TF32] = setting
     command = [sys.executable, "-c", _CHILD, str(folder), str(job.rehearsal)]

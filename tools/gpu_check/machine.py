@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_check_steps import PHOTO, ROOT, Finding, Job
+from steps import PHOTO, ROOT, Finding, Job
 
-from deeplab_repro.bench.machine import machine
+from deeplab_repro.bench.hardware import this_machine
 from deeplab_repro.cli.doctor import check
 from deeplab_repro.machine.opencv import cv2
 
@@ -24,7 +24,7 @@ _OF_GPU = "driver_version,clocks.max.sm,clocks.max.mem,power.limit,pcie.link.gen
 
 def check_machine(job: Job) -> Iterator[Finding]:  # noqa: ARG001 - every step takes it
     """What `doctor` finds, and more of the versions."""
-    yield Finding("machine", {"what": "machine", "found": machine()})
+    yield Finding("machine", {"what": "machine", "found": this_machine()})
     for name, found, problem in check():
         yield Finding("machine", {"what": name, "found": found}, "fail" if problem else None)
     if smi := shutil.which("nvidia-smi"):
