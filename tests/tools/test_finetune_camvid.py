@@ -1,11 +1,8 @@
 """The real-photo experiment from end to end, on six tiny pictures."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,22 +13,13 @@ from deeplab_repro.models.registry import get_model
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.voc.metrics import confusion, image_scores
 from tests.conftest import smooth_photo
+from tests.tools.conftest import TOOLS, load
 
-ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {"train": ["a", "b", "c", "d"], "val": ["e", "f"]}
 HEIGHT, WIDTH = 24, 44
 
 
-def load_tool() -> ModuleType:
-    path = ROOT / "tools" / "finetune_camvid.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = load_tool()
+TOOL = load("finetune_camvid")
 
 
 @pytest.fixture
@@ -64,7 +52,7 @@ def weights(tmp_path):
 def run(*arguments: object) -> tuple[str, str]:
     """Stdout and stderr of a process of its own: here NumPy is loaded, with OpenBLAS's threads."""
     command = [sys.executable, TOOL.__file__, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(TOOLS.parent)}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return done.stdout, done.stderr
 

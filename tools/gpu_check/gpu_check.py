@@ -1,19 +1,19 @@
 """Check and time on a GPU all that runs on one, in a single call of less than eight minutes.
 
-    python tools/gpu_check/gpu_check.py --golden ../shared/golden [--out gpu_check.json] [--only STEP ...]
+    python tools/gpu_check/gpu_check.py --golden DIR [--out gpu_check.json] [--only STEP ...]
 
-Needs no network. Compares nets and CRF with the original software's recorded outputs, hides the
-driver, the GPU and cuDNN in turn, and measures the nets, the CRF and `predict`, beside floors that
-are counted from operations and bytes. Prints what is found and writes it as one JSON.
+Needs no network. Compares nets and CRF with the original software's outputs in DIR, hides the
+driver, the GPU and cuDNN in turn, and measures the nets, the CRF and `predict`, beside the least
+times that operations and bytes need. Prints what it finds and writes it as one JSON.
 
-Each step has a process and a time budget of its own: one that fails or takes too long is told, and
-the others go on. Exit status 0, 1 where a check fails or a step ends early, 2 where there is no
-CUDA. A bar of speed is told as met or not, and does not change the exit status: GPUs differ.
+Each step has its own process and time budget: where one fails or takes too long, the others go on.
+Exit status 0, 1 where a check fails or a step ends early, 2 where there is no CUDA. A bar of speed
+that is not met does not change the exit status: GPUs differ.
 
-Without a GPU, for whether the script itself works, with small nets and pictures on the CPU (and the
-CRF on Numba's simulator, which is slow, where NUMBA_ENABLE_CUDASIM=1 is set):
+To try the script itself without a GPU, with small nets and pictures on the CPU (with
+NUMBA_ENABLE_CUDASIM=1 the CRF runs on Numba's simulator, which is slow):
 
-    python tools/gpu_check/gpu_check.py --golden ../shared/golden --rehearse
+    python tools/gpu_check/gpu_check.py --golden DIR --rehearse
 """
 
 import argparse
@@ -33,16 +33,15 @@ from deeplab_repro.errors import DeepLabError, DeviceError, FileError, one_line
 from deeplab_repro.files.whole import writable_target, write_atomically
 
 try:
-    from crf import check_crf
-    from crf_speed import check_crf_speed
+    from crf import check_crf, check_crf_speed
     from machine import check_errors, check_machine
+    from net_speed import check_speed
     from nets import check_nets, check_tf32
     from photos import check_photos, check_predict
     from rates import measure_rates
-    from net_speed import check_speed
 
     from deeplab_repro.engines.opencv import cuda_problem
-except DeviceError as error:  # OpenCV does not load, as a library of NVIDIA's is missing
+except DeviceError as error:  # OpenCV does not load: a library of NVIDIA's is missing
     say(f"error: {error}")
     sys.exit(2)
 
@@ -52,7 +51,7 @@ STEPS = (
     Step("rates", measure_rates, 30),
     Step("nets", check_nets, 65),
     Step("TF32", check_tf32, 35),
-    Step("CRF", check_crf, 95),  # which compiles it, for the CPU too
+    Step("CRF", check_crf, 95),  # compiles it, for the CPU too
     Step("photos", check_photos, 35),
     Step("net speed", check_speed, 75),
     Step("CRF speed", check_crf_speed, 30),
@@ -100,7 +99,7 @@ def check(steps: Sequence[Step], job: Job, out: Path) -> int:
         outcomes.append(outcome)
         job = replace(job, found={**job.found, step.name: outcome.findings})
         result = summary(outcomes, job.rehearsal, time.monotonic() - start)
-        with write_atomically(out) as file:  # what was found stays, should the machine be taken
+        with write_atomically(out) as file:  # each time: the machine may be taken away
             file.write(json.dumps(result, indent=1).encode() + b"\n")
     print(conclusion(result))
     return 1 if result["failed"] else 0
@@ -130,7 +129,7 @@ def conclusion(result: dict[str, Any]) -> str:
 
 
 def tell(outcome: Outcome) -> None:
-    """Print what a step found, findings of one kind as a table."""
+    """Print what a step found, one table for each kind of finding."""
     print(f"{outcome.step}: {outcome.seconds:.1f} s of {outcome.budget:g}")
     kinds: dict[str, list[Finding]] = {}
     for finding in outcome.findings:
@@ -149,7 +148,7 @@ def tell(outcome: Outcome) -> None:
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of texts below a heading, as wide as they need to be."""
+    """The lines of a table, its columns as wide as their longest text."""
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     for row in (heading, *rows):
         yield "  ".join(map(str.ljust, row, widths)).rstrip()

@@ -1,4 +1,4 @@
-"""What the machine has, and whether what it lacks is told plainly."""
+"""What the machine has, and whether the commands say plainly what it lacks."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ _OF_GPU = "driver_version,clocks.max.sm,clocks.max.mem,power.limit,pcie.link.gen
 
 
 def check_machine(job: Job) -> Iterator[Finding]:  # noqa: ARG001 - every step takes it
-    """What `doctor` finds, and more of the versions."""
+    """What `doctor` finds, and what nvidia-smi tells of the GPU."""
     yield Finding("machine", {"what": "machine", "found": this_machine()})
     for name, found, problem in check():
         yield Finding("machine", {"what": name, "found": found}, "fail" if problem else None)
@@ -35,7 +35,7 @@ def check_machine(job: Job) -> Iterator[Finding]:  # noqa: ARG001 - every step t
 
 @dataclass(frozen=True)
 class Lack:
-    """A piece that is hidden from a process: by which variables, and a word that must be told."""
+    """A piece hidden from a process by variables, and a word that its error must contain."""
 
     name: str
     variables: dict[str, str]
@@ -57,10 +57,10 @@ def check_errors(job: Job) -> Iterator[Finding]:
 
 
 def lacks(folder: Path) -> list[Lack]:
-    """What can be hidden, with the files in `folder` that hide it."""
+    """What can be hidden, by files written into `folder`."""
     driver = folder / "driver"
     driver.mkdir(parents=True)
-    for name in ("libcuda.so", "libcuda.so.1"):  # found first, and no libraries
+    for name in ("libcuda.so", "libcuda.so.1"):  # found first, and not libraries
         (driver / name).touch()
     no_driver = {"LD_LIBRARY_PATH": str(driver), "NUMBA_CUDA_DRIVER": str(driver / "libcuda.so.1")}
     return [
@@ -72,9 +72,9 @@ def lacks(folder: Path) -> list[Lack]:
 
 
 def _packages(folder: Path, first_of_cudnn: bool = False) -> Path:
-    """OpenCV once more, which looks beside itself for NVIDIA's packages: without cuDNN's libraries.
+    """Copy OpenCV, which looks beside itself for NVIDIA's packages, without cuDNN's libraries.
 
-    The first of them is the one that loads the others when they are needed.
+    first_of_cudnn: with the one library of cuDNN that loads the others when they are needed.
     """
     assert cv2.__file__
     own = Path(cv2.__file__).parent
@@ -87,22 +87,25 @@ def _packages(folder: Path, first_of_cudnn: bool = False) -> Path:
     found = importlib.util.find_spec("nvidia")
     for real in (found and found.submodule_search_locations) or ():
         for package in Path(real).iterdir():
+            here = nvidia / package.name
+            if here.exists():  # from another site-packages
+                continue
             if package.name != "cudnn":
-                (nvidia / package.name).symlink_to(package)
+                here.symlink_to(package)
             elif first_of_cudnn:
-                (nvidia / "cudnn/lib").mkdir(parents=True)
+                (here / "lib").mkdir(parents=True)
                 for path in package.glob("lib/libcudnn.so*"):
-                    shutil.copy(path, nvidia / "cudnn/lib")
+                    shutil.copy(path, here / "lib")
     return folder
 
 
 def without(lack: Lack, arguments: tuple[str, ...], job: Job) -> Finding:
     """A command with --device cuda that must fail: exit status 2, and one line that says why.
 
-    Where a piece was found all the same and the command ran on the GPU, nothing was tested.
+    Where the piece was found anyway and the command ran on the GPU, nothing was tested.
     """
     environment = {**os.environ, **lack.variables}
-    paths = lack.variables.get("PYTHONPATH"), str(ROOT)
+    paths = lack.variables.get("PYTHONPATH"), str(ROOT), os.environ.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     command = [sys.executable, "-m", "deeplab_repro", *arguments, "--device", "cuda"]
     facts: dict[str, Any] = {"without": lack.name, "command": arguments[0]}

@@ -1,25 +1,24 @@
-"""How fast nets run on the GPU, beside what their arithmetic and their bytes would take."""
+"""How fast nets run on the GPU, beside the least time for their operations and bytes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 from rates import Rates, net_floor
 from steps import (
     LARGE_FOV,
     PRECISIONS,
     Finding,
+    GpuMemory,
     Job,
-    gpu_memory_taken,
     milliseconds,
     photo,
     spread,
     times_of,
 )
 
-from deeplab_repro.arrays import HW, dims
+from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.files.images import preprocess
 from deeplab_repro.machine.opencv import cv2
@@ -37,9 +36,9 @@ class Case:
 
 
 CROP = (513, 513)
-SMALL = (306, 306)  # at which the paper has 8 images a second on a Titan, and the bar is 200
+SMALL = (306, 306)  # the paper has 8 images a second on a Titan; the bar is 200
 
-# The first is the net's own size; what a change of size costs shows in the first run at the others.
+# The first is the net's own size; the first run at another shows what a change of size costs.
 CASES: dict[str, tuple[Case, ...]] = {
     LARGE_FOV: (
         Case(CROP, bars=(10, 5)),
@@ -66,15 +65,16 @@ def time_net(
 ) -> Iterator[Finding]:
     """One net in one precision at several sizes, and at the first once more."""
     which = {"net": net.name, "precision": job.precision(precision)}
-    taken = gpu_memory_taken(job)
+    memory = GpuMemory(job)
     engine = job.engine(net, precision)
     building = milliseconds(engine.build)
-    memory = gpu_memory_taken(job)
+    taken = memory.facts()
     coarse = net.coarse_output[0]
     inputs = [_input(job.size(*case.size), case.batch) for case in cases]
     for case, data in zip(cases, inputs, strict=True):
-        first = milliseconds(partial(engine.blobs, data, [coarse]))
-        found = spread(times_of(partial(engine.blobs, data, [coarse]), job.count(_RUNS)))
+        run = partial(engine.blobs, data, [coarse])
+        first = milliseconds(run)
+        found = spread(times_of(run, job.count(_RUNS)))
         in_layers = _in_layers(engine)
         whole = spread(times_of(partial(engine.forward, data), job.count(_WHOLE_RUNS)))
         rates = Rates.of(job)
@@ -95,18 +95,16 @@ def time_net(
         verdict = job.bar(found["median ms"] < most) if most else None
         yield Finding("net speed", {**facts, "bar ms": most}, verdict)
     back = milliseconds(partial(engine.blobs, inputs[0], [coarse]))
-    facts = {**which, "build ms": building, "back to the first size ms": back}
-    if taken is not None and memory is not None:
-        facts["GPU MB"] = (memory - taken) / 1e6
+    facts = {**which, "build ms": building, "back to the first size ms": back, **taken}
     yield Finding("nets built", facts)
 
 
-def _input(size: HW, batch: int) -> npt.NDArray[np.float32]:
+def _input(size: HW, batch: int) -> F32:
     return np.repeat(preprocess(photo(size), size), batch, axis=0)
 
 
 def _in_layers(engine: OpenCVEngine) -> float:
-    """The milliseconds that the host was at the layers of the last run: on CUDA, launching them."""
+    """The host's milliseconds in the layers of the last run: on CUDA, to launch them."""
     net = list(engine._built.values())[-1]
     ticks, _ = net.getPerfProfile()
     return float(1e3 * ticks / cv2.getTickFrequency())

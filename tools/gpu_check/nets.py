@@ -1,25 +1,20 @@
 """Whether nets on the GPU give what the original software gave, in float32 and in float16."""
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from steps import PRECISIONS, ROOT, Finding, Job, Verdict, largest
+from steps import PRECISIONS, Finding, Job, Verdict, largest
 
+from deeplab_repro.arrays import F32
+from deeplab_repro.bench.process import call_apart
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.errors import DeviceError, FileError, one_line
+from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.files.images import preprocess
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import CoarseScores, Precision
-
-F32 = npt.NDArray[np.float32]
 
 # Of each blob's standard deviation, or of 1 where that is less.
 MOST_ERROR = 1e-3
@@ -27,13 +22,6 @@ LEAST_AGREEMENT: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999}
 
 _TF32 = "NVIDIA_TF32_OVERRIDE"
 _TF32_NET = "DeepLab-LargeFOV-513"
-_CHILD = """
-import json, sys
-from pathlib import Path
-from nets import largest_error
-from steps import Job
-print(json.dumps(largest_error(Path(sys.argv[1]), Job(Path(), rehearsal=sys.argv[2] == "True"))))
-"""
 
 
 def check_nets(job: Job) -> Iterator[Finding]:
@@ -49,8 +37,8 @@ def check_nets(job: Job) -> Iterator[Finding]:
 def check_net(folder: Path, job: Job, precision: Precision) -> Finding:
     """One net against the original's outputs.
 
-    On CUDA it is three nets to OpenCV: one that keeps every blob, one that ends in the scores, and
-    one that ends in those on the net's own grid, which are enlarged here. `segment` has the last.
+    On CUDA OpenCV gets three nets: one that keeps every blob, one that ends in the scores, and one
+    that ends in the scores on the net's own grid, which are enlarged here. `segment` uses the last.
     """
     net, data, expected = golden_net(folder)
     engine = job.engine(net, precision)
@@ -118,7 +106,7 @@ def same_labels(scores: F32, expected: F32) -> float:
 
 
 def _as_in(expected: F32, scores: F32) -> F32:
-    """Of the scores what the original's outputs have: all, or every eighth pixel."""
+    """The scores at the pixels that the original's outputs have: all, or every eighth."""
     step = 1 if scores.shape == expected.shape else 8
     return scores[:, :, ::step, ::step]
 
@@ -126,11 +114,16 @@ def _as_in(expected: F32, scores: F32) -> F32:
 def check_tf32(job: Job) -> Iterator[Finding]:
     """How exact float32 is with TF32 forbidden by the environment, left to OpenCV, and forced.
 
-    OpenCV does not use it in float32, so that to forbid it must change no bit. What it would do is
-    seen where it can be forced. NVIDIA's libraries read the variable once: hence a process each.
+    OpenCV does not use TF32 in float32, so forbidding it must change no bit. Forcing it shows what
+    it would do. NVIDIA's libraries read the variable once: hence a process each.
     """
     folder = job.golden / "nets" / _TF32_NET
-    found = {setting: _in_environment(folder, job, setting) for setting in ("0", None, "1")}
+    found = {
+        setting: call_apart(
+            f"{_TF32}={setting}", largest_error, folder, job, environment={_TF32: setting}
+        )
+        for setting in ("0", None, "1")
+    }
     for setting, of in found.items():
         same = of["digest"] == found["0"]["digest"]
         good = of["error"] <= MOST_ERROR and same
@@ -151,18 +144,3 @@ def largest_error(folder: Path, job: Job) -> dict[str, Any]:
     error, blob = blob_error(folder, engine.blobs(data, blob_names(folder)))
     digest = hashlib.sha256(engine.forward(data).tobytes()).hexdigest()
     return {"error": error, "blob": blob, "digest": digest}
-
-
-def _in_environment(folder: Path, job: Job, setting: str | None) -> dict[str, Any]:
-    """`largest_error` in a process of its own."""
-    environment = {key: value for key, value in os.environ.items() if key != _TF32}
-    environment["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parent), str(ROOT)))
-    if setting is not None:
-        environment[_TF32] = setting
-    command = [sys.executable, "-c", _CHILD, str(folder), str(job.rehearsal)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise DeviceError(f"the process that measures with {_TF32}={setting} failed: {reason}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found

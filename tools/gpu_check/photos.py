@@ -1,4 +1,4 @@
-"""Whether photos come out of the GPU as out of the CPU, and how fast, from JPEG to PNG."""
+"""Whether photos get the same labels on the GPU as on the CPU, and how fast, from JPEG to PNG."""
 
 import shutil
 import statistics
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import LARGE_FOV, PRECISIONS, Finding, Job, photo, spread
 from PIL import Image, ImageEnhance, ImageOps
+from steps import LARGE_FOV, PRECISIONS, Finding, Job, photo, spread
 
 from deeplab_repro.arrays import HW, dims
 from deeplab_repro.net.scores import Precision
@@ -27,7 +27,7 @@ from deeplab_repro.work.workers import Workers
 LEAST_A_SECOND = 60
 LEAST_AGREEMENT: dict[Precision, float] = {"float32": 0.999, "float16": 0.99}
 
-# (H, W), about as often as in VOC 2012.
+# (H, W), each about as frequent as in VOC 2012.
 SIZES: tuple[HW, ...] = (
     *[(375, 500)] * 5,
     *[(333, 500)] * 3,
@@ -41,9 +41,9 @@ _SAMPLED_EVERY = 100  # milliseconds
 
 
 def check_photos(job: Job) -> Iterator[Finding]:
-    """Labels of the example photo by a trained net and its CRF, here and on the CPU.
+    """Labels of the example photo by a trained net and its CRF, on the GPU and on the CPU.
 
-    Once the photo is smaller than the net's own input, once larger.
+    The photo is once smaller than the net's own input, and once larger.
     """
     model = "ToyVOC-LargeFOV"
     images = [photo(job.size(*size)) for size in ((180, 240), (480, 640))]
@@ -64,7 +64,7 @@ def check_photos(job: Job) -> Iterator[Finding]:
 
 
 def check_predict(job: Job) -> Iterator[Finding]:
-    """`predict` over a folder of photos: the whole, and each of its stages alone."""
+    """`predict` over a folder of photos: as a whole, and each of its stages alone."""
     with tempfile.TemporaryDirectory(prefix="gpu_check_") as temporary:
         devkit = make_devkit(Path(temporary), job)
         for precision in reversed(PRECISIONS):
@@ -80,7 +80,7 @@ def check_predict(job: Job) -> Iterator[Finding]:
 def time_predict(
     devkit: Devkit, precision: Precision, out: Path, recipe: Recipe, job: Job
 ) -> tuple[Finding, Predicted]:
-    """All photos of a precision's split, the building of the net included."""
+    """Time all photos of a precision's split, including building the net."""
     done: list[float] = []
     threads = 0 if job.rehearsal else n_cores()  # which are processes where there is no GPU
     begin = time.perf_counter()
@@ -117,7 +117,7 @@ def time_predict(
 def time_stages(
     devkit: Devkit, recipe: Recipe, predicted: Predicted, job: Job
 ) -> Iterator[Finding]:
-    """What each stage takes for a photo when nothing else runs, which says what holds up all."""
+    """Time each stage for a photo when nothing else runs: the slowest one limits the whole."""
     segmenting = Segmenting(devkit, predicted.folder, recipe, predicted.record, None)
     segmenting.keep(recipe.build())
     values: list[Any] = predicted.names[: job.count(_ALONE)]
@@ -142,9 +142,9 @@ def time_stages(
 
 
 def make_devkit(folder: Path, job: Job) -> Devkit:
-    """Photos in VOC's layout: parts of the example, mirrored, lighter and darker.
+    """Write photos in VOC's layout: parts of the example, mirrored, lighter and darker.
 
-    There is a split for each precision, with as many photos as it is to be timed on.
+    There is a split for each precision, with the number of photos that it is timed on.
     """
     for name in ("ImageSets/Segmentation", "JPEGImages"):
         (folder / name).mkdir(parents=True)
@@ -177,9 +177,9 @@ def _larger(size: HW) -> HW:
 
 @contextmanager
 def gpu_use() -> Iterator[list[float]]:
-    """Yields what holds, after the block, the percent of time that nvidia-smi found the GPU busy.
+    """Yield a list that holds, after the block, how busy nvidia-smi found the GPU, in percent.
 
-    Empty where there is no nvidia-smi.
+    It is empty where there is no nvidia-smi.
     """
     use: list[float] = []
     smi = shutil.which("nvidia-smi")

@@ -1,4 +1,4 @@
-"""What a GPU can do at most, measured, and what a net or a kernel would then take at least."""
+"""The GPU's measured top rates, and the least time of a net at them."""
 
 import ctypes
 import math
@@ -28,7 +28,7 @@ _COPIED = 1 << 30  # bytes, far beyond any cache
 _MOVED = 1 << 26
 _RUNS = 10
 
-# cuBLAS's numbers for types, for arithmetic (both sum in float32) and for its own choice of kernel.
+# cuBLAS's codes: for types, for summing in float32, and for its own choice of kernel.
 _TYPES: dict[Precision, int] = {"float32": 0, "float16": 2}
 _COMPUTE_32F, _DEFAULT_KERNEL = 68, -1
 
@@ -58,7 +58,7 @@ def product_rate(precision: Precision) -> float:
 
     library, handle = _cublas()
     rng = np.random.default_rng(0)
-    few = rng.standard_normal(1 << 20).astype(precision)  # zeros would leave the GPU cool, and fast
+    few = rng.standard_normal(1 << 20).astype(precision)  # zeros take less power, and so run faster
     a, b, c = (
         cuda.to_device(np.resize(few, _SIDE * _SIDE).reshape(_SIDE, _SIDE)) for _ in range(3)
     )
@@ -101,7 +101,7 @@ def transfer_rate(there: bool) -> float:
 
 
 def on_gpu(run: Callable[[], object]) -> float:
-    """The median seconds that the GPU is at what one run asks it to do."""
+    """The median seconds that the GPU works on one run."""
     from numba import cuda
 
     run()
@@ -136,7 +136,7 @@ def _succeed(status: int, what: str) -> None:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a GPU can do a second: operations, of which a multiply-add is two, and bytes."""
+    """What a GPU does a second: operations, of which a multiply-add is two, and bytes."""
 
     float32: float
     float16: float
@@ -145,22 +145,20 @@ class Rates:
 
     @classmethod
     def of(cls, job: Job) -> "Rates":
-        """As an earlier step measured them, or else an H100's datasheet has them."""
-        measured = {
-            each.facts["what"]: each.facts["a second"] for each in job.found.get("rates", ())
-        }
-        rates, source = measured, "measured"
-        if not measured.keys() >= DATASHEET.keys():
+        """Those that an earlier step measured, or else those of an H100's datasheet."""
+        found = job.found.get("rates", ())
+        rates, source = {each.facts["what"]: each.facts["a second"] for each in found}, "measured"
+        if not rates.keys() >= DATASHEET.keys():
             rates, source = DATASHEET, "an H100's datasheet"
         return cls(rates["float32"], rates["float16"], rates["memory"], source)
 
 
 def net_floor(net: Net, shape: Shape, precision: Precision, rates: Rates) -> dict[str, float]:
-    """The operations and bytes of a net up to its coarse scores, and the milliseconds they take.
+    """The operations and bytes of a net up to its coarse scores, and their milliseconds.
 
-    Each layer reads its bottoms and weights and writes its top, and takes the longer of its
-    arithmetic and its bytes. Layers that change a blob in place are counted as part of the one
-    before, as they run with it.
+    Each layer reads its bottoms and weights and writes its top, and takes the longer time of its
+    operations and its bytes. Layers that change a blob in place run with the layer before, and are
+    not counted.
     """
     operations = n_bytes = 0
     seconds = 0.0

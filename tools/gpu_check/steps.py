@@ -1,28 +1,23 @@
-"""What tools/gpu_check/gpu_check.py is made of: steps, each in a process of its own, and what they find.
+"""What gpu_check.py is made of: steps, each in its own process, and what they find.
 
 A step is a generator of findings. It may be ended when its time is over, or end itself, killed by
 the driver perhaps: what it had found by then stands, and the next step begins with a clean GPU.
 """
 
-import contextlib
-import multiprocessing
-import os
-import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.arrays import HW
+from deeplab_repro.arrays import F32, HW
+from deeplab_repro.bench.process import Process
 from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors
-from deeplab_repro.errors import DeepLabError, one_line
+from deeplab_repro.errors import DeepLabError
 from deeplab_repro.files.images import UInt8, read_image
 from deeplab_repro.machine.device import Device
 from deeplab_repro.net.net import Net
@@ -40,7 +35,7 @@ Verdict = Literal["pass", "fail", "met", "not met"]
 
 _WARM_UP = 5
 
-# In a rehearsal sides are so many times shorter, and nets as much narrower.
+# In a rehearsal the sides of images and the widths of nets are divided by it.
 _SMALLER = 8
 _TOYS = {
     "DeepLab": "ToyVOC-LargeFOV",
@@ -51,9 +46,9 @@ _TOYS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Facts by name, of a kind whose findings make one table, and what they amount to.
+    """Facts by name, which are a row in the table of their kind.
 
-    verdict: of a check "pass" or "fail", of a bar of speed "met" or "not met", else None.
+    verdict: "pass" or "fail" of a check, "met" or "not met" of a bar of speed, otherwise None.
     """
 
     kind: str
@@ -65,7 +60,7 @@ class Finding:
 class Job:
     """What is checked: a GPU, or in a rehearsal whether the check itself works without one.
 
-    golden: folder of the original software's outputs. found: of the steps before, by their names.
+    golden: folder of the original software's outputs. found: the earlier steps' findings, by name.
     """
 
     golden: Path
@@ -74,20 +69,20 @@ class Job:
 
     @property
     def device(self) -> Device:
-        """Where nets run."""
+        """The device that nets run on."""
         return "cpu" if self.rehearsal else "cuda"
 
     @property
     def crf_device(self) -> Device:
-        """Where the CRF runs: a rehearsal may have Numba's simulator (NUMBA_ENABLE_CUDASIM=1)."""
+        """The CRF's device: a rehearsal may have Numba's simulator (NUMBA_ENABLE_CUDASIM=1)."""
         return "cpu" if self.rehearsal and not SIMULATED else "cuda"
 
     def precision(self, precision: Precision) -> Precision:
-        """What a net runs in: on the CPU there is float32 only."""
+        """The precision that a net runs in: on the CPU there is float32 only."""
         return "float32" if self.rehearsal else precision
 
     def engine(self, net: Net, precision: Precision) -> "OpenCVEngine":
-        """A net on the device."""
+        """Make what runs a net on the device."""
         from deeplab_repro.engines.opencv import OpenCVEngine
 
         return OpenCVEngine(net, self.device, self.precision(precision))
@@ -103,17 +98,17 @@ class Job:
         return load_net(self.model(name), "random:1").ending_in_scores()
 
     def size(self, height: int, width: int) -> HW:
-        """A size in pixels; in a rehearsal an eighth, rounded to what the nets' strides fit."""
+        """A size in pixels; in a rehearsal about an eighth, which fits the nets' strides."""
         if not self.rehearsal:
             return height, width
         return height // _SMALLER // 8 * 8 + 1, width // _SMALLER // 8 * 8 + 1
 
     def count(self, count: int) -> int:
-        """How many runs or photos; in a rehearsal two."""
-        return min(count, 2) if self.rehearsal else count
+        """How many runs or photos: in a rehearsal two, on Numba's simulator one."""
+        return min(count, 1 if SIMULATED else 2) if self.rehearsal else count
 
     def bar(self, is_met: bool) -> Verdict | None:
-        """What to say of a bar; nothing in a rehearsal."""
+        """The verdict on a bar; none in a rehearsal."""
         if self.rehearsal:
             return None
         return "met" if is_met else "not met"
@@ -126,6 +121,12 @@ class Step:
     name: str
     check: Callable[[Job], Iterator[Finding]]
     budget: float
+
+    def findings(self, job: Job) -> Iterator[Finding]:
+        """Run the check in this process."""
+        if SIMULATED:
+            sys.setswitchinterval(1e-4)  # the simulator's threads wait for each other in a loop
+        yield from self.check(job)
 
 
 @dataclass(frozen=True)
@@ -145,54 +146,21 @@ class Outcome:
 
 
 def run_step(step: Step, job: Job) -> Outcome:
-    """Run a step in a process of its own, which is ended when its budget is spent.
+    """Run a step in its own process, which is ended when its budget is spent.
 
-    A DeepLabError becomes the outcome's error; of any other exception the traceback goes to stderr,
-    and the error says that the process ended.
+    An exception ends the step, and its text is the outcome's error. For any but a DeepLabError,
+    the traceback goes to stderr too.
     """
     start = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    listening, telling = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(step.check, job, telling))
-    process.start()
-    telling.close()
     findings: list[Finding] = []
-    try:
-        while True:
-            if not listening.poll(max(0, start + step.budget - time.monotonic())):
-                error = f"took longer than {step.budget:g} s and was ended"
-                break
-            told = listening.recv()
-            if not isinstance(told, Finding):
-                error = told
-                break
-            findings.append(told)
-    except EOFError:
-        process.join()
-        error = f"its process ended with exit status {process.exitcode}, see what it said"
-    finally:
-        _end(process)
+    error = None
+    with Process(step.name, step, seconds=step.budget, quiet=False) as process:
+        try:
+            for finding in process.each("findings", job):
+                findings.append(finding)
+        except DeepLabError as raised:
+            error = str(raised)
     return Outcome(step.name, step.budget, time.monotonic() - start, findings, error)
-
-
-def _end(process: Any) -> None:
-    """End a step's process, and those that it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # all have gone
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()  # where it was ended before it had a group
-    process.join()
-
-
-def _serve(check: Callable[[Job], Iterator[Finding]], job: Job, telling: Connection) -> None:
-    os.setpgid(0, 0)
-    if SIMULATED:
-        sys.setswitchinterval(1e-4)  # the simulator's threads wait for each other in a loop
-    try:
-        for finding in check(job):
-            telling.send(finding)
-        telling.send(None)
-    except DeepLabError as error:
-        telling.send(one_line(error))
 
 
 def photo(size: HW) -> UInt8:
@@ -203,13 +171,13 @@ def photo(size: HW) -> UInt8:
     return np.asarray(Image.fromarray(read_image(PHOTO)).resize((width, height)))
 
 
-def largest(difference: npt.NDArray[np.float32]) -> float:
-    """The largest absolute value; NaN counts as the largest float32, which JSON has a text for."""
+def largest(difference: F32) -> float:
+    """The largest absolute value; NaN counts as the largest float32, because JSON has no NaN."""
     return float(np.nan_to_num(np.abs(difference), nan=np.finfo(np.float32).max).max())
 
 
 def milliseconds(run: Callable[[], object]) -> float:
-    """What one run takes."""
+    """The milliseconds of one run."""
     start = time.perf_counter()
     run()
     return 1e3 * (time.perf_counter() - start)
@@ -227,12 +195,20 @@ def spread(times: list[float]) -> dict[str, float]:
     return {"median ms": statistics.median(times), "least ms": min(times)}
 
 
-def gpu_memory_taken(job: Job) -> int | None:
-    """The bytes of the GPU's memory that are in use by all; None without a GPU."""
-    if job.rehearsal:
-        return None
-    from numba import cuda
+class GpuMemory:
+    """The GPU's memory that has been taken since this was made, as facts; none in a rehearsal."""
 
-    with plain_errors():
-        memory = cuda.current_context().get_memory_info()
-        return int(memory.total - memory.free)
+    def __init__(self, job: Job) -> None:
+        self._before = None if job.rehearsal else self._taken()
+
+    def facts(self) -> dict[str, float]:
+        """Megabytes taken, by all programs."""
+        return {} if self._before is None else {"GPU MB": (self._taken() - self._before) / 1e6}
+
+    @staticmethod
+    def _taken() -> int:
+        from numba import cuda
+
+        with plain_errors():
+            memory = cuda.current_context().get_memory_info()
+            return int(memory.total - memory.free)

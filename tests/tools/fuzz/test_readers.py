@@ -1,26 +1,16 @@
-"""tools/fuzz_readers.py, as far as it goes without atheris: seeds, changes to them, distilling."""
+"""tools/fuzz/readers.py, as far as it goes without atheris: seeds, changes to them, distilling."""
 
-import importlib
 import random
-from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 KINDS = ["prototxt", "caffemodel", "solverstate"]
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    """A module of tools/ by its name."""
-    monkeypatch.syspath_prepend(TOOLS)
-    return importlib.import_module
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_changed_seeds_come_past_the_parser_and_do_not(tmp_path, tool, kind):
-    seeds = tool("fuzz_readers").make_seeds(kind)
-    mutators, check = tool("fuzz_mutators"), tool("fuzz_targets").check
+    seeds = tool("fuzz/readers").make_seeds(kind)
+    mutators, check = tool("fuzz/mutators"), tool("fuzz/targets").check
     change = mutators.mutate_prototxt if kind == "prototxt" else mutators.mutate_protobuf
     rng = random.Random(1)
     assert check(kind, seeds[0], tmp_path) == "read"
@@ -36,6 +26,6 @@ def test_what_is_distilled_reaches_as_much(tmp_path, tool):
     texts = [b"layers {", b"layers { }", b"layers { } ", b"layer { }", b"base_lr: 1"]
     for i, text in enumerate(texts):
         (corpus / str(i)).write_bytes(text)
-    tool("fuzz_readers").distil("prototxt", corpus, tmp_path / "out")
+    tool("fuzz/readers").distil("prototxt", corpus, tmp_path / "out")
     kept = sorted(path.read_bytes() for path in (tmp_path / "out").iterdir())
     assert kept == [text for text in sorted(texts) if text != b"layers { } "]

@@ -1,23 +1,14 @@
-"""tools/opencv_cuda_needs.py: what is lacking, with programs that pretend."""
+"""tools/opencv_cuda/needs.py: what is lacking, with programs that pretend."""
 
-import importlib
 import os
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-@pytest.fixture(autouse=True)
-def _tools(monkeypatch):
-    monkeypatch.syspath_prepend(TOOLS)
-
 
 @pytest.fixture
-def needs():
-    return importlib.import_module("opencv_cuda_needs")
+def needs(tool):
+    return tool("opencv_cuda/needs")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""tools/opencv_cuda_stages.py: stages that are done stay done, commands end with their group."""
+"""tools/opencv_cuda/stages.py: stages that are done stay done, commands end with their group."""
 
-import importlib
 import subprocess
 import sys
 import time
@@ -10,17 +9,10 @@ import pytest
 
 pytest.importorskip("fcntl", reason="the build is for Linux")
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-@pytest.fixture(autouse=True)
-def _tools(monkeypatch):
-    monkeypatch.syspath_prepend(TOOLS)
-
 
 @pytest.fixture
-def stages():
-    return importlib.import_module("opencv_cuda_stages")
+def stages(tool):
+    return tool("opencv_cuda/stages")
 
 
 @pytest.fixture

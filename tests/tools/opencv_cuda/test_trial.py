@@ -1,23 +1,14 @@
-"""tools/opencv_cuda_trial.py with the OpenCV that is installed here."""
+"""tools/opencv_cuda/trial.py with the OpenCV that is installed here."""
 
-import importlib
 import json
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-@pytest.fixture(autouse=True)
-def _tools(monkeypatch):
-    monkeypatch.syspath_prepend(TOOLS)
-
 
 @pytest.fixture
-def trial():
-    module = importlib.import_module("opencv_cuda_trial")
+def trial(tool):
+    module = tool("opencv_cuda/trial")
     if not hasattr(module.cv2.dnn, "readNetFromDarknet"):
         pytest.skip("the trial is for OpenCV 4")
     return module

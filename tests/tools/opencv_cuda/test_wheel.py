@@ -1,16 +1,12 @@
-"""tools/opencv_cuda_wheel.py, on tiny wheels and with a patchelf and a strip that pretend."""
+"""tools/opencv_cuda/wheel.py, on tiny wheels and with a patchelf and a strip that pretend."""
 
 import base64
 import csv
 import hashlib
-import importlib
 import zipfile
 from pathlib import Path
 
 import pytest
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
 
 INFORMATION = """
   NVIDIA CUDA:                   YES (ver 13.0, CUBLAS)
@@ -34,14 +30,9 @@ Name: of a line of the text
 """
 
 
-@pytest.fixture(autouse=True)
-def _tools(monkeypatch):
-    monkeypatch.syspath_prepend(TOOLS)
-
-
 @pytest.fixture
-def wheels():
-    return importlib.import_module("opencv_cuda_wheel")
+def wheels(tool):
+    return tool("opencv_cuda/wheel")
 
 
 @pytest.fixture
