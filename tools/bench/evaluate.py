@@ -2,8 +2,8 @@
 
     python tools/bench/evaluate.py --voc VOCdevkit/VOC2012 [--split val] [--repeat 3]
 
-Makes results out of the masks: each moved by some pixels, its void filled. Every run is a process
-of its own, in turns, from its start to its end, and all must find the same mean IOU.
+Makes results out of the masks: each is moved by some pixels, and its void filled. Every run has its
+own process, which is timed from start to end, in turns; all must find the same mean IOU.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from deeplab_repro.bench.hardware import this_machine
 from deeplab_repro.files.images import VOID, read_labels, write_labels
 from deeplab_repro.voc.devkit import open_devkit
 
-# What one writes who does not know better; {count} is done with the pixels of one image.
+# The first thing that comes to mind; {count} counts the pixels of one image.
 _LOOP = """
 import json, sys
 import numpy as np
@@ -47,6 +47,8 @@ LOOPS = {
     ),
 }
 
+OURS = {"evaluate": [], "evaluate --trimap 1:40": ["--trimap", "1:40"]}
+
 
 def write_results(voc: Path, split: str, out: Path) -> list[str]:
     """Write a PNG for each mask of the split; the ids."""
@@ -61,7 +63,7 @@ def write_results(voc: Path, split: str, out: Path) -> list[str]:
 
 
 def seconds(command: list[str], given: str = "") -> tuple[float, str]:
-    """How long a process takes, and what it prints."""
+    """Run a process: how long it takes, and what it prints."""
     start = time.perf_counter()
     done = subprocess.run(command, input=given, check=True, capture_output=True, text=True)
     return time.perf_counter() - start, done.stdout
@@ -86,10 +88,7 @@ def main() -> None:
                 spent, printed = seconds([sys.executable, "-c", script], given)
                 times.setdefault(name, []).append(spent)
                 found.append(float(printed))
-            for name, options in (
-                ("evaluate", []),
-                ("evaluate --trimap 1:40", ["--trimap", "1:40"]),
-            ):
+            for name, options in OURS.items():
                 spent, printed = seconds([*ours, *options])
                 times.setdefault(name, []).append(spent)
                 found.append(json.loads(printed)["mean_iou"])
