@@ -1,4 +1,4 @@
-"""Record what pydensecrf2 answers to a fixed set of questions, for the drop-in's tests.
+"""Record pydensecrf2's answers to fixed questions, for the drop-in's tests.
 
     pip install pydensecrf2 && python tools/record_pydensecrf.py
 

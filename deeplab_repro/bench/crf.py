@@ -8,13 +8,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from deeplab_repro.arrays import HW, dims
 from deeplab_repro.bench.hardware import peak_above, reset_peak, this_machine
-from deeplab_repro.bench.measures import slope, times_faster
+from deeplab_repro.bench.measures import seconds_of, slope, times_faster
 from deeplab_repro.bench.process import call_apart
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.files.images import read_image
@@ -183,11 +184,8 @@ def measure(work: Work, repeat: int) -> dict[str, Any]:
     dense_crf(small, few, work.params, work.iterations, device="cpu")  # compiles, starts threads
     image, probs = work.inputs()
     before = reset_peak()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        dense_crf(image, probs, work.params, work.iterations, device="cpu")
-        times.append(time.perf_counter() - start)
+    run = partial(dense_crf, image, probs, work.params, work.iterations, device="cpu")
+    times = seconds_of(run, repeat)
     return {
         "width": work.size[1],
         "height": work.size[0],

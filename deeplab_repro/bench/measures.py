@@ -1,10 +1,21 @@
-"""Ratios of measured times, and how a measured number grows with another."""
+"""Measured times: their ratios, and how they grow with another number."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+
+def seconds_of(run: Callable[[], object], repeat: int) -> list[float]:
+    """Call a function several times: the seconds of each call."""
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def times_faster(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:

@@ -1,8 +1,15 @@
-"""Ratios of times, and slopes."""
+"""Times, their ratios, and slopes."""
 
 import pytest
 
-from deeplab_repro.bench.measures import slope, times_faster
+from deeplab_repro.bench.measures import seconds_of, slope, times_faster
+
+
+def test_each_call_is_timed():
+    calls = []
+    times = seconds_of(lambda: calls.append(1), 3)
+    assert len(calls) == len(times) == 3
+    assert min(times) > 0
 
 
 def test_ratios_are_of_medians_and_of_pairs():

@@ -1,4 +1,4 @@
-"""How far the CRF's iterations are from what this machine's caches, memory and cores could do.
+"""Compare the CRF's iterations with the speed of this machine's caches, memory and cores.
 
     python tools/bench/roofline_crf.py [--repeat 9]
 
@@ -8,7 +8,6 @@ the machine, and divides. Run it on an otherwise idle machine.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,13 +17,14 @@ import numpy as np
 
 from deeplab_repro.bench.crf import Work
 from deeplab_repro.bench.hardware import this_machine
+from deeplab_repro.bench.measures import seconds_of
 from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField
 from deeplab_repro.crf.cpu.threads import run_together, share
 from deeplab_repro.crf.cpu.vectors import LANES, load, multiply_add, store, zeros
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.machine.jit import jit
 
-LEVELS = {"L1": 16, "L2": 512, "L3": 6_000, "memory": 200_000}  # kilobytes a thread reads over
+LEVELS = {"L1": 16, "L2": 512, "L3": 6_000, "memory": 200_000}  # kilobytes that a thread reads
 WIDTH = (0,) * 4
 
 
@@ -52,15 +52,9 @@ def multiply_all(team: Any, times: Any, result: Any) -> None:
     store(result, team.thread * LANES * len(WIDTH), a + b + c)
 
 
-def best(run: Callable[[], None], repeat: int = 7) -> float:
+def best(run: Callable[[], None]) -> float:
     """The least seconds of some runs."""
-    run()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(seconds_of(run, 8)[1:])
 
 
 def measure_machine() -> dict[str, float]:
@@ -115,11 +109,8 @@ def main() -> None:
         rates = measure_machine()
         times = []
         for _ in range(repeat):
-            start = time.perf_counter()
-            field.run(1)
-            middle = time.perf_counter()
-            field.run(11)
-            times.append((time.perf_counter() - middle - (middle - start)) / 10)
+            one, eleven = (seconds_of(partial(field.run, n), 1)[0] for n in (1, 11))
+            times.append((eleven - one) / 10)
         measured = 1e3 * statistics.median(times)
         listed = ", ".join(f"{level} {rates[level]:.0f} GB/s" for level in LEVELS)
         print(f"{threads} threads: {listed}, multiply-adds {rates['multiply-add']:.0f} GFLOP/s")

@@ -2,8 +2,8 @@
 
     python tools/bench/segment.py [--repeat 5]
 
-Uses the full-width DeepLab-LargeFOV with seeded random weights, in a temporary folder. Every run is
-a process of its own, alternating between what is compared; figures are medians.
+Uses the full-width DeepLab-LargeFOV with seeded random weights, in a temporary folder. Every run
+has its own process, and those that are compared run in turns; numbers are medians.
 """
 
 import argparse
@@ -14,57 +14,46 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from deeplab_repro.bench.hardware import this_machine
+from deeplab_repro.caffe import write_caffemodel
+from deeplab_repro.models.loading import load_net
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "street.jpg"
 
-_WRITE = """
-import sys
-from deeplab_repro.caffe import read_net, write_caffemodel
-from deeplab_repro.models.registry import get_model
-net = read_net(get_model("DeepLab-LargeFOV").test_prototxt)
-net.fill_random(0)
-write_caffemodel(net, sys.argv[1])
-"""
-
-# Both report seconds and how much the peak resident memory rose, in bytes.
-_MEASURE = """
-import json, resource, sys, time
+# Both report seconds and by how much the peak of memory rose, in bytes.
+_READ = """
+import json, sys, time
+from deeplab_repro.bench.hardware import peak_above, reset_peak
 from deeplab_repro.caffe import read_caffemodel
-def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-before = peak()
+before = reset_peak()
 start = time.perf_counter()
-{work}
-print(json.dumps([time.perf_counter() - start, peak() - before]))
+data = {what}
+print(json.dumps([time.perf_counter() - start, peak_above(before)]))
 """
-_READ_BYTES = _MEASURE.format(work="data = open(sys.argv[1], 'rb').read()")
-_READ_ARRAYS = _MEASURE.format(work="model = read_caffemodel(sys.argv[1])")
+_READ_BYTES = _READ.format(what="open(sys.argv[1], 'rb').read()")
+_READ_ARRAYS = _READ.format(what="read_caffemodel(sys.argv[1])")
 
-# The command itself, with a stopwatch around OpenCV's forward and around the CRF.
+# The command itself, with a stopwatch around the engine and around the CRF.
 _SEGMENT = """
 import json, os, sys, time
-spent = {"forward": 0.0, "crf": 0.0}
+from deeplab_repro import segmenter
+spent = {"net": 0.0, "crf": 0.0}
 def timed(name, function):
-    def run(*args):
+    def run(*args, **options):
         start = time.perf_counter()
-        result = function(*args)
+        result = function(*args, **options)
         spent[name] += time.perf_counter() - start
         return result
     return run
-import cv2
-read = cv2.dnn.readNetFromCaffe
-class Timed:
-    def __init__(self, *args):
-        self.net = read(*args)
-        self.forward = timed("forward", self.net.forward)
-    def __getattr__(self, name):
-        return getattr(self.net, name)
-cv2.dnn.readNetFromCaffe = Timed
-import deeplab_repro.segmenter
-deeplab_repro.segmenter.DeepLab.refine = timed("crf", deeplab_repro.segmenter.DeepLab.refine)
+make_engine = segmenter.make_engine
+def make(*args):
+    engine = make_engine(*args)
+    engine.blobs = timed("net", engine.blobs)
+    return engine
+segmenter.make_engine = make
+segmenter.DeepLab.refine = timed("crf", segmenter.DeepLab.refine)
 leave = os._exit
 def report(status):
     print(json.dumps(spent), flush=True)
@@ -76,73 +65,73 @@ command()
 """
 
 
-def run(script: str, *arguments: str) -> str:
-    """The last line that a Python script prints in a process of its own."""
+def run(script: str, *arguments: str) -> Any:
+    """Run a Python script in its own process: what its last line says, as JSON."""
     command = [sys.executable, "-c", script, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return (done.stdout.splitlines() or [""])[-1]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads((done.stdout.splitlines() or ["null"])[-1])
 
 
 def bench_reading(weights: Path, repeat: int) -> dict[str, float]:
-    """Reading the file's bytes against reading it as arrays."""
-    pairs = [
-        (json.loads(run(_READ_BYTES, str(weights))), json.loads(run(_READ_ARRAYS, str(weights))))
-        for _ in range(repeat)
-    ]
+    """Compare reading the file's bytes with reading it as arrays."""
     size = weights.stat().st_size
-    return {
-        "file_mb": size / 1e6,
-        "bytes_ms": statistics.median(b[0] for b, _ in pairs) * 1e3,
-        "arrays_ms": statistics.median(a[0] for _, a in pairs) * 1e3,
-        "ratio": statistics.median(a[0] / b[0] for b, a in pairs),
-        "peak_memory_per_file_size": max(a[1] for _, a in pairs) / size,
+    plain, arrays = [], []
+    for _ in range(repeat):
+        plain.append(run(_READ_BYTES, str(weights))[0])
+        arrays.append(run(_READ_ARRAYS, str(weights)))
+    numbers = {
+        "file, MB": size / 1e6,
+        "as bytes, ms": 1e3 * statistics.median(plain),
+        "as arrays, ms": 1e3 * statistics.median(seconds for seconds, _ in arrays),
+        "ratio": statistics.median(a[0] / b for a, b in zip(arrays, plain, strict=True)),
     }
+    peaks = [peak for _, peak in arrays if peak is not None]
+    return numbers | ({"peak memory over file size": max(peaks) / size} if peaks else {})
 
 
 def bench_segment(weights: Path, repeat: int) -> dict[str, float]:
-    """The command on one photo: forward, CRF, and everything else, from start to exit.
+    """Time the command on one photo: net, CRF, and everything else, from start to exit.
 
-    Beside it, what a process costs that only starts Python and imports NumPy and OpenCV.
+    Beside it, a process that only starts Python and imports NumPy and OpenCV.
     """
-    totals, forwards, crfs, bare = [], [], [], []
+    rows = []
     for _ in range(repeat):
         with tempfile.TemporaryDirectory() as out:
             start = time.perf_counter()
-            spent = json.loads(run(_SEGMENT, str(EXAMPLE), "--weights", str(weights), "--out", out))
-            totals.append(time.perf_counter() - start)
-        forwards.append(spent["forward"])
-        crfs.append(spent["crf"])
+            spent = run(_SEGMENT, str(EXAMPLE), "--weights", str(weights), "--out", out)
+            total = time.perf_counter() - start
+        rest = total - spent["net"] - spent["crf"]
         start = time.perf_counter()
         run("import numpy, cv2")
-        bare.append(time.perf_counter() - start)
-    rests = [t - f - c for t, f, c in zip(totals, forwards, crfs, strict=True)]
-    return {
-        "total_ms": statistics.median(totals) * 1e3,
-        "forward_ms": statistics.median(forwards) * 1e3,
-        "crf_ms": statistics.median(crfs) * 1e3,
-        "everything_else_ms": statistics.median(rests) * 1e3,
-        "python_numpy_opencv_ms": statistics.median(bare) * 1e3,
-        "everything_else_share": statistics.median(
-            rest / total for rest, total in zip(rests, totals, strict=True)
-        ),
-    }
+        bare = time.perf_counter() - start
+        rows.append((total, spent["net"], spent["crf"], rest, bare, rest / total / 1e3))
+    names = (
+        *("in all, ms", "net, ms", "CRF, ms", "everything else, ms"),
+        *("Python, NumPy, OpenCV, ms", "share of everything else"),
+    )
+    medians = [1e3 * statistics.median(column) for column in zip(*rows, strict=True)]
+    return dict(zip(names, medians, strict=True))
 
 
 def main() -> None:
+    """Measure, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeat", type=int, default=5)
     repeat = parser.parse_args().repeat
     print(this_machine())
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "largefov.caffemodel"
-        run(_WRITE, str(weights))
-        for name, figures in (
+        net = load_net("DeepLab-LargeFOV", "random:0")
+        write_caffemodel(net, weights)
+        for name, numbers in (
             ("reading a caffemodel", bench_reading(weights, repeat)),
             ("segment on one 500x375 photo", bench_segment(weights, repeat)),
         ):
             print(f"\n{name}")
-            for figure, value in figures.items():
-                print(f"  {figure:<26} {value:10.3f}")
+            for number, value in numbers.items():
+                print(f"  {number:<26} {value:10.3f}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""An iteration of training DeepLab-LargeFOV, its share of GEMM, and PyTorch's on the same layers.
+"""Time an iteration of training DeepLab-LargeFOV, its share of GEMM, and PyTorch's iteration.
 
     python tools/bench/train.py [--width 2] [--batch 2] [--crop 321] [--iterations 5] [--rounds 3]
 
-Forward, backward and update on random data, each in a process of its own, in turns. Without torch
-installed it measures this project alone.
+An iteration is forward, backward and update on random data. Both train the same layers, in turns,
+each in its own process. Without torch installed, this project is measured alone.
 """
 
 import os
 
-# Before NumPy is loaded: see deeplab_repro/cli/train.py.
+# Before NumPy is loaded: see deeplab_repro/train/__init__.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import numba
 import numpy as np
 
 from deeplab_repro.bench.hardware import this_machine
+from deeplab_repro.bench.measures import seconds_of
 from deeplab_repro.caffe import read_train_net
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.solver import SolverParameter
@@ -62,7 +62,7 @@ def ours(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]:
 
     solver.step(data, labels)  # compiles
     np.matmul = timed  # type: ignore[assignment]
-    seconds = times(lambda: solver.step(data, labels), iterations)
+    seconds = seconds_of(lambda: solver.step(data, labels), iterations)
     return {"seconds": seconds, "gemm": spent[0] / numba.get_num_threads() / sum(seconds)}
 
 
@@ -95,17 +95,7 @@ def torchs(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]
         sgd.step()
 
     step()
-    return {"seconds": times(step, iterations), "version": torch.__version__}
-
-
-def times(step: Callable[[], object], iterations: int) -> list[float]:
-    """Seconds of each of so many calls."""
-    found = []
-    for _ in range(iterations):
-        start = time.perf_counter()
-        step()
-        found.append(time.perf_counter() - start)
-    return found
+    return {"seconds": seconds_of(step, iterations), "version": torch.__version__}
 
 
 def main() -> None:

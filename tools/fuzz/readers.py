@@ -1,16 +1,16 @@
-"""Fuzz the readers of files that come from outside, led by the code that an input reaches.
+"""Fuzz the readers of files that come from outside, guided by the code that each input reaches.
 
     pip install atheris
     python tools/fuzz/readers.py prototxt|caffemodel|solverstate [--runs 100000] [--corpus DIR]
                                  [--seconds N] [--distil DIR]
 
 Runs libFuzzer (atheris) from the repository's own prototxts and from small binary files. What is
-done with each input, and what counts as a finding, is in targets.py. A finding is printed and
-kept, one input of each sort, in DIR/findings; the run goes on. The inputs that reached something
-new are kept in DIR/KIND (default: fuzzed/), and a later run begins with them.
+done with each input, and what counts as a finding, is in targets.py. A finding is printed, one
+input of each sort is kept in DIR/findings, and the run goes on. Inputs that reach new code are kept
+in DIR/KIND (default: fuzzed/), and a later run begins with them.
 
---distil runs nothing new: it copies a few inputs that together reach every line of code that the
-corpus reaches to DIR. tests/caffe/fuzzed/ was made so.
+--distil runs nothing new: it copies to DIR a few inputs that together reach every line of code that
+the corpus reaches. tests/caffe/fuzzed/ was made so.
 """
 
 import argparse
@@ -49,7 +49,10 @@ def main() -> None:
 
 def fuzz(kind: str, corpus: Path, runs: int, seconds: int) -> None:
     """Run libFuzzer, which ends the process."""
-    atheris: Any = importlib.import_module("atheris")
+    try:
+        atheris: Any = importlib.import_module("atheris")
+    except ImportError:
+        sys.exit("error: atheris is not installed: pip install atheris")
     with atheris.instrument_imports(include=["deeplab_repro"]):
         targets = importlib.import_module("targets")
         mutators = importlib.import_module("mutators")
@@ -119,7 +122,7 @@ def _keep(folder: Path, data: bytes) -> Path:
 
 
 def distil(kind: str, corpus: Path, out: Path) -> None:
-    """Copy a few inputs that reach all lines of the package that the whole corpus reaches."""
+    """Copy a few inputs that reach as many lines of the package as the whole corpus."""
     import targets
 
     out.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """What tools/fuzz/readers.py does with every input, and what it calls a finding.
 
-An input is the contents of a file. It goes through the readers of its kind, and what they make of
-it through what users call next. Whatever the bytes are, each call must end within a second of CPU
-time in a result or in a DeepLabError of one printable line, and must not take more memory than four
-times the file's bytes and what `allowed` adds for Python's own objects.
+An input is the contents of a file. It goes through the readers of its kind, and their results go
+through the functions that users call next. Whatever the bytes are, each call must end within a
+second of CPU time in a result or in a DeepLabError of one printable line. It must not take more
+memory than four times the file's bytes and what `allowed` adds for Python's own objects.
 """
 
 import contextlib
@@ -47,9 +47,9 @@ layers { name: "fc" type: CONVOLUTION bottom: "conv1" top: "fc" strict_dim: fals
 
 
 def allowed(size: int) -> int:
-    """Bytes of memory that a call may take for a file of that many.
+    """Bytes of memory that a call may take for a file of `size` bytes.
 
-    Layers are Python objects, of which the words of a large prototxt make more.
+    Layers are Python objects; the words of a large prototxt make more of them.
     """
     return 4 * size + (2 << 20 if size <= 1 << 16 else 16 << 20)
 
@@ -80,7 +80,7 @@ def check(kind: str, data: bytes, folder: Path, thorough: bool | None = None) ->
 
 
 class _Watch(logging.Handler):
-    """Calls what is to be checked, and looks at what comes of it."""
+    """Calls a function and checks its result, its error, its time and its memory."""
 
     def __init__(self, size: int, thorough: bool) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ def _described(net: Net) -> str:
 
 
 def _read_back(path: Path, net: Net, current: bool, reader: Callable[[Path], Net]) -> None:
-    """What is written must be read again, and as the same."""
+    """Check that what is written is read again as the same."""
     text = prototxt_text(net, current)
     path = path.with_suffix(".again")
     path.write_text(text)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from deeplab_repro.arrays import F32, HW
+from deeplab_repro.bench.measures import seconds_of
 from deeplab_repro.bench.process import Process
 from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors
 from deeplab_repro.errors import DeepLabError
@@ -178,16 +179,13 @@ def largest(difference: F32) -> float:
 
 def milliseconds(run: Callable[[], object]) -> float:
     """The milliseconds of one run."""
-    start = time.perf_counter()
-    run()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * seconds_of(run, 1)[0]
 
 
 def times_of(run: Callable[[], object], runs: int) -> list[float]:
     """The milliseconds of each of some runs, after a few that are not counted."""
-    for _ in range(min(runs, _WARM_UP)):
-        run()
-    return [milliseconds(run) for _ in range(runs)]
+    seconds_of(run, min(runs, _WARM_UP))
+    return [1e3 * seconds for seconds in seconds_of(run, runs)]
 
 
 def spread(times: list[float]) -> dict[str, float]:

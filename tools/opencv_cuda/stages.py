@@ -1,4 +1,4 @@
-"""Stages of a long work that remember that they are done, and commands with a log and progress."""
+"""Stages of a long build that are not repeated once done, and commands with a log and progress."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ERROR = re.compile(r"^(FAILED|ERROR): |CMake Error|\berror: ")
 class Stages:
     """Runs stages one after the other; those that are done already only say so.
 
-    A stage is done when its mark holds its key: what its outcome follows from. The mark lies in
-    the folder that the stage makes, so that who deletes the folder deletes the mark.
+    A stage is done when its mark, a file, holds its key: all that its result depends on. The mark
+    lies in the folder that the stage makes, so that deleting the folder deletes the mark.
     """
 
     def __init__(self, work: Path, count: int) -> None:
@@ -55,7 +55,7 @@ class Stages:
         self.say(f"{minutes} min {seconds} s")
 
     def progress(self, text: str) -> None:
-        """Show how far the stage is: on one line of a terminal, now and then elsewhere."""
+        """Show how far the stage is: on one line of a terminal, elsewhere once a minute."""
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
             line = f"{self._title}: {text}"[:width]
@@ -79,8 +79,7 @@ class Stages:
     ) -> None:
         """Run a command; what it prints goes to the log, and each line to `watch`.
 
-        Raises:
-            BuildError: it fails; with its first error and its last lines.
+        Raises BuildError with its first error and its last lines where it fails.
         """
         watch = watch or self.progress
         lines = []
@@ -125,8 +124,7 @@ def _telling(lines: list[str]) -> list[str]:
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the compilers hold too: they may outlive a killed build.
 
-    Raises:
-        BuildError: another build holds it.
+    Raises BuildError where another build holds it.
     """
     with (folder / "lock").open("w") as lock:
         os.set_inheritable(lock.fileno(), True)

@@ -2,8 +2,8 @@
 
     python trial.py SETUP.CFG
 
-Runs in an environment of the wheel, NumPy and pip alone. SETUP.CFG is of the package that the wheel
-is made for.
+Runs in an environment that has only the wheel, NumPy and pip. SETUP.CFG belongs to the package that
+the wheel is made for.
 """
 
 import json
@@ -40,7 +40,7 @@ activation=linear
 
 
 def main() -> None:
-    """Print what was found; end with 1 and one line where the wheel does not do."""
+    """Print what is found; end with 1 and one line where the wheel does not work."""
     information = cv2.getBuildInformation()
     for name in ("NVIDIA CUDA", "NVIDIA GPU arch", "cuDNN"):
         found = re.search(rf"^ +{name}: +(.*)$", information, re.MULTILINE)
@@ -110,7 +110,7 @@ def try_cuda(image: np.ndarray, weights: np.ndarray, expected: np.ndarray) -> No
 
 
 def check_pip(setup: Path) -> None:
-    """Pip must leave this OpenCV alone when it installs what the package requires."""
+    """Check that pip keeps this OpenCV when it installs what the package requires."""
     config = ConfigParser()
     config.read(setup, "utf-8")
     requirements = config["options"]["install_requires"].split()

@@ -1,10 +1,10 @@
 """Finish a wheel of OpenCV with CUDA, so that pip takes it for the one that we depend on.
 
-A wheel as it comes out of OpenCV's own setup is called opencv-contrib-python-headless, which does
-not stop pip from installing opencv-python-headless over it; it does not bring the CUDA libraries
-that it needs; it looks for them in the folders of the machine that built it; and it is tagged for
-one Python although its module suits all from 3.9. What is written into the finished wheel is read
-from the module itself, so that it is true for a wheel of any origin.
+OpenCV's own setup makes a wheel that is called opencv-contrib-python-headless, so that pip would
+install opencv-python-headless over it. That wheel does not require the CUDA libraries, looks for
+them in folders of the machine that built it, and is tagged for one Python although its module
+suits all from 3.9. The finished wheel's metadata is read from the module itself, so that it is
+right for a wheel of any origin.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ _UNKNOWN_DATE = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Module:
-    """What the compiled module of cv2 says of itself."""
+    """What the compiled module of cv2 says of itself.
+
+    cuda: the toolkit's version. arch: as OpenCV writes it, "86 90". glibc: 35 for 2.35 or later.
+    """
 
     cuda: tuple[int, int]
-    """Version of the toolkit."""
     cudnn: str
     arch: str
-    """The architectures as OpenCV writes them: "86 90"."""
     glibc: int
-    """35 where glibc 2.35 is the oldest that will do."""
 
 
 def read_module(path: Path) -> Module:
     """Find what was built in, from OpenCV's build information and the symbols' versions.
 
-    Raises:
-        BuildError: the module has no CUDA backend that NVIDIA's packages for CUDA 13 can serve.
+    Raises BuildError for a module that NVIDIA's packages for CUDA 13 cannot serve.
     """
     data = path.read_bytes()
     cuda = re.search(rb"\n +NVIDIA CUDA: +YES \(ver (\d+)\.(\d+)[^\n]*CUBLAS", data)
@@ -66,15 +65,8 @@ def read_module(path: Path) -> Module:
 def finish_wheel(raw: Path, folder: Path, patchelf: str, strip: str) -> Path:
     """Write the wheel that people install into `folder`; a finished one may be finished again.
 
-    Args:
-        raw: a wheel of opencv-contrib-python-headless (or any other of OpenCV's) with CUDA 13.
-        folder: where the finished one appears, by rename; its name follows from its content.
-        patchelf: the program of that name.
-        strip: the program of that name.
-
-    Raises:
-        BuildError: it is no wheel of OpenCV with CUDA 13, or needs a library that pip does not
-            bring.
+    raw: any of OpenCV's wheels with CUDA 13. patchelf, strip: the programs of these names.
+    Raises BuildError for another wheel, or one that needs a library that pip does not install.
     """
     with tempfile.TemporaryDirectory(prefix=".wheel-", dir=folder) as scratch:
         content = Path(scratch, "content")
@@ -98,7 +90,7 @@ def finish_wheel(raw: Path, folder: Path, patchelf: str, strip: str) -> Path:
 
 
 def _detach(module: Path, patchelf: str, strip: str) -> None:
-    """Free the module of symbols and of the folders of the machine that it was built on."""
+    """Remove the module's symbols and the folders of the machine that built it."""
     # In this order: strip breaks what patchelf has moved.
     _call(strip, "--strip-unneeded", module)
     _call(patchelf, "--set-rpath", RUN_PATH, module)
@@ -124,7 +116,7 @@ def _call(program: str, *arguments: str | Path) -> str:
 
 
 def _new_version(info: Path, module: Module) -> str:
-    """A local version: pip takes 4.14.0.94+cuda130 for a 4.14.0.94, and PyPI never has one."""
+    """A local version: pip takes 4.14.0.94+cuda130 for 4.14.0.94, and PyPI has no such versions."""
     release = info.stem.split("-")[1].split("+")[0]
     return f"{release}+cuda{module.cuda[0]}{module.cuda[1]}"
 
