@@ -115,7 +115,7 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _print_runs(report: dict[str, Any]) -> None:
-    heading = ["", "ms", "times faster", "in pairs", "labels differing", "largest difference"]
+    heading = ["", "ms", "times faster", "in pairs", "other labels", "difference"]
     rows = []
     for name, run in report["runs"].items():
         row = [_NAMES.get(name, name), f"{run['median_ms']:.1f}"]

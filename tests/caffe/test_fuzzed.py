@@ -1,4 +1,4 @@
-"""What fuzzing the readers found (tools/fuzz_readers.py), and inputs that reach most of them."""
+"""What fuzzing the readers found (tools/fuzz/readers.py), and inputs that reach most of them."""
 
 import importlib.util
 from pathlib import Path
