@@ -19,7 +19,7 @@ from tests.caffe.caffe_files import (
     v1,
 )
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "fuzz_targets.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "fuzz" / "targets.py"
 FUZZED = sorted(Path(__file__).with_name("fuzzed").iterdir())
 
 
