@@ -17,11 +17,10 @@ PROTOC = [sys.executable, "-m", "grpc_tools.protoc"]
 
 
 def main() -> None:
-    version = subprocess.run(
-        [*PROTOC, "--version"], check=True, capture_output=True, text=True
-    ).stdout.split()[-1]
+    found = subprocess.run([*PROTOC, "--version"], capture_output=True, text=True)
+    version = (found.stdout.split() or ["not installed"])[-1]
     if not version.startswith("3.21."):
-        sys.exit(f"protoc is {version}, expected 3.21: install grpcio-tools==1.50.0")
+        sys.exit(f"error: protoc is {version}, expected 3.21: install grpcio-tools==1.50.0")
     for path in sorted(PACKAGE.glob("*/*.proto")):
         folder = path.parent
         subprocess.run([*PROTOC, f"-I{folder}", f"--python_out={folder}", path.name], check=True)

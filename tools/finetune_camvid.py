@@ -4,15 +4,14 @@
 
 DIR holds CamVid in VOC's layout: photos from a car, 11 classes, 255 void. The net, an eighth as
 wide as the paper's, begins with the weights that it learned on drawn scenes; its classifier is new.
-OUT gets the lists, train.prototxt and solver.prototxt that say what is done, snapshots, the loss
-curve, scores.txt, and examples: photo, truth, net, net + CRF. Stopped, it goes on from the newest
-snapshot in OUT. The val photos are for scoring: nothing is chosen by them.
+OUT gets the lists, train.prototxt and solver.prototxt, snapshots, the loss curve, scores.txt, and
+examples: photo, truth, net, net + CRF. After a stop it goes on from the newest snapshot in OUT. The
+val photos are only for scoring: nothing is chosen by them.
 """
 
 import os
 
-# The trainer has threads of its own, each with a GEMM. OpenBLAS would wait for its threads in a
-# loop that takes a core: many times slower where the cores are busy. NumPy is not loaded yet.
+# Before NumPy is loaded: see deeplab_repro/train/__init__.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -44,7 +43,7 @@ VARIABLES = {"EXP": "camvid", "NUM_LABELS": str(N_LABELS)}  # classifier fc8_cam
 TRIMAPS = (3, 10)
 ROWS = ("net", "net + CRF")
 GRID = list(itertools.starmap(CrfParams, itertools.product((3, 5), (30, 60, 90), (3, 5, 10))))
-CHOOSING, EXAMPLES = 20, 4  # on, and of how many photos
+CHOOSING, EXAMPLES = 20, 4  # numbers of photos
 
 SOLVER = """\
 # ToyVOC-LargeFOV on CamVid
@@ -67,9 +66,9 @@ Pair = tuple[str, str]  # the paths of a photo and of its label map
 
 
 def write_lists(data: Path, out: Path) -> dict[str, list[Pair]]:
-    """Write OUT/list/train.txt and val.txt as the data layer reads them; the files they name.
+    """Write OUT/list/train.txt and val.txt for the data layer; the files that they name.
 
-    Raises FileError for what is not there, before anything is trained.
+    Raises FileError for a missing file, before anything is trained.
     """
     make_folder(out / "list")
     pairs = {}
@@ -107,7 +106,7 @@ def write_prototxts(data: Path, out: Path, iterations: int) -> Path:
 
 
 def finetune(solver_prototxt: Path, weights: Path | None) -> Path:
-    """Train from the newest snapshot, else the weights, else the fillers; the last caffemodel."""
+    """Train from the newest snapshot, or the weights, or from scratch; the last caffemodel."""
     solver, data = prepare(solver_prototxt)
     states = solver_prototxt.parent.glob("train_iter_*.solverstate")
     newest = max(states, key=lambda path: int(path.stem.rsplit("_", 1)[1]), default=None)
@@ -131,7 +130,7 @@ def finetune(solver_prototxt: Path, weights: Path | None) -> Path:
 
 
 def choose_crf(weights: Path, pairs: Sequence[Pair]) -> CrfParams:
-    """What of GRID gives the highest mean IOU on a few of these photos, which are train's."""
+    """Find the setting of GRID with the highest mean IOU on a few of these photos of train."""
     model = DeepLab(NET.test_prototxt, weights, crf=None, variables=VARIABLES)
     chosen_by = spread(pairs, CHOOSING)
     counts = np.zeros((1 + len(GRID), N_LABELS, N_LABELS), np.int64)
@@ -153,18 +152,18 @@ def choose_crf(weights: Path, pairs: Sequence[Pair]) -> CrfParams:
 
 
 def spread(pairs: Sequence[Pair], n: int) -> list[Pair]:
-    """Up to n of the pairs, evenly from all over the list: neighbours are of one street."""
+    """Up to n of the pairs, evenly spread over the list: neighbours show the same street."""
     n = min(n, len(pairs))
     return [pairs[i * len(pairs) // n] for i in range(n)]
 
 
 def shown(crf: CrfParams) -> str:
-    """As --crf takes it."""
+    """The parameters as --crf takes them."""
     return f"{crf.w1:g},{crf.sigma_alpha:g},{crf.sigma_beta:g}"
 
 
 def score(model: DeepLab, pairs: Sequence[Pair]) -> list[list[metrics.Scores]]:
-    """Score the net without and with its CRF: for each of ROWS whole images, then TRIMAPS."""
+    """Score the net without and with its CRF (ROWS), on whole images and in TRIMAPS."""
     counts = np.zeros((len(ROWS), 1 + len(TRIMAPS), N_LABELS, N_LABELS), np.int64)
     with progress("scoring", len(pairs)) as step:
         for image_path, labels_path in pairs:
@@ -179,7 +178,7 @@ def score(model: DeepLab, pairs: Sequence[Pair]) -> list[list[metrics.Scores]]:
 
 
 def outlined(labels: UInt8) -> UInt8:
-    """The truth with void along its borders, 2 pixels wide: VOC has that line, CamVid does not."""
+    """The truth with a void line along its borders, 2 pixels wide, which VOC has."""
     out = labels.copy()
     for one, other in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
         border = labels[one] != labels[other]
@@ -188,7 +187,7 @@ def outlined(labels: UInt8) -> UInt8:
 
 
 def table(rows: Sequence[Sequence[metrics.Scores]]) -> str:
-    """What `score` found, in percent: mean IOU and pixel accuracy."""
+    """The scores as a table, in percent: mean IOU and pixel accuracy."""
     areas = ["whole image", *(f"trimap {width}" for width in TRIMAPS)]
     lines = [" " * 10 + "".join(f"{area:>18}" for area in areas)]
     lines.append(" " * 10 + f"{'IOU':>10}{'pixels':>8}" * len(areas))
@@ -211,7 +210,7 @@ def write_examples(model: DeepLab, pairs: Sequence[Pair], out: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Tell how far it is, on stderr: the table alone goes to stdout."""
+    """Tell something on stderr: only the table goes to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 

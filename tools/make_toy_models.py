@@ -1,13 +1,14 @@
-"""Make the weights of ToyVOC's two models again, and find their CRF parameters.
+"""Train ToyVOC's two models again, and find their CRF parameters.
 
     python tools/make_toy_models.py train OUT     (about an hour on two cores)
     python tools/make_toy_models.py crossval
     python tools/make_toy_models.py check SEED
 
 `train` draws scenes into OUT/toyvoc, trains ToyVOC-LargeFOV on them and then the branches of
-ToyVOC-MSc-LargeFOV, as the paper's nets were, and puts the weights into deeplab_repro/toy. Stopped,
-it goes on where it was. `crossval` prints what CRF parameters score best on scenes of their own;
-they stand in deeplab_repro/models.py. `check` scores both models on scenes of any seed.
+ToyVOC-MSc-LargeFOV, as the paper's nets were, and puts the weights into deeplab_repro/toy. After a
+stop it goes on where it was. `crossval` prints the CRF parameters that score best on scenes of
+their own; they stand in deeplab_repro/models/registry.py. `check` scores both models on scenes of
+any seed.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Record what pydensecrf2 answers to a fixed set of questions, for the drop-in's tests.
+"""Record pydensecrf2's answers to fixed questions, for the drop-in's tests.
 
     pip install pydensecrf2 && python tools/record_pydensecrf.py
 
@@ -7,6 +7,7 @@ the same questions, `answers`, to deeplab_repro.pydensecrf.
 """
 
 import itertools
+import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -159,7 +160,11 @@ def _special_cases(densecrf: ModuleType, inputs: Arrays) -> Arrays:
 
 
 def main() -> None:
-    densecrf, utils = (import_module(f"pydensecrf.{name}") for name in ("densecrf", "utils"))
+    """Put the questions to pydensecrf2, and write its answers."""
+    try:
+        densecrf, utils = (import_module(f"pydensecrf.{name}") for name in ("densecrf", "utils"))
+    except ImportError:
+        sys.exit("error: pydensecrf2 is not installed: pip install pydensecrf2")
     inputs = make_inputs()
     found = answers(densecrf, utils, inputs)
     named = {f"input/{name}": array for name, array in inputs.items()}

@@ -2,8 +2,8 @@
 
     python tools/write_prototxts.py
 
-Every fact that tells one net from another stands in net_facts.py; each function here writes one
-block of a file. Layer names must stay as they are: weights are matched by them.
+All that differs between the nets stands in net_facts.py; each function here writes one block of a
+file. Layer names must stay as they are: weights are matched by them.
 """
 
 from __future__ import annotations

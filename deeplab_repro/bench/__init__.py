@@ -1,4 +1,5 @@
-"""What the parts cost on this machine: the dense CRF, and the net beside its peers.
+"""Measure speed and memory on this machine: the dense CRF, and the net beside its peers.
 
-Only ratios of times that were taken in turns mean something on a machine that does other things.
+All that is compared runs in turns, because a machine that does other things is faster at some
+times than at others: only ratios of such times mean something.
 """

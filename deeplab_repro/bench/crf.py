@@ -1,45 +1,38 @@
-"""What the dense CRF costs: against pydensecrf2, and as pixels and labels grow."""
+"""Measure the dense CRF: beside pydensecrf2, and as pixels and labels grow."""
 
 import importlib
 import importlib.util
-import json
 import math
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from deeplab_repro.arrays import HW
-from deeplab_repro.bench.figures import slope, times_faster
-from deeplab_repro.bench.machine import machine, peak_above, reset_peak
+from deeplab_repro.arrays import HW, dims
+from deeplab_repro.bench.hardware import peak_above, reset_peak, this_machine
+from deeplab_repro.bench.measures import seconds_of, slope, times_faster
+from deeplab_repro.bench.process import call_apart
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ResourceError
 from deeplab_repro.files.images import read_image
 from deeplab_repro.machine.device import Device
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.work.progress import Progress, unwatched
 
 LABEL_COUNTS = (2, 8, 21, 32, 64)
-"""With how many labels the growth with labels is measured."""
+"""Numbers of labels for which the growth with labels is measured."""
 
 SCALES = (0.5, 1, 2, 4)
-"""Of the sides of the image, for the growth with pixels; 1 is among them. A large bench adds 8."""
+"""Scales of the image's sides for the growth with pixels, 1 among them; a large bench adds 8."""
 
 _SCENE = (375, 500)
 _REGIONS = 25
 _STRIDE = 8  # of a net's scores
 _BYTES_PER_PROB = 4 * 12  # more than all arrays together take
-
-_CHILD = """
-import json, sys
-from deeplab_repro.bench.crf import measure
-print(json.dumps(measure(json.loads(sys.argv[1]))))
-"""
 
 Outcome = tuple[np.ndarray, np.ndarray]
 """Labels, HxW uint8, and marginals, CxHxW float32."""
@@ -49,8 +42,8 @@ Outcome = tuple[np.ndarray, np.ndarray]
 class Work:
     """What is measured: a drawn scene, or a picture file, with label probabilities over it.
 
-    size: (H, W), to which the scene or the picture is cropped, or repeated side by side: so all
-    places have about as many colours and labels, and the lattices grow as the pixels do.
+    size: (H, W), to which the scene or the picture is cropped, or repeated side by side: so the
+    lattices grow in proportion to the pixels.
     """
 
     size: HW = _SCENE
@@ -60,7 +53,7 @@ class Work:
     picture: str | None = None
 
     def inputs(self) -> Outcome:
-        """The image, HxWx3 uint8 RGB, and the probabilities, CxHxW float32. The same every time."""
+        """The image, HxWx3 uint8 RGB, and the probabilities, CxHxW float32; the same every time."""
         image, probs = draw_scene(self.labels)
         if self.picture:
             image = read_image(self.picture)
@@ -68,26 +61,27 @@ class Work:
 
 
 def bench_crf(
-    work: Work, repeat: int = 10, large: bool = False, step: Callable[[], None] = lambda: None
+    work: Work, repeat: int = 10, large: bool = False, progress: Progress = unwatched
 ) -> dict[str, Any]:
-    """All that there is to know, as plain data: times in milliseconds, memory in bytes.
+    """Measure everything, as plain data: times in milliseconds, memory in bytes.
 
     repeat: rounds, in each of which all contenders run once. large: up to 64 times the pixels.
-    step: is called `n_steps` times. Raises DeepLabErrors: for pictures that cannot be read,
-    arguments that the CRF refuses, and too little memory.
+    Raises DeepLabErrors: for pictures that cannot be read, arguments that the CRF refuses, and too
+    little memory.
     """
     contenders, absent = find_contenders(work)
-    runs, outcomes = race(contenders, repeat, step)
     few = min(repeat, 5)
-    by_pixels, by_labels = [], []
-    for size in _sizes(work, large):
-        by_pixels.append(_measure_apart(replace(work, size=size), few))
-        step()
-    for labels in LABEL_COUNTS:
-        by_labels.append(_measure_apart(replace(work, labels=labels), few))
-        step()
+    of_size = [replace(work, size=size) for size in _sizes(work, large)]
+    of_labels = [replace(work, labels=labels) for labels in LABEL_COUNTS]
+    rows = []
+    with progress("measuring", repeat + len(of_size) + len(of_labels)) as advance:
+        runs, outcomes = race(contenders, repeat, advance)
+        for each in (*of_size, *of_labels):
+            rows.append(_measure_apart(each, few))
+            advance()
+    by_pixels, by_labels = rows[: len(of_size)], rows[len(of_size) :]
     return {
-        "machine": machine(),
+        "machine": this_machine(),
         "work": {**asdict(work), "params": list(astuple(work.params))},
         "repeat": repeat,
         "runs": {
@@ -106,16 +100,11 @@ def bench_crf(
     }
 
 
-def n_steps(work: Work, repeat: int, large: bool) -> int:
-    """How often `bench_crf` calls `step`."""
-    return repeat + len(_sizes(work, large)) + len(LABEL_COUNTS)
-
-
 def find_contenders(work: Work) -> tuple[dict[str, Callable[[], Outcome]], dict[str, str]]:
-    """What can run the work here, and why the others cannot.
+    """Find what can run the work here, and why the others cannot.
 
-    The clock of pydensecrf2 starts when it has its unary; ours takes the logarithm of the
-    probabilities on the clock.
+    pydensecrf2 is given its unary before the clock starts; our time includes the logarithm of the
+    probabilities.
     """
     from deeplab_repro.crf.dense_crf import dense_crf
     from deeplab_repro.machine.jit import numba
@@ -150,11 +139,11 @@ def find_contenders(work: Work) -> tuple[dict[str, Callable[[], Outcome]], dict[
 def race(
     contenders: Mapping[str, Callable[[], Outcome]],
     repeat: int,
-    step: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, list[float]], dict[str, Outcome]]:
-    """Run all in turns, `repeat` times: the seconds of each run, and what came out of the last.
+    """Run all in turns, `repeat` times: the seconds of each run, and the last outcomes.
 
-    Each has one run before, which may compile and is not counted.
+    Each runs once before that, which may compile and is not counted.
     """
     outcomes = {name: run() for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -163,7 +152,7 @@ def race(
             start = time.perf_counter()
             outcomes[name] = run()
             seconds[name].append(time.perf_counter() - start)
-        step()
+        advance()
     return seconds, outcomes
 
 
@@ -187,24 +176,20 @@ def compare(
     }
 
 
-def measure(task: dict[str, Any]) -> dict[str, Any]:
-    """Time and memory of a work, given as plain data, in a process that has done nothing else."""
+def measure(work: Work, repeat: int) -> dict[str, Any]:
+    """Measure time and memory of a work, in a process that has done nothing else."""
     from deeplab_repro.crf.dense_crf import dense_crf
 
-    work = Work(**{**task["work"], "params": CrfParams(*task["work"]["params"])})
     small, few = replace(work, size=(8, 8)).inputs()
     dense_crf(small, few, work.params, work.iterations, device="cpu")  # compiles, starts threads
     image, probs = work.inputs()
     before = reset_peak()
-    times = []
-    for _ in range(task["repeat"]):
-        start = time.perf_counter()
-        dense_crf(image, probs, work.params, work.iterations, device="cpu")
-        times.append(time.perf_counter() - start)
+    run = partial(dense_crf, image, probs, work.params, work.iterations, device="cpu")
+    times = seconds_of(run, repeat)
     return {
         "width": work.size[1],
         "height": work.size[0],
-        "pixels": work.size[0] * work.size[1],
+        "pixels": math.prod(work.size),
         "labels": work.labels,
         "median_ms": 1e3 * statistics.median(times),
         "peak_bytes": peak_above(before),
@@ -212,11 +197,11 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw_scene(labels: int) -> Outcome:
-    """A scene of 375x500 pixels, uint8 RGB, and label probabilities over it, Cx375x500 float32.
+    """Draw a scene of 375x500 pixels, uint8 RGB, and label probabilities, Cx375x500 float32.
 
-    Regions of one colour, shaded, with the noise of a camera: its lattices have as many vertices
-    as those of a photo. The probabilities are those of a net: of stride 8, enlarged, sure of
-    themselves inside the regions and not at their borders.
+    It has regions of one colour, shaded, with a camera's noise, so that its lattices have as many
+    vertices as a photo's. The probabilities are like a net's: of stride 8, enlarged, near 1 inside
+    the regions and lower at their borders.
     """
     rng = np.random.default_rng(0)
     height, width = _SCENE
@@ -289,25 +274,20 @@ def _sizes(work: Work, large: bool) -> list[HW]:
 
 
 def _measure_apart(work: Work, repeat: int) -> dict[str, Any]:
-    """`measure` in a process of its own, so that its peak of memory is of this work only."""
-    what = f"{work.size[1]}x{work.size[0]} pixels with {work.labels} labels"
+    """Call `measure` in a process of its own, so that the peak of memory is this work's only."""
+    what = f"{dims(work.size[::-1])} pixels with {work.labels} labels"
     require_memory(math.prod(work.size) * work.labels * _BYTES_PER_PROB, what, "do without --large")
-    task = {"work": {**asdict(work), "params": astuple(work.params)}, "repeat": repeat}
-    command = [sys.executable, "-c", _CHILD, json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.splitlines() or ["the system ended it"])[-1]
-        raise ResourceError(f"{what}: the process that measures them failed: {reason}")
-    return json.loads(done.stdout)
+    row: dict[str, Any] = call_apart(what, measure, work, repeat)
+    return row
 
 
 def _memory(at_work: Mapping[str, Any], by_labels: list[dict[str, Any]]) -> dict[str, Any]:
-    """Peak of memory above the inputs; with the results, which are one array and the labels."""
+    """The peak of memory above the inputs, the results included, and how it grows with labels."""
     peak = at_work["peak_bytes"]
     if peak is None:
         return {"peak_bytes": None, "arrays": None, "arrays_a_label": None, "fixed_bytes": None}
-    # Between whole rows of eight, memory is a line: its slope are arrays, and what is left at no
-    # labels are the lattices.
+    # Over multiples of eight labels memory is a straight line: its slope is the arrays a label, and
+    # its value at no labels the lattices.
     full = [row for row in by_labels if row["labels"] % 8 == 0]
     labels, peaks = (np.array([row[of] for row in full], float) for of in ("labels", "peak_bytes"))
     per_label, fixed = map(float, np.polyfit(labels, peaks, 1))

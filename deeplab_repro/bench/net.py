@@ -1,4 +1,4 @@
-"""What the net costs on the CPU: this package's engines and their peers, in turns."""
+"""Measure nets on the CPU: this package's engines beside their peers, in turns."""
 
 import contextlib
 import math
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from deeplab_repro.arrays import HW, Shape, dims
-from deeplab_repro.bench.contenders import CONTENDERS, start, write_job
-from deeplab_repro.bench.figures import slope, times_faster
-from deeplab_repro.bench.machine import machine
+from deeplab_repro.bench.contenders import CONTENDERS, start
+from deeplab_repro.bench.hardware import this_machine
+from deeplab_repro.bench.job import write_job
+from deeplab_repro.bench.measures import slope, times_faster
 from deeplab_repro.bench.process import Process
-from deeplab_repro.errors import NetError
+from deeplab_repro.errors import DeepLabError, NetError
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import fill, read_model
@@ -28,7 +29,7 @@ SCALES = ((5 / 8, 5 / 8), (1, 1), (9 / 8, 3 / 2), (3 / 2, 2))
 """Of the net's own height and width: the sizes at which the growth with pixels is measured."""
 
 AGREEMENT = 1e-3
-"""By how many standard deviations of the scores sums in other orders may differ."""
+"""How far apart scores may be, in their standard deviations: sums are in other orders."""
 
 _FIRST = "opencv"  # with its scores the others' are compared
 _GROWING = ("opencv", "onnxruntime", "plain_opencv")
@@ -36,12 +37,12 @@ _ROUNDS_OF_GROWTH = 3
 _PRODUCTS = 3
 _SIZES_TRIED = 64  # on either side of the wanted one
 
-# So long the threads of BLAS and OpenMP look out for more work.
+# Threads of BLAS and OpenMP keep their cores busy for so long after their work.
 _SECONDS_TO_REST = 0.05
 
 _PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "torch")
 
-# Fitted to what the contenders' processes took on average, with OpenCV 4.14, onnxruntime 1.32 and
+# Fitted to the average memory of the contenders' processes, with OpenCV 4.14, onnxruntime 1.32 and
 # PyTorch 2.13: LargeFOV at 321x321 and 513x513 510 and 680 MB, DeepLab at 322x322 1090 MB,
 # MSc-LargeFOV at 321x321 660 MB.
 _PROCESS_BYTES = 200e6
@@ -57,12 +58,13 @@ def bench_net(
     threads: int | None = None,
     repeat: int = 5,
     variables: Mapping[str, str] | None = None,
-    watch: Progress = unwatched,
+    progress: Progress = unwatched,
 ) -> dict[str, Any]:
-    """All that there is to know, as plain data: times in milliseconds, memory in bytes.
+    """Measure everything, as plain data: times in milliseconds, memory in bytes.
 
-    All run the same net on the same noise, up to the scores on the net's own grid, as `DeepLab`
-    does; each in a process of its own with so many threads (None: one a core), from files on.
+    All contenders run the same net on the same noise, up to the scores on the net's own grid, as
+    `DeepLab` does. Each has its own process and so many threads (None: one a core), and begins
+    with the net's files.
 
     size: of a photo, (H, W), which is padded as `DeepLab` does; None for the net's own size.
     repeat: rounds, in each of which all run once. Model, weights and variables: as for `DeepLab`.
@@ -78,16 +80,16 @@ def bench_net(
     _require_memory(net, _shape(net, sizes[-1]), len(_GROWING))
     fill(net, weights_file(weights, model))
     with (
-        watch("measuring", len(names) + repeat + len(sizes) - 1) as step,
+        progress("measuring", len(names) + repeat + len(sizes) - 1) as advance,
         tempfile.TemporaryDirectory(prefix="deeplab-bench-") as folder,
         contextlib.ExitStack() as stack,
     ):
-        job = write_job(net, folder, shape, threads or n_cores())
+        job = write_job(net, Path(folder), shape, threads or n_cores())
         running = {name: stack.enter_context(start(name, job)) for name in names}
-        runs, unable = _build(running, step)
-        times = _rounds(running, repeat, step)
-        _add_findings(runs, running, times, folder)
-        for name in running.keys() - _GROWING:  # what they hold may be needed
+        runs, unable = _build(running, advance)
+        times = _rounds(running, repeat, advance)
+        _add_results(runs, running, times, Path(folder))
+        for name in running.keys() - _GROWING:  # their memory may be needed
             running.pop(name).close()
         rates = [running[_FIRST].ask("product_rate") for _ in range(_PRODUCTS)]
         by_size = {run_at: {name: times[name] for name in running}}
@@ -97,10 +99,10 @@ def bench_net(
                     process.ask("resize", *each)
                 by_size[each] = _rounds(running, min(repeat, _ROUNDS_OF_GROWTH))
                 rates.append(running[_FIRST].ask("product_rate"))
-                step()
+                advance()
     rows = [_row(net, each, by_size[each]) for each in sizes]
     return {
-        "machine": machine(*_PACKAGES),
+        "machine": this_machine(*_PACKAGES),
         "net": net.name,
         "weights": str(weights),
         "blob": job.blob,
@@ -120,7 +122,7 @@ def _shape(net: Net, size: Sequence[int]) -> Shape:
 
 
 def _growth_sizes(net: Net) -> list[HW]:
-    """Sizes near those wanted, at which the scores are as large as the image."""
+    """Sizes near those wanted for which the scores are as large as the image."""
     if not net.fits_any_size:
         return []
     sizes = []
@@ -132,7 +134,7 @@ def _growth_sizes(net: Net) -> list[HW]:
 
 
 def _nearest_fit(net: Net, axis: int, scale: float) -> int:
-    """A length of one axis, 0 where there is none: they do not depend on each other."""
+    """A length of one axis, 0 where there is none; it does not depend on the other axis."""
     shape = list(_shape(net, net.input_shape[2:]))
     wanted = round(scale * shape[axis])
     lengths = range(max(1, wanted - _SIZES_TRIED), wanted + _SIZES_TRIED + 1)
@@ -156,46 +158,47 @@ def _require_memory(net: Net, shape: Shape, processes: int) -> None:
 
 
 def _build(
-    running: dict[str, Process], step: Callable[[], None]
+    running: dict[str, Process], advance: Callable[[], None]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """What it took to make each ready; and why others cannot run, which are then gone."""
+    """Time how each is built; those that cannot run the net are closed, and the reason kept."""
     runs: dict[str, dict[str, Any]] = {}
     unable = {}
     for name, process in list(running.items()):
         try:
             runs[name] = process.ask("build")
-        except NetError as error:
+        except DeepLabError as error:
             if name == _FIRST:
                 raise
             unable[name] = str(error).removeprefix(f"{CONTENDERS[name].title}: ")
             running.pop(name).close()
-        step()
+        advance()
     return runs, unable
 
 
 def _rounds(
-    running: Mapping[str, Process], repeat: int, step: Callable[[], None] = lambda: None
+    running: Mapping[str, Process], repeat: int, advance: Callable[[], None] = lambda: None
 ) -> dict[str, list[float]]:
-    """The milliseconds of each run, all in turns."""
+    """Run all in turns: the milliseconds of each run."""
     times: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(repeat):
         for name, process in running.items():
             time.sleep(_SECONDS_TO_REST)
             times[name].append(1e3 * process.ask("run"))
-        step()
+        advance()
     return times
 
 
-def _add_findings(
+def _add_results(
     runs: dict[str, dict[str, Any]],
     running: Mapping[str, Process],
     times: Mapping[str, list[float]],
-    folder: str,
+    folder: Path,
 ) -> None:
+    """Add to each run its times, its memory, and how far its scores are from the first one's."""
     first = None
     for name, process in running.items():
-        path = Path(folder, f"{name}.npy")
-        process.ask("save_scores", str(path))
+        path = folder / f"{name}.npy"
+        process.ask("save_scores", path)
         scores = np.load(path)
         first = scores if first is None else first
         difference = _difference(scores, first)
@@ -209,7 +212,7 @@ def _add_findings(
 
 
 def _difference(scores: np.ndarray, expected: np.ndarray) -> float | None:
-    """The largest, in standard deviations of what is expected; None for others, or NaN."""
+    """The largest difference, in standard deviations; None for other sizes, or where it is NaN."""
     if scores.size != expected.size:
         return None
     largest = np.abs(scores.ravel() - expected.ravel()).max()
@@ -218,7 +221,7 @@ def _difference(scores: np.ndarray, expected: np.ndarray) -> float | None:
 
 
 def _than_peers(times: Mapping[str, list[float]]) -> dict[str, Any]:
-    """By peer, how many times faster each is; the fastest peer comes first."""
+    """How many times faster than each peer all are; the fastest peer comes first."""
     peers = [name for name in times if not CONTENDERS[name].ours]
     peers.sort(key=lambda name: statistics.median(times[name]))
     return {
@@ -238,7 +241,7 @@ def _row(net: Net, size: HW, times: Mapping[str, list[float]]) -> dict[str, Any]
 
 
 def _growth(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
-    """The rows with the milliseconds that their operations take at a rate, and the shares of it."""
+    """Add to each row its operations' milliseconds at a rate, and how near the runs come to it."""
     for row in rows:
         row["floor_ms"] = 1e3 * row["operations"] / rate
         row["share"] = {name: row["floor_ms"] / ms for name, ms in row["median_ms"].items()}

@@ -1,14 +1,14 @@
-"""A net in PyTorch, an optional package: the layers of these nets by torch.nn.functional."""
+"""Run a net with PyTorch, an optional package, by torch.nn.functional."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - as it is always called
 
-from deeplab_repro.arrays import Shape
+from deeplab_repro.arrays import F32, Shape
+from deeplab_repro.bench.job import Forward, Job
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
     Concat,
@@ -25,10 +25,15 @@ from deeplab_repro.net.net import Layer, Net
 Apply = Callable[..., torch.Tensor]
 
 
-def torch_net(net: Net, blob: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """What runs the net to one blob, from NxCxHxW float32 to float32, on so many threads.
+def torch_forward(job: Job) -> Forward:
+    """The job's net in PyTorch."""
+    return torch_net(job.net(), job.blob, job.threads)
 
-    Blobs go when no layer takes them any more. Raises NetError for a layer type that has no
+
+def torch_net(net: Net, blob: str, threads: int) -> Forward:
+    """Make what runs the net to one blob on so many threads.
+
+    Blobs that no later layer takes are freed. Raises NetError for a layer type that has no
     counterpart here, and WeightsError where a layer has no weights.
     """
     torch.set_num_threads(threads)
@@ -40,7 +45,7 @@ def torch_net(net: Net, blob: str, threads: int) -> Callable[[np.ndarray], np.nd
     last_use = {name: number for number, (layer, _) in enumerate(steps) for name in layer.bottoms}
 
     @torch.inference_mode()
-    def run(data: np.ndarray) -> np.ndarray:
+    def run(data: F32) -> F32:
         blobs = {net.input: torch.from_numpy(data)}
         for number, (layer, apply) in enumerate(steps):
             top = apply(*(blobs[name] for name in layer.bottoms))

@@ -1,4 +1,4 @@
-"""deeplab-repro bench: what the parts cost on this machine."""
+"""deeplab-repro bench: measure speed and memory on this machine."""
 
 import argparse
 

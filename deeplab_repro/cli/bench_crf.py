@@ -1,15 +1,12 @@
-"""deeplab-repro bench crf: what the dense CRF costs on this machine."""
+"""deeplab-repro bench crf: measure the dense CRF on this machine."""
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deeplab_repro.cli.console import progress, table_console
+from deeplab_repro.cli.console import print_table, progress, table_console
 from deeplab_repro.cli.options import add_iterations, crf_params, whole_number
 from deeplab_repro.errors import one_line
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _NAMES = {"all_threads": "all threads", "one_thread": "one thread", "cuda": "CUDA"}
 
@@ -55,7 +52,7 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """WxH as (H, W)."""
+    """Read WxH as (H, W)."""
     width, _, height = text.partition("x")
     try:
         return whole_number(1)(height), whole_number(1)(width)
@@ -64,8 +61,8 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, and print the figures."""
-    from deeplab_repro.bench.crf import Work, bench_crf, n_steps
+    """Measure, and print the numbers."""
+    from deeplab_repro.bench.crf import Work, bench_crf
     from deeplab_repro.files.images import read_image
 
     size = (375, 500)
@@ -78,9 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         iterations=arguments.iterations,
         picture=arguments.image,
     )
-    steps = n_steps(work, arguments.repeat, arguments.large)
-    with progress("measuring", steps) as step:
-        report = bench_crf(work, arguments.repeat, arguments.large, step)
+    report = bench_crf(work, arguments.repeat, arguments.large, progress)
     if arguments.json:
         print(json.dumps(report, indent=1))
     else:
@@ -102,7 +97,7 @@ def _print(report: dict[str, Any]) -> None:
         f"{width}x{height} pixels, {work['labels']} labels, {work['iterations']} iterations, CRF "
         f"{params}, medians of {report['repeat']} runs in turns"
     )
-    console.print(_runs_table(report))
+    _print_runs(report)
     for name, why in report["absent"].items():
         say(f"without {_NAMES.get(name, name)}: {why}")
     if memory["peak_bytes"] is not None:
@@ -112,44 +107,30 @@ def _print(report: dict[str, Any]) -> None:
             f"{memory['arrays_a_label']:.1f} such arrays and {memory['fixed_bytes'] / 1e6:.0f} MB"
         )
     for growth in ("pixels", "labels"):
-        console.print(_growth_table(report[growth]["rows"]))
+        _print_growth(report[growth]["rows"])
         slopes = {name: value for name, value in report[growth].items() if name != "rows"}
         for name, value in slopes.items():
             if value is not None:
                 say(f"slope of log {name.removeprefix('slope_of_')} over log {growth}: {value:.3f}")
 
 
-def _runs_table(report: dict[str, Any]) -> "Table":
-    table = _table("", "ms", "times faster", "in pairs", "labels differing", "largest difference")
+def _print_runs(report: dict[str, Any]) -> None:
+    heading = ["", "ms", "times faster", "in pairs", "other labels", "difference"]
+    rows = []
     for name, run in report["runs"].items():
         row = [_NAMES.get(name, name), f"{run['median_ms']:.1f}"]
         ratios = report["against_pydensecrf2"].get(name)
         if ratios:
             row += [f"{ratios['ratio_of_medians']:.2f}", f"{ratios['median_of_ratios']:.2f}"]
             row += [str(ratios["labels_differing"]), f"{ratios['largest_difference']:.1e}"]
-        table.add_row(*row)
-    return table
+        rows.append(row)
+    print_table(heading, rows)
 
 
-def _growth_table(rows: list[dict[str, Any]]) -> "Table":
-    table = _table("all threads", "labels", "ms", "peak MB")
+def _print_growth(rows: list[dict[str, Any]]) -> None:
+    cells = []
     for row in rows:
-        peak = row["peak_bytes"]
-        table.add_row(
-            f"{row['width']}x{row['height']}",
-            str(row["labels"]),
-            f"{row['median_ms']:.1f}",
-            "" if peak is None else f"{peak / 1e6:.0f}",
-        )
-    return table
-
-
-def _table(first: str, *others: str) -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
+        size = f"{row['width']}x{row['height']}"
+        cells.append([size, str(row["labels"]), f"{row['median_ms']:.1f}", peak])
+    print_table(["all threads", "labels", "ms", "peak MB"], cells)

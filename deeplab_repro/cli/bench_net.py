@@ -1,4 +1,4 @@
-"""deeplab-repro bench net: what the net costs on this machine's CPU."""
+"""deeplab-repro bench net: measure nets on this machine's CPU."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     """Add the arguments of this part of the command."""
     net = parts.add_parser(
         "net",
-        help="the net on the CPU, beside plain cv2, onnxruntime and PyTorch where they are there",
+        help="the net on the CPU, beside plain cv2, onnxruntime and PyTorch where installed",
         description="Measure the net on the CPU: this package's engines, plain cv2, onnxruntime "
         "and PyTorch (those that are installed) in turns, each in a process of its own, up to the "
         "scores on the net's own grid; their memory, and how their time grows with the image's "
@@ -54,14 +54,14 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         "--threads",
         metavar="N",
         type=whole_number(1, 1024),
-        help="that each of them has (default: one a core)",
+        help="of each contender (default: one a core)",
     )
     net.add_argument("--json", action="store_true", help="print JSON, with every run")
     net.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, and print the figures."""
+    """Measure, and print the numbers."""
     from deeplab_repro.bench.net import bench_net
 
     report = bench_net(
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         repeat=arguments.repeat,
         variables=dict(arguments.variables),
-        watch=progress,
+        progress=progress,
     )
     if arguments.json:
         print(json.dumps(report, indent=1))
@@ -106,7 +106,7 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _print_runs(report: dict[str, Any], titles: dict[str, str]) -> None:
-    """The peers beside which the others are set are plain cv2, and the fastest."""
+    """Print all runs, with how many times faster they are than plain cv2 and the fastest peer."""
     against = report["against"]
     peers = [
         peer for peer in dict.fromkeys(("plain_opencv", *list(against)[:1])) if peer in against
@@ -147,8 +147,9 @@ def _print_growth(report: dict[str, Any], titles: dict[str, str]) -> None:
     heading = ["pixels", "GFLOP", "floor, ms", *(f"{titles[name]}, ms" for name in names)]
     print_table(heading, rows)
     table_console().print(
-        "floor: the net's multiplications and additions at the "
-        f"{report['products_a_second'] / 1e9:.0f} GFLOP/s of NumPy's float32 matrix products on so "
-        "many threads, and in brackets the share of it; Winograd's convolutions multiply less",
+        "floor: the time of the net's multiplications and additions at the "
+        f"{report['products_a_second'] / 1e9:.0f} GFLOP/s of NumPy's float32 matrix products on as "
+        "many threads; in brackets the floor's share of the time, which may be over 100%, because "
+        "Winograd's convolutions multiply less",
         soft_wrap=True,
     )

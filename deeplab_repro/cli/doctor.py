@@ -4,17 +4,18 @@ import argparse
 import os
 from collections.abc import Iterator
 
-from deeplab_repro.errors import DeepLabError, DeviceError
+from deeplab_repro.errors import DeepLabError, DeviceError, one_line
+
+Row = tuple[str, str, str | None]
+"""What was looked at, what was found, and what is wrong with it, if anything."""
 
 _PACKAGES = (
     *("deeplab-repro", "numpy", "numba", "numba-cuda", "scipy", "protobuf", "pillow", "rich"),
     *("onnxruntime", "onnxruntime-gpu"),
 )
 _OPENCV_PACKAGES = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
+    *("opencv-python", "opencv-python-headless"),
+    *("opencv-contrib-python", "opencv-contrib-python-headless"),
 )
 
 
@@ -40,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - every command t
     return 2 if problems else 0
 
 
-def check() -> Iterator[tuple[str, str, str | None]]:
-    """What was looked at, what was found, and what is wrong with it."""
+def check() -> Iterator[Row]:
+    """Look at the packages, the GPUs, OpenCV, Numba and the machine."""
     import platform
 
     yield "python", f"{platform.python_version()} on {platform.platform()}", None
@@ -62,7 +63,7 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _check_gpus() -> Iterator[tuple[str, str, str | None]]:
+def _check_gpus() -> Iterator[Row]:
     from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
 
     major, minor = cuda_version()
@@ -75,16 +76,14 @@ def _check_gpus() -> Iterator[tuple[str, str, str | None]]:
         yield f"GPU {number}", found, None
 
 
-def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
-    found = {name: version for name in _OPENCV_PACKAGES if (version := _installed(name))}
-    listed = ", ".join(f"{name} {version}" for name, version in found.items())
-    problem = None
-    if len(found) > 1:
-        problem = (
-            f"{len(found)} OpenCV packages overwrite each other's cv2: uninstall all of them, then "
-            "install the one that you want"
-        )
-    yield "opencv packages", listed or "none (another build?)", problem
+def _check_opencv() -> Iterator[Row]:
+    found = [f"{name} {version}" for name in _OPENCV_PACKAGES if (version := _installed(name))]
+    problem = (
+        f"{len(found)} OpenCV packages overwrite each other's cv2: uninstall all of them, then "
+        "install the one that you want"
+    )
+    listed = ", ".join(found) or "none (another build?)"
+    yield "opencv packages", listed, problem if len(found) > 1 else None
     try:
         from deeplab_repro.machine.opencv import cv2
     except DeviceError as error:
@@ -105,7 +104,7 @@ def _check_opencv() -> Iterator[tuple[str, str, str | None]]:
 
 
 def _auto(without_cuda: str | None) -> str:
-    """Where the net runs that is asked for on "auto", and by what."""
+    """Which device and library the device "auto" stands for."""
     from deeplab_repro.engines.choose import takes_onnxruntime
 
     if takes_onnxruntime("auto", "float32"):
@@ -119,12 +118,11 @@ def _yes_or_no(problem: str | None) -> str:
     return f"no: {problem}" if problem else "yes"
 
 
-def _check_numba() -> Iterator[tuple[str, str, str | None]]:
+def _check_numba() -> Iterator[Row]:
     try:
         from deeplab_repro.machine.jit import numba
     except ImportError as error:
-        text = " ".join(str(error).split())
-        yield "CRF", "cannot run", f"Numba does not import: {text}; install it again"
+        yield "CRF", "cannot run", f"Numba does not import: {one_line(error)}; install it again"
         return
     yield "CRF on cpu", f"yes, {numba.get_num_threads()} threads", None
     from deeplab_repro.crf.cuda.device import crf_cuda_problem, crf_device
@@ -133,7 +131,7 @@ def _check_numba() -> Iterator[tuple[str, str, str | None]]:
     yield "CRF on auto", crf_device("auto"), None
 
 
-def _check_machine() -> Iterator[tuple[str, str, str | None]]:
+def _check_machine() -> Iterator[Row]:
     from deeplab_repro.machine.memory import available_memory
     from deeplab_repro.models.registry import MODELS, prototxt_folder
 

@@ -18,7 +18,7 @@ from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import Precision
 
 _BUILD = (
-    "make a wheel of OpenCV 4 with tools/build_opencv_cuda.py of the repository, "
+    "make a wheel of OpenCV 4 with tools/opencv_cuda/build.py of the repository, "
     "or use --device cpu"
 )
 
@@ -177,5 +177,5 @@ def gpu_error(what: str, text: str) -> DeepLabError:
     if "SUBLIBRARY" in text:
         mend = "parts of cuDNN are missing: pip install --force-reinstall nvidia-cudnn-cu13"
     elif "no kernel image" in text or "CUDA_ARCH" in text:
-        mend = "OpenCV is not built for this GPU: see tools/build_opencv_cuda.py of the repository"
+        mend = "OpenCV is not built for this GPU: see tools/opencv_cuda/build.py of the repository"
     return DeviceError(f"{what} fails on the GPU ({text}): {mend}, or use --device cpu")

@@ -1,6 +1,7 @@
 """The bench's arithmetic and its scene. Never how fast anything is."""
 
 import importlib.util
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from deeplab_repro.bench.crf import (
     compare,
     draw_scene,
     find_contenders,
-    n_steps,
     race,
 )
 from deeplab_repro.crf.dense_crf import dense_crf
@@ -88,12 +88,18 @@ def test_ratios_are_of_medians_and_of_pairs():
     assert compare({"ours": [1.0]}, {"ours": outcomes["ours"]}) == {}
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_report(monkeypatch):
-    monkeypatch.setattr(crf, "SCALES", (0.5, 1))  # each is measured by a process of its own
-    monkeypatch.setattr(crf, "LABEL_COUNTS", (8, 32))
+    monkeypatch.setattr(crf, "SCALES", (0.5, 1))
     steps = []
-    report = bench_crf(TINY, repeat=2, step=lambda: steps.append(1))
-    assert len(steps) == n_steps(TINY, 2, large=False)
+
+    @contextmanager
+    def progress(doing, total):
+        yield lambda: steps.append(doing)
+        assert len(steps) == total
+
+    report = bench_crf(TINY, repeat=2, progress=progress)
+    assert len(steps) == 2 + 2 + 2
     assert report["work"]["size"] == (12, 16)
     assert {"all_threads", "one_thread"} <= set(report["runs"])
     for run in report["runs"].values():
@@ -101,7 +107,7 @@ def test_report(monkeypatch):
         assert min(run["ms"]) <= run["median_ms"] <= max(run["ms"])
     sizes = [(row["width"], row["height"]) for row in report["pixels"]["rows"]]
     assert sizes == [(8, 6), (16, 12)]
-    assert [row["labels"] for row in report["labels"]["rows"]] == [8, 32]
+    assert [row["labels"] for row in report["labels"]["rows"]] == [8, 24]
     assert all(row["median_ms"] > 0 for row in report["pixels"]["rows"])
     assert isinstance(report["pixels"]["slope_of_time"], float)
     yardstick = report["runs"].get("pydensecrf2")
@@ -148,8 +154,11 @@ def test_without_a_gpu(monkeypatch):
     assert "simulates" in absent["cuda"]
 
 
-def test_a_measurement_that_fails():
-    with pytest.raises(DeepLabError, match="12x8 pixels with 0 labels: the process that measures"):
+def test_a_measurement_in_a_process_of_its_own():
+    row = crf._measure_apart(TINY, 1)
+    assert (row["width"], row["height"], row["pixels"], row["labels"]) == (16, 12, 192, 3)
+    assert row["median_ms"] > 0
+    with pytest.raises(DeepLabError, match="12x8 pixels with 0 labels: ValueError: "):
         crf._measure_apart(Work(size=(8, 12), labels=0), 1)
 
 

@@ -1,4 +1,4 @@
-"""What fuzzing the readers found (tools/fuzz_readers.py), and inputs that reach most of them."""
+"""What fuzzing the readers found (tools/fuzz/readers.py), and inputs that reach most of them."""
 
 import importlib.util
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.caffe.caffe_files import (
     v1,
 )
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "fuzz_targets.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "fuzz" / "targets.py"
 FUZZED = sorted(Path(__file__).with_name("fuzzed").iterdir())
 
 

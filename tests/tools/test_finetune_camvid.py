@@ -1,11 +1,6 @@
 """The real-photo experiment from end to end, on six tiny pictures."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,22 +11,13 @@ from deeplab_repro.models.registry import get_model
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.voc.metrics import confusion, image_scores
 from tests.conftest import smooth_photo
+from tests.tools.conftest import load
 
-ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {"train": ["a", "b", "c", "d"], "val": ["e", "f"]}
 HEIGHT, WIDTH = 24, 44
 
 
-def load_tool() -> ModuleType:
-    path = ROOT / "tools" / "finetune_camvid.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = load_tool()
+TOOL = load("finetune_camvid")
 
 
 @pytest.fixture
@@ -61,15 +47,23 @@ def weights(tmp_path):
     return path
 
 
-def run(*arguments: object) -> tuple[str, str]:
-    """Stdout and stderr of a process of its own: here NumPy is loaded, with OpenBLAS's threads."""
-    command = [sys.executable, TOOL.__file__, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return done.stdout, done.stderr
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run the tool with training on small crops; stdout and stderr."""
+    small = tmp_path / "small.prototxt"
+    text = TOOL.NET.train_prototxt.read_text()
+    small.write_text(text.replace("size: 241", "size: 41").replace("size: 6", "size: 2"))
+    nets = SimpleNamespace(train_prototxt=small, test_prototxt=TOOL.NET.test_prototxt)
+    monkeypatch.setattr(TOOL, "NET", nets)
+
+    def run_tool(*arguments: object) -> tuple[str, str]:
+        TOOL.main([str(argument) for argument in arguments])
+        return capsys.readouterr()
+
+    return run_tool
 
 
-def test_from_lists_to_examples_and_on_from_a_snapshot(data, weights, tmp_path):
+def test_from_lists_to_examples_and_on_from_a_snapshot(run, data, weights, tmp_path, monkeypatch):
     out = tmp_path / "out"
     begin = ("--data", data, "--weights", weights, "--out", out)
     printed, told = run(*begin, "--iterations", 1, "--crf", "4,30,5")
@@ -95,10 +89,11 @@ def test_from_lists_to_examples_and_on_from_a_snapshot(data, weights, tmp_path):
         example = read_image(out / f"example_{name}.png")
         assert example.shape == (HEIGHT, 4 * WIDTH + 3 * 4, 3)
 
+    monkeypatch.setattr(TOOL, "GRID", TOOL.GRID[:2])
     printed, told = run(*begin, "--iterations", 2)
     assert "goes on from train_iter_1.solverstate" in told
     assert "2 of 2 iterations  loss" in told
-    assert "best of 18 settings on 4 photos of train" in told
+    assert "best of 2 settings on 4 photos of train" in told
     assert printed.startswith("train_iter_2.caffemodel, CRF ")
     assert len((out / "train_loss.csv").read_text().splitlines()) == 3
 

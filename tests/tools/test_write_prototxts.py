@@ -1,14 +1,14 @@
-import importlib.util
+"""tools/write_prototxts.py: sizes, weights and rates of the nets, beside the original software."""
+
 import math
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT.parent / "shared" / "golden"
+from tests.conftest import GOLDEN
+from tests.tools.conftest import TOOLS, load
+
+ROOT = TOOLS.parent
 
 # net: crop, fc8's size and scores' size in test; crop and scores' size in train; batch
 SIZES = {
@@ -35,17 +35,7 @@ TABLE2 = {
 VARIABLES = {"EXP", "NUM_LABELS", "DATA_ROOT", "TRAIN_SET", "TEST_SET", "NET_ID", "FEATURE_DIR"}
 
 
-def load_tool() -> ModuleType:
-    path = ROOT / "tools" / "write_prototxts.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where dataclasses look up their annotations
-    sys.path.insert(0, str(path.parent))  # as when it is run
-    spec.loader.exec_module(module)
-    return module
-
-
-FILES = load_tool().files()
+FILES = load("write_prototxts").files()
 
 
 def parse(text: str) -> dict:

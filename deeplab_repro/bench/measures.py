@@ -1,0 +1,37 @@
+"""Measured times: their ratios, and how they grow with another number."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def seconds_of(run: Callable[[], object], repeat: int) -> list[float]:
+    """Call a function several times: the seconds of each call."""
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def times_faster(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
+    """How many times faster ours is, from times that were taken in turns."""
+    return {
+        "ratio_of_medians": statistics.median(theirs) / statistics.median(ours),
+        "median_of_ratios": statistics.median(
+            their / our for their, our in zip(theirs, ours, strict=True)
+        ),
+    }
+
+
+def slope(rows: Iterable[Mapping[str, Any]], over: str, of: str) -> float | None:
+    """The slope of log `of` over log `over`: 1 for what grows in proportion. None if unknown."""
+    points = [(row[over], row[of]) for row in rows]
+    if any(not y or y <= 0 for _, y in points):
+        return None
+    x, y = np.log(np.array(points, float)).T
+    return float(np.polyfit(x, y, 1)[0])

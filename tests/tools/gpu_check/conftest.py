@@ -1,0 +1,9 @@
+"""What the tests of tools/gpu_check/ share."""
+
+import pytest
+
+
+@pytest.fixture
+def job(tool, tmp_path):
+    """A rehearsal."""
+    return tool("gpu_check/steps").Job(tmp_path, rehearsal=True)

@@ -1,0 +1,243 @@
+"""Whether the CRF on the GPU gives what the original program and the CPU give, and how fast."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from rates import Rates
+from steps import Finding, GpuMemory, Job, largest, milliseconds, photo, spread, times_of
+
+from deeplab_repro.arrays import F32, HW, dims
+from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
+from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_gpu_lattice
+from deeplab_repro.crf.cuda.mean_field import MeanField
+from deeplab_repro.crf.cuda.scores import enlarged_probs
+from deeplab_repro.crf.dense_crf import dense_crf, refine_scores
+from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import FileError, one_line
+from deeplab_repro.files.images import UInt8
+from deeplab_repro.machine.device import Device
+from deeplab_repro.net.scores import CoarseScores, softmax
+
+MOST_ERROR = 1e-5  # of a marginal
+STRIDE = 8  # of the golden scores
+MOST_MS = 3.0
+PARAMS = CrfParams(4, 121, 5)
+STAGES = ("scores in, enlarged", "begin", "image in", "lattice", "iterations", "labels out")
+_LABELS, _ITERATIONS, _RUNS = 21, 10, 60
+_IN_TURN: tuple[HW, ...] = ((375, 500), (333, 500), (500, 333), (400, 500))
+if SIMULATED:  # sizes for which the simulator takes seconds
+    _LABELS, _ITERATIONS, _IN_TURN = 3, 2, ((5, 6), (6, 5))
+
+
+def check_crf(job: Job) -> Iterator[Finding]:
+    """Every golden case, from coarse scores to labels."""
+    paths = sorted(job.golden.glob("crf/*.npz"))
+    if not paths:
+        raise FileError(f"{one_line(job.golden)}: has no crf/*.npz")
+    for path in paths[:1] if SIMULATED else paths:
+        yield check_case(path, job)
+
+
+def check_case(path: Path, job: Job) -> Finding:
+    """One case: `refine_scores` twice, once more without marginals, and `dense_crf`."""
+    with np.load(path) as case:
+        golden = dict(case)
+    image, params = golden["image"], CrfParams(*map(float, golden["params"]))
+    scores, iterations = golden["scores"], int(golden["iterations"])
+    if SIMULATED:  # a part, for which there is no result of the original
+        height, width = _IN_TURN[0]
+        image, scores, iterations = image[:height, :width], scores[:_LABELS], _ITERATIONS
+    size = image.shape[0], image.shape[1]
+    coarse = CoarseScores(scores, STRIDE).covering(size)
+
+    def refine(device: Device) -> tuple[UInt8, F32]:
+        result = refine_scores(image, coarse, params, iterations, device=device)
+        assert result.marginals is not None
+        return result.labels, result.marginals
+
+    on = job.crf_device
+    labels, marginals = refine(on)
+    again_labels, again = refine(on)
+    alone = refine_scores(image, coarse, params, iterations, device=on, marginals=False)
+    same = bool((marginals == again).all() and (labels == again_labels).all())
+    _, on_cpu = refine("cpu")
+    plain = dense_crf(image, softmax(coarse.enlarged(size)), params, iterations, device=on)
+    errors = {
+        "off the CPU's": largest(marginals - on_cpu),
+        "dense_crf's": largest(plain.marginals - on_cpu),
+    }
+    wrong = {"labels changed without marginals": int(np.count_nonzero(labels != alone.labels))}
+    if not SIMULATED:
+        errors["off the original's"] = _golden_error(marginals, golden)
+        wrong["other labels than the original"] = int(np.count_nonzero(labels != golden["label"]))
+        if on == "cuda":
+            expected = int(golden["lattice_vertices"].sum())
+            wrong["vertices too many"] = _vertices(image, params) - expected
+    good = same and max(errors.values()) <= MOST_ERROR and not any(wrong.values())
+    facts = {"case": path.stem, "image": dims(size), **errors, **wrong, "same bits twice": same}
+    return Finding("CRF", facts, "pass" if good else "fail")
+
+
+def _golden_error(marginals: F32, golden: dict[str, Any]) -> float:
+    """The largest difference from the original's marginals; some cases have only part of them."""
+    if "marginals" in golden:
+        return largest(marginals - golden["marginals"])
+    return largest(marginals[:, ::4, ::4] - golden["marginals_every_4th_pixel"])
+
+
+def _vertices(image: UInt8, params: CrfParams) -> int:
+    """The number of vertices of both lattices on the GPU."""
+    height, width = image.shape[:2]
+    with plain_errors():
+        points = cuda.to_device(np.ascontiguousarray(image).reshape(-1, 3))
+        return build_gpu_lattice(points, height, width, params, Workspace()).vertices
+
+
+def check_crf_speed(job: Job) -> Iterator[Finding]:
+    """From coarse scores to labels on a photo: in all, by stage and by kernel."""
+    sizes = _IN_TURN if SIMULATED else [job.size(*size) for size in _IN_TURN]
+    inputs = [(photo(size), random_scores(size, _LABELS)) for size in sizes]
+    memory = GpuMemory(job)
+    runs = job.count(_RUNS)
+
+    def refine(turns: Iterator[tuple[UInt8, CoarseScores]], marginals: bool = False) -> object:
+        image, coarse = next(turns)
+        return refine_scores(
+            image, coarse, PARAMS, _ITERATIONS, device=job.crf_device, marginals=marginals
+        )
+
+    image, coarse = inputs[0]
+    one = partial(refine, itertools.repeat(inputs[0]))
+    first = milliseconds(one)  # compiles, or loads what was compiled
+    found = spread(times_of(one, runs))
+    facts = {
+        "image": dims(sizes[0]),
+        "labels": _LABELS,
+        "iterations": _ITERATIONS,
+        "first ms": first,
+        **found,
+        "with marginals ms": statistics.median(times_of(partial(one, marginals=True), runs)),
+        # Each image has another size than the one before.
+        "other sizes in turn ms": statistics.median(
+            times_of(partial(refine, itertools.cycle(inputs)), runs)
+        ),
+        "bar ms": MOST_MS,
+        **memory.facts(),
+    }
+    yield Finding("CRF speed", facts, job.bar(found["median ms"] < MOST_MS))
+    if job.crf_device == "cuda":
+        with plain_errors():
+            yield from time_stages(image, coarse, _ITERATIONS, job)
+
+
+def random_scores(size: HW, labels: int) -> CoarseScores:
+    """Seeded scores that cover an image; the CRF takes as long over them as over a net's."""
+    height, width = (-(-(n - 1) // STRIDE) + 1 for n in size)
+    rng = np.random.default_rng(0)
+    return CoarseScores(3 * rng.standard_normal((labels, height, width), np.float32), STRIDE)
+
+
+def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -> Iterator[Finding]:
+    """What each stage takes on the GPU, and how long the host is busy asking for it.
+
+    The lattice's host time includes waiting for the number of vertices.
+    """
+    height, width = image.shape[:2]
+    n, space = height * width, Workspace()
+    lattice: Any = None
+
+    @cuda.require_context  # as in `gpu_refine_scores`
+    def staged() -> tuple[list[float], list[float]]:
+        nonlocal lattice
+        events = [cuda.event() for _ in range(len(STAGES) + 1)]
+        clock: list[float] = []
+
+        def mark() -> None:
+            events[len(clock)].record()
+            clock.append(1e3 * time.perf_counter())
+
+        mark()
+        probs = enlarged_probs(coarse, (height, width), space)
+        mark()
+        field = MeanField(probs, space)
+        mark()
+        points = space.array("image", (n, 3), np.uint8)
+        points.copy_to_device(image.reshape(n, 3))
+        mark()
+        lattice = build_gpu_lattice(points, height, width, PARAMS, space)
+        field.connect(lattice, PARAMS)
+        mark()
+        for _ in range(iterations):
+            field.step()
+        mark()
+        field.labels()
+        mark()
+        events[-1].synchronize()
+        on_gpu = [a.elapsed_time(b) for a, b in itertools.pairwise(events)]
+        return on_gpu, [b - a for a, b in itertools.pairwise(clock)]
+
+    staged()
+    runs = [staged() for _ in range(job.count(_RUNS))]
+    on_gpu, on_host = (np.median([run[i] for run in runs], axis=0) for i in range(2))
+    for name, gpu, host in zip(STAGES, on_gpu, on_host, strict=True):
+        yield Finding("CRF stages", {"stage": name, "GPU ms": float(gpu), "host ms": float(host)})
+    segments = int(lattice.counters.copy_to_host()[SEGMENTS])
+    counts = n, len(coarse.values), lattice.vertices, segments, iterations
+    yield from kernel_floors(*counts, Rates.of(job))
+
+
+def kernel_floors(
+    n: int, labels: int, m: int, segments: int, iterations: int, rates: Rates
+) -> Iterator[Finding]:
+    """The megabytes that each kernel asks for, and their time at the memory's rate.
+
+    These are upper bounds: about half of the neighbours exist, and the L2 cache holds much.
+    """
+    kernels = traffic(n, labels, m, segments, iterations)
+    together = sum(launches * size for _, launches, _, size in kernels)
+    for name, launches, formula, size in (*kernels, ("all", 1, "", together)):
+        facts = {
+            "kernel": name,
+            "launches": launches,
+            "MB each": size / 1e6,
+            "floor ms, all": 1e3 * launches * size / rates.memory,
+            "at rates": rates.source,
+            "bytes": formula,
+        }
+        yield Finding("CRF kernels", facts)
+
+
+def traffic(
+    n: int, labels: int, m: int, segments: int, iterations: int
+) -> list[tuple[str, int, str, int]]:
+    """Each kernel's name, launches, formula and bytes a launch, if every neighbour existed.
+
+    N pixels, L labels, M vertices, S segments of the lists of pixels around them.
+    """
+    row = 4 * (labels + 1)  # of q or of lattice values: one more label holds ones
+    entries = 9 * n
+    slots = 1 << (2 * entries - 1).bit_length()
+    splat = entries * (8 + row) + segments * (8 + 2 * row)
+    return [
+        ("enlarge", 1, "20 N L", 20 * n * labels),
+        ("begin", 1, "N (12 L + row)", n * (12 * labels + row)),
+        ("clear", 1, "4 slots", 4 * slots),
+        ("embed, both", 1, "N (2*3 + 9*12)", n * (6 + 108)),
+        ("insert", 1, "9N (8 + 4 + 8 + 4) + 16 M", entries * 24 + 16 * m),
+        ("find_neighbours", 1, "6M (12 + 2*16 + 8)", 6 * m * 52),
+        ("count", 1, "9N (4 + 4 + 4 + 8)", entries * 20),
+        ("allocate", 1, "16 M + 8 S", 16 * m + 8 * segments),
+        ("fill", 1, "9N (8 + 8 + 8)", entries * 24),
+        ("splat", iterations, "9N (8 + row) + S (8 + 2 row)", splat),
+        ("blur_sums", iterations, "M (24 + 9*8 + 19 row)", m * (96 + 19 * row)),
+        ("blur, two axes", 2 * iterations, "M (24 + 10 row)", m * (24 + 10 * row)),
+        ("update", iterations, "N (9 (8 + row) + 8 L)", n * (9 * (8 + row) + 8 * labels)),
+        ("find_labels", 1, "N (row + 1)", n * (row + 1)),
+    ]

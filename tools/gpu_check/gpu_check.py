@@ -1,0 +1,164 @@
+"""Check and time on a GPU all that runs on one, in a single call of less than eight minutes.
+
+    python tools/gpu_check/gpu_check.py --golden DIR [--out gpu_check.json] [--only STEP ...]
+
+Needs no network. Compares nets and CRF with the original software's outputs in DIR, hides the
+driver, the GPU and cuDNN in turn, and measures the nets, the CRF and `predict`, beside the least
+times that operations and bytes need. Prints what it finds and writes it as one JSON.
+
+Each step has its own process and time budget: where one fails or takes too long, the others go on.
+Exit status 0, 1 where a check fails or a step ends early, 2 where there is no CUDA. A bar of speed
+that is not met does not change the exit status: GPUs differ.
+
+To try the script itself without a GPU, with small nets and pictures on the CPU (with
+NUMBA_ENABLE_CUDASIM=1 the CRF runs on Numba's simulator, which is slow):
+
+    python tools/gpu_check/gpu_check.py --golden DIR --rehearse
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from steps import Finding, Job, Outcome, Step, run_step
+
+from deeplab_repro.cli.console import say
+from deeplab_repro.crf.cuda.device import crf_cuda_problem
+from deeplab_repro.errors import DeepLabError, DeviceError, FileError, one_line
+from deeplab_repro.files.whole import writable_target, write_atomically
+
+try:
+    from crf import check_crf, check_crf_speed
+    from machine import check_errors, check_machine
+    from net_speed import check_speed
+    from nets import check_nets, check_tf32
+    from photos import check_photos, check_predict
+    from rates import measure_rates
+
+    from deeplab_repro.engines.opencv import cuda_problem
+except DeviceError as error:  # OpenCV does not load: a library of NVIDIA's is missing
+    say(f"error: {error}")
+    sys.exit(2)
+
+# Together less than eight minutes.
+STEPS = (
+    Step("machine", check_machine, 20),
+    Step("rates", measure_rates, 30),
+    Step("nets", check_nets, 65),
+    Step("TF32", check_tf32, 35),
+    Step("CRF", check_crf, 95),  # compiles it, for the CPU too
+    Step("photos", check_photos, 35),
+    Step("net speed", check_speed, 75),
+    Step("CRF speed", check_crf_speed, 30),
+    Step("predict", check_predict, 60),
+    Step("errors", check_errors, 30),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the steps; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--golden", type=Path, required=True, help="folder of the original software's outputs"
+    )
+    parser.add_argument("--out", type=Path, default=Path("gpu_check.json"), help="%(default)s")
+    parser.add_argument(
+        "--only", nargs="+", choices=[step.name for step in STEPS], help="some of the steps"
+    )
+    parser.add_argument(
+        "--rehearse", action="store_true", help="the same without a GPU, with small nets"
+    )
+    options = parser.parse_args(argv)
+    try:
+        if not options.golden.is_dir():
+            name = one_line(options.golden)
+            raise FileError(f"{name}: is no folder, expected the original software's outputs")
+        writable_target(options.out)  # before all the work
+        problem = None if options.rehearse else cuda_problem() or crf_cuda_problem()
+        if problem is None:
+            steps = [step for step in STEPS if options.only is None or step.name in options.only]
+            return check(steps, Job(options.golden.absolute(), options.rehearse), options.out)
+    except DeepLabError as error:
+        problem = str(error)
+    say(f"error: {problem}")
+    return 2
+
+
+def check(steps: Sequence[Step], job: Job, out: Path) -> int:
+    """Run these steps, tell what each finds, and write it all to `out`; the exit status."""
+    start = time.monotonic()
+    outcomes: list[Outcome] = []
+    for step in steps:
+        outcome = run_step(step, job)
+        tell(outcome)
+        outcomes.append(outcome)
+        job = replace(job, found={**job.found, step.name: outcome.findings})
+        result = summary(outcomes, job.rehearsal, time.monotonic() - start)
+        with write_atomically(out) as file:  # each time: the machine may be taken away
+            file.write(json.dumps(result, indent=1).encode() + b"\n")
+    print(conclusion(result))
+    return 1 if result["failed"] else 0
+
+
+def summary(outcomes: Sequence[Outcome], rehearsal: bool, seconds: float) -> dict[str, Any]:
+    """All that was found, as plain data."""
+    findings = [finding for outcome in outcomes for finding in outcome.findings]
+    return {
+        "rehearsal": rehearsal,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": seconds,
+        "failed": [outcome.step for outcome in outcomes if outcome.failed],
+        "bars met": sum(finding.verdict == "met" for finding in findings),
+        "bars not met": sum(finding.verdict == "not met" for finding in findings),
+        "steps": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def conclusion(result: dict[str, Any]) -> str:
+    """The last line of the report."""
+    failed = ", ".join(result["failed"])
+    checks = f"failed: {failed}" if failed else "all checks pass"
+    met, not_met = result["bars met"], result["bars not met"]
+    bars = "a rehearsal" if result["rehearsal"] else f"{met} of {met + not_met} bars are met"
+    return f"{checks}; {bars}; {result['seconds']:.0f} s"
+
+
+def tell(outcome: Outcome) -> None:
+    """Print what a step found, one table for each kind of finding."""
+    print(f"{outcome.step}: {outcome.seconds:.1f} s of {outcome.budget:g}")
+    kinds: dict[str, list[Finding]] = {}
+    for finding in outcome.findings:
+        kinds.setdefault(finding.kind, []).append(finding)
+    for kind, findings in kinds.items():
+        names = list(dict.fromkeys(name for each in findings for name in each.facts))
+        rows = [[_text(each.facts.get(name)) for name in names] for each in findings]
+        verdicts = [each.verdict or "" for each in findings]
+        print(f"\n  {kind}")
+        # Verdicts first: the last fact of some is a long text.
+        for line in table(["", *names], [[v, *row] for v, row in zip(verdicts, rows, strict=True)]):
+            print(f"    {line}")
+    if outcome.error:
+        print(f"\n  ended early: {outcome.error}")
+    print(flush=True)
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table, its columns as wide as their longest text."""
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    for row in (heading, *rows):
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+
+
+def _text(fact: object) -> str:
+    if fact is None:
+        return "-"
+    return f"{fact:.4g}" if isinstance(fact, float) else one_line(str(fact))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Whether nets on the GPU give what the original software gave, in float32 and in float16."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from steps import PRECISIONS, Finding, Job, Verdict, largest
+
+from deeplab_repro.arrays import F32
+from deeplab_repro.bench.process import call_apart
+from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.errors import FileError, one_line
+from deeplab_repro.files.images import preprocess
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.scores import CoarseScores, Precision
+
+# Of each blob's standard deviation, or of 1 where that is less.
+MOST_ERROR = 1e-3
+LEAST_AGREEMENT: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999}
+
+_TF32 = "NVIDIA_TF32_OVERRIDE"
+_TF32_NET = "DeepLab-LargeFOV-513"
+
+
+def check_nets(job: Job) -> Iterator[Finding]:
+    """Every golden net: its blobs in float32, its labels in both precisions."""
+    folders = sorted(path.parent for path in job.golden.glob("nets/*/deploy.prototxt"))
+    if not folders:
+        raise FileError(f"{one_line(job.golden)}: has no nets/<net>/deploy.prototxt")
+    for folder in folders:
+        for precision in PRECISIONS:
+            yield check_net(folder, job, precision)
+
+
+def check_net(folder: Path, job: Job, precision: Precision) -> Finding:
+    """One net against the original's outputs.
+
+    On CUDA OpenCV gets three nets: one that keeps every blob, one that ends in the scores, and one
+    that ends in the scores on the net's own grid, which are enlarged here. `segment` uses the last.
+    """
+    net, data, expected = golden_net(folder)
+    engine = job.engine(net, precision)
+    error, blob = blob_error(folder, engine.blobs(data, blob_names(folder)))
+    name, stride, offset = net.coarse_output
+    coarse = engine.blobs(data, [name])[name]
+    height, width = net.input_shape[2:]
+    enlarged = CoarseScores(coarse[0], stride, offset).enlarged((height, width))
+    ends = engine.forward(data), enlarged[None]
+    errors = [error, *(scores_error(scores, expected) for scores in ends)]
+    agreement = [same_labels(scores, expected) for scores in ends]
+    good = min(agreement) >= LEAST_AGREEMENT[precision]
+    if precision == "float32":
+        good = good and max(errors) <= MOST_ERROR
+    facts = {
+        "net": folder.name,
+        "precision": job.precision(precision),
+        "worst blob": blob,
+        "its error": error,
+        "scores' error": errors[1],
+        "coarse scores'": errors[2],
+        "same labels": agreement[0],
+        "of coarse scores": agreement[1],
+        "same bits twice": bool((coarse == engine.blobs(data, [name])[name]).all()),
+    }
+    return Finding("nets", facts, "pass" if good else "fail")
+
+
+def golden_net(folder: Path) -> tuple[Net, F32, F32]:
+    """A golden net, its input 1x3xHxW, and the original's scores or every eighth pixel of them."""
+    net = read_net(folder / "deploy.prototxt")
+    load_weights(net, folder / "weights.caffemodel")
+    with np.load(folder / "expected.npz") as expected:
+        data = preprocess(expected["image"], (net.input_shape[2], net.input_shape[3]))
+        name = "scores" if "scores" in expected else "scores_every_8th_pixel"
+        return net, data, expected[name]
+
+
+def blob_names(folder: Path) -> list[str]:
+    """The blobs of which there are samples, the input left out."""
+    with np.load(folder / "blob_samples.npz") as samples:
+        names = [key.removesuffix("__index") for key in samples.files if key.endswith("__index")]
+    return [name for name in names if name != "data"]
+
+
+def blob_error(folder: Path, blobs: dict[str, F32]) -> tuple[float, str]:
+    """The largest difference of a sample over its blob's max(1, std), and which blob's it is."""
+    errors = {}
+    with np.load(folder / "blob_samples.npz") as samples:
+        for name, blob in blobs.items():
+            difference = blob.ravel()[samples[f"{name}__index"]] - samples[f"{name}__value"]
+            errors[name] = largest(difference) / max(1.0, float(samples[f"{name}__std"]))
+    worst = max(errors, key=errors.__getitem__)
+    return errors[worst], worst
+
+
+def scores_error(scores: F32, expected: F32) -> float:
+    """The largest difference of a score over max(1, std)."""
+    return largest(_as_in(expected, scores) - expected) / max(1.0, float(expected.std()))
+
+
+def same_labels(scores: F32, expected: F32) -> float:
+    """The share of pixels whose label is the original's."""
+    return float((_as_in(expected, scores).argmax(axis=1) == expected.argmax(axis=1)).mean())
+
+
+def _as_in(expected: F32, scores: F32) -> F32:
+    """The scores at the pixels that the original's outputs have: all, or every eighth."""
+    step = 1 if scores.shape == expected.shape else 8
+    return scores[:, :, ::step, ::step]
+
+
+def check_tf32(job: Job) -> Iterator[Finding]:
+    """How exact float32 is with TF32 forbidden by the environment, left to OpenCV, and forced.
+
+    OpenCV does not use TF32 in float32, so forbidding it must change no bit. Forcing it shows what
+    it would do. NVIDIA's libraries read the variable once: hence a process each.
+    """
+    folder = job.golden / "nets" / _TF32_NET
+    found = {
+        setting: call_apart(
+            f"{_TF32}={setting}", largest_error, folder, job, environment={_TF32: setting}
+        )
+        for setting in ("0", None, "1")
+    }
+    for setting, of in found.items():
+        same = of["digest"] == found["0"]["digest"]
+        good = of["error"] <= MOST_ERROR and same
+        verdict: Verdict | None = "pass" if good else "fail"
+        facts = {
+            _TF32: setting or "unset",
+            "worst blob": of["blob"],
+            "its error": of["error"],
+            "same bits as with 0": same,
+        }
+        yield Finding("TF32", facts, verdict if setting != "1" else None)
+
+
+def largest_error(folder: Path, job: Job) -> dict[str, Any]:
+    """The largest error of a golden net in float32, and a digest of its scores."""
+    net, data, _ = golden_net(folder)
+    engine = job.engine(net, "float32")
+    error, blob = blob_error(folder, engine.blobs(data, blob_names(folder)))
+    digest = hashlib.sha256(engine.forward(data).tobytes()).hexdigest()
+    return {"error": error, "blob": blob, "digest": digest}
