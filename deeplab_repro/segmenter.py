@@ -15,8 +15,8 @@ import numpy as np
 from deeplab_repro.arrays import HW, dims
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.engines.checks import check_finite
 from deeplab_repro.engines.choose import make_engine
+from deeplab_repro.engines.engine import check_finite
 from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError
 from deeplab_repro.files.images import MEAN_BGR, VOID, preprocess
 from deeplab_repro.machine.memory import require_memory

@@ -41,7 +41,7 @@ try:
     from gpu_check_rates import measure_rates
     from gpu_check_speed import check_speed
 
-    from deeplab_repro.engines.opencv import cuda_problem
+    from deeplab_repro.engines.opencv_cuda import cuda_problem
 except DeviceError as error:  # OpenCV does not load, as a library of NVIDIA's is missing
     say(f"error: {error}")
     sys.exit(2)

@@ -13,7 +13,7 @@ from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.convert.onnx import write_onnx
-from deeplab_repro.engines.checks import check_finite
+from deeplab_repro.engines.engine import check_finite
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
 from deeplab_repro.errors import ConversionError, FileError, NetError, one_line
 from deeplab_repro.files.images import MEAN_BGR, preprocess
