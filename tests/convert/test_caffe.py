@@ -38,7 +38,7 @@ def run(net, data):
 
 
 @needs_importer
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 9),
     st.integers(0, 9),
@@ -57,7 +57,7 @@ def test_padding_is_said_in_stock_layers(pad_beg, pad_end, sign, shape):
 
 
 @needs_importer
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(-3, 0), st.integers(-3, 0), st.integers(7, 12), st.integers(7, 12))
 def test_interp_crops_first(pad_beg, pad_end, height, width):
     data = np.random.default_rng(0).normal(size=(1, 2, height, width)).astype(np.float32)

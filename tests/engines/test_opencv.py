@@ -49,7 +49,7 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 shapes = st.tuples(st.just(1), st.sampled_from([2, 4]), st.integers(5, 9), st.integers(5, 9))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(shapes, pairs, pairs, pairs, pairs, st.sampled_from([1, 2]))
 def test_convolutions_with_holes(shape, kernel, pad, stride, hole, group):
     op = Convolution(4, kernel, pad, stride, hole, group)
@@ -60,7 +60,7 @@ def test_convolutions_with_holes(shape, kernel, pad, stride, hole, group):
     np.testing.assert_allclose(scores_of(engine, data), convolve(data, op, weight, bias), atol=1e-3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(shapes, pairs, pairs, pairs, st.sampled_from([1, 2]), st.integers(1, 2))
 def test_deconvolutions(shape, kernel, pad, stride, group, images):
     pad = tuple(min(p, k) - 1 for p, k in zip(pad, kernel, strict=True))
@@ -85,7 +85,7 @@ def test_a_bilinear_deconvolution_is_an_interpolation(zoom):
     np.testing.assert_allclose(scores_of(engine, data), expected, atol=2e-3)  # as below
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(shapes, st.sampled_from(["MAX", "AVE"]), pairs, pairs, pairs)
 def test_poolings(shape, method, kernel, pad, stride):
     pad = tuple(min(p, k) - 1 for p, k in zip(pad, kernel, strict=True))
@@ -95,7 +95,7 @@ def test_poolings(shape, method, kernel, pad, stride):
     np.testing.assert_allclose(ours, pool(data, op), rtol=1e-5, atol=1e-4)  # float32 sums of 9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shapes,
     st.integers(-2, 0),
