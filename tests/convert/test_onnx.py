@@ -28,11 +28,11 @@ from tests.slow_layers import net_of, random_input, scores_of, softmax
 
 # Each with another size that it fits.
 GOLDEN_NETS = {
-    "DeepLab": (122, 170),
-    "DeepLab-LargeFOV": (121, 169),
-    "DeepLab-LargeFOV-513": (121, 169),
-    "DeepLab-MSc": (121, 169),
-    "DeepLab-MSc-LargeFOV": (121, 169),
+    "DeepLab": (90, 106),
+    "DeepLab-LargeFOV": (89, 105),
+    "DeepLab-LargeFOV-513": (89, 105),
+    "DeepLab-MSc": (89, 105),
+    "DeepLab-MSc-LargeFOV": (89, 105),
 }
 
 
