@@ -25,15 +25,13 @@ _VGG_CELL = 32
 # Without these limits a few hundred layers make numbers of thousands of digits.
 _LARGEST_SIZE = 2**63 - 1
 _LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
-BLOB_NAMES = ("weight", "bias")
-"""What the learnable arrays of a layer are called, in order."""
+BLOB_NAMES = ("weight", "bias")  # the learnable arrays of a layer, in order
 
 # How many sizes `fitting_size` tries, and the step between its sizes; all strides divide both.
 _SIZES_TRIED = 64
 _SIZE_STEP = 64
 
-# For how many sizes a net remembers its shapes: to walk it takes half a millisecond, and to run it
-# on a GPU only a few.
+# For how many sizes a net remembers its shapes: to walk it takes half a millisecond.
 _SIZES_KEPT = 64
 
 
@@ -163,6 +161,7 @@ class Net:
         if min(shapes[self.input]) < 1:
             raise NetError(f"input '{self.input}' has shape {dims(shapes[self.input])}")
         for layer in self.layers:
+            what = f"layer '{layer.name}' ({layer.type})"
             for bottom in layer.bottoms:
                 if bottom not in shapes:
                     raise NetError(
@@ -173,30 +172,25 @@ class Net:
             bottoms = [shapes[bottom] for bottom in layer.bottoms]
             if layer.op.bottoms_wanted not in (None, len(bottoms)) or not bottoms:
                 wanted = layer.op.bottoms_wanted or "at least 1"
-                raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) has {len(bottoms)} bottoms, "
-                    f"expected {wanted}"
-                )
+                raise NetError(f"{what} has {len(bottoms)} bottoms, expected {wanted}")
             try:
                 top = layer.op.top_shape(bottoms)
                 blobs = list(layer.op.blob_shapes(bottoms))
             except NetError as error:
-                raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
+                raise NetError(f"{what}: {error}") from None
             if layer.blobs and [blob.shape for blob in layer.blobs] != blobs:
                 raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) has weights of "
-                    f"{dims(layer.blobs[0].shape)}, but its bottom of {dims(bottoms[0])} wants "
-                    f"{dims(blobs[0])}"
+                    f"{what} has weights of {dims(layer.blobs[0].shape)}, but its bottom of "
+                    f"{dims(bottoms[0])} wants {dims(blobs[0])}"
                 )
             if min(top) < 1:
                 raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)} of "
-                    f"{dims(bottoms[0])}: the image is too small for it, or its pad too small"
+                    f"{what} would make {dims(top)} of {dims(bottoms[0])}: the image is too small "
+                    "for it, or its pad too small"
                 )
             if max(top) > _LARGEST_SIZE:
                 raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)}, "
-                    f"expected sizes up to {_LARGEST_SIZE}"
+                    f"{what} would make {dims(top)}, expected sizes up to {_LARGEST_SIZE}"
                 )
             yield layer, bottoms, top
             shapes.update(dict.fromkeys(layer.tops, top))
@@ -299,10 +293,9 @@ class Net:
         return max(views, default=None)
 
     def ending_in_scores(self) -> "Net":
-        """The same net, sharing its layers, so that it ends in scores at the input's scale.
+        """The net without a Softmax at its end, its coarse scores enlarged by INTERP.
 
-        A Softmax at the end is left out, and coarse scores are enlarged by INTERP, as in the test
-        nets of the paper.
+        So the test nets of the paper end. The layers are shared.
         """
         layers = list(self.layers)
         while isinstance(layers[-1].op, Softmax) and len(layers) > 1:
