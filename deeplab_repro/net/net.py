@@ -20,8 +20,7 @@ from deeplab_repro.net.layers import (
     Softmax,
 )
 
-# One tap of VGG-16's fc6 stands for a cell of pool5, which is 32 pixels wide.
-_VGG_CELL = 32
+_VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, which is so wide
 # Without these limits a few hundred layers make numbers of thousands of digits.
 _LARGEST_SIZE = 2**63 - 1
 _LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
@@ -347,7 +346,7 @@ class Net:
         """
         found = self._fits.get(size)
         if found is None:
-            # One axis at a time, the other at the crop: they do not depend on each other.
+            # Each axis with the other at the crop: they do not depend on each other.
             found = self._next_fit(2, size[0]), self._next_fit(3, size[1])
             if len(self._fits) >= _SIZES_KEPT:
                 self._fits.clear()
