@@ -1,4 +1,4 @@
-"""What can go wrong, one class per kind.
+"""Every error of this package, one class per kind.
 
 Every message is one line that names the file, layer or field, what was found, what was expected,
 and the mend. The command line prints that line and exits with 2.
@@ -8,9 +8,10 @@ _LONGEST_ERROR = 200
 
 
 def one_line(what: object, longest: int | None = None) -> str:
-    """Text for a message or a terminal: printable, on one line, cut where it is longer.
+    """Text that is safe in a message or on a terminal: printable, on one line.
 
-    what: a text, a path, or the error of another library, which is cut in any case.
+    what: a text, a path, or another library's error. longest: cut it after so many characters; an
+    error is always cut, after 200.
     """
     text = str(what)
     if isinstance(what, Exception):
@@ -21,7 +22,7 @@ def one_line(what: object, longest: int | None = None) -> str:
 
 
 class DeepLabError(Exception):
-    """Anything that a user can mend; every error of this package is one."""
+    """The base of every error of this package: all are such as a user can mend."""
 
 
 class FileError(DeepLabError):
@@ -41,11 +42,11 @@ class WeightsError(DeepLabError):
 
 
 class ConversionError(DeepLabError):
-    """A converted net gives something else than the net that it was made from."""
+    """A converted net gives other results than the original net."""
 
 
 class ImageError(DeepLabError):
-    """A picture cannot be read as one."""
+    """A picture cannot be read."""
 
 
 class ArgumentError(DeepLabError, ValueError):
@@ -53,12 +54,12 @@ class ArgumentError(DeepLabError, ValueError):
 
 
 class TrainingError(DeepLabError):
-    """Training cannot go on: the loss is no number any more."""
+    """Training cannot continue: the loss is not a number."""
 
 
 class DeviceError(DeepLabError):
-    """The asked-for device is not to be had here."""
+    """The requested device is unavailable."""
 
 
 class ResourceError(DeepLabError):
-    """The work would need more memory than the machine has."""
+    """The work needs more memory than the machine has."""

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,8 +15,8 @@ from deeplab_repro.arrays import HW, dims
 from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.engines.checks import check_finite
 from deeplab_repro.engines.choose import make_engine
+from deeplab_repro.engines.engine import check_finite
 from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.images import MEAN_BGR, VOID, preprocess
 from deeplab_repro.machine.memory import require_memory
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import CrfResult
 
 DEFAULT_MODEL = "DeepLab-LargeFOV"
-
-# Sizes of photos for which the net's size and memory are remembered.
-_SIZES_KEPT = 64
 
 # CxHxW float32 arrays beside those of the CRF: a library's scores, ours and the probabilities.
 _ARRAYS_HELD = 3
@@ -157,8 +154,6 @@ class DeepLab:
         self.engine = make_engine(net, device, precision, engine)
         self.crf_device = crf_device(device) if self.crf else None
         self._net_bytes_held = 0
-        # Photos come in few sizes, and to walk a net for one takes a millisecond.
-        self._needs_of = lru_cache(_SIZES_KEPT)(self._needs)
         self._check_memory(*self._needs((1, 1)))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
@@ -247,7 +242,7 @@ class DeepLab:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             found = f"{dims(image.shape)} {image.dtype}"
             raise ArgumentError(f"the image is {found}, expected HxWx3 uint8, RGB")
-        size, net_bytes, rest = self._needs_of((image.shape[0], image.shape[1]))
+        size, net_bytes, rest = self._needs((image.shape[0], image.shape[1]))
         self._check_memory(size, net_bytes, rest)
         return size, net_bytes
 

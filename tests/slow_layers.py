@@ -1,4 +1,4 @@
-"""Slow and obvious layers, in float64, and what they are tried on."""
+"""Slow, obvious layers in float64, and the nets and inputs to compare them on."""
 
 import numpy as np
 
@@ -19,6 +19,11 @@ def net_of(*layers, shape):
         for blob in layer.blobs[1:]:
             blob.data[:] = np.linspace(-5, 5, blob.data.size)
     return net
+
+
+def scores_of(engine, data):
+    """The net's output."""
+    return engine.blobs(data, [engine.net.output])[engine.net.output]
 
 
 def one_layer(op, shape, bottoms=("data",)):

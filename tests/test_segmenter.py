@@ -54,8 +54,8 @@ def test_any_size_is_padded_to_what_the_net_takes(model, photo, size):
     image = photo(*size)
     result = model(image)
     fitted = model.net.fitting_size(size)
-    whole = OpenCVEngine(model.net, "cpu").forward(preprocess(image, fitted))
-    whole = whole[0, :, : size[0], : size[1]]
+    engine, output = OpenCVEngine(model.net, "cpu"), model.net.output
+    whole = engine.blobs(preprocess(image, fitted), [output])[output][0, :, : size[0], : size[1]]
     # OpenCV's INTERP and ours round otherwise, in float32.
     np.testing.assert_allclose(result.scores, whole, rtol=0, atol=1e-5 * whole.std())
     assert result.scores.shape == (4, *size)

@@ -1,6 +1,6 @@
-"""BlobProto, the arrays of caffemodels and solverstates: from the file into arrays, and back.
+"""Reads and writes the arrays of caffemodels and solverstates: BlobProto.
 
-Arrays go straight from the file to memory: see wire.py.
+Values go straight from the file into their arrays: see wire.py.
 """
 
 import math
@@ -59,7 +59,7 @@ def read_blob(reader: Reader, blob: Field) -> np.ndarray:
         )
     try:
         return data.reshape(shape)
-    except ValueError:  # no values, but axes that NumPy finds too long all the same
+    except ValueError:  # no values, but axes that are too long for NumPy
         raise FormatError(f"shape {dims(shape)}, expected one with values") from None
 
 
@@ -84,10 +84,10 @@ def _read_packed(reader: Reader, field: Field) -> np.ndarray:
 
 
 def _read_unpacked(reader: Reader, field: Field, end: int) -> np.ndarray:
-    """The value of one unpacked field and of those of the same tag behind it, as float32.
+    """The values of an unpacked field and of those with the same tag behind it, as float32.
 
-    Every value has its own tag, but the run is read in large pieces; one value at a time would take
-    minutes for a large file.
+    Every value has its own tag, but they are read in large pieces; one at a time would take minutes
+    for a large file.
     """
     dtype = np.dtype(_FLOATS[field.number])
     if field.kind != (wire.FIXED32 if dtype.itemsize == 4 else wire.FIXED64):
@@ -105,7 +105,7 @@ def _read_unpacked(reader: Reader, field: Field, end: int) -> np.ndarray:
         at += run.nbytes
         if run.size < most:
             break
-        most = min(2 * most, 1 << 20)  # small at first, since most runs of a broken file are short
+        most = min(2 * most, 1 << 20)  # small at first, as in broken files most runs are short
     reader.file.seek(at)
     return _as_float32(np.concatenate(pieces))
 
@@ -137,5 +137,5 @@ def _shape_bytes(shape: Shape, current: bool) -> bytes:
 
 
 def legacy_dims(shape: Shape) -> Shape:
-    """The four dims that Caffe once kept of every blob: ones in front of the shape."""
+    """The four dims that Caffe once had for every blob: the shape with ones in front."""
     return (1,) * (4 - len(shape)) + tuple(shape)

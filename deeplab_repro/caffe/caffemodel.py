@@ -1,4 +1,4 @@
-"""Caffemodels, the binary format of both dialects, read and written."""
+"""Reads and writes caffemodels, the binary files with a net's weights, of both dialects."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +10,12 @@ from google.protobuf.message import DecodeError
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
 from deeplab_repro.caffe.blobs import blob_pieces, read_blob
-from deeplab_repro.caffe.formats import refuse_other_formats
 from deeplab_repro.caffe.messages import net_to_message
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type
-from deeplab_repro.caffe.wire import Field, Reader
-from deeplab_repro.errors import FormatError, one_line
-from deeplab_repro.files.whole import open_to_read, write_atomically
-from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.caffe.wire import Field, Reader, read_binary
+from deeplab_repro.errors import FormatError
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Net
 
@@ -79,14 +77,7 @@ def read_caffemodel(path: str | Path) -> Caffemodel:
     the file is cut off, broken or something else, and ResourceError where it is larger than the
     free memory.
     """
-    name = one_line(path)
-    try:
-        with open_to_read(path) as (file, size):
-            refuse_other_formats(file.read(512), "a caffemodel")
-            require_memory(size, name, "check that it is the right file")
-            return _read_net(Reader(file), size)
-    except FormatError as error:
-        raise FormatError(f"{name}: {error}") from None
+    return read_binary(path, "a caffemodel", _read_net)
 
 
 def _read_net(reader: Reader, size: int) -> Caffemodel:
@@ -103,7 +94,7 @@ def _read_net(reader: Reader, size: int) -> Caffemodel:
                 "give the file that lies beside it"
             )
         elif field.number == _NAME:
-            # Parsed by itself: of a name that is given twice the last one counts, as anywhere.
+            # Of a name that is given twice the last one counts, as in protobuf.
             net = deeplab_pb2.NetParameter()  # its name has the same number in both dialects
             name = _parsed(net, reader.description(field)).name
     if not layers:
@@ -148,7 +139,7 @@ def _read_layer(reader: Reader, field: Field) -> ModelLayer:
     try:
         schema.LayerParameter.FromString(bytes(description))
     except DecodeError:
-        # A fork's, in which our numbers mean other things: its weights are matched by name alone.
+        # A fork's, where our numbers mean other things: its weights are matched by name alone.
         description = essence or description
     layer = ModelLayer(_parsed(schema.LayerParameter(), bytes(description)), [])
     if field.number == _V1_LAYER and layer.message.HasField("layer"):
@@ -170,9 +161,9 @@ def caffemodel_chunks(
 ) -> Iterator[bytes | memoryview]:
     """A caffemodel's bytes piece by piece, the weights as views of the net's own arrays.
 
-    V1 in the authors' dialect with legacy dims, or the current format with a BlobShape. `hollow`
-    puts a single zero in place of each of a convolution's arrays, for a reader that is given these
-    in another way. Raises WeightsError where a layer has no weights.
+    V1 in the authors' dialect with legacy dims, or the current format with a BlobShape. hollow: put
+    a single zero in place of each array of a convolution, for a reader that gets these in another
+    way. Raises WeightsError where a layer has no weights.
     """
     message = net_to_message(net, current)
     everything = message.layer if current else message.layers
@@ -194,6 +185,10 @@ def caffemodel_chunks(
 
 
 def write_caffemodel(net: Net, path: str | Path, current: bool = False) -> None:
-    """Write a net's weights as a caffemodel, in the authors' V1 format or the current one."""
+    """Write a net's weights as a caffemodel, in the authors' V1 format or the current one.
+
+    Raises WeightsError where a layer has no weights, NetError for a layer that V1 lacks, and
+    FileError.
+    """
     with write_atomically(path) as file:
         file.writelines(caffemodel_chunks(net, current))

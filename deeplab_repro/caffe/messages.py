@@ -1,28 +1,46 @@
-"""The Net as a message of either dialect, without its weights."""
+"""Writes a net's structure, without its weights: as a message of either dialect, as prototxt."""
 
+from pathlib import Path
 from typing import Any
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
-from deeplab_repro.caffe.learning import write_learning
-from deeplab_repro.caffe.losses import (
+from deeplab_repro.caffe.learning import (
     SEG_ACCURACY,
     SOFTMAX_LOSS,
+    write_learning,
     write_seg_accuracy,
     write_softmax_loss,
 )
 from deeplab_repro.caffe.parameters import V1_TYPES, write_parameters
 from deeplab_repro.errors import NetError
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
 from deeplab_repro.net.net import ImageSegData, Layer, Net
 
 _TYPES_IN_V1 = {current: v1 for v1, current in (*V1_TYPES.items(), SOFTMAX_LOSS, SEG_ACCURACY)}
 
 
+def prototxt_text(net: Net, current: bool = False) -> str:
+    """The net's prototxt: V1 in the authors' dialect, or the current format.
+
+    Raises NetError for a layer that V1 lacks.
+    """
+    from google.protobuf import text_format  # slow to load, and seldom needed
+
+    return text_format.MessageToString(net_to_message(net, current))
+
+
+def write_prototxt(net: Net, path: str | Path, current: bool = False) -> None:
+    """Write the net's prototxt, atomically. Raises what `prototxt_text` raises, and FileError."""
+    with write_atomically(path) as file:
+        file.write(prototxt_text(net, current).encode())
+
+
 def net_to_message(net: Net, current: bool) -> Any:
     """The net as a message, without weights: current format, or V1 in the authors' dialect.
 
-    A train net's data layer goes before its other layers; data_dim, which nothing takes, is not
-    among its tops. Raises NetError for a layer that V1 does not have.
+    A train net's data layer goes before its other layers; its tops lack data_dim, which no layer
+    takes. Raises NetError for a layer that V1 does not have.
     """
     schema = bvlc_pb2 if current else deeplab_pb2
     message = schema.NetParameter(name=net.name)

@@ -1,4 +1,4 @@
-"""Names: as messages may show them, short and on one line, and new ones."""
+"""Names of layers and blobs: which are plain, how messages show them, and unused ones."""
 
 from deeplab_repro.errors import one_line
 
@@ -7,7 +7,7 @@ _LONGEST_SHOWN = 60
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether messages and tables can show the name as it is."""
+    """Whether messages and tables can show the name unchanged."""
     return name.isprintable() and len(name) <= _LONGEST_NAME
 
 

@@ -1,7 +1,7 @@
-"""What each layer's parameters mean: from the messages of both dialects to layer types and back.
+"""Reads and writes the parameters of each layer type, in the messages of both dialects.
 
-The dialects share their parameters' names but for three: concat_dim or axis, hole or dilation, and
-scalars or lists of sizes.
+The dialects' parameters have the same names except in three cases: concat_dim or axis, hole or
+dilation, and sizes as scalars or as lists.
 """
 
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def _count(parameters: Any, name: str) -> int:
 
 
 def _read_filters(p: Any) -> dict[str, Any]:
-    """What a Convolution and a Deconvolution have in common."""
+    """The parameters that a Convolution and a Deconvolution share."""
     if getattr(p, "axis", 1) != 1:
         raise NetError(f"axis is {p.axis}, which does not run here; expected 1 (the channels)")
     return {
@@ -279,7 +279,7 @@ def _write_eltwise(op: Eltwise, message: Any) -> None:
 def _read_concat(message: Any) -> Concat:
     p = message.concat_param
     axis = p.concat_dim if p.HasField("concat_dim") else getattr(p, "axis", 1)
-    # V1 has no negative ones, which count from the last of the four axes.
+    # A negative axis, which V1 lacks, counts from the last of the four axes.
     return Concat(axis + 4 if -4 <= axis < 0 else axis)
 
 

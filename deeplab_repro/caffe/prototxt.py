@@ -1,8 +1,7 @@
-"""Prototxt, the text format of both dialects: text to protobuf message, and the net back to text.
+"""Parses prototxt, the text files of both dialects, into protobuf messages.
 
-The grammar is protobuf's text format. It is read here rather than by protobuf's own reader because
-these files need three things that it lacks: ${VARIABLES}, unknown fields that are tolerated but
-named, and positions in every message.
+The grammar is protobuf's text format. Protobuf's own parser lacks three things that these files
+need: ${VARIABLES}, unknown fields that are left out with a warning, and positions in every message.
 """
 
 import codecs
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 VARIABLES = {"EXP": "voc12", "NUM_LABELS": "21"}
 
 # The longest known net has a few hundred thousand characters; a net of a thousand layers has about
-# 40,000 words and signs. The limits bound the time and the memory that a hostile file takes.
+# 40,000 words and signs. The limits bound the time and the memory that a hostile file can take.
 _LONGEST_FILE = 2_000_000
 _MOST_TOKENS = 100_000
 _MOST_MESSAGES = 5_000  # in one list, such as a net's layers
@@ -134,7 +133,7 @@ def _line(text: str, at: int) -> int:
 
 
 def _tokens(text: str, path: str | Path) -> Iterator[_Token]:
-    """The text in tokens, without blanks and comments, an end token last."""
+    """The text's tokens, without blanks and comments; last an end token."""
     at = count = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -151,7 +150,7 @@ def _tokens(text: str, path: str | Path) -> Iterator[_Token]:
 
 
 def _no_token(text: str, at: int) -> str:
-    """Why no token begins here."""
+    """The reason why no token begins here."""
     variable = _VARIABLE.match(text, at)
     if variable:
         return (
@@ -214,7 +213,7 @@ class _Parser:
         return shown(self.token.text) if self.token.text else "the end of the file"
 
     def _fields(self, message: Message | None, closing: str, depth: int) -> None:
-        """Fields up to `closing`; into nothing where the message itself is unknown."""
+        """Read fields up to `closing` into the message; None only checks them."""
         if depth > _MOST_NESTED:
             raise self._error(f"more than {_MOST_NESTED} messages inside each other")
         while self.token.text != closing or self.token.kind not in ("sign", "end"):
@@ -337,7 +336,7 @@ class _Parser:
 
 
 def _unescape(text: str) -> bytes:
-    """What a string in quotes stands for; ValueError for an escape that there is not."""
+    """The bytes of a string in quotes. Raises ValueError for an unknown escape."""
 
     def one(match: re.Match[bytes]) -> bytes:
         if match[1] or match[2]:
@@ -350,7 +349,7 @@ def _unescape(text: str) -> bytes:
 
 
 def _nearest(text: str, known: list[str]) -> list[str]:
-    """The few known words that are most like this one, or all where they are few."""
+    """The known words that are most like this one; all of them where they are few."""
     if len(known) <= 8:
         return known
     return difflib.get_close_matches(text[:40], known, n=4, cutoff=0) or known

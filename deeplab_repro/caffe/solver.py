@@ -1,4 +1,4 @@
-"""Solvers' prototxt, checked: what Caffe's SGD is told."""
+"""Reads a solver's prototxt, the settings of Caffe's SGD, and checks it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from deeplab_repro.caffe.prototxt import parse_solver
 from deeplab_repro.errors import FormatError, one_line
 from deeplab_repro.net.solver import SolverParameter
 
-# What each policy goes by. Without it Caffe takes 0, and the learning rate becomes 0 or stays.
+# The settings that each policy needs: without them Caffe takes 0, and the rate becomes 0 or stays.
 _POLICIES: dict[str, tuple[str, ...]] = {
     "fixed": (),
     "step": ("gamma", "stepsize"),
@@ -29,9 +29,8 @@ _TAKEN_OVER = (
 def read_solver(path: str | Path, variables: Mapping[str, str] | None = None) -> SolverParameter:
     """Read a solver's prototxt; `variables` as in `read_net`.
 
-    `train_net` is as the file names it, by whichever of `net` and `train_net`. Raises FileError,
-    and FormatError, naming the field, for what does not train here or would train otherwise than
-    in Caffe.
+    `train_net` is as the file names it, in `net` or `train_net`. Raises FileError, and FormatError,
+    naming the field, for what does not train here or would train differently in Caffe.
     """
     solver = parse_solver(path, variables)
     for problem in _problems(solver):
@@ -77,7 +76,7 @@ def _unsupported(solver: Any) -> Iterator[str]:
 
 
 def _outside(solver: Any) -> Iterator[str]:
-    """Numbers that are out of range."""
+    """Which numbers are out of range."""
     for name in ("base_lr", "weight_decay"):
         if not 0 <= getattr(solver, name) < math.inf:
             yield f"{name} is {getattr(solver, name):g}, expected a number from 0"

@@ -1,16 +1,14 @@
-"""Solverstates, what Caffe's solver goes on from, in its own binary format, read and written."""
+"""Reads and writes solverstates, the binary files from which Caffe's solver resumes."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from deeplab_repro.caffe import deeplab_pb2, wire
 from deeplab_repro.caffe.blobs import blob_pieces, read_blob
-from deeplab_repro.caffe.formats import refuse_other_formats
 from deeplab_repro.caffe.names import shown
-from deeplab_repro.caffe.wire import Field, Reader
+from deeplab_repro.caffe.wire import Field, Reader, read_binary
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
-from deeplab_repro.files.whole import open_to_read, write_atomically
-from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.solver import SolverState
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
@@ -34,14 +32,7 @@ def read_solverstate(path: str | Path) -> SolverState:
     front, or BlobShape's. Raises FileError, FormatError where the file is cut off, broken or
     something else, and ResourceError where it is larger than the free memory.
     """
-    name = one_line(path)
-    try:
-        with open_to_read(path) as (file, size):
-            refuse_other_formats(file.read(512), "a solverstate")
-            require_memory(size, name, "check that it is the right file")
-            return _read_state(Reader(file), size)
-    except FormatError as error:
-        raise FormatError(f"{name}: {error}") from None
+    return read_binary(path, "a solverstate", _read_state)
 
 
 def write_solverstate(state: SolverState, path: str | Path) -> None:
@@ -65,7 +56,7 @@ def _chunks(state: SolverState) -> Iterator[bytes | memoryview]:
 
 
 def _problem(state: SolverState) -> str | None:
-    """What keeps the state from being one, if anything."""
+    """What is wrong with the state; None where nothing is."""
     for name, value in (("iter", state.iteration), ("current_step", state.current_step)):
         if not 0 <= value <= _LARGEST:
             return f"{name} is {value}, expected a number from 0 to {_LARGEST}"

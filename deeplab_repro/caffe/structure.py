@@ -1,15 +1,17 @@
-"""Between the messages of both dialects and the Net: which layers run, and in which order."""
+"""Reads a prototxt as the net that Caffe runs to test: which layers run, and in which order."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import read_parameters, runs
-from deeplab_repro.errors import NetError
+from deeplab_repro.caffe.prototxt import parse_prototxt
+from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.layers import Split
 from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
 
@@ -20,14 +22,13 @@ DATA_TYPES = {
     *("DATA", "IMAGE_DATA", "MEMORY_DATA", "HDF5_DATA", "WINDOW_DATA", "IMAGE_SEG_DATA"),
     *("Data", "ImageData", "MemoryData", "HDF5Data", "WindowData", "ImageSegData"),
 }
-# What training minimises.
 _LOSS_TYPES = {
     *("SOFTMAX_LOSS", "EUCLIDEAN_LOSS", "HINGE_LOSS", "INFOGAIN_LOSS", "CONTRASTIVE_LOSS"),
     *("SIGMOID_CROSS_ENTROPY_LOSS", "MULTINOMIAL_LOGISTIC_LOSS"),
     *("SoftmaxWithLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss", "ContrastiveLoss"),
     *("SigmoidCrossEntropyLoss", "MultinomialLogisticLoss"),
 }
-# What training and testing add around the net, and what only looks at its results.
+# Layers around the net that only look at its results, or at labels.
 ASIDE_TYPES = {
     *("SEG_ACCURACY", "ACCURACY", "SILENCE", "MAT_READ", "MAT_WRITE", "DENSE_CRF"),
     *("HDF5_OUTPUT", "ARGMAX", "HISTOGRAM", "RELATIVE_ERROR"),
@@ -40,6 +41,20 @@ _AUTHORS_PARAMETERS = {
     *("seg_accuracy_param", "interp_param", "softmaxloss_param", "padding_param"),
     *("mat_write_param", "mat_read_param", "dense_crf_param", "strict_dim"),
 }
+
+
+def read_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Net:
+    """Read a prototxt of either dialect as the net that Caffe would run in its TEST phase.
+
+    `variables` replace ${NAME} in the text, besides EXP=voc12 and NUM_LABELS=21. The net has shapes
+    but no weights yet: see `load_weights`. Raises FileError, FormatError (with line and column) and
+    NetError.
+    """
+    message = parse_prototxt(path, variables)
+    try:
+        return _test_net(message)
+    except NetError as error:
+        raise NetError(f"{one_line(path)}: {error}") from None
 
 
 def layer_type(message: Any) -> str:
@@ -69,17 +84,17 @@ def dialect_of(layers: Sequence[Any]) -> str:
     return "Caffe V1"
 
 
-def net_from_message(message: Any) -> Net:
+def _test_net(message: Any) -> Net:
     """The TEST view of a net: from one image to its scores.
 
-    Data layers become the input, of one image; losses, accuracies, SILENCE and MAT_WRITE fall away,
-    and so does what takes labels only, or takes labels and does not run here. DENSE_CRF is kept as
-    parameters. Raises NetError.
+    Data layers become the input, of one image. Losses, accuracies, SILENCE and MAT_WRITE are left
+    out, and so are layers that take labels only, or take labels and do not run here. DENSE_CRF is
+    kept as parameters. Raises NetError.
     """
     everything = layers_of(message)
     included = included_layers(everything, message.state, bvlc_pb2.TEST)
     data_layers = [layer for layer in included if layer_type(layer) in DATA_TYPES]
-    # A training file tested without a data layer of its own takes its image as in training.
+    # A training file without a data layer for TEST takes its image as in training.
     data_layers = data_layers or [x for x in everything if layer_type(x) in DATA_TYPES]
     inputs = _inputs(message, included, data_layers)
     check_sizes(inputs)
@@ -103,7 +118,7 @@ def net_from_message(message: Any) -> Net:
             continue
         if takes:
             raise NetError(
-                f"layer '{layer.name}' ({kind}) takes '{takes[0]}', which is there in training only"
+                f"layer '{layer.name}' ({kind}) takes '{takes[0]}', which only training has"
             )
         op = read_parameters(layer, kind)
         if len(layer.top) != 1 and not (isinstance(op, Split) and layer.top):

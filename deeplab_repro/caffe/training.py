@@ -1,4 +1,4 @@
-"""From messages to train nets: the TRAIN view, from a batch of images and labels to the loss."""
+"""Reads a prototxt as the net that Caffe trains: from a batch of images and labels to the loss."""
 
 import logging
 import math
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from deeplab_repro.arrays import Shape
 from deeplab_repro.caffe import bvlc_pb2
-from deeplab_repro.caffe.learning import read_learning
-from deeplab_repro.caffe.losses import (
+from deeplab_repro.caffe.learning import (
     SEG_ACCURACY,
     SOFTMAX_LOSS,
+    read_learning,
     read_seg_accuracy,
     read_softmax_loss,
 )
@@ -35,7 +35,7 @@ from deeplab_repro.net.net import ImageSegData, Layer, Net
 log = logging.getLogger(__name__)
 
 _SEG_DATA = ("IMAGE_SEG_DATA", "ImageSegData")
-# What the authors' layer can do besides, or stock Caffe's can: it would change what is trained on.
+# Fields of the authors' layer, or of stock Caffe's, that would change what is trained on.
 _NOT_SUPPORTED = ("rand_skip", "new_height", "new_width", "mean_file")
 
 
@@ -53,8 +53,8 @@ def read_train_net(path: str | Path, variables: Mapping[str, str] | None = None)
     The net goes from a batch (`input`, Nx3xHxW, and `labels`, Nx1xHxW) to exactly one SoftmaxLoss;
     `data` holds the parameters of its IMAGE_SEG_DATA layer, None where the file names inputs in
     place of one. Blobs have multipliers and fillers, but no data yet. `variables` as in `read_net`.
-    Raises FileError, FormatError (with line and column) and NetError, also for what would train
-    otherwise in Caffe than here.
+    Raises FileError, FormatError (with line and column) and NetError, also for what Caffe would
+    train differently.
     """
     message = parse_prototxt(path, variables)
     file = one_line(path)
@@ -108,7 +108,7 @@ def _train_net(message: Any, file: str) -> Net:
 
 
 def _named(layer: Any, error: NetError) -> NetError:
-    """The error with the layer's name, unless it says it already."""
+    """The error with the layer's name, unless it has it."""
     if str(error).startswith(f"layer '{layer.name}'"):
         return error
     return NetError(f"layer '{layer.name}' ({layer_type(layer)}): {error}")
@@ -173,7 +173,7 @@ def _check_losses(layers: Sequence[Layer]) -> None:
 
 
 def _refuse_shared_weights(layers: Sequence[Any]) -> None:
-    """Weights that two layers share, by a name in `param`, would be trained apart here."""
+    """Refuse layers that share weights by a name in `param`: here they would not share them."""
     owners: dict[str, str] = {}
     for layer in layers:
         for parameter in layer.param:

@@ -1,4 +1,4 @@
-"""Weights into a net: matched by layer name, as Caffe does, but nothing is left out in silence."""
+"""Loads weights into a net: matched by layer name, as in Caffe, but nothing is missed silently."""
 
 import difflib
 import math
@@ -18,15 +18,15 @@ _COMPARED = 60  # characters of a name
 def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = False) -> list[str]:
     """Put a caffemodel's weights into the net, matched by layer name.
 
-    All four legacy dims of a blob must match; on a layer with `strict_dim: false` its number of
+    All four legacy dims of a blob must match; on a layer with `strict_dim: false` the number of
     values is enough, so that an InnerProduct's weights fit the convolution that replaces it. Caffe
-    leaves a layer that the file lacks with random weights; here that is an error, unless `partial`
-    asks for it and at least one layer is found. Returns the names of the layers that were left.
-    Raises WeightsError, naming the layer; the net is then as it was.
+    gives a layer that the file lacks random weights; here that is an error, unless `partial` allows
+    it and at least one layer is found. Returns the names of the layers that got no weights. Raises
+    WeightsError, naming the layer; the net is then unchanged.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
-    # As Caffe's: of two layers of one name the last one wins.
+    # As in Caffe, of two layers of one name the last one counts.
     by_name = {layer.name: layer for layer in model.layers}
     learners = [layer for layer in net.layers if layer.blobs]
     missing = [layer.name for layer in learners if layer.name not in by_name]
@@ -46,7 +46,7 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
 def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:
     name = missing[0]
     with_weights = [layer.name for layer in model.layers if layer.blobs][-500:]
-    # To compare takes the square of a name's length.
+    # A comparison takes the square of a name's length.
     cut = {other[:_COMPARED]: other for other in with_weights}
     similar = difflib.get_close_matches(name[:_COMPARED], cut, n=3, cutoff=0.4)
     near = [cut[found] for found in similar] or with_weights[-3:]

@@ -1,14 +1,20 @@
-"""Protobuf's wire format, as far as walking a caffemodel and writing one takes.
+"""Reads and writes Caffe's binary files field by field: protobuf's wire format.
 
-Caffemodels are walked here, and not by protobuf's own parser, so that the weights go from the file
-straight into their arrays: neither copied through a message nor turned into Python objects.
-No length found in a file is trusted: it must fit what encloses it before anything is read.
+Protobuf's own parser would copy the weights through a message, or turn them into Python objects;
+here they go from the file straight into their arrays. No length found in a file is trusted: it must
+fit what encloses it before anything is read.
 """
 
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+import codecs
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
 
-from deeplab_repro.errors import FormatError
+from deeplab_repro.errors import FormatError, one_line
+from deeplab_repro.files.whole import open_to_read
+from deeplab_repro.machine.memory import require_memory
+
+_T = TypeVar("_T")
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -17,6 +23,49 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 100_000
 _MOST_DESCRIPTIONS = 1 << 20  # bytes
 _LONGEST_NUMBER = 10  # bytes of a varint
+_OTHER_FORMATS = {
+    b"\x89HDF": "an HDF5 file",
+    b"PK\x03\x04": "a zip file (npz or PyTorch?)",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+}
+
+
+def read_binary(path: str | Path, expected: str, read: Callable[["Reader", int], _T]) -> _T:
+    """What `read` makes of a binary file, given its Reader and its size in bytes.
+
+    expected: what the file should be, with its article. Raises FileError, FormatError, with the
+    path, for another kind of file and from `read`, and ResourceError where it is larger than the
+    free memory.
+    """
+    name = one_line(path)
+    try:
+        with open_to_read(path) as (file, size):
+            _refuse_other_formats(file.read(512), expected)
+            require_memory(size, name, "check that it is the right file")
+            return read(Reader(file), size)
+    except FormatError as error:
+        raise FormatError(f"{name}: {error}") from None
+
+
+def _refuse_other_formats(head: bytes, expected: str) -> None:
+    """Raise FormatError if a file that begins so is text, or of a format known by its beginning."""
+    for magic, kind in _OTHER_FORMATS.items():
+        if head.startswith(magic):
+            raise FormatError(f"this is {kind}, expected {expected}")
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return
+    # Caffe's files have control characters in their first bytes: the tags and lengths of fields.
+    if any(char < " " and char not in "\t\n\v\f\r" for char in text):
+        return
+    if text.lstrip().lower().startswith(("<!doctype", "<html")):
+        raise FormatError(f"this is a web page, expected {expected}: download it again")
+    raise FormatError(
+        f"this is a text file, expected {expected} (binary); is it the prototxt in the wrong place?"
+    )
 
 
 class Field(NamedTuple):
@@ -48,8 +97,7 @@ class Reader:
     def fields(self, begin: int, end: int) -> Iterator[Field]:
         """Every field from `begin` to `end`; the file stands at the field's payload.
 
-        The next field is looked for behind the payload, or further on where the caller has read
-        further.
+        The next field is read behind the payload, or further on where the caller has read further.
         """
         after = begin
         while after < end:

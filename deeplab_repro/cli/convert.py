@@ -1,4 +1,4 @@
-"""deeplab-repro convert: a net with its weights as files of another format."""
+"""deeplab-repro convert: write a net with its weights in another format."""
 
 import argparse
 import os
@@ -23,7 +23,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", metavar="NAME", help="a model of the paper")
-    which.add_argument("--prototxt", metavar="F", help="a net, of the authors' or upstream's")
+    which.add_argument(
+        "--prototxt", metavar="F", help="a net, in the authors' dialect or upstream's"
+    )
     parser.add_argument(
         "--weights", metavar="F", help="its caffemodel; or a .npz, which holds the net too"
     )
@@ -42,7 +44,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--no-interp",
         dest="interp",
         action="store_false",
-        help="say Interp as Deconvolution, for BVLC's Caffe, which has no Interp",
+        help="write Interp as Deconvolution, for BVLC's Caffe, which has no Interp",
     )
     onnx = parser.add_argument_group("onnx")
     onnx.add_argument(
@@ -59,7 +61,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files, and print their names, and what the check found."""
+    """Write the files; print their names and what the check found."""
     from deeplab_repro.errors import ArgumentError
     from deeplab_repro.jobs.convert import OnnxOptions, convert_files, file_names
 
@@ -108,7 +110,9 @@ def _net(arguments: argparse.Namespace) -> "Net":
     which = Path(arguments.prototxt) if arguments.prototxt else arguments.model
     if weights and weights.endswith(".npz"):
         if which or variables:
-            raise ArgumentError(f"{weights}: holds its own net: leave out what tells of another")
+            raise ArgumentError(
+                f"{one_line(weights)}: holds its own net: leave out --prototxt, --model and --set"
+            )
         return read_npz(weights)
     if not which:
         raise ArgumentError("no net is given: use --prototxt or --model, or a .npz as --weights")

@@ -1,4 +1,4 @@
-"""deeplab-repro inspect: what is in a prototxt, a caffemodel or a converted .npz."""
+"""deeplab-repro inspect: show what a prototxt, a caffemodel or a converted .npz holds."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The Net in other formats, one a file: current Caffe, ONNX, and arrays with the net as JSON."""
+"""Writes a net in other formats: current Caffe, ONNX, and arrays with the net as JSON (.npz)."""
 
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz

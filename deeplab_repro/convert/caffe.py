@@ -1,8 +1,7 @@
-"""Net -> current Caffe: the terms that stock Caffe and OpenCV's importer know.
+"""Writes a net for current Caffe, with layers that stock Caffe and OpenCV's importer have.
 
-Holes become dilation. The two layers of the authors' that upstream lacks are said in stock terms:
-an INTERP keeps its resizing only, or becomes a Deconvolution, and PADDING becomes grouped
-convolutions that shift the image.
+Holes become dilation. Two of the authors' layers are replaced: INTERP keeps its resizing only, or
+becomes a Deconvolution, and PADDING becomes grouped convolutions that shift the image.
 """
 
 from dataclasses import replace
@@ -24,8 +23,8 @@ def write_caffe(net: Net, prototxt: Path, caffemodel: Path, *, interp: bool = Tr
     interp: keep INTERP as an Interp layer, which OpenCV and the later DeepLab's Caffe have. Without
         it, it becomes a Deconvolution with bilinear weights, as BVLC's Caffe needs it.
 
-    Raises WeightsError where a layer has no weights, NetError for an INTERP to a given size that is
-    to be a Deconvolution, and FileError.
+    Raises WeightsError where a layer has no weights, NetError without `interp` for an INTERP that
+    no Deconvolution can replace, and FileError.
     """
     stock = stock_net(net, interp=interp)
     write_caffemodel(stock, caffemodel, current=True)
@@ -47,7 +46,7 @@ def to_caffe(
 
 
 def stock_net(net: Net, input_shape: Shape | None = None, interp: bool = True) -> Net:
-    """The same net with upstream's layers only, for one input shape; it shares the weights."""
+    """The same net in layers that upstream has, for one input shape. It shares the weights."""
     layers: list[Layer] = []
     names = {net.input, *(name for layer in net.layers for name in (layer.name, *layer.tops))}
     for layer, _, top in net.walk(input_shape):
@@ -63,7 +62,7 @@ def stock_net(net: Net, input_shape: Shape | None = None, interp: bool = True) -
 
 
 def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool, names: set[str]) -> list[Layer]:
-    """INTERP's crop as PADDING, in stock terms, and its resizing alone."""
+    """INTERP as two steps: the convolutions of its crop, and its resizing."""
     crop, bottoms = [], layer.bottoms
     if op.pad_beg or op.pad_end:
         cropped = unused_name(f"{layer.name}_crop", names)
@@ -71,7 +70,7 @@ def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool, names: set[str
         crop = _shifts(Layer(cropped, padding, bottoms, (cropped,)), padding, top[1], names)
         bottoms = (cropped,)
     layer = replace(layer, bottoms=bottoms)
-    # A zoom factor holds at any input size; the other ways to give a size are said as the size.
+    # A zoom factor holds at any input size; the other parameters are replaced by the size itself.
     if not interp:
         layer = _bilinear(layer, op, channels=top[1])
     elif op.zoom_factor > 1:
@@ -82,9 +81,9 @@ def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool, names: set[str
 
 
 def _bilinear(layer: Layer, op: Interp, channels: int) -> Layer:
-    """INTERP by a factor z as a Deconvolution of each channel with a triangle that is 2z - 1 wide.
+    """INTERP by a factor z as a Deconvolution of each channel with a triangle, 2z - 1 wide.
 
-    Its weight at i pixels from the middle is 1 - |i| / z, that of the neighbour in INTERP.
+    Its weight at i pixels from the middle is 1 - |i| / z, which a neighbour has in INTERP.
     """
     zoom = op.zoom_factor
     if op.shrink_factor > 1 or op.height is not None:
@@ -110,9 +109,9 @@ def _bilinear(layer: Layer, op: Interp, channels: int) -> Layer:
 def _shifts(layer: Layer, op: Padding, channels: int, names: set[str]) -> list[Layer]:
     """PADDING as convolutions of each channel with a single 1, at any image size.
 
-    All sides are first padded alike, by what the larger pad asks for. What is then too much is
-    cropped by a 2x2 kernel with hole h, whose output is h smaller: tap 1 reads the pixel h further
-    down and right, so it crops the top left, and tap 0 crops the bottom right.
+    First all sides are padded alike, by the larger pad. What is too much is then cropped by a 2x2
+    kernel with hole h, whose output is h smaller: tap 1 reads the pixel h further down and right,
+    so it crops the top left, and tap 0 crops the bottom right.
     """
     pad = max(op.pad_beg, op.pad_end, 0)
     steps = [(pad - op.pad_beg, 1), (pad - op.pad_end, 0)]  # (hole, tap)

@@ -1,4 +1,4 @@
-"""A net without its weights as JSON: net.json of convert/npz.py, whose docstring describes it."""
+"""Writes and reads a net without its weights as JSON: the net.json that npz.py describes."""
 
 import json
 import re
@@ -39,7 +39,7 @@ _TYPES = {
     if isinstance(kind, type) and issubclass(kind, LayerType) and kind is not LayerType
 }
 
-# The fields of the objects that are no dataclass of ours, or only a part of one.
+# The fields of the objects that are not exactly a dataclass of ours.
 _NCHW = tuple[int, int, int, int]
 _NET = {
     "version": int,
@@ -76,7 +76,7 @@ _EXPECTED = {
 def net_to_json(net: Net) -> str:
     """The net as JSON.
 
-    Raises NetError for what `net_from_json` would not take: parameters that no prototxt can say,
+    Raises NetError for what `net_from_json` would refuse: parameters that no prototxt can hold,
     names that are not plain, two layers with weights of one name.
     """
     document = {
@@ -123,10 +123,10 @@ def _layer_to_json(layer: Layer) -> dict[str, Any]:
 
 
 def net_from_json(text: str) -> Net:
-    """The net, without weights, of what `net_to_json` wrote.
+    """The net, without weights, that `net_to_json` wrote.
 
     Raises FormatError, naming layer and field, for anything else, and NetError for a net that does
-    not hold together, or that no prototxt can say.
+    not hold together, or that no prototxt can hold.
     """
     try:
         document = _value(dict, json.loads(text), "net.json")
@@ -146,7 +146,7 @@ def net_from_json(text: str) -> Net:
     layers = [_layer(value, f"layers[{i}]") for i, value in enumerate(given["layers"])]
     _check_names([given["name"], given["input"], *given["labels"]])
     check_sizes({given["input"]: given["input_shape"], **given["labels"]})
-    # Without its blobs, the net gives them the shapes that they must have.
+    # A net without blobs gives them the shapes that they must have.
     net = Net(**{**given, "layers": [replace(layer, blobs=[]) for layer in layers]})
     for layer, as_given in zip(net.layers, layers, strict=True):
         found, expected = ([blob.shape for blob in x.blobs] for x in (as_given, layer))
@@ -198,7 +198,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _check_parameters(layer: Layer) -> None:
-    """Refuse what a prototxt's reader would: the layer must come back from Caffe's message."""
+    """Refuse what reading a prototxt would: Caffe's message must give the layer back."""
     message: Any = bvlc_pb2.LayerParameter(name=layer.name, type=layer.type)
     found = layer.op
     try:
@@ -221,7 +221,7 @@ def _check_parameters(layer: Layer) -> None:
 
 
 def _single(value: Any) -> Any:
-    """A parameter with its floats in single precision, which Caffe's are in."""
+    """A parameter with its floats in single precision, as in Caffe."""
     if isinstance(value, tuple):
         return tuple(map(_single, value))
     return np.float32(value) if isinstance(value, float) else value

@@ -1,6 +1,6 @@
-"""Net -> .npz and back: a net and its weights in one file that NumPy reads, without pickle.
+"""Writes and reads .npz: a net and its weights in one file that NumPy reads, without pickle.
 
-`numpy.load(path)["conv1_1/weight"]` is an array of float32. The file is a zip whose members are not
+`numpy.load(path)["conv1_1/weight"]` is a float32 array. The file is a zip whose members are not
 compressed:
 
     net.json             the net, see below
@@ -11,28 +11,28 @@ net.json is UTF-8. Shapes are lists, NxCxHxW, and pairs (height, width):
 
     version      1
     name         of the net
-    dialect      of the file that it was read from: "DeepLab v1", "Caffe V1" or "Caffe"
+    dialect      of the file that the net came from: "DeepLab v1", "Caffe V1" or "Caffe"
     input        the name of the image's blob
     input_shape  its shape
     labels       {name: shape} of the other inputs of a train net
-    mean_bgr     what is taken off the image: [blue, green, red] on the scale 0..255, or null
+    mean_bgr     is subtracted from the image: [blue, green, red] on the scale 0..255, or null
     dense_crf    null, or the values of a DENSE_CRF layer, under Caffe's names
     data         null, or the values of a train net's IMAGE_SEG_DATA layer, under Caffe's names
     layers       a list, in the order in which they run:
       name, type   type as upstream Caffe spells it: Convolution, Pooling, Interp, ...
-      parameters   the fields of that class in deeplab_repro/layers.py, which describes them and
-                   has the defaults of those left out: num_output, kernel, pad, stride, hole, ...
+      parameters   the fields of that class in deeplab_repro/net/layers.py, which describes them
+                   and has their defaults: num_output, kernel, pad, stride, hole, ...
       bottoms      the names of the blobs that it reads
-      tops         the names of those that it makes; one of its bottoms, where it works in place
+      tops         the names of the blobs that it makes; one of its bottoms if it works in place
       strict_dim   false: weights of another shape but the same number of values fit as well
-      blobs        {"weight": ..., "bias": ...}, or less, or {}; of each one
+      blobs        {"weight": ..., "bias": ...}, {"weight": ...} or {}; each with
         shape        of its array
-        lr_mult      1.0, or by what the solver's rate is multiplied, and
-        decay_mult   by what its weight decay is
-        filler       how training begins: type, value, mean, std, min, max, as in Caffe
+        lr_mult      a factor of the solver's learning rate, usually 1.0
+        decay_mult   a factor of its weight decay
+        filler       the values before training: type, value, mean, std, min, max, as in Caffe
 
-The shapes, orders and meanings are Caffe's: reference/SPEC.md, 1. `read_npz` takes other floats and
-Fortran's order too, but nothing that is compressed.
+The shapes, orders and meanings are Caffe's: docs/original.md, section 1. `read_npz` also takes
+other float types and Fortran's order, but nothing that is compressed.
 """
 
 import math
@@ -58,7 +58,7 @@ _MEND = "save it with write_npz or numpy.savez"
 def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
     """Write a net and its weights; the same net gives the same bytes.
 
-    Raises WeightsError where a layer has no weights, NetError for a net that no prototxt can say,
+    Raises WeightsError where a layer has no weights, NetError for a net that no prototxt can hold,
     and FileError if the file cannot be written. Then no file is left behind.
     """
     description = net_to_json(net).encode()
@@ -77,10 +77,10 @@ def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
 
 
 def read_npz(path: str | os.PathLike[str]) -> Net:
-    """Read a net and its weights, as `write_npz` or anybody else wrote them (float16 to float64).
+    """Read a net and its weights, as `write_npz` or others wrote them (float16 to float64).
 
-    The net and its blobs are checked as those of a prototxt and a caffemodel, and the arrays go
-    from the file straight into their places. Raises FileError, FormatError where the file is cut
+    The net and its blobs are checked like those of a prototxt and a caffemodel, and the arrays are
+    read straight into their places. Raises FileError, FormatError where the file is cut
     off, broken or something else, NetError where the net does not hold together, and ResourceError
     where it is larger than the free memory.
     """
@@ -97,9 +97,9 @@ def read_npz(path: str | os.PathLike[str]) -> Net:
 
 
 class _InPieces:
-    """A file of which only so much can be read at once.
+    """A file that refuses to read much at once.
 
-    zipfile reads the whole directory of an archive, and takes ten times as much memory for it.
+    zipfile reads the whole directory of an archive, and takes ten times its size in memory.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -157,7 +157,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
         if entry.filename in names:
             raise FormatError(f"holds {entry.filename[:200]!a} twice, expected it once: {_MEND}")
         if entry.compress_type != zipfile.ZIP_STORED:
-            # Zeros take a thousandth of their size, so that no file would be too large.
+            # Compressed zeros are a thousand times smaller: a small file could fill the memory.
             raise FormatError(
                 f"{entry.filename[:200]!a} is compressed, expected it as it is: {_MEND}"
             )

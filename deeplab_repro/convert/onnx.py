@@ -1,4 +1,4 @@
-"""Net -> ONNX, opset 13: standard operators only, at any image size where the net allows it."""
+"""Writes a net as ONNX, opset 13: standard operators only, for any image size if the net allows."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,9 +44,9 @@ def write_onnx(
 
 
 def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str]) -> bytes:
-    """The net as an ONNX file's bytes, as far as these blobs need it, which are its outputs.
+    """An ONNX file's bytes with the layers that the blobs `outputs` need; these are its outputs.
 
-    `input_shape` is NxCxHxW; only a net that fits one size is made for it. Raises as `write_onnx`.
+    `input_shape` is NxCxHxW; it counts only where the net fits no other. Raises as `write_onnx`.
     """
     graph = Graph(net.name)
     any_size = net.fits_any_size
@@ -66,7 +66,7 @@ def _chunks(
     if labels and len(labels) != n_scores:
         raise ArgumentError(f"{len(labels)} names of labels, expected {n_scores}: one a score")
     graph = Graph(net.name)
-    # Before a layer's value takes the name.
+    # Reserved before a layer's value takes the name.
     probs = graph.name("probs") if softmax and not net.ends_in_softmax else None
     any_size = net.fits_any_size
     mean = net.mean_bgr or MEAN_BGR
@@ -81,7 +81,7 @@ def _chunks(
         made[net.output] = graph.node("Softmax", [made[net.output]], probs, axis=1)
     shapes = net.blob_shapes()
     for blob, value in made.items():
-        # The scores of a photo are of its size, others of a size that follows from it.
+        # The scores of a photo have its size; those of other outputs follow from it.
         axes = _axes(shapes[blob], any_size, "" if rgb_uint8 else f"{value}_")
         graph.output(value, "float32", axes)
     if labels:
@@ -99,7 +99,7 @@ def _axes(shape: Shape, any_size: bool, what: str = "") -> Axes:
 def _from_photo_to_scores(
     graph: Graph, net: Net, mean: tuple[float, float, float], any_size: bool
 ) -> str:
-    """Add an input `image`, what makes the net's input of it, the net and a crop of its scores."""
+    """Add an input `image`, its preprocessing, the net, and the crop of the scores."""
     batch, channels, *size = net.input_shape
     if channels != 3:
         raise NetError(
@@ -127,7 +127,7 @@ def _from_photo_to_scores(
             )
         made = _add_layers(graph, net, net.input_shape, data, [net.output])
         return graph.node("Identity", [made[net.output]], cropped)
-    # Padded to the smallest of the sizes first, first + step, first + 2 step, ...
+    # Pad to the smallest of the sizes first, first + step, ... that holds the image.
     first, step = _fitting_sizes(net)
     photo_size = node("Slice", [node("Shape", [image]), constant(1), constant(3)])
     over = node(
@@ -143,7 +143,7 @@ def _from_photo_to_scores(
 
 
 def _fitting_sizes(net: Net) -> tuple[HW, HW]:
-    """The smallest size that an image is padded to, and the step to the next ones, (H, W) both."""
+    """The smallest size that images are padded to, and the step between sizes, both (H, W)."""
     first = net.fitting_size((1, 1))
     after = net.fitting_size((first[0] + 1, first[1] + 1))
     step = after[0] - first[0], after[1] - first[1]
@@ -163,13 +163,13 @@ def _fitting_sizes(net: Net) -> tuple[HW, HW]:
 def _add_layers(
     graph: Graph, net: Net, input_shape: Shape, data: str, outputs: Iterable[str]
 ) -> dict[str, str]:
-    """Add the layers that the blobs `outputs` need; the value of each of these."""
+    """Add the layers that the blobs `outputs` need. Returns the name of each blob's value."""
     outputs = list(dict.fromkeys(outputs))
     needed = _needed(net, outputs)
-    # ONNX changes nothing in place: until the last layer that does, a blob goes by another name.
+    # ONNX changes nothing in place: only the last layer that makes a blob gives it its name.
     writers = [index for index in sorted(needed) if _writes(net.layers[index])]
     last_maker = {net.layers[index].tops[0]: index for index in writers}
-    # Before a constant takes one of these names.
+    # Reserved before a constant takes one of these names.
     names = {blob: graph.name(blob) for blob in dict.fromkeys([*outputs, *last_maker])}
     values = {net.input: data}
     for index, (layer, bottoms, top) in enumerate(net.walk(input_shape)):
@@ -189,19 +189,19 @@ def _add_layers(
         inputs = [values[bottom] for bottom in layer.bottoms]
         write_layer(Place(graph, layer, inputs, bottoms, top, value))
         values[blob] = value
-    for blob in outputs:  # what no node makes goes by another blob's name
+    for blob in outputs:  # a blob that no node makes still has another blob's value
         if blob not in last_maker:
             values[blob] = graph.node("Identity", [values[blob]], names[blob])
     return {blob: values[blob] for blob in outputs}
 
 
 def _writes(layer: Layer) -> bool:
-    """Whether the layer is a node: the others only pass on what they take."""
+    """Whether the layer becomes a node: Dropout and Split only pass on their bottom."""
     return not isinstance(layer.op, Dropout | Split)
 
 
 def _needed(net: Net, outputs: Sequence[str]) -> set[int]:
-    """The layers, by number, that these blobs are made of."""
+    """The numbers of the layers that these blobs need."""
     blobs, needed = set(outputs), set()
     for index in reversed(range(len(net.layers))):
         layer = net.layers[index]

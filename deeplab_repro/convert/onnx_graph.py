@@ -1,7 +1,7 @@
-"""An ONNX graph in the making, and its bytes.
+"""Builds an ONNX graph, and gives its bytes.
 
-The schema is our own excerpt of ONNX's (onnx_model.proto): so the weights go from the net's arrays
-to the file without a copy, and OpenCV 5 runs our nets without the onnx package.
+The schema is our own excerpt of ONNX's (onnx_model.proto). So weights go from the net's arrays to
+the file without a copy, and the onnx package is not needed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +23,14 @@ _TYPES = {
     "uint8": schema.TensorProto.UINT8,
     "int64": schema.TensorProto.INT64,
 }
-_LARGEST_FILE = 2**31 - 1  # that protobuf's readers take
+_LARGEST_FILE = 2**31 - 1  # bytes, protobuf's limit
 
 Axes = Sequence[int | str]
 """A shape in which an axis that may have any length has a name."""
 
 
 class Graph:
-    """Nodes, constants, inputs and outputs; each value has a name of its own."""
+    """Nodes, constants, inputs and outputs. Each value has its own name."""
 
     def __init__(self, name: str) -> None:
         self._graph = schema.GraphProto(name=name)
@@ -39,11 +39,11 @@ class Graph:
         self._node_names: set[str] = set()
 
     def name(self, wanted: str) -> str:
-        """A name that no other value has: the wanted one, or it with a number."""
+        """A name that no other value has: the wanted one, with a number if it is taken."""
         return unused_name(wanted, self._names)
 
     def input(self, name: str, dtype: str, axes: Axes) -> str:
-        """Add an input of the graph; the name that it got."""
+        """Add an input of the graph. Returns its name."""
         name = self.name(name)
         _describe(self._graph.input.add(name=name), dtype, axes)
         return name
@@ -53,13 +53,13 @@ class Graph:
         _describe(self._graph.output.add(name=value), dtype, axes)
 
     def constant(self, name: str, data: np.ndarray, dtype: str = "float32") -> str:
-        """Add a constant, which will be of this type, float32 or int64; the name that it got."""
+        """Add a constant of this type, float32 or int64. Returns its name."""
         name = self.name(name)
         self._constants[name] = data, np.dtype(dtype)
         return name
 
     def node(self, kind: str, inputs: Sequence[str], value: str, **attributes: Any) -> str:
-        """Add a node that makes `value`, a name from `name`; returns it."""
+        """Add a node that makes `value`, a name that `name` gave. Returns `value`."""
         node = self._graph.node.add(
             op_type=kind, input=inputs, output=[value], name=unused_name(value, self._node_names)
         )
@@ -77,7 +77,7 @@ class Graph:
         return value
 
     def chunks(self, metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
-        """The model's bytes piece by piece, the constants as views of their arrays if they can be.
+        """The model's bytes piece by piece, the constants as views of their arrays if possible.
 
         Raises NetError for a net that is too large for the format.
         """
@@ -98,7 +98,7 @@ class Graph:
         if size > _LARGEST_FILE - (1 << 20):  # what stands before the graph is far less
             raise NetError(
                 f"net '{self._graph.name}' has {size / 1e9:.1f} GB of weights, expected less than "
-                "2 GB, which is all that an ONNX file can hold: convert it to npz"
+                "2 GB, the limit of an ONNX file: convert it to npz"
             )
         yield model.SerializeToString()
         yield wire.prefix(_GRAPH, size)

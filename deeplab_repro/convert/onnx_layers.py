@@ -1,8 +1,9 @@
-"""What every layer type is in ONNX: standard operators, in terms that every runtime reads alike.
+"""Writes each layer type as standard ONNX operators that every runtime reads alike.
 
-Pooling's sizes, which Caffe rounds up, become a larger padding at the bottom right. Average pooling
-gets its zeros from a Pad, since Caffe's divisor counts them. INTERP by a factor z reads from
-position i / z, which takes no image size; what that makes beyond the last pixel is cut off.
+Caffe rounds the sizes of poolings up: in ONNX they get a larger padding at the bottom right. An
+average pooling gets its zeros from a Pad, since Caffe's divisor counts them. INTERP by a factor z
+reads from position i / z, for which no image size is needed; what lies beyond the last pixel is cut
+off.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ _TO_THE_END = 2**31 - 1
 
 
 class Place(NamedTuple):
-    """A layer's place in a graph: the values that it takes, and the name of the one it makes."""
+    """A layer's place in a graph: its inputs' names, and the name of the value that it makes."""
 
     graph: Graph
     layer: Layer
@@ -45,16 +46,16 @@ class Place(NamedTuple):
         self.graph.node(kind, inputs, self.value, **attributes)
 
     def step(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """Add a node on the way there; the name of its value."""
+        """Add a node before that one. Returns the name of its value."""
         return self.graph.node(kind, inputs, self.graph.name(f"{self.value}/{kind}"), **attributes)
 
     def constant(self, *values: float) -> str:
-        """Integers as a constant of int64, or numbers of float32; its name."""
+        """Add a constant: int64 if all values are integers, else float32. Returns its name."""
         dtype = "int64" if all(isinstance(value, int) for value in values) else "float32"
         return self.graph.constant(f"{self.value}/constant", np.array(values), dtype)
 
     def weights(self, shape: Shape | None = None) -> list[str]:
-        """The layer's weight, in another shape if one is given, and its bias, as constants."""
+        """Add the layer's weight and bias as constants, the weight in this shape if it is given."""
         weights = self.layer.weights()
         if shape:
             weights["weight"] = weights["weight"].reshape(shape)
@@ -78,7 +79,7 @@ def write_layer(place: Place) -> None:
 def _convolution(place: Place, op: Convolution) -> None:
     source, pad = place.inputs[0], op.pad
     if op.kernel == (1, 1) and any(pad):
-        # OpenCV 5.0 reads past the image where such a convolution has pads of its own.
+        # OpenCV 5.0 reads past the image where a 1x1 convolution itself has pads.
         source, pad = place.step("Pad", _pad(place, source, pad, pad)), (0, 0)
     place.node(
         "Conv",
@@ -92,9 +93,9 @@ def _convolution(place: Place, op: Convolution) -> None:
 
 
 def _dilations(kernel: HW, hole: HW = (1, 1)) -> HW:
-    """The holes; across nine taps in a row, where none means anything, one for OpenCV 5.0.
+    """The holes; for nine taps in a row a hole of 2 across the row, where it changes nothing.
 
-    It would run them as 3x3 taps.
+    OpenCV 5.0 would run them as 3x3 taps.
     """
     return {(1, 9): (2, hole[1]), (9, 1): (hole[0], 2)}.get(kernel, hole)
 
@@ -123,7 +124,7 @@ def _pooling(place: Place, op: Pooling) -> None:
         place.node({"MAX": "GlobalMaxPool", "AVE": "GlobalAveragePool"}[op.method], place.inputs)
         return
     # What must stand at the end for sizes that round down to be Caffe's, which round up and, with
-    # padding, leave out windows that begin behind the image (reference/SPEC.md, 1.2).
+    # padding, leave out windows that begin behind the image (docs/original.md, 1.2).
     axes = list(zip(op.kernel, op.stride, op.pad, strict=True))
     end = [min(p + s - 1, k - 1) if any(op.pad) else s - 1 for k, s, p in axes]
     if any(e >= k for e, k in zip(end, op.kernel, strict=True)):
@@ -166,7 +167,7 @@ def _interp(place: Place, op: Interp) -> None:
         size = tuple(n + op.pad_beg + op.pad_end for n in size)
     factor = op.zoom_factor
     if factor > 1:
-        # A row and a column that count for nothing: OpenCV 5.0 reads past the end of a single one.
+        # With a row and a column more, which change nothing: OpenCV 5.0 reads past a single one.
         padded = place.step("Pad", _pad(place, source, (0, 0), (1, 1)))
         enlarged = place.step(
             "Resize",
@@ -179,7 +180,7 @@ def _interp(place: Place, op: Interp) -> None:
         place.node("Slice", _slice(place, source, 0, 0, op.shrink_factor))
     else:
         for axis in (2, 3):
-            if size[axis - 2] == 1:  # as above; the same one twice makes no difference
+            if size[axis - 2] == 1:  # as above: a row or column twice changes nothing
                 source = place.step("Concat", [source, source], axis=axis)
         place.node(
             "Resize",
@@ -191,7 +192,7 @@ def _interp(place: Place, op: Interp) -> None:
 
 def _padding(place: Place, op: Padding) -> None:
     source, begin, end = place.inputs[0], op.pad_beg, op.pad_end
-    if min(begin, end) < 0 < max(begin, end):  # a Pad may do both, but OpenCV 4 does not read it
+    if min(begin, end) < 0 < max(begin, end):  # OpenCV 4 reads no Pad that does both
         grow = _pad(place, source, (max(begin, 0),) * 2, (max(end, 0),) * 2)
         source, begin, end = place.step("Pad", grow), min(begin, 0), min(end, 0)
     if begin > 0 or end > 0:
@@ -224,7 +225,7 @@ def _eltwise(place: Place, op: Eltwise) -> None:
 def _concat(place: Place, op: Concat) -> None:
     if len(place.inputs) > 1:
         place.node("Concat", place.inputs, axis=op.axis)
-    else:  # OpenCV 4.14 gives what its memory held before
+    else:  # OpenCV 4.14 does not write what a Concat of one value gives
         place.node("Identity", place.inputs)
 
 

@@ -1,17 +1,13 @@
-"""Which library runs a net: OpenCV's dnn, or onnxruntime where it is installed."""
+"""Chooses the library that runs a net: OpenCV's dnn, or onnxruntime where it is installed."""
 
 import importlib.util
 import logging
-from collections.abc import Iterable
-from typing import Protocol
 
-import numpy as np
-
-from deeplab_repro.arrays import Shape
-from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem
+from deeplab_repro.engines.engine import Engine, check_precision
+from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
+from deeplab_repro.engines.opencv_cuda import cuda_problem, opencv_device
 from deeplab_repro.errors import ArgumentError, DeviceError
-from deeplab_repro.machine.device import Device
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import Precision
 
@@ -20,51 +16,28 @@ ENGINES = ("auto", "opencv", "onnxruntime")
 logger = logging.getLogger(__name__)
 
 
-class Engine(Protocol):
-    """A net, and what runs it. Use one engine per thread.
-
-    name: the library and its version. device: "cpu" or "cuda". precision: of the arithmetic.
-    """
-
-    net: Net
-    name: str
-    device: Device
-    precision: Precision
-
-    def build(self) -> None:
-        """Do beforehand what the first run would do otherwise."""
-
-    def forward(self, data: np.ndarray) -> np.ndarray:
-        """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean)."""
-
-    def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """The named blobs (float32) of one run; of a blob that layers change in place, the last."""
-
-    def memory_needed(self, shape: Shape) -> int:
-        """About how many bytes it takes to run on images of up to this NxCxHxW."""
-
-
 def make_engine(
     net: Net, device: str = "auto", precision: Precision = "float32", engine: str = "auto"
 ) -> Engine:
-    """What runs a net on a device. Nothing is built yet.
+    """The engine that runs a net on a device. Nothing is built yet.
 
-    engine: "opencv", "onnxruntime", or "auto". On CUDA that is OpenCV, as it has both precisions,
-    and onnxruntime where only that has CUDA. On the CPU it is onnxruntime where it is installed:
-    of OpenCV's time in parts (4.14, 2 cores) it took 0.83 for LargeFOV, 0.84 for MSc-LargeFOV, and
-    of OpenCV 5's less.
+    device: "cpu", "cuda", or "auto" for the best there is. engine: "opencv", "onnxruntime", or
+    "auto". On CUDA that is OpenCV, as it has both precisions, and onnxruntime where only that has
+    CUDA. On the CPU it is onnxruntime where it is installed: of OpenCV's time in parts (4.14, 2
+    cores) it took 0.83 for LargeFOV, 0.84 for MSc-LargeFOV, and of OpenCV 5's less.
 
-    Raises ArgumentError for another engine or precision, and DeviceError where the engine or the
-    device is not to be had, or not with this precision.
+    Raises ArgumentError for another device, engine or precision, and DeviceError where the engine
+    or the device is unavailable, or does not have this precision.
     """
     if engine not in ENGINES:
         raise ArgumentError(f"engine is '{engine}', expected one of {', '.join(ENGINES)}")
+    check_precision(precision)
     if engine == "onnxruntime" or (engine == "auto" and takes_onnxruntime(device, precision)):
         from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(net, device, precision)
-    opencv = OpenCVEngine(net, device, precision)
-    return OpenCVCpuEngine(net) if opencv.device == "cpu" else opencv
+    chosen = opencv_device(device, precision)
+    return OpenCVCpuEngine(net) if chosen == "cpu" else OpenCVEngine(net, chosen, precision)
 
 
 def takes_onnxruntime(device: str, precision: Precision) -> bool:

@@ -1,30 +1,22 @@
 """Runs a net with onnxruntime, an optional package: `pip install "deeplab-repro[onnx]"`.
 
-onnxruntime takes a device that fails for a reason to use another, with a warning at most; so this
-looks first, and forbids it.
+Where a device fails, onnxruntime takes another with a warning at most. So this checks the device
+first, and forbids another.
 """
 
 import contextlib
 import io
 from collections.abc import Iterable
-from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.convert.onnx_graph import Graph
-from deeplab_repro.engines.checks import check_request, in_shape
-from deeplab_repro.errors import (
-    ArgumentError,
-    DeepLabError,
-    DeviceError,
-    NetError,
-    ResourceError,
-    one_line,
-)
+from deeplab_repro.engines.engine import check_precision, check_request, in_shape
+from deeplab_repro.errors import DeepLabError, DeviceError, NetError, ResourceError, one_line
 from deeplab_repro.machine.device import Device, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
 from deeplab_repro.machine.opencv import cv2
@@ -34,10 +26,8 @@ from deeplab_repro.net.scores import Precision
 if TYPE_CHECKING:
     import onnxruntime
 
-# Sessions that are kept, each with weights of its own.
+# How many sessions are kept, each with its own copy of the weights.
 _KEPT = 2
-
-_SIZES_KEPT = 64  # of images, for which the shapes of the blobs are remembered
 
 _CUDA = "CUDAExecutionProvider"
 
@@ -72,7 +62,7 @@ def cuda_problem() -> str | None:
 
 
 def _provider_problem(onnxruntime: ModuleType) -> str | None:
-    """What keeps onnxruntime's part for CUDA, a library of its own, from being loaded."""
+    """What keeps onnxruntime's CUDA provider, a library of its own, from being loaded."""
     told = io.StringIO()
     with contextlib.redirect_stdout(told):
         if hasattr(onnxruntime, "preload_dlls"):
@@ -101,11 +91,11 @@ def make_session(model: bytes, device: Device) -> "onnxruntime.InferenceSession"
     """
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it would print comes as an exception too
+    options.log_severity_level = 4  # as above
     options.intra_op_num_threads = cv2.getNumThreads()
-    # The threads would wait for more work on cores that the CRF can use.
+    # Else the threads wait for more work on cores that the CRF can use.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # For a size seen before it would take all blobs anew as one piece, beside what it holds.
+    # Else a size seen before takes the memory of all blobs once more, in one piece.
     options.enable_mem_pattern = False
     providers: list = ["CPUExecutionProvider"]
     if device == "cuda":
@@ -117,15 +107,14 @@ def make_session(model: bytes, device: Device) -> "onnxruntime.InferenceSession"
 
 
 class OnnxRuntimeEngine:
-    """A net on onnxruntime. Use one engine per thread; engines share nothing that changes.
+    """A net that onnxruntime runs in float32. Use one engine per thread.
 
-    `device` is what runs: "cpu" or "cuda". `precision` is that of the arithmetic, "float32".
+    Engines of one net share nothing that changes.
     """
 
     def __init__(self, net: Net, device: str = "auto", precision: Precision = "float32") -> None:
-        """Raises DeviceError where there is no onnxruntime, no such device or no such precision."""
-        if precision not in get_args(Precision):
-            raise ArgumentError(f"precision is '{precision}', expected float16 or float32")
+        """Raises DeviceError where onnxruntime, the device or the precision is unavailable."""
+        check_precision(precision)
         if precision == "float16":
             raise DeviceError(
                 "float16 was asked for, but with onnxruntime nets run in float32 only: "
@@ -137,7 +126,6 @@ class OnnxRuntimeEngine:
         self.precision: Precision = precision
         self.device = resolve_device(device, cuda_problem)
         self._sessions: dict[tuple[Shape, tuple[str, ...]], onnxruntime.InferenceSession] = {}
-        self._blob_shapes = lru_cache(_SIZES_KEPT)(net.blob_shapes)
         self._made = {top for layer in net.layers for top in layer.tops}
         usual = net.output, net.coarse_output[0]
         self._usual = tuple(dict.fromkeys(name for name in usual if name in self._made))
@@ -145,32 +133,27 @@ class OnnxRuntimeEngine:
         self._run_options.only_execute_path_to_fetches = True  # not to all of a session's outputs
 
     def build(self) -> None:
-        """Build a session for the net's own size, which the first call would do otherwise.
+        """Build a session for the net's own size, which the first run would do otherwise.
 
         On CUDA it also runs once, to the coarse scores of one image: what is wrong with the machine
-        comes with the first run. Raises WeightsError where a layer has no weights, NetError where
-        onnxruntime cannot read the net, ResourceError where it runs out of memory, and on CUDA what
-        `forward` raises.
+        comes with the first run. Raises what `blobs` raises.
         """
         if self.device == "cuda":
             self.blobs(np.zeros((1, *self.net.input_shape[1:]), np.float32), self._usual[-1:])
         else:
             self._session(self.net.input_shape, self._usual)
 
-    def forward(self, data: np.ndarray) -> np.ndarray:
-        """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
-
-        The first call builds a session; later calls reuse it, at other sizes too unless the net
-        fixes a size. Raises ArgumentError for other arrays, NetError where the net does not fit the
-        size or onnxruntime cannot run it, and ResourceError where it runs out of memory.
-        """
-        return self.blobs(data, [self.net.output])[self.net.output]
-
     def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """The named blobs (float32) of one run; of a blob that layers change in place, the last."""
+        """Run the net on NxCxHxW float32 (BGR minus mean); the named blobs, float32.
+
+        The first run builds a session; later runs reuse it, at other sizes too unless the net fixes
+        a size. Raises ArgumentError for other arrays and for a blob that the net does not make,
+        WeightsError where a layer has no weights, NetError where the net does not fit the size or
+        onnxruntime cannot run it, and ResourceError where it runs out of memory.
+        """
         names = tuple(dict.fromkeys(names))
         check_request(self.net, self._made, data, names)
-        shapes = self._blob_shapes(data.shape)  # where it does not fit, this says so clearly
+        shapes = self.net.blob_shapes(data.shape)  # says clearly where the net does not fit
         outputs = self._usual if set(names) <= set(self._usual) else names
         session = self._session(data.shape, outputs)
         values = dict(zip(outputs, (value.name for value in session.get_outputs()), strict=True))
@@ -191,7 +174,7 @@ class OnnxRuntimeEngine:
         Fitted to peaks with onnxruntime 1.32 on a CPU, from -1% to +33%: LargeFOV took 595 and 835
         MB at 513x513 and 1025x769, MSc-LargeFOV 796, DeepLab 1300, DeepLab-7x7 3300.
         """
-        # It is built of several copies of the weights, one of which it keeps beside its own.
+        # While it is built there are several copies of the weights, and afterwards two.
         return int(6 * 4 * self.net.parameters + 0.29 * self.net.activation_bytes(shape))
 
     def _session(self, shape: Shape, outputs: tuple[str, ...]) -> "onnxruntime.InferenceSession":

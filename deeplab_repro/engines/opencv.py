@@ -3,31 +3,22 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
-from typing import get_args
 
 import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
-from deeplab_repro.engines.checks import check_request, in_shape
+from deeplab_repro.engines.engine import check_request, in_shape
 from deeplab_repro.engines.opencv_cuda import (
     BY_CAFFE,
-    cuda_problem,
     gpu_error,
     layers_on_cpu,
     pooled_otherwise,
     target,
 )
-from deeplab_repro.errors import (
-    ArgumentError,
-    DeepLabError,
-    DeviceError,
-    NetError,
-    ResourceError,
-)
-from deeplab_repro.machine.device import resolve_device
+from deeplab_repro.errors import DeepLabError, NetError, ResourceError
+from deeplab_repro.machine.device import Device
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Concat, Convolution, Split
 from deeplab_repro.net.net import Net
@@ -35,33 +26,29 @@ from deeplab_repro.net.scores import Precision
 
 logger = logging.getLogger(__name__)
 
-# Built nets that are kept, each with weights of its own. On CUDA there is one for each size, and
-# as many are kept as have so many bytes of weights and blobs; a net holds about half as much on
-# the GPU, and its blobs' share of that on the host too.
+# How many built nets are kept, each with its own copy of the weights. On CUDA there is one for each
+# size, and their weights and blobs together are bounded in bytes; a net holds about half of that on
+# the GPU, and its blobs' share of it on the host too.
 _KEPT = 2
 _BYTES_KEPT_ON_CUDA = 4 << 30
 _INPUT = "data"
 
-# Sizes of images for which the shapes of the blobs are remembered: to walk a net takes half a
-# millisecond, of the few that a GPU takes for all of it.
-_SIZES_KEPT = 64
-
-_COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them anew for its convolutions
-_COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 reads ONNX by way of several
+_COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them again for its convolutions
+_COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 makes several while it reads ONNX
 
 
 def numbered(net: Net) -> tuple[Net, dict[str, str]]:
-    """The net with numbers for names, and every blob's number; of one changed in place, the last.
+    """The net with numbers for names, and the number of every blob by its given name.
 
-    OpenCV takes a blob for the layer that makes it, and a convolution's name from its blob: given
-    names would clash.
+    A blob that layers change in place has the last one's. OpenCV knows a blob by the layer that
+    makes it, and names a convolution after its blob: given names would clash.
     """
     numbers = {net.input: _INPUT}
     layers = []
     for index, layer in enumerate(net.layers):
         bottoms = tuple(numbers[bottom] for bottom in layer.bottoms)
         alone = isinstance(layer.op, Concat) and len(bottoms) == 1
-        op = Split() if alone else layer.op  # which OpenCV 4.14 leaves as its memory was
+        op = Split() if alone else layer.op  # OpenCV 4.14 does not write what one blob alone joins
         layers.append(replace(layer, name=str(index), op=op, bottoms=bottoms, tops=(str(index),)))
         numbers.update(dict.fromkeys(layer.tops, str(index)))
     if numbers[net.input] == _INPUT:  # else a layer changes the input in place
@@ -70,15 +57,15 @@ def numbered(net: Net) -> tuple[Net, dict[str, str]]:
 
 
 def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str]) -> "cv2.dnn.Net":
-    """OpenCV 5's net, which gives these outputs and no other blobs."""
+    """A net of OpenCV 5, which gives these outputs and no other blobs."""
     return cv2.dnn.readNetFromONNX(np.frombuffer(to_onnx(net, shape, outputs), np.uint8))
 
 
 def _read_caffe(stock: Net) -> "cv2.dnn.Net":
-    """OpenCV 4's net, which shares the arrays of the convolutions.
+    """A net of OpenCV 4, which shares the arrays of the convolutions.
 
-    By way of the caffemodel's bytes, OpenCV would copy the weights four times: that took longer
-    than all else before the first forward together.
+    From the caffemodel's bytes OpenCV would copy the weights four times, which took longer than
+    everything else before the first run.
     """
     prototxt, caffemodel = to_caffe(stock, hollow=True)
     net = cv2.dnn.readNetFromCaffe(
@@ -93,41 +80,30 @@ def _read_caffe(stock: Net) -> "cv2.dnn.Net":
 
 
 class OpenCVEngine:
-    """A net on OpenCV's dnn. Use one engine per thread; engines share nothing that changes.
+    """A net that OpenCV's dnn runs as a whole. Use one engine per thread.
 
-    `device` is what runs: "cpu" or "cuda". `precision` is that of the arithmetic: "float32", or on
-    CUDA "float16", which takes and gives float32 all the same.
+    device: "cpu", or "cuda" where `opencv_device` has found it. precision: "float32", or on CUDA
+    "float16", in which case inputs and outputs are float32 all the same. Engines of one net share
+    nothing that changes.
     """
 
     name = f"OpenCV {cv2.__version__}"
 
-    def __init__(self, net: Net, device: str = "auto", precision: Precision = "float32") -> None:
-        """Raises DeviceError where `device` is not to be had, or not with this precision."""
-        if precision not in get_args(Precision):
-            raise ArgumentError(f"precision is '{precision}', expected float16 or float32")
+    def __init__(self, net: Net, device: Device, precision: Precision = "float32") -> None:
         self.net = net
+        self.device: Device = device
         self.precision: Precision = precision
-        self.device = resolve_device(device, partial(cuda_problem, precision))
-        if self.device == "cpu" and precision == "float16":
-            why = "the device is 'cpu'" if device == "cpu" else cuda_problem(precision)
-            raise DeviceError(
-                f"float16 runs on CUDA only (else use --precision float32), and {why}"
-            )
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
-        self._blob_shapes = lru_cache(_SIZES_KEPT)(net.blob_shapes)
         self._numbered, self._numbers = numbered(net)
         usual = net.output, net.coarse_output[0]
         self._usual = [name for name in usual if name in self._numbers]
         self._warned = False
 
     def build(self) -> None:
-        """Build OpenCV's net for the net's own size, which the first call would do otherwise.
+        """Build OpenCV's net for the net's own size, which the first run would do otherwise.
 
-        On CUDA it also runs once, to the coarse scores of one image: most of what is slow at the
-        beginning, and what is wrong with the machine, comes with the first run.
-
-        Raises WeightsError where a layer has no weights, NetError where OpenCV cannot read it, and
-        on CUDA what `forward` raises.
+        On CUDA it also runs once, to the coarse scores of one image: most of what is slow at first,
+        and what is wrong with the machine, comes with the first run. Raises what `blobs` raises.
         """
         if self.device == "cuda":
             self.blobs(np.zeros((1, *self.net.input_shape[1:]), np.float32), self._usual[-1:])
@@ -137,22 +113,21 @@ class OpenCVEngine:
         except cv2.error as error:
             raise self._explained(error, self.net.input_shape) from error
 
-    def forward(self, data: np.ndarray) -> np.ndarray:
-        """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
-
-        The first call builds OpenCV's net; later calls reuse it, at other sizes too unless the net
-        fixes a size. On CUDA each size has a net of its own, and so has each choice of blobs: the
-        sizes used last are kept. Raises ArgumentError for other arrays, NetError where the net does
-        not fit the size or OpenCV cannot run it, ResourceError where OpenCV or the GPU runs out of
-        memory, and DeviceError where the GPU fails.
-        """
-        return self.blobs(data, [self.net.output])[self.net.output]
-
     def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """The named blobs (float32) of one run; of a blob that layers change in place, the last."""
+        """Run the net on NxCxHxW float32 (BGR minus mean); the named blobs, float32.
+
+        The first run builds OpenCV's net; later runs reuse it, at other sizes too unless the net
+        fixes a size. On CUDA each size has a net of its own, and so has each choice of blobs: the
+        sizes used last are kept.
+
+        Raises ArgumentError for other arrays and for a blob that the net does not make,
+        WeightsError where a layer has no weights, NetError where the net does not fit the size or
+        OpenCV cannot run it, ResourceError where OpenCV or the GPU runs out of memory, and
+        DeviceError where the GPU fails.
+        """
         names = list(names)
         check_request(self.net, self._numbers, data, names)
-        shapes = self._blob_shapes(data.shape)  # where it does not fit, this says so clearly
+        shapes = self.net.blob_shapes(data.shape)  # says clearly where the net does not fit
         outputs = self._outputs(names)
         try:
             net = self._cv2_net(data.shape, outputs)
@@ -181,7 +156,7 @@ class OpenCVEngine:
         return int(90e6 + max(running, _COPIES_WHILE_BUILT * weights))
 
     def _outputs(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The blobs, by number, to ask OpenCV for: more than these where it is built for more."""
+        """The numbers of the blobs to ask OpenCV for; of OpenCV 5, the usual ones if it can be."""
         if not BY_CAFFE and set(names) <= set(self._usual):
             names = self._usual
         return tuple(dict.fromkeys(self._numbers[name] for name in names))
@@ -198,7 +173,7 @@ class OpenCVEngine:
 
     def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if self.device == "cpu":
-            # OpenCV takes other sizes into a built net, at a fraction of the cost of building one.
+            # A built net takes other sizes, at a fraction of the cost of building one.
             shape = self.net.input_shape if self.net.fits_any_size else shape
             outputs = () if BY_CAFFE else outputs
         net = self._built.pop((shape, outputs), None)
@@ -210,7 +185,7 @@ class OpenCVEngine:
         return net
 
     def _make_room(self, shape: Shape) -> None:
-        """Let nets go, the longest unused first, until one more may be kept."""
+        """Drop built nets, the longest unused first, until one more may be kept."""
         while self._built and not self._has_room(shape):
             del self._built[next(iter(self._built))]
 
@@ -222,7 +197,7 @@ class OpenCVEngine:
         return n_bytes <= _BYTES_KEPT_ON_CUDA
 
     def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
-        if not BY_CAFFE:  # OpenCV 5's engine has but this device, and warns of being told
+        if not BY_CAFFE:  # OpenCV 5's engine has no other device, and warns where one is set
             return _read_onnx(self._numbered, shape, outputs)
         net = _read_caffe(stock_net(self._numbered, shape))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
@@ -230,18 +205,18 @@ class OpenCVEngine:
         return net
 
     def _built_on_cuda(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
-        """A net for one size that ends in the wanted blobs: what is not run takes no memory."""
+        """OpenCV's net for one size, as far as the wanted blobs: the rest would take memory."""
         if layer := pooled_otherwise(self.net, shape):
             raise NetError(
-                f"net '{self.net.name}' at {dims(shape)}: OpenCV's CUDA pools otherwise than Caffe "
-                f"in layer '{layer}', whose last windows leave the image: use --device cpu, or "
-                "another size"
+                f"net '{self.net.name}' at {dims(shape)}: OpenCV's CUDA pools differently from "
+                f"Caffe in layer '{layer}', whose last windows leave the image: use --device cpu, "
+                "or another size"
             )
         last = max(map(int, outputs))
         wanted = replace(self._numbered, layers=self._numbered.layers[: last + 1])
         net = _read_caffe(stock_net(wanted, shape))
-        # Of blobs that a Concat joins, OpenCV then gives the wrong part: it makes them in one
-        # piece of memory, and reads each of them from its beginning.
+        # With fusion OpenCV makes the bottoms of a Concat in one piece of memory, and gives each of
+        # them from its beginning: the wrong part.
         net.enableFusion(len(outputs) == 1)
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
         net.setPreferableTarget(target(self.precision))
@@ -252,7 +227,7 @@ class OpenCVEngine:
         if left := layers_on_cpu(net):
             names = ", ".join(f"'{self.net.layers[number].name}'" for number in left)
             logger.warning(
-                "net '%s': OpenCV %s runs on the CPU what its CUDA backend does not know: %s",
+                "net '%s': OpenCV %s runs on the CPU the layers that its CUDA backend lacks: %s",
                 self.net.name,
                 cv2.__version__,
                 names,

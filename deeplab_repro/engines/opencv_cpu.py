@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from deeplab_repro.arrays import Shape
-from deeplab_repro.engines.checks import check_request
+from deeplab_repro.engines.engine import check_request
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, numbered
 from deeplab_repro.engines.parts import InParts
 from deeplab_repro.machine.device import Device
@@ -14,7 +14,7 @@ from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import Precision
 
-# Choices of blobs for which the parts are kept, each with weights of its own.
+# How many choices of blobs the parts are kept for, each with its own copy of the weights.
 _KEPT = 2
 
 
@@ -31,24 +31,17 @@ class OpenCVCpuEngine:
         self._made: dict[tuple[str, ...], InParts] = {}
 
     def build(self) -> None:
-        """Build what gives the coarse scores, which the first call would do otherwise.
+        """Build what gives the coarse scores, which the first run would do otherwise.
 
         Raises WeightsError where a layer has no weights, and NetError where OpenCV cannot read it.
         """
         self._in_parts([self.net.coarse_output[0]]).build()
 
-    def forward(self, data: np.ndarray) -> np.ndarray:
-        """The scores (NxCxHxW float32) of preprocessed images (Nx3xHxW float32, BGR minus mean).
-
-        Raises what `OpenCVEngine.forward` raises.
-        """
-        return self.blobs(data, [self.net.output])[self.net.output]
-
     def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """The named blobs (float32) of one run; of a blob that layers change in place, the last."""
+        """The named blobs; takes, gives and raises what `OpenCVEngine.blobs` does."""
         names = list(names)
         check_request(self.net, self._numbers, data, names)
-        self.net.blob_shapes(data.shape)  # where it does not fit, this says so clearly
+        self.net.blob_shapes(data.shape)  # says clearly where the net does not fit
         found = self._in_parts(names).blobs(data)
         return {name: found[self._numbers[name]] for name in names}
 
@@ -67,7 +60,7 @@ class OpenCVCpuEngine:
             for layer in self.net.layers
             if isinstance(layer.op, Convolution) and layer.op.kernel == (3, 3)
         )
-        # OpenCV 4 keeps these transformed for Winograd's way, which makes 8x8 of 3x3.
+        # OpenCV 4 keeps these transformed for Winograd's algorithm, which makes 8x8 of 3x3.
         return int(90e6 + weights + 7.8 * ordinary + 0.87 * blobs)
 
     def _in_parts(self, names: Iterable[str]) -> InParts:

@@ -1,16 +1,18 @@
-"""What OpenCV's dnn needs to run on CUDA, and what its CUDA backend does otherwise than the CPU's.
+"""Whether OpenCV's dnn can run on CUDA, and how its results there differ from the CPU's.
 
-Bare OpenCV falls back to the CPU without a word, or dies on an assertion; so this looks first.
-OpenCV forbids cuDNN the rounding to TF32 in float32 (it asks for FMA), and cuBLAS never rounds so
+OpenCV itself falls back to the CPU without a message, or stops at an assertion; so this checks
+first. OpenCV forbids cuDNN to round to TF32 in float32 (it asks for FMA), and cuBLAS never does so
 unasked: float32 is float32, whatever NVIDIA_TF32_OVERRIDE says.
 """
 
 import ctypes
 import re
 from dataclasses import dataclass
+from functools import partial
 
 from deeplab_repro.arrays import Shape
 from deeplab_repro.errors import DeepLabError, DeviceError, ResourceError
+from deeplab_repro.machine.device import Device, resolve_device
 from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Pooling
@@ -23,14 +25,27 @@ _BUILD = (
 )
 
 BY_CAFFE = hasattr(cv2.dnn, "readNetFromCaffe")
-"""Whether OpenCV takes our nets by way of Caffe, as OpenCV 4: without a copy of the weights.
+"""Whether OpenCV has its Caffe importer, which takes our nets without a copy of the weights.
 
-OpenCV 5 has no Caffe importer any more; there they go by way of ONNX, and on the CPU only.
+OpenCV 4 has it. OpenCV 5 does not: there nets go by way of ONNX, and run on the CPU only.
 """
 
-# A layer in `Net.dump`: its number, or the first of those that are fused; OCV/ where it is not on
-# the backend that was asked for.
+# A layer in OpenCV's `Net.dump`: its number, or the first of those that are fused; OCV/ where it is
+# not on the requested backend.
 _ON_CPU = re.compile(r'\[label="\{?(\d+).*OCV/')
+
+
+def opencv_device(device: str, precision: Precision) -> Device:
+    """The device that OpenCV runs nets on: `device`, or the best there is for "auto".
+
+    Raises ArgumentError for another device, and DeviceError where `device` is unavailable or does
+    not have this precision.
+    """
+    found = resolve_device(device, partial(cuda_problem, precision))
+    if found == "cpu" and precision == "float16":
+        why = "the device is 'cpu'" if device == "cpu" else cuda_problem(precision)
+        raise DeviceError(f"float16 runs on CUDA only (else use --precision float32), and {why}")
+    return found
 
 
 def cuda_problem(precision: Precision = "float32") -> str | None:
@@ -40,8 +55,8 @@ def cuda_problem(precision: Precision = "float32") -> str | None:
         return (
             f"OpenCV {cv2.__version__} is built without CUDA, as all wheels on PyPI are: {_BUILD}"
         )
-    if not BY_CAFFE:  # its new engine has but the CPU, and 5.0 takes nothing else from memory
-        return f"of OpenCV {cv2.__version__} no engine runs these nets on CUDA: {_BUILD}"
+    if not BY_CAFFE:  # its new engine runs on the CPU only, and the old one reads no ONNX in memory
+        return f"OpenCV {cv2.__version__} has no engine that runs these nets on CUDA: {_BUILD}"
     if built.cudnn is None:
         return f"OpenCV {cv2.__version__} is built without cuDNN, which its dnn needs: {_BUILD}"
     return (
@@ -93,7 +108,7 @@ def _driver_too_old(built: tuple[int, int]) -> str | None:
 
 
 def _cudnn_too_old(built: tuple[int, int]) -> str | None:
-    """OpenCV itself would only log it, and fail somewhere."""
+    """OpenCV itself would only log it, and fail later."""
     try:
         cudnn = ctypes.CDLL(f"libcudnn.so.{built[0]}")  # the one that cv2 is loaded with
     except OSError:  # it has another name on this system, or is a part of cv2
@@ -140,18 +155,18 @@ def target(precision: Precision) -> int:
 
 
 def layers_on_cpu(net: "cv2.dnn.Net") -> list[int]:
-    """The numbered layers that OpenCV leaves to the CPU, though CUDA was set; it says so nowhere.
+    """The numbers of the layers that OpenCV runs on the CPU though CUDA was set; it never says so.
 
-    After the first forward.
+    Call it after the first run.
     """
     return [int(found[1]) for found in map(_ON_CPU.search, net.dump().splitlines()) if found]
 
 
 def pooled_otherwise(net: Net, shape: Shape) -> str | None:
-    """The first layer that OpenCV's CUDA pools otherwise than Caffe; None where there is none.
+    """The first layer that OpenCV's CUDA pools differently from Caffe; None where there is none.
 
-    It counts windows that Caffe drops, which begin behind the image, and writes past the blob's
-    end; and an average counts what a last window covers beyond the padding. None of the paper's
+    OpenCV keeps windows that begin behind the image, which Caffe drops, and writes past the blob's
+    end; and its average counts what a last window covers beyond the padding. None of the paper's
     nets has such windows at the sizes that `Net.fitting_size` gives.
     """
     for layer, bottoms, top in net.walk(shape):
@@ -167,7 +182,7 @@ def pooled_otherwise(net: Net, shape: Shape) -> str | None:
 
 
 def gpu_error(what: str, text: str) -> DeepLabError:
-    """An error of CUDA's, as OpenCV tells it, as one of ours. `what` was doing what."""
+    """Our error for one of CUDA's. what: the net and its size. text: OpenCV's message."""
     if "out of memory" in text or "ALLOC_FAILED" in text:
         return ResourceError(
             f"{what} ran out of GPU memory: use smaller images or --device cpu, and see in "

@@ -1,18 +1,20 @@
-"""Runs a net in parts on the CPU: convolutions that OpenCV is slow at go another way.
+"""Divides a net into parts for the CPU, and runs them: faster than OpenCV runs it as a whole.
 
-OpenCV is fast at ordinary 3x3 convolutions, and slow at those with holes. These run on the phases
-of their bottom, as ordinary ones on a batch; a block of them with the same hole enters and leaves
-the phases once. Large holes and kernels, and 1x1, become a product of matrices.
+OpenCV is fast at ordinary 3x3 convolutions, and slow at those with holes. Here these become
+ordinary convolutions of a batch, the phases of their bottom (see phases.py); a block of them with
+the same hole is divided into phases and put together again once. Convolutions with large holes or
+kernels, and 1x1, become a product of matrices.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from deeplab_repro.arrays import HW
+from deeplab_repro.engines.engine import Engine
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
 from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, LayerType, ReLU
@@ -22,14 +24,14 @@ Way = Literal["whole", "phases", "product", "join"]
 
 
 def faster_way(op: LayerType, channels: int) -> Way:
-    """The way to run a layer on a bottom of so many channels: "whole" where OpenCV's is the best.
+    """The fastest way to run a layer on so many channels: "whole" where that is OpenCV's own.
 
-    Measured on 2 cores at 65x65, of OpenCV's own time (4.14, 5.0): in phases 512 channels take 0.2,
-    0.67 with hole 2 and 0.26, 0.64 with hole 4, and 128 take 0.35, 0.7; but with hole 6 it is 1.5
-    on OpenCV 4, which then has small phases and reads all weights for each. As products fc6 (3x3,
-    hole 12, 512 to 1024) takes 0.5, 0.55 and fc7 (1x1, 1024 to 1024) 0.45, 0.7. Those of fewer
-    channels gain less, and lose where BLAS's threads have to share the cores. On 64 channels and
-    fewer the gain is smaller than what it costs to run a net in parts.
+    Measured on 2 cores at 65x65, as shares of OpenCV's own time (4.14, 5.0): in phases 512 channels
+    take 0.2, 0.67 with hole 2 and 0.26, 0.64 with hole 4, and 128 take 0.35, 0.7; but with hole 6
+    it is 1.5 on OpenCV 4, since the phases are small then and all weights are read for each. As
+    products fc6 (3x3, hole 12, 512 to 1024) takes 0.5, 0.55 and fc7 (1x1, 1024 to 1024) 0.45, 0.7.
+    Layers of fewer channels gain less, and lose where BLAS's threads have to share the cores. On 64
+    channels and fewer the gain is smaller than what it costs to run a net in parts.
     """
     if not isinstance(op, Convolution) or op.group > 1 or op.stride != (1, 1):
         return "whole"
@@ -57,10 +59,10 @@ class Part:
 
 
 def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
-    """The layers that these blobs need, in parts to run in this order; they share the weights.
+    """The layers that the blobs `outputs` need, in parts to run in this order.
 
-    Each layer of the net must make one blob, and change none. No blob that is asked for lies inside
-    a block: to ask for one divides it.
+    Each layer of the net must make one blob, and change none. Parts share the net's weights. A
+    block of phases ends where one of the outputs is made.
     """
     outputs = set(outputs)
     layers = _needed(net, outputs)
@@ -68,7 +70,7 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
     takes = [bottom for layer in layers for bottom in set(layer.bottoms)]
     found: list[Part] = []
     makers: dict[str, Part] = {}
-    holders: dict[str, Part] = {}  # of a blob, the part run whole that takes or makes it
+    holders: dict[str, Part] = {}  # the part run whole that takes or makes a blob
     for layer in layers:
         first, top = layer.bottoms[0], layer.tops[0]
         way = faster_way(layer.op, shapes[first][1])
@@ -93,7 +95,7 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
 
 
 def _needed(net: Net, outputs: set[str]) -> list[Layer]:
-    """The layers that these blobs are made of."""
+    """The layers that these blobs need."""
     wanted, needed = set(outputs), []
     for layer in reversed(net.layers):
         if layer.tops[0] in wanted:
@@ -103,7 +105,7 @@ def _needed(net: Net, outputs: set[str]) -> list[Layer]:
 
 
 def _continues(part: Part, layer: Layer, way: Way) -> bool:
-    """Whether a part goes on with the layer that alone takes what it makes."""
+    """Whether a layer, the only one that takes what the part makes, belongs to the part."""
     if part.way == way == "phases":
         return _convolution(layer).hole == _convolution(part.layers[0]).hole
     if isinstance(layer.op, ReLU):
@@ -119,24 +121,11 @@ def _convolution(layer: Layer) -> Convolution:
 # --- running them
 
 
-class Engine(Protocol):
-    """What runs a net as it stands."""
-
-    def build(self) -> None:
-        """Do beforehand what the first run would."""
-
-    def forward(self, data: np.ndarray) -> np.ndarray:
-        """The net's output."""
-
-    def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """The named blobs of one run."""
-
-
 _Run = Callable[..., Iterable[np.ndarray]]  # from the blobs that a part takes to those it gives
 
 
 class InParts:
-    """A net run in `parts` for the blobs `outputs`. `engine` makes what runs a net as it stands."""
+    """Runs a net in `parts`, up to the blobs `outputs`. engine: makes what runs a part as a net."""
 
     def __init__(self, net: Net, outputs: Sequence[str], engine: Callable[[Net], Engine]) -> None:
         self.parts = parts(net, outputs)
@@ -173,7 +162,7 @@ class InParts:
             engine.build()
 
     def blobs(self, data: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs by name; raises what the engines raise, and WeightsError."""
+        """The outputs by name. Raises what the engines raise, and WeightsError."""
         blobs = {self._input: data}
         for number, (part, run) in enumerate(zip(self.parts, self._runs, strict=True), start=1):
             tops = run(*(blobs[name] for name in part.bottoms))
@@ -188,7 +177,7 @@ def _whole(engine: Engine, tops: Sequence[str], data: np.ndarray) -> Iterable[np
 
 
 def _ordinary(layers: Sequence[Layer]) -> list[list[Layer]]:
-    """A block's layers as they are on the phases, apart from one convolution to the next."""
+    """A block's layers as they run on the phases, one list for each convolution."""
     steps: list[list[Layer]] = []
     for layer in layers:
         if isinstance(layer.op, Convolution):
@@ -203,7 +192,7 @@ def _phases(engines: Sequence[Engine], hole: HW, data: np.ndarray) -> Iterable[n
     phases = to_phases(data, hole)
     for engine in engines:
         clear_beyond(phases, hole, (height, width))
-        phases = engine.forward(phases)
+        phases = engine.blobs(phases, [engine.net.output])[engine.net.output]
     return [from_phases(phases, hole, (n, phases.shape[1], height, width))]
 
 

@@ -1,6 +1,6 @@
-"""The phases of an image under a convolution with holes, where it is an ordinary convolution.
+"""Divides a blob into phases, on which a convolution with holes is an ordinary convolution.
 
-Of hole h these are h x h: every h-th row and column, beginning at another one each.
+For hole h there are h x h phases: each has every h-th row and column, from its own first ones.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def phases_shape(shape: Shape, hole: HW) -> Shape:
 
 
 def to_phases(data: np.ndarray, hole: HW) -> np.ndarray:
-    """The phases of NxCxHxW as one batch; the smaller ones have zeros at the bottom right."""
+    """The phases of NxCxHxW as one batch; smaller ones are filled up with zeros, bottom right."""
     (hy, hx), shape = hole, phases_shape(data.shape, hole)
     phases = np.zeros(shape, data.dtype)
     by_phase = phases.reshape(len(data), hy, hx, *shape[1:])
@@ -27,7 +27,7 @@ def to_phases(data: np.ndarray, hole: HW) -> np.ndarray:
 
 
 def from_phases(phases: np.ndarray, hole: HW, shape: Shape) -> np.ndarray:
-    """The NxCxHxW array of this shape that these are the phases of."""
+    """The NxCxHxW array of this shape that has these phases."""
     hy, hx = hole
     data = np.empty(shape, phases.dtype)
     by_phase = phases.reshape(len(data), hy, hx, *phases.shape[1:])
@@ -39,7 +39,7 @@ def from_phases(phases: np.ndarray, hole: HW, shape: Shape) -> np.ndarray:
 
 
 def clear_beyond(phases: np.ndarray, hole: HW, size: HW) -> None:
-    """Set to zero again what lies beyond an image of HxW: the next convolution would read it."""
+    """Set what lies beyond an image of HxW to zero again, as the next convolution reads it."""
     (hy, hx), (height, width) = hole, size
     by_phase = phases.reshape(-1, hy, hx, *phases.shape[1:])
     if height % hy:

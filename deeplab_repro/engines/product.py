@@ -1,4 +1,4 @@
-"""A convolution as a product of matrices, by NumPy's BLAS."""
+"""Runs a convolution as a product of matrices, by NumPy's BLAS."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import Convolution
 
-# Columns of a product at a time: enough for BLAS's full speed, in little memory.
+# Columns of one product: enough for BLAS's full speed, in little memory.
 _COLUMNS = 1024
 
 
@@ -20,10 +20,10 @@ def convolve(
     bias: np.ndarray | None = None,
     relu: bool = False,
 ) -> np.ndarray:
-    """The convolution, in one group, of NxCxHxW float32; with `relu`, what is below zero is zero.
+    """The convolution of NxCxHxW float32, in one group; with `relu`, a ReLU after it.
 
-    The weights are one matrix as they lie in memory. The other has the pixels under every tap, for
-    a few rows of the top at a time.
+    One matrix is the weights as they lie in memory. The other has the pixels under every tap, for a
+    few rows of the top at a time.
     """
     top = np.empty(op.top_shape([data.shape]), np.float32)
     n, channels, height, width = top.shape
@@ -52,6 +52,6 @@ def convolve(
 
 
 def _threads() -> int:
-    """As many as OpenCV's where BLAS is known to have one, else BLAS shares the work out itself."""
+    """As many as OpenCV's if BLAS is known to use one; else 1, as BLAS has threads of its own."""
     single = os.environ.get("OPENBLAS_NUM_THREADS") == "1"
     return max(1, cv2.getNumThreads()) if single else 1

@@ -1,4 +1,4 @@
-"""A net to files of another format, which take their names once they give what the net gives."""
+"""Writes a net in another format, and checks first that the new files give the same scores."""
 
 import os
 from collections.abc import Sequence
@@ -13,13 +13,15 @@ from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.convert.onnx import write_onnx
-from deeplab_repro.engines.checks import check_finite
-from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
+from deeplab_repro.engines.engine import check_finite
+from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
+from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.engines.opencv_cuda import BY_CAFFE
 from deeplab_repro.errors import ConversionError, FileError, NetError, one_line
 from deeplab_repro.files.images import MEAN_BGR, preprocess
 from deeplab_repro.files.whole import replace_together
-from deeplab_repro.jobs.converted import run_caffe, run_onnx
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import softmax
 
@@ -32,14 +34,14 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
 }
 """The formats, and how the names of their files end."""
 
-# Times max(1, standard deviation): sums in another order come to a tenth of that.
+# Of max(1, standard deviation). Sums in another order differ by a tenth of that.
 _TOLERANCE = 1e-4
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an output of the converted file lies from the net's, at most; and how far it may."""
+    """The largest difference between an output of the converted file and the net's own."""
 
     output: str
     largest: float
@@ -48,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written; and what a check of it found, by what the files were run with."""
+    """The files that were written; and if they were checked, what ran them and the differences."""
 
     files: list[Path]
     checked_with: str | None = None
@@ -57,7 +59,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """What `write_onnx` takes beside the net."""
+    """The options of `write_onnx`."""
 
     labels: Sequence[str] = ()
     softmax: bool = False
@@ -75,14 +77,14 @@ def convert_files(
 ) -> Converted:
     """Write the net, with weights, in another format: to `out` with that format's endings.
 
-    interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run net and files on a
-    seeded input first; where an output differs by more than 1e-4 times its standard deviation (or
-    1, if that is less), ConversionError names it, and no file is left. Of probabilities it is the
-    standard deviation of their scores.
+    interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run the net and the files
+    on a seeded input first. No output may differ by more than 1e-4 times its standard deviation, or
+    1e-4 if that is more; for probabilities it is the standard deviation of their scores.
 
-    Raises also what the format's writer raises, FileError, NetError for a train net that is to be
-    ONNX or run, and where it is run WeightsError for outputs that are NaN or infinite, and
-    ResourceError where there is too little memory.
+    Raises what the format's writer raises, FileError, and NetError for a train net that would be
+    ONNX or run. With verify also ConversionError, which names the output that differs, WeightsError
+    for outputs that are NaN or infinite, and ResourceError where there is too little memory. Where
+    it raises, it leaves no file.
     """
     if net.labels and (verify or to == "onnx"):
         raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
@@ -114,7 +116,7 @@ def file_names(to: Format, out: str | os.PathLike[str]) -> list[Path]:
 def _check(
     net: Net, to: Format, files: list[Path], onnx: OnnxOptions
 ) -> tuple[str, list[Difference]]:
-    """What ran the files, and how far their outputs lie from the net's."""
+    """What ran the files, and how far their outputs differ from the net's."""
     require_memory(
         2 * net.activation_bytes(net.input_shape),  # there are copies of the input and the outputs
         f"net '{net.name}' at {dims(net.input_shape)}",
@@ -140,11 +142,11 @@ def _check(
 def _expected(
     net: Net, onnx: OnnxOptions
 ) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, float]]]:
-    """A seeded input for the converted net; by output, what the net makes of it and a tolerance."""
+    """A seeded input for the converted net, and of each output the net's own and a tolerance."""
     rng = np.random.default_rng(_SEED)
     if onnx.rgb_uint8:
         net = net.ending_in_scores()
-        # Of no size that the net fits, where it may be: larger one way and smaller the other.
+        # If possible a size that does not fit the net: larger on one axis, smaller on the other.
         batch, _, height, width = net.input_shape
         if net.fits_any_size:
             height, width = height + 3, max(1, width - 3)
@@ -161,7 +163,7 @@ def _expected(
     expected = {name: (blob, _tolerance(blob)) for name, blob in blobs.items()}
     if onnx.softmax and not net.ends_in_softmax:
         _, (scores, tolerance) = expected.popitem()  # the output
-        # What is rounded has the scores' scale, and a softmax enlarges no difference.
+        # The rounding errors are those of the scores, and a softmax enlarges no difference.
         expected["probs"] = np.stack([softmax(each) for each in scores]), tolerance
     return data, expected
 
@@ -187,3 +189,47 @@ def _compared(name: str, theirs: np.ndarray, ours: np.ndarray, tolerance: float)
             f"{tolerance:.3g}: nothing was written, please report this"
         )
     return Difference(name, largest, tolerance)
+
+
+# --- run by others: from the bytes, since OpenCV crashes on a file name that is not UTF-8
+
+
+def run_onnx(path: Path, data: np.ndarray) -> tuple[str, list[np.ndarray]]:
+    """Run an ONNX file on its one input. Returns what ran it, and its outputs.
+
+    Raises DeviceError where onnxruntime is not installed, and NetError where it cannot run the net.
+    """
+    what = f"onnxruntime {load_onnxruntime().__version__}"
+    try:
+        session = make_session(path.read_bytes(), "cpu")
+        return what, session.run(None, {session.get_inputs()[0].name: data})
+    except Exception as error:  # its exceptions share no other base class
+        raise _cannot_run(what, one_line(error)) from error
+
+
+def run_caffe(prototxt: Path, caffemodel: Path, data: np.ndarray) -> tuple[str, list[np.ndarray]]:
+    """Run a net in the current format with OpenCV 4. Returns what ran it, and its outputs.
+
+    Raises NetError where OpenCV cannot run it, and what `read_net` raises.
+    """
+    what = f"OpenCV {cv2.__version__}"
+    net = read_net(prototxt)
+    try:
+        files = (np.fromfile(path, np.uint8) for path in (prototxt, caffemodel))
+        loaded = cv2.dnn.readNetFromCaffe(*files)
+        # OpenCV names a convolution after its blob, and adds a number to a name that is taken.
+        names = zip(net.layers, loaded.getLayerNames(), strict=True)
+        maker = {top: name for layer, name in names for top in layer.tops}
+        loaded.setInput(data)
+        found = loaded.forward([maker[output] for output in net.outputs])
+    except cv2.error as error:
+        raise _cannot_run(what, told_by(error)[0]) from error
+    # Of an InnerProduct's four axes OpenCV has the first two.
+    return what, [blob.reshape(blob.shape + (1,) * (4 - blob.ndim)) for blob in found]
+
+
+def _cannot_run(what: str, text: str) -> NetError:
+    return NetError(
+        f"{what} cannot run the converted net: {text}; "
+        "where others can, convert it without verifying"
+    )

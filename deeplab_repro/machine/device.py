@@ -1,4 +1,4 @@
-"""Where work is done: on the CPU, or on a GPU with CUDA."""
+"""The devices that do the work: the CPU, or a GPU with CUDA."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -11,10 +11,10 @@ DEVICES: tuple[AnyDevice, ...] = ("auto", "cpu", "cuda")
 
 
 def resolve_device(device: str, cuda_problem: Callable[[], str | None]) -> Device:
-    """`device` ("cpu", "cuda", or "auto" for the best there is) as what will be used.
+    """The device to use: `device`, or the best there is for "auto".
 
     cuda_problem: tells what keeps CUDA from being used, or None. Raises ArgumentError for another
-    device, and DeviceError where CUDA is asked for and absent: there is no silent fall back.
+    name, and DeviceError where CUDA is requested and unavailable: it never falls back silently.
     """
     if device not in DEVICES:
         raise ArgumentError(f"device is '{device}', expected one of {', '.join(DEVICES)}")

@@ -1,7 +1,7 @@
-"""The NVIDIA GPUs of this machine, as the CUDA driver itself tells them.
+"""Lists the NVIDIA GPUs of this machine, and tells what keeps CUDA from using them.
 
-By ctypes from the driver's library alone: no toolkit, no OpenCV and no Numba has to be there. No
-context is made on a GPU, so asking takes no GPU memory.
+It asks the driver's library by ctypes: no toolkit, no OpenCV and no Numba is needed. No context is
+made on a GPU, so it takes no GPU memory.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 _NO_DEVICE = 100  # CUresult
 _OR_ELSE = "or use --device cpu"
 _MENDS = {
-    34: "the toolkit's stub of it was found in the driver's place: take it off the library path",
+    34: "the toolkit's stub was loaded in place of the driver: take it off the library path",
     802: "the machine's fabric manager is not ready: start it",
     803: "its library and its kernel module are of different versions: restart the machine",
     804: "the CUDA compatibility package does not suit this GPU: remove it, or update the driver",
@@ -34,7 +34,7 @@ class Gpu:
 
 
 def driver_problem() -> str | None:
-    """What keeps CUDA programs from a GPU here, with the mend; None where there is one."""
+    """What keeps CUDA programs from using a GPU here, with the mend; None where nothing does."""
     try:
         driver = _driver()
         code = driver.cuInit(0)
@@ -62,7 +62,7 @@ def cuda_version() -> tuple[int, int]:
 
 
 def find_gpus() -> list[Gpu]:
-    """The GPUs in CUDA's order, the first being the one that is used; none without a driver."""
+    """The GPUs in CUDA's order: the first is the one that is used. None without a driver."""
     if driver_problem() is not None:
         return []
     driver = _driver()

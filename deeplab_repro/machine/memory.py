@@ -1,11 +1,11 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, and a check before large work."""
 
 import os
 from pathlib import Path
 
 from deeplab_repro.errors import ResourceError
 
-_ALWAYS_THERE = 1 << 24  # bytes
+_NOT_ASKED_FOR = 1 << 24  # bytes
 
 
 def available_memory() -> int | None:
@@ -26,12 +26,12 @@ def available_memory() -> int | None:
 def require_memory(
     n_bytes: int, what: str, mend: str = "use a smaller image or a machine with more memory"
 ) -> None:
-    """Raise ResourceError if `what` needs more than the available memory (`n_bytes`, in bytes).
+    """Raise ResourceError if `what` needs more memory (`n_bytes`) than is available.
 
-    Does nothing where the available memory is unknown, or for so little that to ask, which takes
-    half a millisecond, would be the most of the work.
+    Does nothing where the available memory is unknown, or for less than 16 MB: to ask takes half a
+    millisecond.
     """
-    if n_bytes < _ALWAYS_THERE:
+    if n_bytes < _NOT_ASKED_FOR:
         return
     available = available_memory()
     if available is not None and n_bytes > available:
@@ -52,7 +52,7 @@ def _meminfo_available(meminfo: Path) -> int | None:
 
 
 def _cgroup_available(root: Path) -> int | None:
-    """Return what the tightest control group above this process leaves, or None without one."""
+    """Return what is left of the tightest limit of a control group, or None without one."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except (OSError, ValueError):

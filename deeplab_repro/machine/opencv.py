@@ -1,7 +1,7 @@
-"""OpenCV's `cv2`, loaded in one place: where it does not load, DeviceError says what is missing.
+"""Loads OpenCV's `cv2`, in one place; where that fails, DeviceError says what is missing.
 
-A build with CUDA does not load without NVIDIA's libraries, whatever device is wanted. It looks for
-them beside itself only; here they are found wherever Python finds NVIDIA's packages.
+A build with CUDA does not load without NVIDIA's libraries, whatever device is used, and looks for
+them only beside itself. Here they are found wherever Python finds NVIDIA's packages.
 """
 
 import ctypes
@@ -32,13 +32,13 @@ def _load() -> None:
                 ) from error
             _load_nvidias(*missing.groups())
             tried.add(missing[1])
-            # What a failed import of cv2 leaves behind, and takes the next one for a recursion.
+            # A failed import of cv2 leaves these behind; the next would think it a recursion.
             sys.path = path
             vars(sys).pop("OpenCV_LOADER", None)
 
 
 def _load_nvidias(name: str, kind: str, version: str) -> None:
-    """Load a library of NVIDIA's packages, for cv2 to find it loaded."""
+    """Load a library of NVIDIA's packages, so that cv2 finds it loaded."""
     nvidia = importlib.util.find_spec("nvidia")
     for folder in (nvidia and nvidia.submodule_search_locations) or ():
         for path in Path(folder).glob(f"*/lib/{name}"):
@@ -72,9 +72,9 @@ import cv2 as cv2  # noqa: E402 - for others to import from here
 
 
 def told_by(error: cv2.error) -> tuple[str, int | None, str]:
-    """What OpenCV says of an error, on one line; its code, and the function that found it."""
+    """An OpenCV error's message on one line, its code, and the function that raised it."""
     text, code, where = (getattr(error, name, None) for name in ("err", "code", "func"))
-    # These are kept on the class: of an exception without them they are those of the last one.
+    # OpenCV keeps these on the class: an error without its own has those of the error before.
     if not text or text not in str(error):
         text, code, where = str(error), None, None
     return " ".join(text.split()), code, where or "dnn"

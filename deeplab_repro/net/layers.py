@@ -1,4 +1,4 @@
-"""The layer types that run, as plain data, each with Caffe's shape rules.
+"""The layer types, as plain data, each with Caffe's shape rules.
 
 A layer type is a small frozen dataclass. `top_shape` maps the shapes of the bottoms (NxCxHxW) to
 the shape of the top; `blob_shapes` gives the shapes of the learnable arrays. Both raise NetError
@@ -14,7 +14,7 @@ from deeplab_repro.errors import NetError
 
 
 class LayerType:
-    """One top from one bottom of the same shape and nothing to learn, unless a subclass differs."""
+    """By default a layer type makes one top of its one bottom's shape, and learns nothing."""
 
     bottoms_wanted: int | None = 1  # None: one or more
 
@@ -27,7 +27,7 @@ class LayerType:
         return ()
 
     def operations(self, bottoms: Sequence[Shape]) -> int:  # noqa: ARG002
-        """Additions and multiplications of a convolution; those of other layers are not counted."""
+        """A convolution's additions and multiplications; those of other layers are not counted."""
         return 0
 
 
@@ -116,7 +116,7 @@ class Deconvolution(LayerType):
 
 
 def _grouped_channels(bottom: Shape, op: Convolution | Deconvolution) -> int:
-    """The channels of the bottom, which the groups must divide, as they must the top's."""
+    """The channels of the bottom. Raises NetError where the groups do not divide them."""
     channels = _image(bottom)[1]
     if channels % op.group or op.num_output % op.group:
         raise NetError(
@@ -127,7 +127,7 @@ def _grouped_channels(bottom: Shape, op: Convolution | Deconvolution) -> int:
 
 @dataclass(frozen=True)
 class InnerProduct(LayerType):
-    """A fully connected layer over all that lies behind the first axis.
+    """A fully connected layer over all axes but the first.
 
     Blobs: weight num_output x K, and bias num_output.
     """

@@ -1,4 +1,4 @@
-"""A net as plain data: layers, shapes, learnable arrays. It knows no file format and no engine."""
+"""A net as plain data: layers, shapes, learnable arrays; no file format and no engine."""
 
 import math
 from collections.abc import Iterator
@@ -20,17 +20,18 @@ from deeplab_repro.net.layers import (
     Softmax,
 )
 
-# One tap of VGG-16's fc6 stands for a cell of pool5, which is 32 pixels wide.
-_VGG_CELL = 32
-# Without them a few hundred layers make numbers of thousands of digits.
+_VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, which is so wide
+# Without these limits a few hundred layers make numbers of thousands of digits.
 _LARGEST_SIZE = 2**63 - 1
 _LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
-BLOB_NAMES = ("weight", "bias")
-"""What the learnable arrays of a layer are called, in order."""
+BLOB_NAMES = ("weight", "bias")  # the learnable arrays of a layer, in order
 
-# How many sizes above the asked-for one are tried; every stride of these nets divides it.
+# How many sizes `fitting_size` tries, and the step between its sizes; all strides divide both.
 _SIZES_TRIED = 64
 _SIZE_STEP = 64
+
+# For how many sizes a net remembers its shapes: to walk it takes half a millisecond.
+_SIZES_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class DenseCrfParameter:
-    """The values of a DENSE_CRF layer; one entry per kernel. They are never run as a layer."""
+    """The values of a DENSE_CRF layer, one entry per kernel. No engine runs it as a layer."""
 
     max_iter: int
     pos_xy_std: tuple[float, ...]
@@ -125,8 +126,9 @@ class ImageSegData:
 class Net:
     """A net from one image to its scores, or a train net from a batch of them to its loss.
 
-    Building one checks it: every bottom must be made by an earlier layer and every shape must come
-    out positive, else NetError names the layer. The blobs of the layers get their shapes here.
+    The constructor checks it: every bottom must be made by an earlier layer and every shape must be
+    positive, else NetError names the layer. It also gives the blobs of the layers their shapes. The
+    layers stay as they are: `dataclasses.replace` makes a net with others.
     """
 
     name: str
@@ -138,23 +140,27 @@ class Net:
     dense_crf: DenseCrfParameter | None = None
     labels: dict[str, Shape] = field(default_factory=dict)  # a train net's inputs beside the image
     data: ImageSegData | None = None  # a train net's data layer
+    _shapes: dict[Shape, dict[str, Shape]] = field(init=False, repr=False, compare=False)
+    _fits: dict[HW, HW] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise NetError(f"net '{self.name}' has no layers that run")
+        self._shapes, self._fits = {}, {}
         for layer, bottoms, _ in self.walk():
             if not layer.blobs:
                 layer.blobs = [Blob(shape) for shape in layer.op.blob_shapes(bottoms)]
 
     def walk(self, input_shape: Shape | None = None) -> Iterator[tuple[Layer, list[Shape], Shape]]:
-        """Every layer in order with the shapes of its bottoms and of its tops.
+        """Every layer in order, with the shapes of its bottoms and the shape of its tops.
 
-        Raises NetError, naming the layer, where the net does not hold together at this input shape.
+        Raises NetError, naming the layer, where the net does not fit this input shape.
         """
         shapes = {self.input: tuple(input_shape or self.input_shape), **self.labels}
         if min(shapes[self.input]) < 1:
             raise NetError(f"input '{self.input}' has shape {dims(shapes[self.input])}")
         for layer in self.layers:
+            what = f"layer '{layer.name}' ({layer.type})"
             for bottom in layer.bottoms:
                 if bottom not in shapes:
                     raise NetError(
@@ -165,44 +171,45 @@ class Net:
             bottoms = [shapes[bottom] for bottom in layer.bottoms]
             if layer.op.bottoms_wanted not in (None, len(bottoms)) or not bottoms:
                 wanted = layer.op.bottoms_wanted or "at least 1"
-                raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) has {len(bottoms)} bottoms, "
-                    f"expected {wanted}"
-                )
+                raise NetError(f"{what} has {len(bottoms)} bottoms, expected {wanted}")
             try:
                 top = layer.op.top_shape(bottoms)
                 blobs = list(layer.op.blob_shapes(bottoms))
             except NetError as error:
-                raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
+                raise NetError(f"{what}: {error}") from None
             if layer.blobs and [blob.shape for blob in layer.blobs] != blobs:
                 raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) has weights of "
-                    f"{dims(layer.blobs[0].shape)}, but its bottom of {dims(bottoms[0])} wants "
-                    f"{dims(blobs[0])}"
+                    f"{what} has weights of {dims(layer.blobs[0].shape)}, but its bottom of "
+                    f"{dims(bottoms[0])} wants {dims(blobs[0])}"
                 )
             if min(top) < 1:
                 raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)} of "
-                    f"{dims(bottoms[0])}: the image is too small for it, or its pad too small"
+                    f"{what} would make {dims(top)} of {dims(bottoms[0])}: the image is too small "
+                    "for it, or its pad too small"
                 )
             if max(top) > _LARGEST_SIZE:
                 raise NetError(
-                    f"layer '{layer.name}' ({layer.type}) would make {dims(top)}, "
-                    f"expected sizes up to {_LARGEST_SIZE}"
+                    f"{what} would make {dims(top)}, expected sizes up to {_LARGEST_SIZE}"
                 )
             yield layer, bottoms, top
             shapes.update(dict.fromkeys(layer.tops, top))
 
     def blob_shapes(self, input_shape: Shape | None = None) -> dict[str, Shape]:
-        """The shape of every blob by name, the input's too."""
-        shapes = {self.input: tuple(input_shape or self.input_shape), **self.labels}
-        for layer, _, top in self.walk(input_shape):
-            shapes.update(dict.fromkeys(layer.tops, top))
-        return shapes
+        """The shape of every blob by name, the input's too. Raises what `walk` raises."""
+        shape = tuple(input_shape or self.input_shape)
+        shapes = self._shapes.get(shape)
+        if shapes is None:
+            shapes = {self.input: shape, **self.labels}
+            for layer, _, top in self.walk(shape):
+                shapes.update(dict.fromkeys(layer.tops, top))
+            if len(self._shapes) >= _SIZES_KEPT:
+                self._shapes.clear()
+            self._shapes[shape] = shapes
+        return dict(shapes)
 
     @property
     def outputs(self) -> list[str]:
-        """The names of the blobs that nothing takes, in the order in which they are made."""
+        """The names of the blobs that no layer takes, in the order in which they are made."""
         left: dict[str, None] = {}
         for layer in self.layers:
             for bottom in layer.bottoms:
@@ -212,12 +219,12 @@ class Net:
 
     @property
     def output(self) -> str:
-        """The name of the last blob that nothing takes: the scores."""
+        """The name of the last blob that no layer takes: the scores."""
         return self.outputs[-1]
 
     @property
     def ends_in_softmax(self) -> bool:
-        """Whether the output is probabilities already."""
+        """Whether the net's output is probabilities."""
         makers = [layer for layer in self.layers if self.output in layer.tops]
         return isinstance(makers[-1].op, Softmax)
 
@@ -231,7 +238,7 @@ class Net:
         return sum(layer.parameters for layer in self.layers)
 
     def operations(self, blob: str, input_shape: Shape | None = None) -> int:
-        """Of the convolutions up to a blob; a multiply-add counts as two."""
+        """The operations of the convolutions up to a blob; a multiply-add counts as two."""
         count = 0
         for layer, bottoms, _ in self.walk(input_shape):
             count += layer.op.operations(bottoms)
@@ -240,9 +247,9 @@ class Net:
         return count
 
     def _strides(self) -> dict[str, Fraction]:
-        """Input rows per row of every blob, by the strides before it and INTERP's factors.
+        """Input rows per row of every blob, from the strides and INTERP's factors before it.
 
-        An INTERP to a size has the factor that it has at the net's own input shape.
+        For an INTERP to a size, the factor is that at the net's own input shape.
         """
         strides = dict.fromkeys((self.input, *self.labels), Fraction(1))
         for layer, bottoms, top in self.walk():
@@ -285,10 +292,9 @@ class Net:
         return max(views, default=None)
 
     def ending_in_scores(self) -> "Net":
-        """The same net, sharing its layers, as one that ends in class scores at the input's scale.
+        """The net without a Softmax at its end, its coarse scores enlarged by INTERP.
 
-        A Softmax at the end is left out, and coarse scores are enlarged by INTERP, as the test nets
-        of the paper do.
+        So the test nets of the paper end. The layers are shared.
         """
         layers = list(self.layers)
         while isinstance(layers[-1].op, Softmax) and len(layers) > 1:
@@ -303,9 +309,10 @@ class Net:
 
     @property
     def coarse_output(self) -> tuple[str, int, int]:
-        """The scores before INTERP enlarges them: blob, INTERP's factor, and the crop after it.
+        """The scores before INTERP enlarges them: the blob, INTERP's factor, the crop after it.
 
-        A net that ends otherwise, as the MSc nets' sum, has none smaller than its output: factor 1.
+        For a net that does not end in INTERP (the MSc nets end in a sum) it is the output: factor
+        1, crop 0.
         """
         makers = {top: layer for layer in self.layers for top in layer.tops}
         last, crop = makers[self.output], 0
@@ -319,10 +326,10 @@ class Net:
 
     @property
     def fits_any_size(self) -> bool:
-        """Whether images of any size may go through the same layers.
+        """Whether the net takes images of any size.
 
-        An InnerProduct does not, nor an INTERP to a size; and one that shrinks is run and converted
-        as one to the size that it makes.
+        With an InnerProduct it does not, nor with an INTERP to a size; an INTERP that shrinks is
+        run and converted as one to the size that it makes.
         """
         return not any(
             isinstance(layer.op, InnerProduct)
@@ -331,14 +338,20 @@ class Net:
         )
 
     def fitting_size(self, size: HW) -> HW:
-        """The size (H, W) to run an image of this size at: at least the net's crop, padded up.
+        """The size (H, W) to which an image of this size is padded: at least the net's crop.
 
-        Above the crop sizes are 64 pixels apart, so that photos come to few: a GPU sets the net up
-        anew for each. Where the scores are not as large as the input there, it is the next size at
-        which they are. Raises ArgumentError where there is none.
+        Above the crop sizes are 64 pixels apart, so that photos have few different ones: a GPU sets
+        the net up again for each. Where the scores are not as large as the input there, it is the
+        next size at which they are. Raises ArgumentError where there is none.
         """
-        # One axis at a time, the other at the crop: they do not depend on each other.
-        return self._next_fit(2, size[0]), self._next_fit(3, size[1])
+        found = self._fits.get(size)
+        if found is None:
+            # Each axis with the other at the crop: they do not depend on each other.
+            found = self._next_fit(2, size[0]), self._next_fit(3, size[1])
+            if len(self._fits) >= _SIZES_KEPT:
+                self._fits.clear()
+            self._fits[size] = found
+        return found
 
     def _next_fit(self, axis: int, size: int) -> int:
         shape = [1, *self.input_shape[1:]]
@@ -363,10 +376,10 @@ class Net:
         return 4 * sum(map(math.prod, self.blob_shapes(input_shape).values()))
 
     def fill_random(self, seed: int) -> None:
-        """Give every layer seeded random weights that keep the scale of what flows through.
+        """Give every layer seeded random weights that keep the scale of the blobs.
 
-        Weights are gaussian with variance 2/fan-in (He et al. 2015), and biases zero. Where a layer
-        takes the image, it also brings its values, of about 64, down to 1.
+        Weights are gaussian with variance 2/fan-in (He et al. 2015), and biases zero. A layer that
+        takes the image also scales its values, of about 64, down to 1.
         """
         rng = np.random.default_rng(seed)
         for layer in self.layers:
@@ -381,7 +394,7 @@ class Net:
 
 
 def _fan_in(op: LayerType, weight: Shape) -> float:
-    """How many values of the bottom a value of the top sums up; on average, where it varies."""
+    """How many values of the bottom a value of the top is a sum of, on average."""
     if isinstance(op, Deconvolution):
         return weight[0] / op.group * math.prod(op.kernel) / math.prod(op.stride)
     return math.prod(weight[1:])

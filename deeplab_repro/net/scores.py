@@ -1,7 +1,7 @@
-"""Scores on a net's own coarse grid, before INTERP enlarges them, and INTERP's rule.
+"""Scores on the net's coarse grid, as they are before INTERP enlarges them; INTERP; softmax.
 
-They are what is worth keeping of a photo: a 64th of the scores at its size, and all there is in
-them.
+Coarse scores are what files keep of a photo: they have a 64th of the size of the enlarged scores,
+which follow from them.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.arrays import HW, dims
+from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.errors import ArgumentError
 
-F32 = npt.NDArray[np.float32]
 Precision = Literal["float16", "float32"]
 
 
@@ -29,12 +28,12 @@ class CoarseScores:
     offset: int = 0
 
     def covering(self, size: HW) -> "CoarseScores":
-        """The part that an image of `size` = (H, W) needs, a view of it."""
+        """The part that an image of `size` = (H, W) needs, as a view."""
         height, width = (-(-(n - 1 + self.offset) // self.stride) + 1 for n in size)
         return CoarseScores(self.values[:, :height, :width], self.stride, self.offset)
 
     def rounded(self, precision: Precision) -> "CoarseScores":
-        """These in "float16" or "float32". Raises ArgumentError for scores out of its range."""
+        """These in "float16" or "float32". Raises ArgumentError where they exceed its range."""
         largest = np.abs(self.values).max(initial=0)
         if largest > np.finfo(precision).max:
             raise ArgumentError(
@@ -55,7 +54,7 @@ class CoarseScores:
     def enlarged(self, size: HW) -> F32:
         """The scores at an image's `size` = (H, W), as INTERP and the crop after it give them.
 
-        Bilinear in float32, with aligned corners (reference/SPEC.md, 1.3). CxHxW float32.
+        Bilinear in float32, with aligned corners (docs/original.md, 1.3). CxHxW float32.
 
         Raises ArgumentError where the scores do not cover the image.
         """
@@ -89,7 +88,7 @@ class CoarseScores:
 def interp_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, F32]:
     """For each output of INTERP along one axis: its two inputs, and the weight of the second.
 
-    The formula is that of reference/SPEC.md, 1.3, in float32. n_out int64, n_out int64, n_out
+    The formula is that of docs/original.md, 1.3, in float32. n_out int64, n_out int64, n_out
     float32.
     """
     scale = np.float32(n_in - 1) / np.float32(n_out - 1) if n_out > 1 else np.float32(0)

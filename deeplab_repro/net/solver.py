@@ -1,4 +1,4 @@
-"""What a solver is told and what it remembers, as plain data: Caffe's SolverParameter and State."""
+"""A solver's settings and its state, as plain data: Caffe's SolverParameter and SolverState."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SolverParameter:
-    """The settings of Caffe's SGD (reference/SPEC.md, section 6); names and defaults are Caffe's.
+    """The settings of Caffe's SGD (docs/original.md, section 6); names and defaults are Caffe's.
 
     train_net: the train net's prototxt as the solver's file names it.
     lr_policy: "fixed", "step", "exp", "inv", "multistep", "poly" or "sigmoid".
@@ -34,9 +34,9 @@ class SolverParameter:
 
 @dataclass
 class SolverState:
-    """What a solver goes on from: the iteration that comes next, and the momentum of every blob.
+    """What training resumes from: the next iteration, and the momentum of every blob.
 
-    learned_net: the caffemodel that was written with it. history: one float32 array a learnable
+    learned_net: the caffemodel that was written with it. history: one float32 array per learnable
     blob, in the order of the net's layers.
     """
 

@@ -155,7 +155,7 @@ ARRAYS = hnp.arrays(
 
 @pytest.mark.parametrize("schema", [deeplab_pb2, bvlc_pb2], ids=["v1", "current"])
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -208,11 +208,10 @@ def _shuffled(message, rng: random.Random) -> bytes:
 # --- our own files
 
 
-@pytest.mark.parametrize("is_current", [False, True])
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(net=nets(), seed=st.integers(0, 9))
-def test_any_net_comes_back_from_its_caffemodel(tmp_path_factory, is_current, net, seed):
-    net.fill_random(seed)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(net=nets(), is_current=st.booleans())
+def test_any_net_comes_back_from_its_caffemodel(tmp_path_factory, net, is_current):
+    net.fill_random(0)
     path = tmp_path_factory.mktemp("net") / "net.caffemodel"
     write_caffemodel(net, path, is_current)
     model = read_caffemodel(path)

@@ -151,7 +151,7 @@ FILLERS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(inner=nets(), data=st.data(), is_current=st.booleans())
 def test_any_train_net_comes_back_from_its_text(tmp_path_factory, inner, data, is_current):
     for layer in inner.layers:

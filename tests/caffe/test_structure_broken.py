@@ -65,7 +65,7 @@ def test_a_layer_that_does_not_run_on_the_way_to_the_scores_is_refused(tmp_path,
         (
             "input: 'data' input: 'label' input_dim: [1, 3, 9, 9]"
             + v1("ELTWISE").replace('bottom: "data"', 'bottom: "data" bottom: "label"'),
-            "takes 'label', .* in training only",
+            "takes 'label', which only training has",
         ),
         (
             "input: 'data' input: 'other' input_dim: [1, 3, 9, 9]"

@@ -177,7 +177,7 @@ def test_nets_without_the_images_and_labels_to_train_on(tmp_path, text, problem)
 # --- any of it comes back
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     data=st.builds(
         ImageSegData,

@@ -152,7 +152,7 @@ def test_thousands_of_long_names_are_compared_in_no_time(tmp_path):
     refused(lambda: load_weights(net("a" * 190), path), "has no layer", WeightsError)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)) | st.just(WEIGHT) | st.just(BIAS)),
     st.booleans(),

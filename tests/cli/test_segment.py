@@ -10,8 +10,8 @@ from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import segment
 from deeplab_repro.cli.console import print_photos
 from deeplab_repro.crf.dense_crf import CrfResult
-from deeplab_repro.engines.opencv import cuda_problem
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
+from deeplab_repro.engines.opencv_cuda import cuda_problem
 from deeplab_repro.files.images import read_labels, write_image
 from deeplab_repro.jobs.photos import Photo
 from deeplab_repro.jobs.segment import OUTPUTS

@@ -29,7 +29,7 @@ from deeplab_repro.net.net import DenseCrfParameter, Filler, ImageSegData, Layer
 from tests.conftest import assert_one_line
 
 on_disk = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -16,7 +16,7 @@ from deeplab_repro.models.loading import load_net
 from deeplab_repro.net.layers import Convolution, Interp, Padding, ReLU
 from deeplab_repro.net.net import Layer, Net
 from tests.conftest import assert_one_line
-from tests.slow_layers import one_layer, pad_or_crop
+from tests.slow_layers import one_layer, pad_or_crop, scores_of
 
 # The layer types of BVLC's Caffe that our nets come to.
 STOCK = {
@@ -38,7 +38,7 @@ def run(net, data):
 
 
 @needs_importer
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 9),
     st.integers(0, 9),
@@ -57,7 +57,7 @@ def test_padding_is_said_in_stock_layers(pad_beg, pad_end, sign, shape):
 
 
 @needs_importer
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(-3, 0), st.integers(-3, 0), st.integers(7, 12), st.integers(7, 12))
 def test_interp_crops_first(pad_beg, pad_end, height, width):
     data = np.random.default_rng(0).normal(size=(1, 2, height, width)).astype(np.float32)
@@ -128,8 +128,8 @@ def test_interp_as_a_deconvolution(tmp_path, zoom, crop):
     net = one_layer(Interp(zoom_factor=zoom, pad_beg=crop[0], pad_end=crop[1]), data.shape)
     again = written_and_read(net, tmp_path)
     assert [layer.type for layer in again.layers if layer.name == "a"] == ["Deconvolution"]
-    expected = OpenCVEngine(net, "cpu").forward(data)
-    found = OpenCVEngine(again, "cpu").forward(data)
+    expected = scores_of(OpenCVEngine(net, "cpu"), data)
+    found = scores_of(OpenCVEngine(again, "cpu"), data)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 if zoom == 3 else 0)
 
 

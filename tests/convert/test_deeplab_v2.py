@@ -11,6 +11,7 @@ from deeplab_repro.convert.caffe import to_caffe
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.segmenter import DeepLab
+from tests.slow_layers import scores_of
 
 DATA = """
 name: "DeepLab-ASPP"
@@ -185,8 +186,8 @@ def test_what_was_converted_is_the_same_net(net, tmp_path):
         assert (ours.name, ours.bottoms, ours.tops) == (theirs.name, theirs.bottoms, theirs.tops)
         # A size for INTERP's shrink_factor: nothing else changes.
         assert ours.op == theirs.op or ours.name == "data_05"
-    scores = OpenCVEngine(net, "cpu").forward(image())
-    np.testing.assert_array_equal(OpenCVEngine(again, "cpu").forward(image()), scores)
+    scores = scores_of(OpenCVEngine(net, "cpu"), image())
+    np.testing.assert_array_equal(scores_of(OpenCVEngine(again, "cpu"), image()), scores)
     assert to_caffe(again) == (prototxt, caffemodel)
 
 

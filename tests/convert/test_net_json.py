@@ -190,7 +190,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(parent=on_disk, max_examples=60)
+@settings(parent=on_disk, max_examples=30)
 @given(st.data())
 def test_any_values_in_the_description(tmp_path, parts, data):
     document = json.loads(parts["net.json"])

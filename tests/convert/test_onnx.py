@@ -24,15 +24,15 @@ from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.segmenter import DeepLab
 from tests.conftest import assert_one_line
 from tests.convert.onnx_runs import Runs, model_of, written
-from tests.slow_layers import net_of, random_input, softmax
+from tests.slow_layers import net_of, random_input, scores_of, softmax
 
 # Each with another size that it fits.
 GOLDEN_NETS = {
-    "DeepLab": (122, 170),
-    "DeepLab-LargeFOV": (121, 169),
-    "DeepLab-LargeFOV-513": (121, 169),
-    "DeepLab-MSc": (121, 169),
-    "DeepLab-MSc-LargeFOV": (121, 169),
+    "DeepLab": (90, 106),
+    "DeepLab-LargeFOV": (89, 105),
+    "DeepLab-LargeFOV-513": (89, 105),
+    "DeepLab-MSc": (89, 105),
+    "DeepLab-MSc-LargeFOV": (89, 105),
 }
 
 
@@ -79,7 +79,7 @@ def test_one_file_at_two_sizes(golden, tmp_path, name, other_size):
             np.testing.assert_array_equal(scores.argmax(axis=1), theirs.argmax(axis=1))
     # OpenCV 4's engine comes by way of Caffe.
     data = random_input(2, 3, *other_size)
-    theirs = OpenCVEngine(net, "cpu").forward(data)
+    theirs = scores_of(OpenCVEngine(net, "cpu"), data)
     for found in run(data).values():
         assert_same_scores(found[net.output], theirs)
 
@@ -185,7 +185,7 @@ def test_the_mean_is_the_nets_own(model, tmp_path, photo):
     _, net = model
     net.mean_bgr = (1.5, 20.0, 300.0)
     image = photo(33, 41)
-    expected = OpenCVEngine(net, "cpu").forward(preprocess(image, (33, 41), net.mean_bgr))
+    expected = scores_of(OpenCVEngine(net, "cpu"), preprocess(image, (33, 41), net.mean_bgr))
     found = Runs(file_of(net, tmp_path, rgb_uint8=True), opencv=False)(image[None])
     np.testing.assert_allclose(found["onnxruntime"]["scores"], expected, atol=1e-4)
 
@@ -197,7 +197,7 @@ def test_a_net_that_fits_one_size_takes_photos_of_that_size(tmp_path, photo):
     ]
     net = net_of(*layers, shape=(1, 3, 17, 21))
     image = photo(17, 21)
-    expected = OpenCVEngine(net, "cpu").forward(preprocess(image, (17, 21)))
+    expected = scores_of(OpenCVEngine(net, "cpu"), preprocess(image, (17, 21)))
     run = Runs(file_of(net, tmp_path, rgb_uint8=True), opencv=False)
     found = run(image[None])["onnxruntime"]
     np.testing.assert_allclose(found["scores"], expected, atol=1e-4)
@@ -263,7 +263,7 @@ def test_names_of_the_ends_are_kept_for_them(tmp_path, photo, taken):
     ]
     net = net_of(*layers, shape=(1, 3, 9, 9))
     image = photo(5, 12)
-    expected = OpenCVEngine(net, "cpu").forward(preprocess(image, (9, 12)))[:, :, :5]
+    expected = scores_of(OpenCVEngine(net, "cpu"), preprocess(image, (9, 12)))[:, :, :5]
     run = Runs(file_of(net, tmp_path, rgb_uint8=True), opencv=False)
     np.testing.assert_allclose(run(image[None])["onnxruntime"]["scores"], expected, atol=1e-4)
     run = Runs(file_of(net, tmp_path, rgb_uint8=True, softmax=True), opencv=False)

@@ -36,7 +36,7 @@ from tests.slow_layers import (
     weights,
 )
 
-often = settings(max_examples=50, deadline=None)
+often = settings(max_examples=20, deadline=None)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
 shapes = st.tuples(st.integers(1, 2), st.sampled_from([2, 4]), st.integers(5, 9), st.integers(5, 9))
@@ -88,7 +88,7 @@ def test_deconvolutions(shape, kernel, pad, stride, group):
     check(Deconvolution(6, kernel, pad, stride, group), shape, deconvolve)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     shapes,
     st.sampled_from(["MAX", "AVE"]),

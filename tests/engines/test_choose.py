@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.engines import choose, onnxruntime, opencv
+from deeplab_repro.engines import choose, onnxruntime, opencv_cuda
 from deeplab_repro.engines.choose import ENGINES, make_engine
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
@@ -35,7 +35,7 @@ def machine(monkeypatch):
             name: (lambda *_, name=name: None if name in cuda else f"{name} has no CUDA: buy one")
             for name in ("opencv", "onnxruntime")
         }
-        for module in (choose, opencv):
+        for module in (choose, opencv_cuda):
             monkeypatch.setattr(module, "cuda_problem", problems["opencv"])
         monkeypatch.setattr(onnxruntime, "cuda_problem", problems["onnxruntime"])
 
@@ -102,7 +102,7 @@ def test_a_broken_onnxruntime_is_told_and_not_used(tiny, machine, caplog):
 def test_other_names(tiny):
     with pytest.raises(ArgumentError, match="engine is 'caffe', expected one of auto, opencv"):
         make_engine(read_net(tiny), engine="caffe")
-    with pytest.raises(ArgumentError, match="float64"):
+    with pytest.raises(ArgumentError, match="precision is 'float64', expected float16 or float32"):
         make_engine(read_net(tiny), "cpu", "float64", "opencv")
     assert ENGINES == ("auto", "opencv", "onnxruntime")
 

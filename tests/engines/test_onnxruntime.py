@@ -34,7 +34,7 @@ from deeplab_repro.net.layers import (
 from deeplab_repro.net.net import Layer
 from tests.conftest import assert_one_line
 from tests.engines.golden_nets import NETS, check_every_blob, check_layers
-from tests.slow_layers import net_of, random_input
+from tests.slow_layers import net_of, random_input, scores_of
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -96,12 +96,12 @@ def test_every_blob_is_opencvs(data):
 def test_batches_and_any_layout_of_the_array(net):
     engine = OnnxRuntimeEngine(net, "cpu")
     images = random_input(3, 3, 33, 41)
-    together = engine.forward(images)
+    together = scores_of(engine, images)
     for image, scores in zip(images, together, strict=True):
         # A batch may be summed in another order: values up to 1000 in float32.
-        np.testing.assert_allclose(engine.forward(image[None])[0], scores, atol=1e-3)
+        np.testing.assert_allclose(scores_of(engine, image[None])[0], scores, atol=1e-3)
     mirrored = images[:, ::-1, :, ::-1]
-    np.testing.assert_array_equal(engine.forward(mirrored), engine.forward(mirrored.copy()))
+    np.testing.assert_array_equal(scores_of(engine, mirrored), scores_of(engine, mirrored.copy()))
 
 
 # --- sessions
@@ -114,7 +114,7 @@ def test_one_session_for_all_sizes_the_scores_and_the_coarse_ones(net):
     for seed, size in enumerate([(33, 41), (9, 9), (65, 17)]):
         given = random_input(1, 3, *size, seed=seed)
         fresh = OnnxRuntimeEngine(net, "cpu").blobs(given, ["fc8", "up"])
-        np.testing.assert_array_equal(engine.forward(given), fresh["up"])
+        np.testing.assert_array_equal(scores_of(engine, given), fresh["up"])
         np.testing.assert_array_equal(engine.blobs(given, ["fc8"])["fc8"], fresh["fc8"])
     assert list(engine._sessions.values()) == [session]
 
@@ -122,27 +122,27 @@ def test_one_session_for_all_sizes_the_scores_and_the_coarse_ones(net):
 def test_sessions_that_are_made_anew(net, data):
     """For other blobs, and for another size where the net fixes it; the two last are kept."""
     engine = OnnxRuntimeEngine(net, "cpu")
-    first = engine.forward(data)
+    first = scores_of(engine, data)
     kept = first.copy()
     conv = engine.blobs(data, ["conv", "up"])["conv"]
     assert conv.min() == 0  # after the ReLU
-    np.testing.assert_array_equal(engine.forward(data), kept)
-    engine.forward(data + 1)
+    np.testing.assert_array_equal(scores_of(engine, data), kept)
+    scores_of(engine, data + 1)
     np.testing.assert_array_equal(first, kept)  # it was the caller's own
     fixed = OnnxRuntimeEngine(
         net_of(Layer("a", Interp(shrink_factor=2), ("data",), ("a",)), shape=(1, 3, 9, 9)), "cpu"
     )
     for size in (9, 11, 13, 9):
         given = random_input(1, 3, size, size)
-        np.testing.assert_array_equal(fixed.forward(given), given[:, :, ::2, ::2])
+        np.testing.assert_array_equal(scores_of(fixed, given), given[:, :, ::2, ::2])
     assert len(engine._sessions) == len(fixed._sessions) == 2
 
 
 def test_a_session_is_made_once(net, data, monkeypatch):
     engine = OnnxRuntimeEngine(net, "cpu")
-    first = engine.forward(data)
+    first = scores_of(engine, data)
     monkeypatch.setattr(engines_onnxruntime, "make_session", None)
-    np.testing.assert_array_equal(engine.forward(data), first)
+    np.testing.assert_array_equal(scores_of(engine, data), first)
 
 
 def test_as_many_threads_as_opencv_and_none_that_spin(net):
@@ -167,14 +167,14 @@ def test_requests_that_are_refused(net, data):
     engine = OnnxRuntimeEngine(net, "cpu")
     for given in (data.astype(np.float64), data[0], data.astype(np.uint8)):
         with pytest.raises(ArgumentError, match="expected float32 NxCxHxW"):
-            engine.forward(given)
+            scores_of(engine, given)
     for name in ("nothing", "data"):
         with pytest.raises(ArgumentError, match=f"makes no blob '{name}'"):
             engine.blobs(data, [name])
     with pytest.raises(NetError, match="'conv'"):
-        engine.forward(random_input(1, 4, 33, 41))
+        scores_of(engine, random_input(1, 4, 33, 41))
     with pytest.raises(NetError, match="1x3x0x41"):
-        engine.forward(random_input(1, 3, 0, 41))
+        scores_of(engine, random_input(1, 3, 0, 41))
 
 
 def test_a_net_without_weights(tiny):
@@ -210,26 +210,27 @@ def test_onnxruntimes_errors_become_ours(net, data, monkeypatch, method, error, 
     with monkeypatch.context() as patch:
         patch.setattr(onnxruntime.InferenceSession, method, fail)
         with pytest.raises(kind) as caught:
-            engine.forward(data)
+            scores_of(engine, data)
     assert_one_line(caught, f"'tiny' at 1x3x33x41: onnxruntime {onnxruntime.__version__} ")
     # The engine goes on with a session made anew.
-    assert engine.forward(data).shape == (1, 4, 33, 41)
+    assert scores_of(engine, data).shape == (1, 4, 33, 41)
 
 
 def test_onnxruntime_says_nothing_itself(net, data, monkeypatch, capfd):
     engine = OnnxRuntimeEngine(net, "cpu")
     monkeypatch.setattr(engines_onnxruntime, "to_onnx", lambda *_: b"\x08\x07 no model\n")
     with pytest.raises(NetError) as caught:
-        engine.forward(data)
+        scores_of(engine, data)
     assert_one_line(caught, "cannot run it on cpu")
     monkeypatch.undo()
     engine.build()
-    monkeypatch.setattr(engine, "_blob_shapes", lambda _: {"up": (1, 4, 33, 41)})
+    shapes = engine.net.blob_shapes()
+    monkeypatch.setattr(engine.net, "blob_shapes", lambda _: shapes)
     with pytest.raises(NetError) as caught:
-        engine.forward(data[:, :2])
+        scores_of(engine, data[:, :2])
     assert_one_line(caught, "cannot run it on cpu")
     with pytest.raises(NetError, match=r"makes 'up' 1x4x41x65, Caffe 1x4x33x41"):
-        engine.forward(random_input(1, 3, 41, 65))
+        scores_of(engine, random_input(1, 3, 41, 65))
     assert capfd.readouterr() == ("", "")
 
 

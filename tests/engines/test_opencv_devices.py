@@ -11,9 +11,9 @@ import pytest
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import opencv, opencv_cuda
-from deeplab_repro.engines.checks import check_finite
-from deeplab_repro.engines.opencv import OpenCVEngine, cuda_problem
-from deeplab_repro.engines.opencv_cuda import layers_on_cpu
+from deeplab_repro.engines.engine import check_finite
+from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.engines.opencv_cuda import cuda_problem, layers_on_cpu, opencv_device
 from deeplab_repro.errors import (
     ArgumentError,
     DeviceError,
@@ -26,7 +26,7 @@ from deeplab_repro.models.loading import read_model
 from deeplab_repro.net.layers import Concat, Convolution, Interp, Pooling
 from deeplab_repro.net.net import Layer
 from tests.conftest import assert_one_line
-from tests.slow_layers import net_of, random_input
+from tests.slow_layers import net_of, random_input, scores_of
 
 INFORMATION = """
   NVIDIA CUDA:                   YES (ver 13.0, CUBLAS)
@@ -73,7 +73,10 @@ def pretend(
     [
         ({"information": "NVIDIA CUDA:    NO\n"}, "is built without CUDA"),
         ({"information": INFORMATION.replace("cuDNN", "no")}, "is built without cuDNN"),
-        ({"by_caffe": False}, "no engine runs these nets on CUDA: make a wheel of OpenCV 4"),
+        (
+            {"by_caffe": False},
+            "has no engine that runs these nets on CUDA: make a wheel",
+        ),
         ({"driver": "no driver: buy one, or use --device cpu"}, "no driver: buy one"),
         ({"version": (12, 8)}, "supports CUDA up to 12.8, and OpenCV is built with 13.0"),
         ({"cudnn": 90900}, "cuDNN is 9.9, and OpenCV is built with 9.13: pip install --upgrade"),
@@ -82,11 +85,11 @@ def pretend(
         ({"targets": ()}, "dnn has no float32 on this GPU"),
     ],
 )
-def test_what_keeps_cuda_from_running(monkeypatch, tiny, found, expected):
+def test_what_keeps_cuda_from_running(monkeypatch, found, expected):
     pretend(monkeypatch, **found)
-    assert OpenCVEngine(read_net(tiny), "auto").device == "cpu"
+    assert opencv_device("auto", "float32") == "cpu"
     with pytest.raises(DeviceError) as error:
-        OpenCVEngine(read_net(tiny), "cuda")
+        opencv_device("cuda", "float32")
     assert str(error.value).startswith("CUDA was asked for, but ")
     assert_one_line(error, expected, "or use --device cpu")
 
@@ -111,30 +114,27 @@ def test_a_driver_that_opencv_cannot_use(monkeypatch):
         {"capability": (12, 0)},
     ],
 )
-def test_cuda_where_it_is(monkeypatch, tiny, found):
+def test_cuda_where_it_is(monkeypatch, found):
     pretend(monkeypatch, **found)
     for precision in ("float32", "float16"):
         assert cuda_problem(precision) is None
         for device in ("cuda", "auto"):
-            engine = OpenCVEngine(read_net(tiny), device, precision)
-            assert (engine.device, engine.precision) == ("cuda", precision)
+            assert opencv_device(device, precision) == "cuda"
 
 
-def test_a_gpu_without_float16(monkeypatch, tiny):
+def test_a_gpu_without_float16(monkeypatch):
     pretend(monkeypatch, targets=BOTH[:1])
-    assert OpenCVEngine(read_net(tiny), "cuda").device == "cuda"
+    assert opencv_device("cuda", "float32") == "cuda"
     with pytest.raises(DeviceError, match=r"^CUDA was asked for, but .* no float16 on this GPU"):
-        OpenCVEngine(read_net(tiny), "cuda", "float16")
+        opencv_device("cuda", "float16")
 
 
-def test_float16_wants_cuda(monkeypatch, tiny):
+def test_float16_wants_cuda(monkeypatch):
     pretend(monkeypatch, driver="there is no driver: buy one, or use --device cpu")
     for device, why in (("cpu", "the device is 'cpu'"), ("auto", "there is no driver: buy one")):
         with pytest.raises(DeviceError) as error:
-            OpenCVEngine(read_net(tiny), device, "float16")
+            opencv_device(device, "float16")
         assert_one_line(error, "float16 runs on CUDA only", "--precision float32", why)
-    with pytest.raises(ArgumentError, match="precision is 'half', expected float16 or float32"):
-        OpenCVEngine(read_net(tiny), "cpu", "half")
 
 
 def test_scores_that_are_no_numbers(tiny):
@@ -154,10 +154,8 @@ def on_cuda(monkeypatch):
     """Make an engine for CUDA, which runs with OpenCV's CPU in its place."""
     if not opencv.BY_CAFFE:
         pytest.skip("OpenCV 5 runs our nets on the CPU only")
-    pretend(monkeypatch)
     monkeypatch.setattr(cv2.dnn, "DNN_BACKEND_CUDA", cv2.dnn.DNN_BACKEND_OPENCV)
     monkeypatch.setattr(opencv, "target", lambda _: cv2.dnn.DNN_TARGET_CPU)
-    monkeypatch.setattr(opencv, "cuda_problem", lambda _: None)
 
     def make(net, precision="float32"):
         net.fill_random(0)
@@ -190,14 +188,14 @@ def test_a_net_whose_coarse_scores_are_its_input(on_cuda):
         net_of(Layer("a", Interp(zoom_factor=2), ("data",), ("a",)), shape=(1, 3, 4, 5))
     )
     engine.build()
-    assert engine.forward(random_input(1, 3, 4, 5)).shape == (1, 3, 7, 9)
+    assert scores_of(engine, random_input(1, 3, 4, 5)).shape == (1, 3, 7, 9)
 
 
 def test_any_blobs(on_cuda, tiny):
     engine = on_cuda(read_net(tiny), "float16")
     data = random_input(1, 3, 33, 41)
     on_cpu = OpenCVEngine(engine.net, "cpu")
-    np.testing.assert_array_equal(engine.forward(data), on_cpu.forward(data))
+    np.testing.assert_array_equal(scores_of(engine, data), scores_of(on_cpu, data))
     for names in (["conv"], ["up", "conv"], ["conv", "fc8", "up"]):
         expected = on_cpu.blobs(data, names)
         found = engine.blobs(data, names)
@@ -235,7 +233,7 @@ def test_layers_that_opencv_leaves_to_the_cpu(on_cuda, tiny, caplog):
     assert record.levelname == "WARNING"
     version = cv2.__version__
     assert record.getMessage() == (
-        f"net 'tiny': OpenCV {version} runs on the CPU what its CUDA backend does not know: "
+        f"net 'tiny': OpenCV {version} runs on the CPU the layers that its CUDA backend lacks: "
         "'conv', 'fc8'"  # the ReLU goes with the convolution before it
     )
 
@@ -263,12 +261,12 @@ def test_layers_on_cuda_are_told_from_those_on_the_cpu():
 def test_poolings_that_cuda_does_otherwise(on_cuda, op, size):
     net = net_of(Layer("pool", op, ("data",), ("pool",)), shape=(1, 3, size, size))
     data = random_input(1, 3, size, size)
-    assert OpenCVEngine(net, "cpu").forward(data).size
+    assert scores_of(OpenCVEngine(net, "cpu"), data).size
     with pytest.raises(NetError) as error:
-        on_cuda(net).forward(data)
+        scores_of(on_cuda(net), data)
     assert_one_line(error, f"at 1x3x{size}x{size}", "in layer 'pool'", "use --device cpu")
     fitting = random_input(1, 3, size + 1, size + 1)
-    assert on_cuda(net).forward(fitting).shape[2:] == net.output_shape(fitting.shape)[2:]
+    assert scores_of(on_cuda(net), fitting).shape[2:] == net.output_shape(fitting.shape)[2:]
 
 
 @pytest.mark.parametrize("name", ["DeepLab", "DeepLab-LargeFOV", "DeepLab-MSc"])

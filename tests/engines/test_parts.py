@@ -157,7 +157,7 @@ def test_weights_are_shared():
 # --- the same blobs
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 2),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),

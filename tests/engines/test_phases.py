@@ -15,7 +15,7 @@ holes = st.tuples(st.integers(1, 15), st.integers(1, 5))
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(shapes, holes)
 def test_phases_are_every_so_many_th_row_and_column(shape, hole):
     data = random_input(*shape)
@@ -33,7 +33,7 @@ def test_phases_are_every_so_many_th_row_and_column(shape, hole):
     np.testing.assert_array_equal(from_phases(phases, hole, shape), data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(shapes, holes)
 def test_what_lies_beyond_the_image_is_cleared_and_nothing_else(shape, hole):
     phases = np.ones(phases_shape(shape, hole), np.float32)
@@ -42,7 +42,7 @@ def test_what_lies_beyond_the_image_is_cleared_and_nothing_else(shape, hole):
 
 
 @pytest.mark.parametrize("blas_threads", ["1", "2"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.tuples(st.integers(1, 2), st.just(3), st.integers(5, 12), st.integers(5, 12)),
     *[pairs] * 4,

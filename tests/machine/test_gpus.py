@@ -1,16 +1,12 @@
 """What the CUDA driver tells of the machine, by a driver's library made for the test."""
 
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from deeplab_repro.machine import gpus
-
-ROOT = Path(gpus.__file__).parents[2]
 
 FAKE_DRIVER = """
 #include <stdlib.h>
@@ -28,13 +24,6 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)12 << 30; return 0; }
 """
 
-TELL = """
-from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
-print(driver_problem())
-print(cuda_version())
-print(find_gpus())
-"""
-
 
 @pytest.fixture(scope="module")
 def driver_folder(tmp_path_factory):
@@ -49,25 +38,23 @@ def driver_folder(tmp_path_factory):
     return folder
 
 
-def tell(folder, **environment):
-    """What a process of its own finds with the driver of a folder: problem, version, GPUs."""
-    inherited = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    environment.update(LD_LIBRARY_PATH=str(folder), PYTHONPATH=str(ROOT))
-    done = subprocess.run(
-        [sys.executable, "-c", TELL],
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stderr == ""
-    return done.stdout.splitlines()
+@pytest.fixture
+def driver(driver_folder, monkeypatch):
+    """Take that library for the driver, in an environment."""
+    monkeypatch.setattr(gpus, "_NAME", str(driver_folder / "libcuda.so.1"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def take(**environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return take
 
 
-def test_two_gpus(driver_folder):
-    problem, version, found = tell(driver_folder, FAKE_VERSION="12040", FAKE_COUNT="2")
-    assert (problem, version) == ("None", "(12, 4)")
-    gpu = "Gpu(name='Fake RTX', capability=(8, 6), memory=12884901888)"
-    assert found == f"[{gpu}, {gpu}]"
+def test_two_gpus(driver):
+    driver(FAKE_VERSION="12040", FAKE_COUNT="2")
+    assert (gpus.driver_problem(), gpus.cuda_version()) == (None, (12, 4))
+    assert gpus.find_gpus() == [gpus.Gpu("Fake RTX", (8, 6), 12 << 30)] * 2
 
 
 @pytest.mark.parametrize(
@@ -85,11 +72,12 @@ def test_two_gpus(driver_folder):
         ({"FAKE_CODE": "3"}, "error 3: see nvidia-smi"),
     ],
 )
-def test_what_keeps_the_driver_from_a_gpu(driver_folder, environment, expected):
-    problem, version, found = tell(driver_folder, FAKE_VERSION="13000", **environment)
+def test_what_keeps_the_driver_from_a_gpu(driver, environment, expected):
+    driver(FAKE_VERSION="13000", **environment)
+    problem = gpus.driver_problem()
     assert expected in problem
     assert problem.endswith(", or use --device cpu")
-    assert (version, found) == ("(13, 0)", "[]")
+    assert (gpus.cuda_version(), gpus.find_gpus()) == ((13, 0), [])
 
 
 def test_no_driver(monkeypatch):

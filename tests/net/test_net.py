@@ -186,6 +186,22 @@ def test_ending_in_scores_leaves_the_net_as_it_was():
     assert n.output == "fc8"
 
 
+def test_shapes_are_worked_out_once_for_a_size(tiny, monkeypatch):
+    n = read_net(tiny)
+    fits = [n.fitting_size((size, 9)) for size in range(30, 70)]
+    expected = n.blob_shapes((1, 3, 97, 41))
+    n.blob_shapes((1, 3, 97, 41)).clear()  # the caller's own
+    with monkeypatch.context() as patch:
+        patch.setattr(type(n), "walk", None)
+        assert n.blob_shapes((1, 3, 97, 41)) == expected
+        assert [n.fitting_size((size, 9)) for size in range(30, 70)] == fits
+    for size in range(33, 133):
+        n.blob_shapes((1, 3, size, 41))
+        n.fitting_size((size, 41))
+    assert 0 < len(n._shapes) <= 64
+    assert 0 < len(n._fits) <= 64
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [((1, 1), (33, 41)), ((33, 41), (33, 41)), ((34, 10), (97, 41)), ((98, 42), (161, 105))],

@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 
 
 def naive(values, stride, y, x):
-    """The formula of reference/SPEC.md, 1.3, for one pixel, in float32."""
+    """The formula of docs/original.md, 1.3, for one pixel, in float32."""
     one = np.float32(1)
     i, j = y // stride, x // stride
     i2, j2 = min(i + 1, values.shape[1] - 1), min(j + 1, values.shape[2] - 1)

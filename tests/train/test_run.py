@@ -148,7 +148,8 @@ def test_the_scores_of_a_snapshot_in_the_test_net(tmp_path):
     load_weights(net, model)
     engine = OpenCVEngine(net, "cpu")
     for image, expected in zip(images, solver.network.values["fc8"].data, strict=True):
-        np.testing.assert_allclose(engine.forward(image[None])[0], expected, rtol=1e-4, atol=1e-5)
+        found = engine.blobs(image[None], ["fc8"])["fc8"][0]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_loss_curve(tmp_path):

@@ -40,8 +40,8 @@ try:
     from photos import check_photos, check_predict
     from rates import measure_rates
 
-    from deeplab_repro.engines.opencv import cuda_problem
-except DeviceError as error:  # OpenCV does not load: a library of NVIDIA's is missing
+    from deeplab_repro.engines.opencv_cuda import cuda_problem
+except DeviceError as error:  # OpenCV does not load, as a library of NVIDIA's is missing
     say(f"error: {error}")
     sys.exit(2)
 

@@ -76,7 +76,7 @@ def time_net(
         first = milliseconds(run)
         found = spread(times_of(run, job.count(_RUNS)))
         in_layers = _in_layers(engine)
-        whole = spread(times_of(partial(engine.forward, data), job.count(_WHOLE_RUNS)))
+        whole = spread(times_of(partial(engine.blobs, data, [net.output]), job.count(_WHOLE_RUNS)))
         rates = Rates.of(job)
         floor = net_floor(net, data.shape, precision, rates)
         facts = {

@@ -1,14 +1,48 @@
-"""What every engine checks: what it is asked for, and what its library makes of it."""
+"""What an engine is, and the checks that every engine makes of its input and its output."""
 
 import math
 from collections.abc import Collection, Iterable
+from typing import Protocol, get_args
 
 import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.errors import ArgumentError, NetError, WeightsError
+from deeplab_repro.machine.device import Device
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import Precision
+
+
+class Engine(Protocol):
+    """A net, and the library that runs it. Use one engine per thread.
+
+    name: the library and its version. device: "cpu" or "cuda". precision: of the arithmetic.
+    """
+
+    net: Net
+    name: str
+    device: Device
+    precision: Precision
+
+    def build(self) -> None:
+        """Do now what the first run would do otherwise."""
+
+    def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Run the net on NxCxHxW float32 (BGR minus mean); the named blobs, float32.
+
+        Of a blob that layers change in place, the last.
+        """
+
+    def memory_needed(self, shape: Shape) -> int:
+        """About how many bytes it takes to run on images of up to this NxCxHxW."""
+
+
+def check_precision(precision: str) -> None:
+    """Raise ArgumentError unless `precision` is one of Precision."""
+    if precision not in get_args(Precision):
+        raise ArgumentError(
+            f"precision is '{precision}', expected {' or '.join(get_args(Precision))}"
+        )
 
 
 def check_request(net: Net, made: Collection[str], data: np.ndarray, names: Iterable[str]) -> None:
@@ -23,16 +57,16 @@ def check_request(net: Net, made: Collection[str], data: np.ndarray, names: Iter
 
 
 def in_shape(blob: np.ndarray, shape: Shape, what: str) -> np.ndarray:
-    """A blob in the shape that Caffe gives it; `what` made it, for the message.
+    """A blob in the shape that Caffe gives it: some libraries give it fewer axes.
 
-    Raises NetError where it has another number of values. Some libraries give it fewer axes.
+    what: what made it, for the message. Raises NetError where the number of values differs.
     """
     if blob.size != math.prod(shape):
         raise NetError(f"{what} {dims(blob.shape)}, Caffe {dims(shape)}")
     return blob.reshape(shape)
 
 
-# Beyond any score that float32 arithmetic comes back from.
+# Far above any score, so that what exceeds it came of an overflow.
 _ENDLESS = 1e30
 
 
