@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+
 Shape = tuple[int, ...]
 
 

@@ -62,7 +62,7 @@ def test_json_and_no_plot(command, crossval, tmp_path, monkeypatch):
     assert status == 0
     assert json.loads(out) == json.loads((tmp_path / "out/crossval.json").read_text())
     assert json.loads(out)["images"] == 1
-    assert 'no heat map is drawn: pip install "deeplab-repro[plot]"' in err
+    assert "heatmap.png is not drawn: matplotlib is not installed: pip install" in err
     assert not (tmp_path / "out/heatmap.png").exists()
 
 

@@ -13,14 +13,14 @@ from deeplab_repro.files.images import palette
 from deeplab_repro.paper.figure7 import Figure7, Panel
 from deeplab_repro.paper.report import Report, make_report
 from deeplab_repro.paper.reproduce import Run, net_facts, paper_runs
-from deeplab_repro.paper.tables import Result, all_tables
+from deeplab_repro.paper.tables import Measured, all_tables
 from deeplab_repro.paper.write import targets, write_report
 from deeplab_repro.voc.metrics import Scores
 from tests.conftest import smooth_photo
 from tests.html_page import Page
 
-FIGURES = np.full(21, 50.0)
-SCORES = Scores(90.0, FIGURES, 50.0, FIGURES, 61.0)
+IOU = np.full(21, 50.0)
+SCORES = Scores(90.0, IOU, 50.0, IOU, 61.0)
 PANELS = 3
 
 
@@ -35,7 +35,7 @@ def make():
     runs = [Run("DeepLab", "DeepLab", "val", None, with_crf=False), *paper_runs(None)[1:]]
     nothing = make_report(None, runs, None).outcomes
     trimap = {1: SCORES, 2: SCORES}
-    result = Result(SCORES, trimap, 3, remark="on <3> images | few")
+    result = Measured(SCORES, trimap, 3, remark="on <3> images | few")
     outcomes = {**nothing, ("DeepLab", "val"): result}
     panels = [panel(index) for index in range(PANELS)]
     figure7 = Figure7("net <b>", "net + CRF", panels)

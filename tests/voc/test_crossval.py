@@ -29,17 +29,17 @@ from deeplab_repro.files.probs import read_probs
 from deeplab_repro.net.scores import softmax
 from deeplab_repro.voc import crossval
 from deeplab_repro.voc.crossval import released_crfs, search
-from deeplab_repro.voc.crossval_report import write_found
+from deeplab_repro.voc.crossval_files import write_found
 from deeplab_repro.voc.devkit import open_devkit
-from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral
+from deeplab_repro.voc.grid import AUTHORS_GRID, SearchGrid, bilateral
 from deeplab_repro.voc.metrics import confusion, image_scores
 from deeplab_repro.voc.records import ScoresRecord, scores_record_path, write_or_compare
 from deeplab_repro.work.workers import Workers
 from tests.conftest import assert_one_line
 
 NAMES = ("a", "b", "c", "d")
-GRID = Grid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))
-ONE = Grid((3,), (10,), (6,))
+GRID = SearchGrid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))
+ONE = SearchGrid((3,), (10,), (6,))
 FEW = {"iterations": 2, "images": 3}
 
 
@@ -100,11 +100,11 @@ def files(folder):
 # --- what is found
 
 
-def test_every_score_is_that_of_the_obvious_loop(split, tmp_path):
+def test_every_score_is_that_of_the_obvious_loop(split, tmp_path, monkeypatch):
     devkit, maps = split
+    monkeypatch.setattr(crossval, "_DIVISORS", (2,))
     released = {"one": CrfParams(4, 33, 7), "on the grid": CrfParams(11, 18, 15)}
-    out = tmp_path / "out"
-    found = search(devkit, "val", maps, out, GRID, released=released, **FEW)
+    found = search(devkit, "val", maps, tmp_path, GRID, released=released, iterations=2, images=2)
     grid, others, *around = found.rounds.values()
     loops = itertools.product((9, 11), (16, 18), (14, 15))  # the authors' order
     assert list(grid) == list(itertools.starmap(CrfParams, loops))
@@ -136,11 +136,11 @@ def test_a_sample_is_drawn_by_its_seed(split, tmp_path):
     assert again.names == [NAMES[place] for place in sorted(known)]
 
 
-def test_processes_find_the_same(split, tmp_path):
+def test_a_process_finds_the_same(split, tmp_path):
     devkit, maps = split
     search(devkit, "val", maps, tmp_path / "here", ONE, **FEW)
-    search(devkit, "val", maps, tmp_path / "two", ONE, **FEW, workers=Workers(2))
-    assert files(tmp_path / "here") == files(tmp_path / "two")
+    search(devkit, "val", maps, tmp_path / "there", ONE, **FEW, workers=Workers(1))
+    assert files(tmp_path / "here") == files(tmp_path / "there")
 
 
 def by_formula(monkeypatch, score):
@@ -169,7 +169,7 @@ def test_the_search_climbs_off_the_grid(split, tmp_path, monkeypatch):
 
 
 def test_steps_are_fractions_where_the_values_are_and_none_where_there_is_one_value():
-    grid = Grid((0.5, 1.0, 2.0), (40,), (3, 7, 12))
+    grid = SearchGrid((0.5, 1.0, 2.0), (40,), (3, 7, 12))
     around = grid.around(CrfParams(0.5, 40, 3), 4)
     assert sorted({params.w1 for params in around}) == [0.375, 0.5, 0.625]
     assert {params.sigma_alpha for params in around} == {40}
@@ -225,18 +225,7 @@ def test_killed_and_started_again(split, tmp_path):
     devkit, maps = split
     expected = search(devkit, "val", maps, tmp_path / "undisturbed", GRID, iterations=2)
     out = tmp_path / "out"
-    arguments = [
-        "--voc",
-        devkit.root,
-        "--split",
-        "val",
-        "--scores",
-        maps,
-        "--out",
-        out,
-        "--iterations",
-        "2",
-    ]
+    arguments = ["--voc", devkit.root, "--split", "val", "--scores", maps, "--out", out]
     more = ["--iterations", "2", "--workers", "0"]
     grid = ["--w1", "9,11", "--sigma-alpha", "16,18", "--sigma-beta", "14,15"]
     run = subprocess.Popen(
@@ -260,7 +249,7 @@ def test_another_search_is_not_mixed_in(split, tmp_path):
     before = files(out)
     (devkit.root / "ImageSets/Segmentation/train.txt").write_text("a\nb\nc")
     for change, part in (
-        ({"grid": Grid((3,), (10,), (7,))}, "sigma_beta 6, not with 7"),
+        ({"grid": SearchGrid((3,), (10,), (7,))}, "sigma_beta 6, not with 7"),
         ({"iterations": 3}, "iterations 2, not with 3"),
         ({"seed": 11}, "seed 10, not with 11"),
         ({"images": 2}, "images 3, not with 2"),
@@ -274,7 +263,7 @@ def test_another_search_is_not_mixed_in(split, tmp_path):
         np.save(maps / f"{name}.npy", np.load(maps / f"{name}.npy")[::-1])
     with pytest.raises(ArgumentError) as error:
         search(devkit, "val", maps, out, ONE, **FEW)
-    assert_one_line(error, "sha256_of_photos_masks_and_maps", "give another folder")
+    assert_one_line(error, "sha256_of_photos_masks_and_scores", "give another folder")
     assert files(out) == before
 
 
@@ -310,7 +299,7 @@ def test_something_is_missing(split, tmp_path, what):
         ).unlink()
     with pytest.raises(FileError) as error:
         search(devkit, "val", maps, tmp_path / "out", ONE)
-    assert_one_line(error, "holds no map of b" if what == "map" else "b.", "1 more")
+    assert_one_line(error, "has no scores of b" if what == "map" else "b.", "1 more")
     assert not (tmp_path / "out").exists()
 
 
@@ -359,7 +348,7 @@ def test_a_mask_of_another_size(split, tmp_path):
 )
 def test_a_grid_that_is_none(axes, parts):
     with pytest.raises(ArgumentError) as error:
-        Grid(*map(tuple, axes))
+        SearchGrid(*map(tuple, axes))
     assert_one_line(error, *parts)
 
 
