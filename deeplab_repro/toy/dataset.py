@@ -14,11 +14,7 @@ MOST_SCENES = 999_999
 
 
 def write_dataset(
-    out: str | os.PathLike[str],
-    train: int,
-    val: int,
-    seed: int = 0,
-    progress: Progress = unwatched,
+    out: str | os.PathLike[str], train: int, val: int, seed: int = 0, progress: Progress = unwatched
 ) -> None:
     """Draw so many scenes for `train` and `val` and write them to a folder.
 

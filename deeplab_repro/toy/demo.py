@@ -138,8 +138,8 @@ def notes(result: DemoResult) -> list[str]:
     """Notes that explain the table."""
     found = [
         "Scores are in percent, counted as the paper's authors did. The trimap column is the mean "
-        f"IOU near borders: of all pixels up to {TRIMAP_WIDTH} from the void (unscored) line along "
-        "every border. Times are medians.",
+        f"IOU of the pixels near borders, at most {TRIMAP_WIDTH} from the void (unscored) line "
+        "along every border. Times are medians.",
         "The paper's mean IOU, with full-size nets on PASCAL VOC 2012 val: "
         + ", ".join(
             f"{name} {MODELS[name].val_mean_iou:.2f}, + CRF {MODELS[name].val_mean_iou_crf:.2f}"
@@ -150,7 +150,7 @@ def notes(result: DemoResult) -> list[str]:
     if result.absent:
         found.append(
             f"None of these scenes has {', '.join(result.absent)}: each counts as 0 in "
-            "the mean IOU. More scenes have all classes."
+            "the mean IOU, and the trimap's mean is not defined (-). More scenes have all classes."
         )
     return found
 

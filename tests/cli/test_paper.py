@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from deeplab_repro.files.images import read_image
+from deeplab_repro.files.images import read_image, write_image
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.toy.scenes import make_scene
 
@@ -14,8 +14,8 @@ FILES = {"index.html", "paper.md", "paper.json"}
 
 @pytest.fixture
 def scene(tmp_path):
-    path = tmp_path / "scene.jpg"
-    path.write_bytes(make_scene(0, 0, "val").jpeg)
+    path = tmp_path / "scene.png"
+    write_image(path, make_scene(0, 0, "val").image[60:156, 40:136])
     return path
 
 

@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def scene():
-    return make_scene(0, 1, "val").image
+    return np.ascontiguousarray(make_scene(0, 1, "val").image[50:170, 90:230])
 
 
 def blobs(photo, labels=4, height=30, width=40):

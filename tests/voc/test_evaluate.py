@@ -78,16 +78,20 @@ def test_golden(golden, tmp_path, caplog):
     np.testing.assert_array_equal(found.confusion, expected["raw"])
     np.testing.assert_array_equal(found.trimap, np.moveaxis(expected["raw_boundary"], 2, 0))
     numbers = found.as_json()
-    iou = list(numbers["iou"].values())
-    np.testing.assert_allclose(iou, expected["iou"], rtol=0, atol=1e-9)
-    assert numbers["mean_iou"] == pytest.approx(expected["avacc"].item(), abs=1e-9)
+    for key, theirs in {
+        "iou": expected["iou"],
+        "class_accuracy": expected["conf"].diagonal(),
+    }.items():
+        ours = list(numbers[key].values())
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    assert numbers["mean_iou"] == pytest.approx(expected["avacc"].item(), abs=1e-12)
     for key, theirs in {
         "pixel_accuracy": "pixel_acc",
         "class_accuracy": "class_acc",
         "mean_iou": "pixel_iou",
     }.items():
         ours = [each[key] for each in numbers["trimap"]]
-        np.testing.assert_allclose(ours, expected[theirs], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(ours, expected[theirs], rtol=0, atol=1e-12)
 
 
 def test_counts_are_sums_over_the_images(devkit, results):

@@ -2,16 +2,7 @@
 
 import numpy as np
 
-from deeplab_repro.toy.drawing.pen import (
-    GREENS,
-    PAINTS,
-    RUBBER,
-    STEEL,
-    WOODS,
-    Colour,
-    Pen,
-    shade,
-)
+from deeplab_repro.toy.drawing.pen import GREENS, PAINTS, RUBBER, STEEL, WOODS, Colour, Pen, shade
 
 BOTTLES: tuple[Colour, ...] = (
     (48, 96, 58),
