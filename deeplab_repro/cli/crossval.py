@@ -1,4 +1,4 @@
-"""deeplab-repro crossval: the best CRF parameters for kept maps."""
+"""deeplab-repro crossval: find the best CRF parameters for kept scores."""
 
 import argparse
 import json
@@ -27,11 +27,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's arguments."""
     parser = commands.add_parser(
         "crossval",
-        help="find the best CRF parameters for kept maps, coarse to fine; resumable",
-        description="Try a grid of CRF parameters on a sample of a split, as the authors did, and "
-        "then what is around the best in ever smaller steps. Writes crossval.csv, crossval.json "
-        "and heatmap.png. Stopped at any moment, it goes on where it was when it is run again.",
-        epilog="VALUES are numbers that increase, with commas between them, or first:step:last.",
+        help="find the best CRF parameters for kept scores, coarse to fine; resumable",
+        description="Try a grid of CRF parameters on a sample of a split, as the authors did, then "
+        "the neighbours of the best in ever smaller steps. Writes crossval.csv, crossval.json and "
+        "heatmap.png. It can be stopped at any moment; run again, it goes on where it was.",
+        epilog="VALUES are increasing numbers with commas between them, or first:step:last.",
     )
     add_devkit(parser)
     parser.add_argument(
@@ -39,7 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="DIR",
         type=Path,
         required=True,
-        help="maps of the images, as `predict --scores` keeps them or `segment --save probs`",
+        help="scores of the images, as `predict --scores` or `segment --save probs` keep them",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True)
     for option, default in (
@@ -52,7 +52,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             metavar="VALUES",
             type=_values,
             default=default,
-            help="default: %(default)s, as the authors",
+            help="default: %(default)s, the authors' values",
         )
     add_iterations(parser)
     parser.add_argument(
@@ -60,14 +60,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         type=whole_number(1),
         default=100,
-        help="of the split, drawn by chance (default: %(default)s)",
+        help="how many images of the split to draw at random (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         metavar="N",
         type=whole_number(0),
         default=10,
-        help="of the draw (default: %(default)s)",
+        help="another number draws other images (default: %(default)s)",
     )
     parser.add_argument(
         "--model",
@@ -75,8 +75,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="NAME",
         action="append",
         default=[],
-        help="try the parameters released with it as well; may be given several times (default: "
-        "the model that the scores were made with)",
+        help="also try the parameters released with this model; may be given several times "
+        "(default: the model that made the scores)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with every setting")
     add_workers(parser)
@@ -84,7 +84,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _values(text: str) -> tuple[float, ...]:
-    """5,10 or MATLAB's 40:10:100, the last included."""
+    """Numbers from text: 5,10 or, as in MATLAB, 40:10:100 with the last included."""
     parts = text.split(":")
     try:
         numbers = [float(number) for number in (parts if len(parts) > 1 else text.split(","))]
@@ -105,16 +105,17 @@ def _values(text: str) -> tuple[float, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, write what was found, and print it."""
+    from deeplab_repro.show.plot import PlotError
     from deeplab_repro.voc.crossval import released_crfs, search
-    from deeplab_repro.voc.crossval_report import write_found, write_heat_map
-    from deeplab_repro.voc.grid import Grid
+    from deeplab_repro.voc.crossval_files import write_found, write_heat_map
+    from deeplab_repro.voc.grid import SearchGrid
 
     found = search(
         devkit_of(arguments),
         arguments.split,
         arguments.scores,
         arguments.out,
-        Grid(arguments.w1, arguments.sigma_alpha, arguments.sigma_beta),
+        SearchGrid(arguments.w1, arguments.sigma_alpha, arguments.sigma_beta),
         released=released_crfs(arguments.models, arguments.scores),
         iterations=arguments.iterations,
         images=arguments.images,
@@ -123,8 +124,10 @@ def run(arguments: argparse.Namespace) -> int:
         progress=progress,
     )
     write_found(arguments.out, found)
-    if not write_heat_map(arguments.out / "heatmap.png", found):
-        say('no heat map is drawn: pip install "deeplab-repro[plot]"')
+    try:
+        write_heat_map(arguments.out / "heatmap.png", found)
+    except PlotError as error:
+        say(f"heatmap.png is not drawn: {error}")
     if arguments.json:
         print(json.dumps(found.as_json()))
     else:
@@ -151,7 +154,9 @@ def _print(found: "Found") -> None:
         summary.append((f"round {name}", str(len(tried)), text, f"{tried[best]:.2f}"))
     print_table(["", "settings", "best", "mean IOU"], summary)
 
-    ranked = sorted(scores, key=lambda params: -scores[params])  # of equals, the first tried first
+    ranked = sorted(
+        scores, key=lambda params: -scores[params]
+    )  # equals stay in the order they were tried
     top = [
         (str(rank), *(f"{number:.9g}" for number in bilateral(params)), f"{scores[params]:.2f}")
         for rank, params in enumerate(ranked[:_N_SHOWN], start=1)

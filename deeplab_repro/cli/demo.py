@@ -1,4 +1,4 @@
-"""deeplab-repro demo: drawn scenes through the shipped models, scored and shown."""
+"""deeplab-repro demo: the shipped models segment drawn scenes, scored and shown."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from deeplab_repro.cli.options import whole_number
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
-    from deeplab_repro.toy.demo import Report
+    from deeplab_repro.toy.demo import DemoResult
 
 _MODELS = ("ToyVOC-LargeFOV", "ToyVOC-MSc-LargeFOV")
 
@@ -20,7 +20,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "demo",
         help="see it work: drawn scenes, two small trained nets, the CRF; needs nothing else",
-        description="Draw scenes, segment them with two small trained nets that come along, alone "
+        description="Draw scenes, segment them with two small trained nets that are shipped, alone "
         "and with the CRF, and score the results. Writes index.html, to open in a browser, and "
         "contact_sheet.png.",
     )
@@ -32,14 +32,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         type=whole_number(1),
         default=50,
-        help="how many (default: %(default)s)",
+        help="how many to draw (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         metavar="N",
         type=whole_number(0),
         default=0,
-        help="other scenes (default: %(default)s)",
+        help="another number draws other scenes (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with every class's IOU")
     parser.set_defaults(run=run)
@@ -49,31 +49,30 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw, segment, score, write, and print the table."""
     from deeplab_repro.files.targets import check_targets, make_folder
     from deeplab_repro.segmenter import DeepLab
-    from deeplab_repro.toy.demo import measure, n_steps
-    from deeplab_repro.toy.report import write_contact_sheet, write_page
+    from deeplab_repro.toy.demo import measure
+    from deeplab_repro.toy.demo_page import write_contact_sheet, write_page
 
     page, sheet = arguments.out / "index.html", arguments.out / "contact_sheet.png"
     check_targets({arguments.out: [page, sheet]}, ())
     models = [(name, DeepLab(name)) for name in _MODELS]
-    say("drawing and segmenting; the first run compiles the CRF, some 15 seconds")
-    with progress("segmenting", n_steps(len(models), arguments.scenes)) as step:
-        report = measure(models, arguments.scenes, arguments.seed, step)
+    say("drawing and segmenting; the first run compiles the CRF, which takes about 15 seconds")
+    result = measure(models, arguments.scenes, arguments.seed, progress)
     make_folder(arguments.out)
-    write_contact_sheet(sheet, report)
-    write_page(page, report)
+    write_contact_sheet(sheet, result)
+    write_page(page, result)
     if arguments.json:
-        print(json.dumps({**report.as_json(), "page": str(page), "contact_sheet": str(sheet)}))
+        print(json.dumps({**result.as_json(), "page": str(page), "contact_sheet": str(sheet)}))
     else:
-        _print(report)
+        _print(result)
     say(f"the scenes side by side are in {sheet}; open {page} in a browser")
     return 0
 
 
-def _print(report: "Report") -> None:
+def _print(result: "DemoResult") -> None:
     from deeplab_repro.toy.demo import SPLIT, notes, table
 
-    heading, *rows = table(report)
-    print(f"{len(report.scenes)} scenes of ToyVOC {SPLIT}, seed {report.seed}", flush=True)
+    heading, *rows = table(result)
+    print(f"{len(result.scenes)} scenes of ToyVOC {SPLIT}, seed {result.seed}", flush=True)
     print_table(heading, rows)
-    for note in notes(report):
+    for note in notes(result):
         table_console().print(one_line(note))

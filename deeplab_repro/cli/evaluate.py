@@ -1,4 +1,4 @@
-"""deeplab-repro evaluate: a split's results in, their scores out."""
+"""deeplab-repro evaluate: score a split's results."""
 
 import argparse
 import json
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from deeplab_repro.voc.devkit import Devkit
     from deeplab_repro.voc.evaluate import Evaluation
 
-# As many of the worst images are printed; the files have all.
-_SHOWN = 20
+_SHOWN = 20  # of the worst images; the files have all
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,21 +32,22 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="DIR",
         type=Path,
         required=True,
-        help="PNGs of labels, ID.png, or what was predict's --out",
+        help="a folder of label PNGs, ID.png, or the --out of predict",
     )
     parser.add_argument(
         "--trimap",
         metavar="WIDTHS",
         type=_widths,
         default=(),
-        help="score within so many pixels of a border too: 3, 1,2,5, 1:40 for all of figure 5, or "
-        "1:4:40 for every fourth",
+        help="also score the pixels near borders, up to these widths: 3, 1,2,5, 1:40 for all of "
+        "figure 5, or 1:4:40 for every fourth",
     )
     parser.add_argument("--per-image", action="store_true", help="rank the images, the worst first")
     parser.add_argument(
         "--method",
         metavar="NAME",
-        help="in the paper's tables, to show its score (default: as predict noted in its --out)",
+        help="the method in the paper's tables whose score to show (default: the one that predict "
+        "recorded)",
     )
     parser.add_argument(
         "--out",
@@ -92,15 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
         check_method(arguments.method)
     if arguments.out:
         check_targets({arguments.out: [arguments.out / name for name in OUTPUTS]}, ())
-    with progress("scoring", len(devkit.ids(arguments.split))) as advance:
-        evaluation = evaluate(
-            devkit,
-            arguments.split,
-            arguments.results,
-            arguments.trimap,
-            workers_of(arguments),
-            advance,
-        )
+    evaluation = evaluate(
+        devkit,
+        arguments.split,
+        arguments.results,
+        arguments.trimap,
+        workers_of(arguments),
+        progress,
+    )
     paper = _paper(arguments, devkit, evaluation)
     theirs = {"method": paper.method, "mean_iou": paper.mean_iou} if paper else None
     if arguments.json:
@@ -123,14 +122,14 @@ def run(arguments: argparse.Namespace) -> int:
         write_evaluation(arguments.out, evaluation, report)
         if arguments.trimap:
             _draw(arguments.out, evaluation, paper)
-        say(f"the figures are in {arguments.out}")
+        say(f"the scores are in {arguments.out}")
     return 0
 
 
 def _paper(
     arguments: argparse.Namespace, devkit: "Devkit", evaluation: "Evaluation"
 ) -> "MethodScores | None":
-    """The paper's scores of what made the results."""
+    """The paper's scores of the method that made the results; None if it has none."""
     from deeplab_repro.models.registry import VOC_CLASSES
     from deeplab_repro.paper.methods import method_of, published_scores
 
@@ -144,18 +143,21 @@ def _paper(
 
 
 def _draw(out: Path, evaluation: "Evaluation", paper: "MethodScores | None") -> None:
-    from deeplab_repro.paper.figure5 import write_figure5
+    from deeplab_repro.paper.figure5 import draw_curves, write_curves
+    from deeplab_repro.show.plot import PlotError
 
     by_predict = evaluation.record.title if evaluation.record else "these results"
     name = paper.method if paper else by_predict
     scores = dict(zip(evaluation.widths, evaluation.trimap_scores, strict=True))
-    written = write_figure5(out / "trimap", {name: scores})
-    if len(written) == 1:
-        say('trimap.png and trimap.pdf are not drawn: pip install "deeplab-repro[plot]"')
+    write_curves(out / "trimap.csv", {name: scores})
+    try:
+        draw_curves(out / "trimap", {name: scores})
+    except PlotError as error:
+        say(f"trimap.png and trimap.pdf are not drawn: {error}")
 
 
 def _print(evaluation: "Evaluation", split: str, paper: "MethodScores | None") -> None:
-    """The figures of whole images: a row for each class, and the means."""
+    """The scores of whole images: a row for each class, and the means."""
     from deeplab_repro.voc.metrics import percent_text
 
     scores = evaluation.scores
@@ -182,7 +184,7 @@ def _print(evaluation: "Evaluation", split: str, paper: "MethodScores | None") -
     console.print(f"class accuracy  {percent_text(scores.mean_class_accuracy)}")
     if evaluation.absent:
         absent = one_line(", ".join(evaluation.absent))
-        console.print(f"None of these images has {absent}: each counts in the means, as 0.")
+        console.print(f"None of these images has {absent}: each counts as 0 in the means.")
 
 
 def _print_trimap(evaluation: "Evaluation") -> None:

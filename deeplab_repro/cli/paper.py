@@ -1,4 +1,4 @@
-"""deeplab-repro paper: the paper's tables and figures, ours beside theirs."""
+"""deeplab-repro paper: the paper's tables and figures with ours beside them."""
 
 import argparse
 import json
@@ -20,10 +20,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "paper",
         help="the paper's tables and figures, ours beside theirs",
-        description="Compare with the paper: what the nets' prototxt files determine of table 2, "
-        "and, given PASCAL VOC 2012 and the released weights, tables 1 to 3 and figures 5 and 7. "
-        "Writes index.html, paper.md and paper.json. It goes on where it was stopped. Or draw "
-        "figure 2 for an image: its score and belief maps after every iteration of the CRF.",
+        description="Compare with the paper: the columns of table 2 that the nets' prototxt files "
+        "determine and, given PASCAL VOC 2012 and the released weights, tables 1 to 3 and figures "
+        "5 and 7. Writes index.html, paper.md and paper.json. Run again, it goes on where it was "
+        "stopped. Or draw figure 2 for an image: its score and belief maps after every iteration "
+        "of the CRF.",
     )
     parser.add_argument(
         "--voc", metavar="DIR", type=Path, help="PASCAL VOC 2012, as VOCdevkit/VOC2012"
@@ -39,14 +40,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="DIR",
         type=Path,
         default=Path("paper"),
-        help="for the results, and what they were made of (default: %(default)s)",
+        help="the folder for the report and the predictions (default: %(default)s)",
     )
     add_workers(parser)
     parser.add_argument(
         "--figure2", metavar="IMAGE", type=Path, help="draw figure 2 for this image instead"
     )
     parser.add_argument("--model", metavar="NAME", help="for figure 2 (default: DeepLab-LargeFOV)")
-    parser.add_argument("--weights", metavar="F", help="for figure 2; ToyVOC's models need none")
+    parser.add_argument(
+        "--weights", metavar="F", help="for figure 2; ToyVOC's models have their own"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -70,7 +73,7 @@ def _tables(arguments: argparse.Namespace) -> int:
 
     if (arguments.voc is None) != (arguments.models is None):
         given, other = ("voc", "models") if arguments.voc else ("models", "voc")
-        raise ArgumentError(f"--{given} is given without --{other}: to run the nets needs both")
+        raise ArgumentError(f"--{given} is given without --{other}: running the nets needs both")
     check_targets({arguments.out: targets(arguments.out)}, ())
     if arguments.models and not arguments.models.is_dir():
         raise FileError(f"{one_line(arguments.models)}: is no folder, expected one of weights")
@@ -88,10 +91,10 @@ def _tables(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _told(doing: str, images: int) -> Iterator[Callable[[], None]]:
-    """A line for each of the runs, which take hours, and a bar where there is a terminal."""
+    """Print a line for each step, which may take hours; on a terminal show its progress too."""
     say(f"{doing}, {images} in all")
-    with progress(doing, images) as step:
-        yield step
+    with progress(doing, images) as advance:
+        yield advance
 
 
 def _figure2(arguments: argparse.Namespace) -> int:
@@ -129,18 +132,18 @@ def _print(report: "Report", names: list[str]) -> None:
     console = table_console()
     for name in names:
         table = report.tables[name]
-        grid = lay_out(table)
+        texts = lay_out(table)
         shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for column, (of, whose) in enumerate(grid.heading):
+        for column, (of, whose) in enumerate(texts.heading):
             # Headings break between words, cells do not.
             words = [*of.split(), whose] if whose in ("", "paper") else [whose]
-            widest = max(map(len, (*words, *(line[column] for line in grid.lines))))
+            widest = max(map(len, (*words, *(line[column] for line in texts.lines))))
             text = "\n".join(words)
             shown.add_column(text, justify="right" if column else "left", min_width=widest)
-        for line in grid.lines:
+        for line in texts.lines:
             shown.add_row(*line)
         console.print(f"{table.title}: {table.caption}")
         console.print(shown)
-        for note in grid.notes:
+        for note in texts.notes:
             console.print(one_line(note))
     console.print(one_line(report.summary))

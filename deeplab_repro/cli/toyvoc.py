@@ -13,11 +13,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "toyvoc",
         help="draw ToyVOC, a small data set laid out as VOC 2012",
         description="Draw ToyVOC: small scenes with VOC's 20 classes and their labels, laid out "
-        "as VOC 2012, with the authors' lists. The same arguments give the same files; files that "
-        "are there are replaced.",
+        "as VOC 2012, with the authors' lists. The same arguments give the same files. Existing "
+        "files are replaced.",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="where it goes; made if missing"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="the folder to write to; made if missing",
     )
     for split, count in (("train", 800), ("val", 100)):
         parser.add_argument(
@@ -32,7 +36,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         type=whole_number(0),
         default=0,
-        help="another number, other scenes (default: %(default)s)",
+        help="another number draws other scenes (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
@@ -41,8 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw and write the scenes."""
     from deeplab_repro.toy.dataset import write_dataset
 
-    total = arguments.train + arguments.val
-    with progress("drawing", total) as advance:
-        write_dataset(arguments.out, arguments.train, arguments.val, arguments.seed, advance)
+    write_dataset(arguments.out, arguments.train, arguments.val, arguments.seed, progress)
     say(f"{arguments.train} scenes for train and {arguments.val} for val are in {arguments.out}")
     return 0

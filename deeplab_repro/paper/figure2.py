@@ -1,4 +1,4 @@
-"""The paper's figure 2: score and belief maps of the labels in an image, iteration by iteration."""
+"""The paper's figure 2: score and belief maps of an image after every iteration of the CRF."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import F32, dims
 from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files.images import overlay, write_image
+from deeplab_repro.files.images import UInt8, overlay, write_image
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.net.scores import softmax
@@ -24,36 +23,32 @@ if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.segmenter import DeepLab
 
-_MAPS_HELD = 4  # CxHxW float32 arrays, beside what the mean field takes
-
-F32 = npt.NDArray[np.float32]
-UInt8 = npt.NDArray[np.uint8]
+_MAPS_HELD = 4  # CxHxW float32 arrays, besides those of the mean field
 
 LEAST_SHARE = 0.005
-"""Of the image's pixels: a label with fewer has no maps."""
+"""A label with a smaller share of the image's pixels has no maps."""
 
 MOST_LABELS = 6
-"""How many labels have maps, those with most pixels."""
+"""How many labels have maps at most: those with most pixels."""
 
-# Widths on the sheet, in pixels: of a map, the names on the left, the scale on the right and the
-# bar in it; and of the sheet, so that its title fits.
+# Widths in pixels: of a map, of the names on the left, of the scale on the right and its bar.
 _CELL, _NAMES, _SCALE, _BAR = 150, 110, 80, 14
-_LEAST_WIDTH = 960
+_LEAST_WIDTH = 960  # of the sheet, so that its title fits
 
 _LEGEND = (
-    "score: what the softmax takes, at first the net's scores; a row has one scale",
-    "belief: what the softmax gives, 0 to 1",
+    "score: the input of the softmax, at first the net's scores; each row has one scale",
+    "belief: the output of the softmax, 0 to 1",
 )
 
-# Even steps from dark blue over grey to yellow, which look even to the colour-blind too.
+# From dark blue over grey to yellow, in steps that look even to the colour-blind too.
 _COLOURS = ((0, 32, 76), (60, 77, 110), (124, 123, 120), (187, 174, 108), (255, 234, 70))
 
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """A label's maps after 0, 1, 2, ... iterations, each hxw float32, as large as on the sheet.
+    """A label's maps after 0, 1, 2, ... iterations, each hxw float32, in the sheet's size.
 
-    scores: what the softmax takes; beliefs: what it gives, 0 to 1.
+    scores: the input of the softmax; beliefs: its output, 0 to 1.
     """
 
     label: int
@@ -64,9 +59,9 @@ class LabelMaps:
 
 @dataclass(frozen=True)
 class Figure2:
-    """An image, its labels after the CRF (HxW uint8), and the maps of those in it.
+    """An image, its labels after the CRF (HxW uint8), and the maps of the labels found.
 
-    left_out: names of labels that are there too, beyond the `MOST_LABELS` with most pixels.
+    left_out: names of labels that were found too, but are not among the `MOST_LABELS` largest.
     """
 
     image: UInt8
@@ -76,13 +71,13 @@ class Figure2:
 
 
 def score_maps(image: UInt8, scores: F32, params: CrfParams, iterations: int) -> Iterator[F32]:
-    """The input of the softmax before, and after each iteration of the mean field: CxHxW float32.
+    """Yield the input of the softmax before and after each iteration: CxHxW float32.
 
-    First come the net's scores s themselves; after iteration t it is s + m(q), where q is the
-    softmax of the map before and m the message of the kernels (reference/SPEC.md, 2: `next`).
-    The unary is -s, as in the authors' prog_refine_pascal_v4. With -log p, which `dense_crf`
-    takes, every map is less by log(sum exp s), the same for all labels of a pixel: the softmax
-    does not see it, but the net's map would be on another scale than the paper's.
+    The first is the net's scores s; after iteration t it is s + m(q), where q is the softmax of
+    the one before and m the message of the kernels (docs/original.md, 2: `next`). The unary is
+    -s, as in the authors' prog_refine_pascal_v4. With -log p, which `dense_crf` takes, all scores
+    of a pixel are lower by log(sum exp s): the softmax is the same, but the net's map would not be
+    on the paper's scale.
 
     image: HxWx3 uint8 RGB; scores: CxHxW float32, finite. Raises ResourceError for too little
     memory.
@@ -103,9 +98,9 @@ def score_maps(image: UInt8, scores: F32, params: CrfParams, iterations: int) ->
 
 
 def make_figure2(model: DeepLab, image: UInt8) -> Figure2:
-    """Segment an image (HxWx3 uint8 RGB), and keep the maps of the labels that are found.
+    """Segment an image (HxWx3 uint8 RGB) and keep the maps of the labels found in it.
 
-    Raises ArgumentError for a model without a CRF, and what running it raises.
+    Raises ArgumentError for a model without a CRF, and what running the model raises.
     """
     if model.crf is None:
         raise ArgumentError("figure 2 shows what the CRF does, and this model has none")
@@ -125,10 +120,10 @@ def make_figure2(model: DeepLab, image: UInt8) -> Figure2:
 
 
 def write_figure2(path: Path, figure: Figure2) -> None:
-    """Write the maps as a labelled sheet, .png: two rows a label, a column an iteration.
+    """Write the maps as one .png, atomically: two rows a label, a column an iteration.
 
-    All maps of a row of scores have one scale, from its lowest to its highest; beliefs go from 0
-    to 1. Atomically; raises FileError if the file cannot be written.
+    Each row of scores has one scale, from its lowest score to its highest; beliefs go from 0 to 1.
+    Raises FileError if the file cannot be written.
     """
     write_image(path, _sheet(figure))
 
@@ -141,7 +136,7 @@ def _shrink(values: F32) -> F32:
 
 
 def _cell_size(values: np.ndarray) -> tuple[int, int]:
-    """Width and height on the sheet of what is so large; a tall picture is not made taller."""
+    """Width and height of an image or map on the sheet; at most twice as tall as wide."""
     height, width = values.shape[:2]
     scale = min(_CELL / width, 2 * _CELL / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
@@ -187,7 +182,7 @@ def _sheet(figure: Figure2) -> UInt8:
 
 
 def _coloured(values: F32, least: float, most: float) -> UInt8:
-    """Values from `least` to `most` in the colours of the scale: hxwx3 uint8 RGB."""
+    """Colour the values from `least` to `most`: hxwx3 uint8 RGB."""
     span = max(most - least, np.finfo(np.float32).tiny)
     share = (np.clip(values, least, most) - least) / span
     stops = np.linspace(0, 1, len(_COLOURS))

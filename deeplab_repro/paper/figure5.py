@@ -1,4 +1,4 @@
-"""Figure 5: how labels fare near borders, ours beside the authors' own curves."""
+"""The paper's figure 5: scores near borders, our curves beside the authors'."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.models.published import published
+from deeplab_repro.show.plot import new_figure, write_figure
 from deeplab_repro.voc.metrics import Scores
 
 CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
@@ -15,75 +16,49 @@ CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
     "pixel_accuracy": ("pixel accuracy", lambda scores: scores.pixel_accuracy),
     "class_accuracy": ("mean class accuracy", lambda scores: scores.mean_class_accuracy),
 }
-"""The figure's panels by their keys in `published()["figure5"]`: title, and which score it is."""
+"""The figure's panels by their key in `published()["figure5"]`: title, and the score shown."""
 
-# Of so many points a line says too little.
+# A line through fewer points has markers.
 _FEW_POINTS = 10
 
 _Points = dict[int, tuple[float, ...]]
 
 
-def write_figure5(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[Path]:
-    """Write curves and the authors' four as <stem>.csv, .png and .pdf, atomically; their paths.
+def write_curves(path: Path, curves: Mapping[str, Mapping[int, Scores]]) -> None:
+    """Write our curves and the authors' four as CSV, atomically.
 
     curves: for each name the scores by the trimap's width in pixels, as `trimap_scores` gives them.
-    A name of the authors' four, as DeepLab-CRF, is drawn in the same colour. Without matplotlib
-    (pip install "deeplab-repro[plot]") there is the CSV alone: curve, whose it is, width, then the
-    scores of the three panels in percent, nothing where one is not defined.
+    The columns are the curve, whose it is, the width, and the scores of the three panels in
+    percent, empty if not defined.
 
-    Raises FileError if a file cannot be written.
+    Raises FileError if the file cannot be written.
     """
-    ours = {name: _points(scores) for name, scores in curves.items()}
-    written = []
-    for kind, content in {"csv": _csv(ours), **_pictures(ours)}.items():
-        written.append(stem.with_name(f"{stem.name}.{kind}"))
-        with write_atomically(written[-1]) as file:
-            file.write(content)
-    return written
-
-
-def _points(scores: Mapping[int, Scores]) -> _Points:
-    return {
-        width: tuple(pick(scores[width]) for _, pick in CURVES.values()) for width in sorted(scores)
-    }
-
-
-def _authors() -> dict[str, _Points]:
-    figure = published()["figure5"]
-    widths = figure["trimap_width_pixels"]
-    return {
-        method: dict(
-            zip(widths, zip(*(figure[key][method] for key in CURVES), strict=True), strict=True)
-        )
-        for method in figure["mean_iou"]
-    }
-
-
-def _csv(ours: Mapping[str, _Points]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("curve", "of", "width", *CURVES))
-    for of, curves in (("ours", ours), ("paper", _authors())):
-        for name, points in curves.items():
+    for of, by_name in (("ours", _ours(curves)), ("paper", _authors())):
+        for name, points in by_name.items():
             for width, values in points.items():
                 shown = ("" if isnan(value) else repr(value) for value in values)
                 writer.writerow((name, of, width, *shown))
-    return text.getvalue().encode()
+    with write_atomically(path) as file:
+        file.write(text.getvalue().encode())
 
 
-def _pictures(ours: Mapping[str, _Points]) -> dict[str, bytes]:
-    """The figure by its formats; none without matplotlib."""
-    try:
-        from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        return {}
-    authors = _authors()
+def draw_curves(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[Path]:
+    """Draw the curves that `write_curves` writes as <stem>.png and .pdf; their paths.
+
+    A curve with the name of one of the authors' four, as DeepLab-CRF, has its colour.
+
+    Raises PlotError without matplotlib, FileError if a file cannot be written.
+    """
+    figure = new_figure(13, 4.8)
+    ours, authors = _ours(curves), _authors()
     colours = {name: f"C{number}" for number, name in enumerate({**authors, **ours})}
-    figure = Figure(figsize=(13, 4.8), layout="constrained")
     panels = figure.subplots(1, len(CURVES))
     for index, (axes, (title, _)) in enumerate(zip(panels, CURVES.values(), strict=True)):
-        for of, curves, style in (("paper", authors, "--"), ("ours", ours, "-")):
-            for name, points in curves.items():
+        for of, by_name, style in (("paper", authors, "--"), ("ours", ours, "-")):
+            for name, points in by_name.items():
                 axes.plot(
                     list(points),
                     [values[index] for values in points.values()],
@@ -97,10 +72,28 @@ def _pictures(ours: Mapping[str, _Points]) -> dict[str, bytes]:
         axes.grid(alpha=0.3)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    contents = {}
-    # Without a date, so that the same figures make the same file.
-    for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
-        picture = io.BytesIO()
-        figure.savefig(picture, format=kind, dpi=120, metadata=metadata)
-        contents[kind] = picture.getvalue()
-    return contents
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+    for path in paths:
+        write_figure(path, figure)
+    return paths
+
+
+def _ours(curves: Mapping[str, Mapping[int, Scores]]) -> dict[str, _Points]:
+    return {
+        name: {
+            width: tuple(pick(scores[width]) for _, pick in CURVES.values())
+            for width in sorted(scores)
+        }
+        for name, scores in curves.items()
+    }
+
+
+def _authors() -> dict[str, _Points]:
+    figure = published()["figure5"]
+    widths = figure["trimap_width_pixels"]
+    return {
+        method: dict(
+            zip(widths, zip(*(figure[key][method] for key in CURVES), strict=True), strict=True)
+        )
+        for method in figure["mean_iou"]
+    }

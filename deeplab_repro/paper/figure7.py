@@ -1,26 +1,21 @@
-"""The paper's figure 7: photos, and their labels without the CRF, with it, and the true ones."""
-
-from __future__ import annotations
+"""The paper's figure 7: photos with labels before and after the CRF, and the true labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deeplab_repro.files.images import UInt8, read_image, read_labels
-from deeplab_repro.paper.tables import VAL, Outcomes, Result
-
-if TYPE_CHECKING:
-    from deeplab_repro.paper.reproduce import Run
-    from deeplab_repro.voc.devkit import Devkit
+from deeplab_repro.paper.reproduce import Run, results_of
+from deeplab_repro.paper.tables import VAL, Measured, Outcomes
+from deeplab_repro.voc.devkit import Devkit
 
 N_SHOWN = 8
-"""Of how many images there are pictures."""
+"""How many images are shown at most."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """An image by its id: HxWx3 uint8 RGB, and three times labels, HxW uint8."""
+    """One image: its id, the photo (HxWx3 uint8 RGB), and three label pictures (HxW uint8)."""
 
     name: str
     photo: UInt8
@@ -31,7 +26,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure7:
-    """Panels of one model, by its methods' names without and with the CRF."""
+    """Panels of one model, and the paper's names for it without and with the CRF."""
 
     net: str
     with_crf: str
@@ -41,17 +36,14 @@ class Figure7:
 def make_figure7(
     devkit: Devkit, runs: Sequence[Run], outcomes: Outcomes, out: Path
 ) -> Figure7 | None:
-    """The panels of the best model of those that ran on val both ways; None without one.
+    """Show the best model of those measured on val without and with the CRF; None without one.
 
-    The images are spread evenly over those of the split that have results. Raises what reading
-    pictures raises.
+    The images are spread evenly over those with results. Raises what reading pictures raises.
     """
-    from deeplab_repro.paper.reproduce import results_of
-
     scores = {
         run: outcome.scores.mean_iou
         for run in runs
-        if run.split == VAL and isinstance(outcome := outcomes[run.method, run.split], Result)
+        if run.split == VAL and isinstance(outcome := outcomes[run.method, run.split], Measured)
     }
     pairs = [
         (scores[crf], net, crf)

@@ -1,4 +1,4 @@
-"""Tables as plain texts in lines of cells, the same for Markdown, HTML and the terminal."""
+"""Lays tables out as plain texts, the same for Markdown, HTML and the terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ _Heading = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A heading, lines of as many texts, and notes below: those of marks as [1], then others.
+class TextTable:
+    """A table as texts: a heading, lines of as many cells, and notes to put below.
 
-    heading: of every column what it is of, and whose it is, as ("val", "ours"); either may be "".
+    heading: for every column what it shows and whose it is, as ("val", "ours"); either may be "".
+    notes: first those that marks in the cells, as [1], refer to.
     """
 
     heading: tuple[tuple[str, str], ...]
@@ -21,7 +22,7 @@ class Grid:
 
 
 class _Notes:
-    """Notes by their numbers, each once."""
+    """Numbered notes; equal texts share a number."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -35,11 +36,11 @@ class _Notes:
         return [f"[{number}] {text}" for number, text in enumerate(self._texts, start=1)]
 
 
-def lay_out(table: Table) -> Grid:
-    """Ours beside theirs; in a wide table below theirs, in lines of their own."""
+def lay_out(table: Table) -> TextTable:
+    """Put our numbers beside the paper's, or in a wide table on lines below."""
     marks = _Notes()
     heading, lines = (_below if table.is_wide else _beside)(table, marks)
-    return Grid(tuple(heading), tuple(map(tuple, lines)), (*marks.all(), *table.remarks))
+    return TextTable(tuple(heading), tuple(map(tuple, lines)), (*marks.all(), *table.remarks))
 
 
 def _beside(table: Table, marks: _Notes) -> tuple[_Heading, list[list[str]]]:
@@ -67,7 +68,7 @@ def _below(table: Table, marks: _Notes) -> tuple[_Heading, list[list[str]]]:
             lines.append(["", "ours", *(_ours(cell, column, marks) for cell, column in both)])
             lines.append(["", "diff.", *(_difference(cell, column) for cell, column in both)])
         elif any(map(_has_ours, cells)):
-            # For want of one thing there is nothing in the whole line.
+            # The reason is the same for the whole line.
             reason = _ours(cells[0], table.columns[0], marks)
             lines.append(["", f"ours: {reason}", *[""] * len(cells)])
     names = (table.heading, "", *(column.name for column in table.columns))

@@ -1,4 +1,4 @@
-"""What the paper gives for a method on a split of PASCAL VOC 2012."""
+"""The paper's scores of a method on a split of PASCAL VOC 2012."""
 
 import difflib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from deeplab_repro.models.registry import MODELS
 
 @dataclass(frozen=True)
 class MethodScores:
-    """A method's scores in percent. iou: of each class by label; None where the paper has none."""
+    """A method's scores in percent. iou: each class's by label; None if the paper has none."""
 
     method: str
     mean_iou: float
@@ -18,14 +18,14 @@ class MethodScores:
 
 
 def method_of(model: str, with_crf: bool) -> str | None:
-    """The name that the paper's tables give a model, alone or with its CRF; None if they do not."""
+    """The name of a model in the paper's tables, alone or with its CRF; None if it is not there."""
     if model not in MODELS:
         return None
     return MODELS[model].method_with_crf if with_crf else model
 
 
 def check_method(method: str) -> None:
-    """Raise ArgumentError, with the nearest names, unless the paper's tables have the method."""
+    """Raise ArgumentError with the nearest names unless the paper's tables have the method."""
     known = {name.lower(): name for name in (*_val(), *published()["table1"]["test_mean_iou"])}
     if method in known.values():
         return
@@ -37,7 +37,7 @@ def check_method(method: str) -> None:
 
 
 def published_scores(method: str | None, split: str) -> MethodScores | None:
-    """What the paper gives: the mean IOU on val (tables 1 and 2), all classes on test (table 3)."""
+    """The paper's scores: the mean IOU on val (tables 1, 2), all classes on test (table 3)."""
     if method is None:
         return None
     if split == "val" and method in _val():

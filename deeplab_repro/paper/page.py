@@ -1,31 +1,26 @@
-"""The report as one page for the browser, which needs nothing else and works offline."""
-
-from __future__ import annotations
+"""The report on the paper as one HTML page that works offline."""
 
 import html
 import io
 import itertools
 from string import Template
-from typing import TYPE_CHECKING
 
 from deeplab_repro.files.images import UInt8
 from deeplab_repro.models.published import published
-from deeplab_repro.paper.layout import Grid, lay_out
-from deeplab_repro.paper.report import READING, TITLE
+from deeplab_repro.paper.figure7 import Figure7, Panel
+from deeplab_repro.paper.layout import TextTable, lay_out
+from deeplab_repro.paper.report import READING, TITLE, Report
+from deeplab_repro.paper.tables import Table
 from deeplab_repro.show import webpage
+from deeplab_repro.show.plot import NO_MATPLOTLIB
 
-if TYPE_CHECKING:
-    from deeplab_repro.paper.figure7 import Figure7, Panel
-    from deeplab_repro.paper.report import Report
-    from deeplab_repro.paper.tables import Table
-
-# Pictures are large already; at this quality a photo's JPEG is no larger than VOC's own.
+# At this quality a photo's JPEG is no larger than VOC's own.
 _QUALITY = 85
 
 _STYLE = """
-.figures { font-variant-numeric: tabular-nums; }
-.figures thead th[colspan]:not(:first-child) { text-align: center; }
-.figures thead tr:first-child:not(:last-child) th { vertical-align: bottom; }
+.numbers { font-variant-numeric: tabular-nums; }
+.numbers thead th[colspan]:not(:first-child) { text-align: center; }
+.numbers thead tr:first-child:not(:last-child) th { vertical-align: bottom; }
 .dense { font-size: .8rem; }
 .dense th, .dense td { padding: .2rem .4rem; }
 .dense th:first-child, .dense td:first-child { position: sticky; left: 0; background: #fff; }
@@ -49,7 +44,7 @@ summary { cursor: pointer; }
 """
 
 _FIGURE7 = Template("""<h2>Figure 7: before and after the CRF</h2>
-<p>$count images, spread evenly over val and not chosen: $net alone and $with_crf.</p>
+<p>$count images, spread evenly over val and not chosen by hand: $net and $with_crf.</p>
 <div id="wipe" hidden>
 <p><strong></strong>
 <label>left <select data-side="left">$options</select></label>
@@ -71,7 +66,7 @@ $rows
 $script
 </script>""")
 
-# Takes its pictures from the table, so that each is in the page once.
+# The script takes its pictures from the table, so that each is in the page once.
 _SCRIPT = """(() => {
   const wipe = document.getElementById("wipe"), stack = wipe.querySelector(".stack");
   const range = wipe.querySelector("input"), selects = [...wipe.querySelectorAll("select")];
@@ -118,7 +113,7 @@ _SCRIPT = """(() => {
 
 
 def page(report: Report, figure5: bytes | None) -> bytes:
-    """The whole page, encoded: the tables, figure 5 (a PNG) and figure 7 where there are any."""
+    """The whole page, encoded: the tables, figure 5 (an encoded PNG) and figure 7 if they exist."""
     parts = [
         f"<h1>{html.escape(TITLE)}</h1>",
         *(f"<p>{html.escape(text)}</p>" for text in (f"{published()['source']}.", READING)),
@@ -126,17 +121,16 @@ def page(report: Report, figure5: bytes | None) -> bytes:
     ]
     curves = [name for name in report.tables if name.startswith("figure5")]
     parts += [_table(table) for name, table in report.tables.items() if name not in curves]
-    parts.append("<h2>Figure 5: along the borders</h2>")
+    parts.append("<h2>Figure 5: scores near borders</h2>")
     if figure5:
         source = webpage.data_uri("png", figure5)
         alt = "Figure 5: scores by the trimap's width, ours and the paper's"
         parts.append(f'<img class="curves" alt="{alt}" src="{source}">')
     elif report.curves:
-        mend = 'to have the curves drawn: pip install "deeplab-repro[plot]"'
-        parts.append(webpage.notes([mend]))
+        parts.append(webpage.notes([f"The curves are not drawn: {NO_MATPLOTLIB}"]))
     parts += [
         f"<details>\n<summary>{html.escape(report.tables[name].title)}</summary>\n"
-        f"{_figures(report.tables[name])}\n</details>"
+        f"{_number_table(report.tables[name])}\n</details>"
         for name in curves
     ]
     if report.figure7:
@@ -145,22 +139,22 @@ def page(report: Report, figure5: bytes | None) -> bytes:
 
 
 def _table(table: Table) -> str:
-    return f"<h2>{html.escape(table.title)}</h2>\n{_figures(table)}"
+    return f"<h2>{html.escape(table.title)}</h2>\n{_number_table(table)}"
 
 
-def _figures(table: Table) -> str:
-    grid = lay_out(table)
-    shown = webpage.figures(_heading(grid), grid.lines, " dense" if table.is_wide else "")
-    return f"<p>{html.escape(table.caption)}</p>\n{shown}\n{webpage.notes(grid.notes)}"
+def _number_table(table: Table) -> str:
+    texts = lay_out(table)
+    shown = webpage.number_table(_heading(texts), texts.lines, " dense" if table.is_wide else "")
+    return f"<p>{html.escape(table.caption)}</p>\n{shown}\n{webpage.notes(texts.notes)}"
 
 
-def _heading(grid: Grid) -> str:
-    """What the columns are of, over all that are, and below it whose they are."""
+def _heading(table: TextTable) -> str:
+    """A row with what the columns show, each over all its columns, and a row with whose."""
     groups = [
         f'<th colspan="{len(list(group))}">{html.escape(name)}</th>'
-        for name, group in itertools.groupby(name for name, _ in grid.heading)
+        for name, group in itertools.groupby(name for name, _ in table.heading)
     ]
-    whose = [name for _, name in grid.heading]
+    whose = [name for _, name in table.heading]
     below = webpage.table_row("th", whose) if any(whose) else ""
     return f"<tr>{''.join(groups)}</tr>{below}"
 

@@ -1,4 +1,4 @@
-"""What the paper has and what was measured, written down: as Markdown, JSON and a page."""
+"""The report on the paper: its tables and figures with the numbers measured here beside them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure7 import Figure7, make_figure7
-from deeplab_repro.paper.reproduce import (
-    Run,
-    net_facts,
-    reproduce,
-    without_data,
-)
-from deeplab_repro.paper.tables import NotRun, Outcomes, Result, Table, all_tables
+from deeplab_repro.paper.reproduce import Run, net_facts, reproduce, without_data
+from deeplab_repro.paper.tables import Measured, NotRun, Outcomes, Table, all_tables
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
 
@@ -33,7 +28,7 @@ READING = (
 
 @dataclass(frozen=True)
 class Report:
-    """Tables by short names; what was to be run, and what came of it; figure 7, if there is one."""
+    """The tables by short name, the runs with their outcomes, and figure 7 if there is one."""
 
     tables: dict[str, Table]
     runs: Sequence[Run]
@@ -42,21 +37,21 @@ class Report:
 
     @property
     def curves(self) -> dict[str, Mapping[int, Scores]]:
-        """Ours in figure 5: of each method that has one, the scores by the trimap's width."""
+        """Our curves of figure 5: each method's scores by the trimap's width."""
         return {
             method: outcome.trimap
             for (method, _), outcome in self.outcomes.items()
-            if isinstance(outcome, Result) and outcome.trimap
+            if isinstance(outcome, Measured) and outcome.trimap
         }
 
     @property
     def summary(self) -> str:
-        """How much was run, in a sentence."""
-        done = sum(isinstance(outcome, Result) for outcome in self.outcomes.values())
-        return f"{done} of {len(self.runs)} scores of methods on val and test were measured."
+        """How many scores were measured, in a sentence."""
+        done = sum(isinstance(outcome, Measured) for outcome in self.outcomes.values())
+        return f"Measured here: {done} of the paper's {len(self.runs)} scores on val and test."
 
     def as_json(self) -> dict[str, Any]:
-        """All figures as plain data; None for what there is not."""
+        """All numbers as plain data; None for a missing one."""
         return {
             "source": published()["source"],
             "tables": {name: table.as_json() for name, table in self.tables.items()},
@@ -71,9 +66,9 @@ def make_report(
     workers: Workers = HERE,
     progress: Progress = unwatched,
 ) -> Report:
-    """Measure what can be measured of `runs` as `reproduce` does; without a data set, nothing.
+    """Measure what can be measured of `runs`, as `reproduce` does; nothing without a data set.
 
-    Raises what `reproduce` raises, and FileError where this installation lacks the prototxt files.
+    Raises what `reproduce` raises, and FileError if this installation lacks the prototxt files.
     """
     facts = net_facts()
     if devkit is None:
@@ -88,7 +83,7 @@ def make_report(
     )
 
 
-def _run_as_json(run: Run, outcome: Result | NotRun) -> dict[str, Any]:
+def _run_as_json(run: Run, outcome: Measured | NotRun) -> dict[str, Any]:
     described: dict[str, Any] = {
         "method": run.method,
         "model": run.model,

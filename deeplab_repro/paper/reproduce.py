@@ -1,6 +1,4 @@
-"""Running what of the paper can be run: the split segmented, with and without CRF, and scored."""
-
-from __future__ import annotations
+"""Measures the paper's scores again: segments a split, without and with the CRF, and scores it."""
 
 import itertools
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from deeplab_repro.models.published import published
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES, Model
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.paper.methods import method_of, published_scores
-from deeplab_repro.paper.tables import TEST, VAL, NetFacts, NotRun, Result
+from deeplab_repro.paper.tables import TEST, VAL, Measured, NetFacts, NotRun
 from deeplab_repro.segmenter import Recipe
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.evaluate import Evaluation, evaluate
@@ -29,7 +27,7 @@ from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
 
 PAPER_IMAGES = {VAL: 1449, TEST: 1456}
-"""How many images the splits of PASCAL VOC 2012 have (paper, section 5)."""
+"""The number of images in the splits of PASCAL VOC 2012 (paper, section 5)."""
 
 TEST_LABELS = (
     "the labels of test are not public; deeplab-repro predict --split test --tar packs a "
@@ -41,10 +39,10 @@ _NEEDED = "it needs PASCAL VOC 2012 (--voc) and the released weights (--models)"
 
 @dataclass(frozen=True)
 class Run:
-    """A figure of the paper to be measured.
+    """A score of the paper to measure.
 
     method: its name in the paper's tables. model: a key of MODELS. weights: the caffemodel; None
-    for the model's own, as ToyVOC's have them.
+    for the model's own, which ToyVOC's models have.
     """
 
     method: str
@@ -58,7 +56,7 @@ def paper_runs(models: Path | None) -> list[Run]:
     """All scores of the paper's nets, those on val first.
 
     models: the folder of released weights, as <name of the model>/train_iter_6000.caffemodel; None
-    if there is none, and nothing to be run.
+    if nothing will be run.
     """
     runs = []
     for split, model, with_crf in itertools.product((VAL, TEST), MODELS.values(), (False, True)):
@@ -70,7 +68,7 @@ def paper_runs(models: Path | None) -> list[Run]:
 
 
 def net_facts() -> dict[str, NetFacts]:
-    """What the package's own prototxt files say of the nets in table 2, by method."""
+    """What the package's prototxt files determine of the nets in table 2, by method."""
     models = {model.method_with_crf: model for model in MODELS.values()}
     return {row["method"]: _facts(models[row["method"]]) for row in published()["table2"]}
 
@@ -81,34 +79,41 @@ def reproduce(
     out: Path,
     workers: Workers = HERE,
     progress: Progress = unwatched,
-) -> dict[tuple[str, str], Result | NotRun]:
-    """Measure what can be measured of `runs`: the outcome of each method and split.
+) -> dict[tuple[str, str], Measured | NotRun]:
+    """Measure all of `runs` that can be: the outcome of each method and split.
 
     Writes <out>/predictions/<model>/net and /crf as `predict` does, and the net's coarse scores to
     <out>/predictions/<model>/scores/<split>, so that the net runs once. Goes on with what an
-    earlier call has left there.
+    earlier call left there.
 
-    Raises ArgumentError for a data set of other classes than VOC's, or results in `out` that were
-    made in another way; FileError where val is incomplete; and what `predict` and `evaluate` raise
+    Raises ArgumentError for a data set with other classes than VOC's, or results in `out` that were
+    made in another way; FileError if val is incomplete; and what `predict` and `evaluate` raise
     for other reasons than the weights.
     """
     if devkit.classes != VOC_CLASSES:
         raise ArgumentError(
             f"{one_line(devkit.root)}: has {devkit.n_labels} classes, as "
-            f"{', '.join(devkit.classes[:3])}; expected PASCAL VOC's {len(VOC_CLASSES)}, of which "
-            "the paper's figures are"
+            f"{', '.join(devkit.classes[:3])}; expected PASCAL VOC's {len(VOC_CLASSES)}, as in the "
+            "paper"
         )
-    outcomes: dict[tuple[str, str], Result | NotRun] = {}
+    outcomes: dict[tuple[str, str], Measured | NotRun] = {}
     for run in runs:
         reason = _why_not(devkit, run)
         outcomes[run.method, run.split] = (
-            NotRun(reason) if reason else _measure(devkit, run, out, workers, progress)
+            NotRun(reason)
+            if reason
+            else _measure(devkit, run, out, workers, _named(run.method, progress))
         )
     return outcomes
 
 
+def _named(method: str, progress: Progress) -> Progress:
+    """The same progress, which also names the method."""
+    return lambda doing, steps: progress(f"{method}: {doing}", steps)
+
+
 def without_data(run: Run) -> str:
-    """Why a run cannot be without a data set."""
+    """Why a run is impossible without a data set."""
     return TEST_LABELS if run.split == TEST else _NEEDED
 
 
@@ -122,7 +127,7 @@ def _out_of(run: Run, out: Path) -> Path:
 
 
 def _weights_file(model: Model, split: str) -> str:
-    # Of the nets that were not released, those that their solvers would write: the same as DeepLab.
+    # A net that was not released would have the names that its solver writes: DeepLab's.
     released = model if model.train_weights else MODELS["DeepLab"]
     weights = released.train_weights if split == VAL else released.train2_weights
     assert weights
@@ -138,7 +143,7 @@ def _facts(model: Model) -> NetFacts:
 
 
 def _why_not(devkit: Devkit, run: Run) -> str | None:
-    """Why a run cannot be; None if it can."""
+    """Why a run is impossible; None if it is possible."""
     try:
         devkit.require(devkit.ids(run.split), run.split, masks=True)
     except FileError:
@@ -155,7 +160,7 @@ def _why_not(devkit: Devkit, run: Run) -> str | None:
 
 def _measure(
     devkit: Devkit, run: Run, out: Path, workers: Workers, progress: Progress
-) -> Result | NotRun:
+) -> Measured | NotRun:
     recipe = Recipe(
         run.model,
         None if run.weights is None else str(run.weights),
@@ -172,16 +177,15 @@ def _measure(
             recipe,
             scores=out / "predictions" / run.model / "scores" / run.split,
             workers=workers,
-            force=True,  # and marked as trained on the split
-            progress=lambda doing, steps: progress(f"{run.method}: {doing}", steps),
+            force=True,  # weights that have seen the split too: the remark says so
+            progress=progress,
         )
     except (FormatError, ResourceError, WeightsError) as error:
         return NotRun(str(error))
     if len(predicted.failed) == images:
         return NotRun(f"all images failed, the first of them as {predicted.failed[0].error}")
-    with progress(f"{run.method}: scoring {run.split}", images) as advance:
-        evaluation = evaluate(devkit, run.split, predicted.folder, widths, workers, advance)
-    return Result(
+    evaluation = evaluate(devkit, run.split, predicted.folder, widths, workers, progress)
+    return Measured(
         evaluation.scores,
         dict(zip(widths, evaluation.trimap_scores, strict=True)),
         evaluation.images,
@@ -191,7 +195,7 @@ def _measure(
 
 
 def _remark(split: str, predicted: Predicted, evaluation: Evaluation) -> str | None:
-    """What makes a score another one than the paper's."""
+    """Why a score cannot be compared with the paper's; None if it can."""
     remarks, record = [], predicted.record
     if record.has_seen_split:
         remarks.append(

@@ -1,7 +1,7 @@
-"""The paper's tables and figure 5 as rows of cells: its figure, ours, or why there is none of ours.
+"""The paper's tables and figure 5 as rows of cells, each with the paper's number and ours.
 
-Nothing here runs anything: what was measured comes in by the names that the paper gives its
-methods, and how the tables look is layout.py's.
+Nothing is measured or laid out here: measured scores come in by the paper's names of methods, and
+layout.py makes texts of the tables.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ VAL, TEST = "val", "test"
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a method was measured to have on a split.
+class Measured:
+    """A method's scores on a split, as measured here.
 
-    scores: over whole images. trimap: by the trimap's width; empty where that was not asked for.
-    images: how many were scored; missing: how many of the split have no result. remark: what has
-    to be known to read the scores.
+    scores: over whole images. trimap: by the trimap's width; empty if not asked for. images: how
+    many were scored; missing: how many of the split have no result. remark: what the reader of the
+    scores has to know.
     """
 
     scores: Scores
@@ -38,18 +38,18 @@ class Result:
 
 @dataclass(frozen=True)
 class NotRun:
-    """Why there is no result."""
+    """Why a method was not measured."""
 
     reason: str
 
 
-Outcomes = Mapping[tuple[str, str], Result | NotRun]
-"""Of each method and split."""
+Outcomes = Mapping[tuple[str, str], Measured | NotRun]
+"""What came of each method and split."""
 
 
 @dataclass(frozen=True)
 class NetFacts:
-    """What a prototxt says of a net, in the terms of table 2; lengths in pixels of fc6's input."""
+    """The columns of table 2 that a prototxt determines; lengths in pixels of fc6's input."""
 
     kernel: tuple[int, int]
     input_stride: int
@@ -59,10 +59,10 @@ class NetFacts:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of the paper's and ours; None where there is none.
+    """The paper's number and ours; None if there is none.
 
-    why_not: why there is none of ours, what it is before a colon ("not run: ..."). remark: what
-    has to be known to read ours.
+    why_not: why ours is missing, in short before a colon ("not run: ..."). remark: what the reader
+    of ours has to know.
     """
 
     theirs: float | str | None = None
@@ -80,7 +80,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """The name of a column of cells, how many decimals it has, and whether differences matter."""
+    """A column's name, its number of decimals, and whether it shows differences."""
 
     name: str
     digits: int = 0
@@ -89,9 +89,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells by name. `heading` says what the names are, `remarks` what else to know.
+    """Rows of cells by name. `heading` says what the names are.
 
-    is_wide: has too many columns for ours to stand beside theirs.
+    is_wide: there are too many columns to put ours beside the paper's.
     """
 
     title: str
@@ -103,7 +103,7 @@ class Table:
     is_wide: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain data: None where there is no figure."""
+        """The table as plain data; None for a missing number."""
         return {
             "title": self.title,
             "caption": self.caption,
@@ -129,7 +129,7 @@ class Table:
 
 
 def all_tables(outcomes: Outcomes, facts: Mapping[str, NetFacts]) -> dict[str, Table]:
-    """Every table, and figure 5's three curves, by a short name."""
+    """The paper's tables 1 to 3 and the three panels of figure 5, by a short name."""
     return {
         "table1": _table1(outcomes),
         "table2": _table2(outcomes, facts),
@@ -218,7 +218,7 @@ def _figure5(outcomes: Outcomes, key: str) -> Table:
     what, pick = CURVES[key]
     curves = published()["figure5"][key]
     widths = published()["figure5"]["trimap_width_pixels"]
-    # Said once below the table, not in forty rows of it.
+    # Said once below the table, not in each of its forty rows.
     not_run: dict[str, list[str]] = {}
     for method in curves:
         outcome = outcomes.get((method, VAL))
@@ -228,14 +228,14 @@ def _figure5(outcomes: Outcomes, key: str) -> Table:
     def cell(method: str, row: int) -> Cell:
         theirs = curves[method][row]
         outcome = outcomes.get((method, VAL))
-        if isinstance(outcome, Result) and widths[row] in outcome.trimap:
+        if isinstance(outcome, Measured) and widths[row] in outcome.trimap:
             return _cell(theirs, pick(outcome.trimap[widths[row]]), outcome.remark)
         return Cell(theirs)
 
     return Table(
         f"Figure 5: {what}",
-        f"{what[0].upper()}{what[1:]} in percent within the trimap: up to so many pixels from the "
-        "void along the true borders, on val.",
+        f"{what[0].upper()}{what[1:]} in percent on val within the trimap: the pixels up to that "
+        "width from the void along the true borders.",
         "width",
         tuple(Column(method, 2) for method in curves),
         tuple(
@@ -259,9 +259,9 @@ def _score(
     theirs: float | None,
     pick: Callable[[Scores], float],
 ) -> Cell:
-    """The cell of a method's score; nothing of ours where it is none that could be run."""
+    """The cell of a method's score; without ours for methods of other groups."""
     outcome = outcomes.get((method, split))
-    if isinstance(outcome, Result):
+    if isinstance(outcome, Measured):
         return _cell(theirs, pick(outcome.scores), outcome.remark)
     return Cell(theirs, why_not=f"not run: {outcome.reason}" if outcome else None)
 

@@ -1,32 +1,36 @@
-"""The report of the paper's tables and figures, written as Markdown, JSON and a page."""
+"""Writes the report on the paper to a folder: a page, Markdown, JSON, and figure 5."""
 
+import contextlib
 import json
 from pathlib import Path
 
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.models.published import published
-from deeplab_repro.paper.figure5 import write_figure5
-from deeplab_repro.paper.layout import Grid, lay_out
+from deeplab_repro.paper.figure5 import draw_curves, write_curves
+from deeplab_repro.paper.layout import TextTable, lay_out
+from deeplab_repro.paper.page import page
 from deeplab_repro.paper.report import READING, TITLE, Report
+from deeplab_repro.show.plot import PlotError
 
 
 def targets(out: Path) -> list[Path]:
-    """The files that `write_report` writes."""
+    """The files that `write_report` writes in any case."""
     return [out / name for name in ("index.html", "paper.md", "paper.json")]
 
 
 def write_report(out: Path, report: Report) -> None:
-    """Write index.html, paper.md and paper.json to a folder, which is made if need be.
+    """Write index.html, paper.md and paper.json to a folder, which is made if it is missing.
 
-    And figure5.csv, .png and .pdf as `write_figure5` does, if there are curves of ours. Each file
-    atomically; raises FileError if one cannot be written.
+    If there are curves of ours, also figure5.csv and, with matplotlib, figure5.png and .pdf. Each
+    file is written atomically. Raises FileError if one cannot be written.
     """
-    from deeplab_repro.paper.page import page
-
     make_folder(out)
-    plots = write_figure5(out / "figure5", report.curves) if report.curves else []
-    figure5 = next((plot for plot in plots if plot.suffix == ".png"), None)
+    figure5 = None
+    if report.curves:
+        write_curves(out / "figure5.csv", report.curves)
+        with contextlib.suppress(PlotError):  # the page says what to install
+            figure5 = draw_curves(out / "figure5", report.curves)[0]
     contents = (
         page(report, figure5.read_bytes() if figure5 else None),
         markdown(report, figure5.name if figure5 else None).encode(),
@@ -38,21 +42,21 @@ def write_report(out: Path, report: Report) -> None:
 
 
 def markdown(report: Report, figure5: str | None) -> str:
-    """The tables in Markdown, as GitHub reads it; figure5: the name of a picture beside it."""
+    """The report in GitHub's Markdown. figure5: the name of a picture beside it."""
     parts = [f"# {TITLE}", f"{published()['source']}.", READING, report.summary]
     for table in report.tables.values():
-        grid = lay_out(table)
-        parts += [f"## {table.title}", table.caption, _markdown_table(grid)]
-        parts += map(_escaped, grid.notes)
+        texts = lay_out(table)
+        parts += [f"## {table.title}", table.caption, _markdown_table(texts)]
+        parts += map(_escaped, texts.notes)
     if figure5:
         parts.append(f"![Figure 5]({figure5})")
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(grid: Grid) -> str:
-    rule = ["---", *["---:"] * (len(grid.heading) - 1)]
-    heading = [": ".join(filter(None, names)) for names in grid.heading]
-    lines = (heading, rule, *grid.lines)
+def _markdown_table(table: TextTable) -> str:
+    rule = ["---", *["---:"] * (len(table.heading) - 1)]
+    heading = [": ".join(filter(None, names)) for names in table.heading]
+    lines = (heading, rule, *table.lines)
     return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""Labelled sheets of pictures: texts on a picture, drawn with Pillow."""
+"""Sheets of pictures with labels: texts drawn with Pillow."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 GAP, LINE = 8, 26
-"""Between pictures, and of a line of text, in pixels."""
+"""The gap between pictures and the height of a line of text, in pixels."""
 
 INK = (34, 34, 34)
 """The colour of texts, RGB."""
@@ -16,13 +16,13 @@ INK = (34, 34, 34)
 def write_text(
     draw: "ImageDraw", left: int, top: int, text: str, font: "FreeTypeFont | ImageFont"
 ) -> None:
-    """Write a text in the middle of a line's height."""
+    """Write a text on a sheet, centred in a line's height."""
     _, above, _, below = draw.textbbox((0, 0), "Ag", font)
     draw.text((left, top + (LINE - above - below) // 2), text, INK, font)
 
 
 def text_font() -> "FreeTypeFont | ImageFont":
-    """Pillow's own font, the only one that is everywhere."""
+    """Pillow's own font, the only one that every machine has."""
     from PIL import ImageFont
 
     try:

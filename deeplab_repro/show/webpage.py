@@ -1,4 +1,4 @@
-"""Pieces of HTML pages that need nothing else: their style, tables, and pictures inside them."""
+"""HTML pages without outside files: style, tables, and pictures that are part of the page."""
 
 import base64
 import html
@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from string import Template
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.files.images import VOID, palette
+from deeplab_repro.files.images import VOID, UInt8, palette
 from deeplab_repro.models.registry import VOC_CLASSES
 
-UInt8 = npt.NDArray[np.uint8]
-
-# Of a picture; a class with less is not named.
+# A class with a smaller share of the picture is not named.
 _LEAST_SHARE = 0.005
 
 _PAGE = Template("""<!DOCTYPE html>
@@ -32,10 +29,10 @@ p { max-width: 46rem; margin: .6rem 0; }
 small { color: #555; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
-.figures th, .figures td { padding: .2rem .8rem; text-align: right; white-space: nowrap; }
-.figures th:first-child, .figures td:first-child { text-align: left; padding-left: 0; }
-.figures thead tr:last-child th { border-bottom: 1px solid #222; }
-.figures tbody th { font-weight: normal; }
+.numbers th, .numbers td { padding: .2rem .8rem; text-align: right; white-space: nowrap; }
+.numbers th:first-child, .numbers td:first-child { text-align: left; padding-left: 0; }
+.numbers thead tr:last-child th { border-bottom: 1px solid #222; }
+.numbers tbody th { font-weight: normal; }
 .pictures { width: 100%; min-width: 56rem; table-layout: fixed; }
 .pictures th { font-size: .75rem; vertical-align: bottom; padding: 0 .2rem .3rem; }
 .pictures td { vertical-align: top; text-align: center; padding: .2rem; }
@@ -63,14 +60,14 @@ def table_row(cell: str, texts: Sequence[str]) -> str:
     return f"<tr>{''.join(f'<{cell}>{html.escape(text)}</{cell}>' for text in texts)}</tr>"
 
 
-def figures(heading: str, rows: Sequence[Sequence[str]], more_classes: str = "") -> str:
-    """A table of plain texts, which scrolls sideways where it is wider than the page.
+def number_table(heading: str, rows: Sequence[Sequence[str]], more_classes: str = "") -> str:
+    """A table of plain texts, which scrolls sideways if it is wider than the page.
 
     heading: one row or more, in HTML.
     """
     lines = [
         '<div class="wide">',
-        f'<table class="figures{more_classes}">',
+        f'<table class="numbers{more_classes}">',
         f"<thead>{heading}</thead>",
         "<tbody>",
         *(table_row("td", row) for row in rows),
@@ -87,12 +84,12 @@ def notes(texts: Sequence[str]) -> str:
 
 
 def data_uri(kind: str, encoded: bytes) -> str:
-    """A picture of a kind ("png", "jpeg") as an address that holds it."""
+    """An address that holds an encoded picture of a kind ("png", "jpeg")."""
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
 def picture(what: str, source: str, share: float = 1, names: str = "") -> str:
-    """A cell with a picture that takes a share of its width, and below it the classes there."""
+    """A table cell with a picture of a share of its width, and the classes in it below."""
     alt = html.escape(f"{what}: {names}" if names else what)
     image = f'<img alt="{alt}" src="{source}" style="width:{share:.1%}">'
     return f"<td>{image}<small>{html.escape(names)}</small></td>"
@@ -110,7 +107,7 @@ def labels_png(labels: UInt8, see_through: bool = False) -> bytes:
 
 
 def class_names(labels: UInt8) -> str:
-    """VOC's classes in a picture but the background, without what is a speck."""
+    """The names of VOC's classes in a picture, without the background and without specks."""
     shares = np.bincount(labels.ravel(), minlength=VOID)[1 : len(VOC_CLASSES)] / labels.size
     there = [VOC_CLASSES[1 + label] for label in np.flatnonzero(shares >= _LEAST_SHARE)]
     return ", ".join(there) or "background"
@@ -124,7 +121,7 @@ def colours() -> list[tuple[str, tuple[int, ...]]]:
 
 
 def legend() -> str:
-    """The colours of VOC's labels with their names."""
+    """A list of the colours of VOC's labels with their names."""
     return "\n".join(['<ul class="legend">', *(_legend_item(*each) for each in colours()), "</ul>"])
 
 

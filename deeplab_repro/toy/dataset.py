@@ -1,7 +1,6 @@
-"""ToyVOC on disk: laid out as VOCdevkit's VOC2012, with the authors' lists beside it."""
+"""Writes ToyVOC to disk in the layout of VOCdevkit's VOC2012, with the authors' lists."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from deeplab_repro.errors import ArgumentError
@@ -9,37 +8,29 @@ from deeplab_repro.files.images import write_labels
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.toy.scenes import SPLITS, make_scene
+from deeplab_repro.work.progress import Progress, unwatched
 
 MOST_SCENES = 999_999
 
 
-def scene_id(split: str, index: int) -> str:
-    """The name of a scene, as in toy_train_000123."""
-    return f"toy_{split}_{index:06d}"
-
-
 def write_dataset(
-    out: str | os.PathLike[str],
-    train: int,
-    val: int,
-    seed: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    out: str | os.PathLike[str], train: int, val: int, seed: int = 0, progress: Progress = unwatched
 ) -> None:
-    """Draw `train` and `val` scenes and write them, calling `advance` after each.
+    """Draw so many scenes for `train` and `val` and write them to a folder.
 
-    In the folder `out`, made if it is missing:
+    The folder `out` is made if it is missing. It gets:
 
         JPEGImages/ID.jpg, SegmentationClass/ID.png      the scenes; PNGs in the VOC palette
         ImageSets/Segmentation/{train,val,trainval}.txt  the ids
         list/{train,val}.txt, list/{train,val}_id.txt    for the authors' prototxts: pictures
                                                          with labels, and ids; root_folder is `out`
 
-    Files that are there are replaced one by one, never left half-written; the same arguments
-    give the same files. The lists come last, so that what they name is there. Scenes of an
-    earlier, larger set stay where they are, in no list.
+    Existing files are replaced one by one and never left half-written; the same arguments give
+    the same files. The lists are written last, so that all they name exists. Scenes of an earlier,
+    larger set stay, in no list.
 
-    Raises ArgumentError for a count out of range or a negative seed, FileError if something
-    cannot be written.
+    Raises ArgumentError for a count out of range or a negative seed, FileError if a file cannot
+    be written.
     """
     counts = dict(zip(SPLITS, (train, val), strict=True))
     for split, count in counts.items():
@@ -54,14 +45,15 @@ def write_dataset(
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "list"):
         make_folder(root / folder)
     ids: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for split, count in counts.items():
-        for index in range(count):
-            scene, name = make_scene(seed, index, split), scene_id(split, index)
-            with write_atomically(root / f"JPEGImages/{name}.jpg") as file:
-                file.write(scene.jpeg)
-            write_labels(root / f"SegmentationClass/{name}.png", scene.labels)
-            ids[split].append(name)
-            advance()
+    with progress("drawing", train + val) as advance:
+        for split, count in counts.items():
+            for index in range(count):
+                scene, name = make_scene(seed, index, split), f"toy_{split}_{index:06d}"
+                with write_atomically(root / f"JPEGImages/{name}.jpg") as file:
+                    file.write(scene.jpeg)
+                write_labels(root / f"SegmentationClass/{name}.png", scene.labels)
+                ids[split].append(name)
+                advance()
 
     for split, names in ids.items():
         _write_lines(root / f"ImageSets/Segmentation/{split}.txt", names)

@@ -1,4 +1,4 @@
-"""The demo: drawn scenes through small nets and their CRFs, scored as the paper scores its own."""
+"""The demo: small nets and their CRFs segment drawn scenes, and are scored as in the paper."""
 
 import statistics
 import time
@@ -20,25 +20,26 @@ from deeplab_repro.voc.metrics import (
     trimap_confusions,
     trimap_scores,
 )
+from deeplab_repro.work.progress import Progress, unwatched
 
 if TYPE_CHECKING:
     from deeplab_repro.segmenter import DeepLab
 
 SPLIT = "val"
-"""Of ToyVOC: scenes that no net has seen in training."""
+"""The split of ToyVOC that is shown: no net has seen it in training."""
 
 TRIMAP_WIDTH = 3
-"""How far from the void along the borders, in pixels, the labels near borders are scored."""
+"""The width in pixels of the trimap, in which labels near borders are scored."""
 
 _PAPER = ("DeepLab-LargeFOV", "DeepLab-MSc-LargeFOV")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A model over all scenes, alone or with its CRF.
+class DemoRow:
+    """A model's results on all scenes, alone or with its CRF.
 
     labels: of each scene, HxW uint8. scores: over whole images; near_borders: within the trimap;
-    both in percent. ms: the median time of a scene, the net's as well if it is with the CRF.
+    both in percent. ms: the median time of a scene; with the CRF it includes the net's.
     """
 
     model: str
@@ -50,26 +51,26 @@ class Row:
 
     @property
     def title(self) -> str:
-        """What the row shows, in words."""
+        """The model and the CRF in words."""
         return f"{self.model} + CRF" if self.with_crf else self.model
 
 
 @dataclass(frozen=True)
-class Report:
+class DemoResult:
     """The first scenes of a seed, and for each model two rows: the net alone, and with its CRF."""
 
     seed: int
     scenes: list[Scene]
-    rows: list[Row]
+    rows: list[DemoRow]
 
     @property
     def absent(self) -> list[str]:
-        """The classes that are in none of the scenes, on which no model can do well."""
+        """The classes that no scene has; every model scores 0 on them."""
         there = set(np.unique(np.concatenate([scene.labels.ravel() for scene in self.scenes])))
         return [name for label, name in enumerate(VOC_CLASSES) if label not in there]
 
     def as_json(self) -> dict[str, Any]:
-        """All figures as plain data; None for what is not defined. IOU in the order of classes."""
+        """All numbers as plain data; None for what is not defined. IOU in the order of classes."""
         return {
             "split": SPLIT,
             "seed": self.seed,
@@ -96,33 +97,31 @@ def measure(
     models: Sequence[tuple[str, "DeepLab"]],
     n_scenes: int,
     seed: int,
-    step: Callable[[], None] = lambda: None,
-) -> Report:
-    """Draw scenes, run every model on all of them, and score what comes out.
+    progress: Progress = unwatched,
+) -> DemoResult:
+    """Draw scenes, run every model on all of them, and score the results.
 
-    models: names and models, with CRFs, of VOC's 21 labels. step: is called `n_steps` times.
+    models: names and models, with CRFs, of VOC's 21 labels.
 
     Raises ArgumentError for no scenes or a negative seed, and what running a model raises.
     """
     if n_scenes < 1:
         raise ArgumentError(f"scenes: are {n_scenes}, expected 1 or more")
     scenes = []
-    for index in range(n_scenes):
-        scenes.append(make_scene(seed, index, SPLIT))
-        step()
-    rows = [row for name, model in models for row in _rows(name, model, scenes, step)]
-    return Report(seed, scenes, rows)
+    with progress("drawing", n_scenes) as advance:
+        for index in range(n_scenes):
+            scenes.append(make_scene(seed, index, SPLIT))
+            advance()
+    rows: list[DemoRow] = []
+    for name, model in models:
+        with progress(f"segmenting with {name}", n_scenes) as advance:
+            rows += _rows(name, model, scenes, advance)
+    return DemoResult(seed, scenes, rows)
 
 
-def n_steps(n_models: int, n_scenes: int) -> int:
-    """How often `measure` calls `step`."""
-    return n_scenes * (1 + n_models)
-
-
-def table(report: Report) -> list[list[str]]:
-    """The rows in the style of the paper's table 1, as text: a heading, then a row each."""
-    near_borders = f"mean IOU in {TRIMAP_WIDTH} px trimap"
-    heading = ["", "mean IOU", "pixel accuracy", near_borders, "ms/image"]
+def table(result: DemoResult) -> list[list[str]]:
+    """The rows as text, in the style of the paper's table 1: a heading, then a line a row."""
+    heading = ["", "mean IOU", "pixel accuracy", f"{TRIMAP_WIDTH} px trimap", "ms/image"]
     return [heading] + [
         [
             row.title,
@@ -131,16 +130,16 @@ def table(report: Report) -> list[list[str]]:
             percent_text(row.near_borders.mean_iou),
             f"{row.ms:.0f}",
         ]
-        for row in report.rows
+        for row in result.rows
     ]
 
 
-def notes(report: Report) -> list[str]:
-    """What is to be known to read the table, a sentence each."""
+def notes(result: DemoResult) -> list[str]:
+    """Notes that explain the table."""
     found = [
-        "Scores are in percent, counted as the paper's authors did. The trimap is what lies up to "
-        f"{TRIMAP_WIDTH} pixels from the void (unscored) line along every border. Times are "
-        "medians.",
+        "Scores are in percent, counted as the paper's authors did. The trimap column is the mean "
+        f"IOU of the pixels near borders, at most {TRIMAP_WIDTH} from the void (unscored) line "
+        "along every border. Times are medians.",
         "The paper's mean IOU, with full-size nets on PASCAL VOC 2012 val: "
         + ", ".join(
             f"{name} {MODELS[name].val_mean_iou:.2f}, + CRF {MODELS[name].val_mean_iou_crf:.2f}"
@@ -148,21 +147,21 @@ def notes(report: Report) -> list[str]:
         )
         + ".",
     ]
-    if report.absent:
+    if result.absent:
         found.append(
-            f"None of these scenes has {', '.join(report.absent)}: the mean IOU counts each of "
-            "them as 0. More scenes have all classes."
+            f"None of these scenes has {', '.join(result.absent)}: each counts as 0 in "
+            "the mean IOU, and the trimap's mean is not defined (-). More scenes have all classes."
         )
     return found
 
 
 def _rows(
-    name: str, model: "DeepLab", scenes: Sequence[Scene], step: Callable[[], None]
-) -> list[Row]:
-    """One forward of the net a scene serves both rows.
+    name: str, model: "DeepLab", scenes: Sequence[Scene], advance: Callable[[], None]
+) -> list[DemoRow]:
+    """Run the net once a scene, for both rows.
 
-    One after the other: either uses all cores, so that the CRF beside the next scene's net would
-    take as long in all, and neither time would be its own.
+    The net and the CRF run one after the other: each uses all cores, so together they would take as
+    long, and neither time would be its own.
     """
     alone, refined, seconds, seconds_refined = [], [], [], []
     for scene in scenes:
@@ -173,7 +172,7 @@ def _rows(
         result = model.refine(scene.image, result)
         refined.append(result.labels)
         seconds_refined.append(result.net_seconds + result.crf_seconds)
-        step()
+        advance()
     return [
         _score(name, False, scenes, alone, seconds),
         _score(name, True, scenes, refined, seconds_refined),
@@ -186,19 +185,19 @@ def _score(
     scenes: Sequence[Scene],
     labels: list[np.ndarray],
     seconds: list[float],
-) -> Row:
+) -> DemoRow:
     n_labels = len(VOC_CLASSES)
     counts = np.zeros((n_labels, n_labels), np.int64)
     near_borders = counts.copy()
     for scene, given in zip(scenes, labels, strict=True):
         counts += confusion(scene.labels, given, n_labels)
         near_borders += trimap_confusions(scene.labels, given, n_labels, [TRIMAP_WIDTH])[0]
-    return Row(
+    return DemoRow(
         model=name,
         with_crf=with_crf,
         labels=labels,
         scores=image_scores(counts),
         near_borders=trimap_scores(near_borders),
-        # The first scene's time has the loading, and at times the compiling, of the CRF in it.
+        # Not the mean: the first scene's time includes loading or compiling the CRF.
         ms=1e3 * statistics.median(seconds),
     )

@@ -1,9 +1,9 @@
-"""One scene of ToyVOC: a place, one to five objects in it, light, a camera, and the labels.
+"""Draws a scene of ToyVOC: a place, one to five objects in it, light, a camera, and the labels.
 
-Pixels of the border between two things are void (255), as in VOC, where that border is 5 pixels
-wide in pictures of 500 (the median over rows and columns of the val set). Here, in pictures of
-half that size, it is three: one pixel inside of what lies in front, two outside. So a spoke or a
-leg three pixels wide keeps a line of labelled pixels.
+The border between two things is void (255), as in VOC, where it is 5 pixels wide in pictures of 500
+(the median over rows and columns of the val set). Here, in pictures of half that size, it is 3
+pixels wide: one inside the thing in front, two outside. So a spoke or a leg of three pixels keeps a
+line of labelled pixels.
 """
 
 import io
@@ -11,17 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from deeplab_repro.arrays import F32
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files.images import VOID
+from deeplab_repro.files.images import VOID, UInt8
 from deeplab_repro.toy.drawing.backgrounds import PLACES, Place, noise
 from deeplab_repro.toy.drawing.objects import KINDS
-from deeplab_repro.toy.drawing.pen import Float32, Pen
-
-UInt8 = npt.NDArray[np.uint8]
+from deeplab_repro.toy.drawing.pen import Pen
 
 SPLITS = ("train", "val")
 
@@ -44,10 +42,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What a pen drew and where: hxwx3 colours, hxw opacity 0..1, and its top left pixel."""
+    """A drawing and its place: hxwx3 colours, hxw opacity 0..1, and the top left pixel."""
 
-    colours: Float32
-    opacity: Float32
+    colours: F32
+    opacity: F32
     left: int
     top: int
     label: int = 0
@@ -58,13 +56,13 @@ class _Drawn:
         return self.top + self.opacity.shape[0]
 
     def overlap(self, other: "_Drawn") -> float:
-        """The share of the smaller box that both cover."""
+        """The shared area of the two boxes, as a share of the smaller one."""
         (h0, w0), (h1, w1) = self.opacity.shape, other.opacity.shape
         high = min(self.top + h0, other.top + h1) - max(self.top, other.top)
         wide = min(self.left + w0, other.left + w1) - max(self.left, other.left)
         return max(high, 0) * max(wide, 0) / min(h0 * w0, h1 * w1)
 
-    def inside(self, height: int, width: int) -> tuple[tuple[slice, slice], Float32, Float32]:
+    def inside(self, height: int, width: int) -> tuple[tuple[slice, slice], F32, F32]:
         """The part within a picture: where in the picture, its colours and its opacity."""
         top, left = max(self.top, 0), max(self.left, 0)
         bottom = max(min(self.bottom, height), top)
@@ -76,9 +74,8 @@ class _Drawn:
 def make_scene(seed: int, index: int, split: str = "train") -> Scene:
     """Draw scene `index` of a split. The same arguments give the same scene.
 
-    It depends on nothing else: not on the scenes before it, nor on how many there are; no two
-    splits share random numbers. (Another version of NumPy or Pillow may draw it a little
-    differently.)
+    It does not depend on the scenes before it, nor on how many there are; no two splits share
+    random numbers. (Another version of NumPy or Pillow may draw it a little differently.)
 
     Raises ArgumentError for a negative number or an unknown split.
     """
@@ -135,7 +132,7 @@ def _cast(rng: np.random.Generator) -> tuple[list[str], str]:
 
 
 def _arrange(rng: np.random.Generator, place: Place, names: list[str]) -> list[_Drawn]:
-    """Draw the objects where they cover each other little; the farthest first."""
+    """Draw the objects where they overlap little; the farthest comes first."""
     height, width = place.image.shape[:2]
     depth = height - place.horizon
     done: list[_Drawn] = []
@@ -160,13 +157,13 @@ def _arrange(rng: np.random.Generator, place: Place, names: list[str]) -> list[_
             moved = replace(drawn, top=top, left=round(middle - half))
             tries.append((sum(moved.overlap(other) for other in done) + 0.5 * cut, moved))
         best = min(tries, key=lambda tried: tried[0])[1]
-        if all(best.overlap(other) < 0.7 for other in done):  # else hardly anything is seen of one
+        if all(best.overlap(other) < 0.7 for other in done):  # otherwise one would be almost hidden
             done.append(best)
     return sorted(done, key=lambda drawn: drawn.bottom)
 
 
 def _difficult(rng: np.random.Generator, place: Place, name: str) -> _Drawn:
-    """Something far off that is too small to be scored: all of it is void."""
+    """A far object that is too small to score: all of it is void."""
     x, foot = rng.uniform(0, place.image.shape[1]), place.horizon + rng.uniform(2, 10)
     return _draw(rng, KINDS[name].draw, rng.uniform(20, 30), x, foot, VOID)
 
@@ -187,8 +184,8 @@ def _draw(
     return _Drawn(colours, opacity, left + round(x), top + round(foot), label)
 
 
-def _lit(rng: np.random.Generator, image: Float32, drawn: _Drawn) -> _Drawn:
-    """Shade and roughen the object; mostly make it stand out from what is behind it."""
+def _lit(rng: np.random.Generator, image: F32, drawn: _Drawn) -> _Drawn:
+    """Shade and roughen the object, and mostly make it stand out from its background."""
     height, width = drawn.opacity.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     light = 1 + rng.uniform(-0.12, 0.12) * x + rng.uniform(-0.05, 0.15) * -y
@@ -203,14 +200,14 @@ def _lit(rng: np.random.Generator, image: Float32, drawn: _Drawn) -> _Drawn:
     return replace(drawn, colours=colours)
 
 
-def _lay(image: Float32, drawn: _Drawn) -> tuple[tuple[slice, slice], Float32]:
-    """Paint it into the image; returns where, and its opacity there."""
+def _lay(image: F32, drawn: _Drawn) -> tuple[tuple[slice, slice], F32]:
+    """Paint the drawing into the image; returns its place and its opacity there."""
     place, colours, opacity = drawn.inside(*image.shape[:2])
     image[place] += (colours - image[place]) * opacity[..., None]
     return place, opacity
 
 
-def _shadow(rng: np.random.Generator, image: Float32, drawn: _Drawn) -> None:
+def _shadow(rng: np.random.Generator, image: F32, drawn: _Drawn) -> None:
     """Darken the ground at the object's foot."""
     height, width = image.shape[:2]
     wide = drawn.opacity.shape[1] / 2
@@ -222,7 +219,7 @@ def _shadow(rng: np.random.Generator, image: Float32, drawn: _Drawn) -> None:
 
 
 def _labels(instances: UInt8, classes: list[int]) -> UInt8:
-    """From the object's number at every pixel (0: none; larger: farther in front) to labels."""
+    """Make labels of the object's number at every pixel (0: none; larger: nearer), with borders."""
     in_front = ndimage.maximum_filter(instances, 5) > instances
     at_edge = ndimage.minimum_filter(instances, 3) < instances
     labels = np.array([0, *classes], np.uint8)[instances]
@@ -230,8 +227,8 @@ def _labels(instances: UInt8, classes: list[int]) -> UInt8:
     return labels
 
 
-def _photograph(rng: np.random.Generator, image: Float32) -> bytes:
-    """Light, lens, sensor and file: the image as a JPEG."""
+def _photograph(rng: np.random.Generator, image: F32) -> bytes:
+    """Add light, lens and sensor to the image, and encode it as a JPEG."""
     height, width = image.shape[:2]
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     light = 1 + rng.uniform(-0.12, 0.12) * x + rng.uniform(-0.12, 0.12) * y - 0.06 * (x**2 + y**2)

@@ -1,12 +1,12 @@
 """Find the CRF's parameters by cross-validation, from coarse to fine (DeepLab v1, section 5).
 
-As the authors' scripts do (reference/SPEC.md, 4): all settings of a grid are tried on 100 images of
-the split, and the first of the best mean IOU is taken. Their sample is MATLAB's randperm after
-rng(10), which NumPy does not have; ours is another one, the same for the same seed. Then what lies
-around the best is tried, in ever smaller steps.
+As in the authors' scripts (docs/original.md, 4), the search tries all settings of a grid on 100
+images of the split and takes the first of the best mean IOU. Their sample is MATLAB's randperm
+after rng(10), which NumPy lacks; ours is another, the same for the same seed. The search then tries
+the neighbours of the best, in ever smaller steps.
 
-What an image has counted is a file of its own, so a search that was stopped at any moment, by
-kill -9 too, goes on where it was and finds the same.
+Each image's counts are a file of their own, so a search that is stopped at any moment, even by
+kill -9, can go on where it was and finds the same.
 """
 
 import hashlib
@@ -38,13 +38,13 @@ from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_ato
 from deeplab_repro.jobs.refine import find_probs
 from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.voc.devkit import Devkit
-from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral, numbers_text
+from deeplab_repro.voc.grid import AUTHORS_GRID, SearchGrid, bilateral, numbers_text
 from deeplab_repro.voc.metrics import Confusion, confusion, image_scores
 from deeplab_repro.voc.records import read_scores_record, write_or_compare
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
 
-# Around the best, the grid's steps are divided by these, one after the other.
+# The steps around the best are the grid's divided by these, one after the other.
 _DIVISORS = (1, 2, 4)
 
 
@@ -53,31 +53,31 @@ class Found:
     """What a search found; every score is mean IOU in percent.
 
     names: the ids of the images. net: the score without a CRF. released: parameters by the name of
-    their model. rounds: what was tried, and its score: first the grid, then released parameters
-    that are not on it, then what is around the best.
+    their model. rounds: the settings of each round with their scores: first the grid, then released
+    parameters that are not on it, then neighbours of the best.
     """
 
     split: str
     names: list[str]
     seed: int
     iterations: int
-    grid: Grid
+    grid: SearchGrid
     net: float
     released: dict[str, CrfParams]
     rounds: dict[str, dict[CrfParams, float]] = field(default_factory=dict)
 
     @property
     def scores(self) -> dict[CrfParams, float]:
-        """All that was tried, in its order."""
+        """All settings with their scores, in the order in which they were tried."""
         return {params: score for tried in self.rounds.values() for params, score in tried.items()}
 
     @property
     def best(self) -> CrfParams:
-        """The first of the best score."""
+        """The best setting, the first of equals."""
         return first_best(self.scores)
 
     def as_json(self) -> dict[str, Any]:
-        """All figures as plain data."""
+        """All numbers as plain data."""
         scores = self.scores
         return {
             "split": self.split,
@@ -98,14 +98,15 @@ class Found:
 
 
 def first_best(scores: Mapping[CrfParams, float]) -> CrfParams:
-    """The first strict best, as the authors' loop keeps it."""
+    """The best setting, of equals the first, as the authors' loop keeps it."""
     return max(scores, key=scores.__getitem__)
 
 
 def released_crfs(models: Sequence[str], scores: Path) -> dict[str, CrfParams]:
-    """The published parameters of models by their names; without any, of the kept scores' model.
+    """The published CRF parameters of models, by name.
 
-    Raises ArgumentError for a name that is not in the registry, or has no parameters there.
+    Without models, those of the model that made the kept scores. Raises ArgumentError for a name
+    that is not in the registry, or has no parameters there.
     """
     if not models:
         record = read_scores_record(scores)
@@ -126,7 +127,7 @@ def search(
     split: str,
     scores: Path,
     out: Path,
-    grid: Grid = AUTHORS_GRID,
+    grid: SearchGrid = AUTHORS_GRID,
     *,
     released: Mapping[str, CrfParams] | None = None,
     iterations: int = 10,
@@ -137,15 +138,15 @@ def search(
 ) -> Found:
     """Search for the CRF parameters of the best mean IOU on images of a split.
 
-    scores: a folder with a map of each image, <id>.npz or another that `read_probs` reads. out: a
-    folder for what is counted. images: how many, drawn with the seed, or all if there are fewer.
-    released: parameters to try as well, by the names of their models.
+    scores: a folder with the scores or probabilities of each image, <id>.npz or another file that
+    `read_probs` reads. out: a folder for the counts. images: how many to draw with the seed, or all
+    if there are fewer. released: parameters to try as well, by the names of their models.
 
-    Around the best its 26 neighbours at the grid's steps are tried, then those of the new best,
-    until none is better; then the same at half the steps, and at a quarter.
+    After the grid the search tries the best setting's 26 neighbours at the grid's steps, then those
+    of the new best, until none is better; then the same at half the steps, and at a quarter.
 
-    Raises FileError where photos, masks or maps are missing, ArgumentError where `out` holds
-    another search or a map does not fit its image, and what reading and writing raise.
+    Raises FileError where photos, masks or scores are missing, ArgumentError where `out` holds
+    another search or scores do not fit their image, and what reading and writing raise.
     """
     names = _sample(devkit.ids(split), images, seed)
     digest = _digest(devkit, split, scores, names)
@@ -159,10 +160,10 @@ def search(
         "labels": devkit.n_labels,
         "iterations": iterations,
         **{name: numbers_text(values) for name, values in grid.axes.items()},
-        "sha256_of_photos_masks_and_maps": digest,
+        "sha256_of_photos_masks_and_scores": digest,
     }
     write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
-    # In this process: it takes little, and shows what cannot be read before the long work.
+    # In this process: this is quick, and finds unreadable files before the long work.
     (net,) = counter.scores("0-net", (), HERE, progress)
     found = Found(split, names, seed, iterations, grid, net, dict(released or {}))
 
@@ -186,10 +187,10 @@ def search(
 
 @dataclass(frozen=True)
 class _Counter:
-    """Takes images through settings, and keeps in a folder what they have counted."""
+    """Scores settings, and keeps the counts of each image in a folder."""
 
     devkit: Devkit
-    maps: Path
+    probs: Path
     names: list[str]
     iterations: int
     digest: str
@@ -198,7 +199,7 @@ class _Counter:
     def scores(
         self, round_: str, settings: Sequence[CrfParams], workers: Workers, progress: Progress
     ) -> list[float]:
-        """The mean IOU of each setting, in percent; of none, that of the net alone."""
+        """The mean IOU of each setting in percent; without settings, that of the net alone."""
         folder = self.folder / round_
         make_folder(folder)
         remove_unfinished(folder)
@@ -213,7 +214,7 @@ class _Counter:
             else:
                 total += kept.reshape(total.shape)
         function = partial(
-            _count, self.devkit.absolute(), self.maps.absolute(), self.iterations, tuple(settings)
+            _count, self.devkit.absolute(), self.probs.absolute(), self.iterations, tuple(settings)
         )
         with progress(f"{round_} ({len(settings)} settings)", len(missing)) as advance:
             for name, counts in workers.map(function, missing):
@@ -226,9 +227,12 @@ class _Counter:
 
 
 def _count(
-    devkit: Devkit, maps: Path, iterations: int, settings: tuple[CrfParams, ...], name: str
+    devkit: Devkit, folder: Path, iterations: int, settings: tuple[CrfParams, ...], name: str
 ) -> Confusion:
-    """Count an image's pixels by true and given label: settings x n x n, or 1 x n x n of none."""
+    """Count an image's pixels by true and given label: settings x n x n.
+
+    Without settings 1 x n x n, for the labels of the net alone.
+    """
     photo, mask, n = devkit.photo(name), devkit.mask(name), devkit.n_labels
     image, labels_true = read_image(photo), devkit.read_mask(name)
     if labels_true.shape != image.shape[:2]:
@@ -236,9 +240,9 @@ def _count(
             f"{one_line(mask)}: is {dims(labels_true.shape)}, expected its photo's "
             f"{dims(image.shape[:2])} (HxW)"
         )
-    path = find_probs(photo, maps)
+    path = find_probs(photo, folder)
     if path is None:
-        raise FileError(f"{one_line(maps)}: the map of {name} is not there any more")
+        raise FileError(f"{one_line(folder)}: the scores of {name} are not there any more")
     probs = read_probs(path, image.shape[:2])
     if len(probs) != n:
         raise ArgumentError(
@@ -258,7 +262,7 @@ def _count(
 
 
 def _sample(names: list[str], images: int, seed: int) -> list[str]:
-    """So many of the names, in their order; as NumPy promises, the same ones for ever."""
+    """Draw so many of the names, in their order; NumPy promises the same draw for ever."""
     if images < 1:
         raise ArgumentError(f"images is {images}, expected 1 or more")
     if not 0 <= seed < 1 << 32:
@@ -267,17 +271,17 @@ def _sample(names: list[str], images: int, seed: int) -> list[str]:
     return [names[place] for place in sorted(chosen)]
 
 
-def _digest(devkit: Devkit, split: str, maps: Path, names: list[str]) -> str:
-    """A digest of the images' ids, photos, masks and maps, all of which must be there."""
+def _digest(devkit: Devkit, split: str, folder: Path, names: list[str]) -> str:
+    """A digest of the images' ids, photos, masks and scores. Raises FileError if one is missing."""
     devkit.require(names, split, masks=False)
     devkit.require(names, split, masks=True)
-    if not maps.is_dir():
-        raise FileError(f"{one_line(maps)}: is not a folder, expected one with kept maps")
-    found = {name: find_probs(devkit.photo(name), maps) for name in names}
+    if not folder.is_dir():
+        raise FileError(f"{one_line(folder)}: is not a folder, expected one with kept scores")
+    found = {name: find_probs(devkit.photo(name), folder) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise FileError(
-            f"{one_line(maps)}: holds no map of {missing[0]} (and of {len(missing) - 1} more "
+            f"{one_line(folder)}: has no scores of {missing[0]} (and of {len(missing) - 1} more "
             f"of {len(names)} images): expected {missing[0]}.npz or alike, as `predict --scores` "
             "keeps them"
         )
@@ -292,15 +296,15 @@ def _digest(devkit: Devkit, split: str, maps: Path, names: list[str]) -> str:
     return digest.hexdigest()
 
 
-# --- what is kept
+# --- the counts of an image on disk
 
 
 def _read_kept(path: Path, what: str) -> Confusion | None:
-    """Counts that were kept under this name; None if they are broken, or not of `what`."""
+    """Read kept counts; None if they are missing, broken, or not of `what`."""
     try:
         content = path.read_bytes()
     except OSError:
-        return None  # not there; or if it is, it cannot be written either, which will be told
+        return None  # missing; or unreadable, and then writing it will say why
     digest, deflated = content[:32], content[32:]
     if hashlib.sha256(what.encode() + deflated).digest() != digest:
         return None
@@ -308,6 +312,7 @@ def _read_kept(path: Path, what: str) -> Confusion | None:
 
 
 def _keep(path: Path, what: str, counts: Confusion) -> None:
+    """Write counts with a digest of them and of `what`, which says what they are of."""
     deflated = zlib.compress(counts.astype("<i8").tobytes(), 1)  # mostly zeros
     with write_atomically(path) as file:
         file.write(hashlib.sha256(what.encode() + deflated).digest() + deflated)

@@ -16,7 +16,7 @@ _LISTS, _MASKS, _PHOTOS = "ImageSets/Segmentation", "SegmentationClass", "JPEGIm
 _CLASSES = "classes.txt"
 _MOST_LIST_BYTES = 1 << 26
 
-# Weights of red, green and blue, in OpenCV and in Pillow.
+# How OpenCV and Pillow turn colours to grey: weights of red, green and blue, and a shift.
 _LUMINANCES = ((4899, 9617, 1868, 14), (19595, 38470, 7471, 16))
 
 
@@ -29,7 +29,7 @@ class Devkit:
         SegmentationClass/<id>.png           true labels, 255 void; test has none
         classes.txt                          names by label, one a line; without it VOC's 21
 
-    Made by `open_devkit`, which checks the folder.
+    `open_devkit` makes one and checks the folder.
     """
 
     root: Path
@@ -37,7 +37,7 @@ class Devkit:
 
     @property
     def year(self) -> str:
-        """The folder's name if it is VOC2007 or alike, else VOC2012, for the results' path."""
+        """The year for the path of results: the folder's name if it is like VOC2007, or VOC2012."""
         name = self.root.resolve().name
         return name if re.fullmatch(r"VOC\d{4}", name) else "VOC2012"
 
@@ -47,14 +47,14 @@ class Devkit:
         return len(self.classes)
 
     def absolute(self) -> "Devkit":
-        """The same, for a process with another working directory."""
+        """The same data set, for a process with another working directory."""
         return replace(self, root=self.root.absolute())
 
     def ids(self, split: str) -> list[str]:
         """The ids of a split, in the list's order.
 
-        Raises FileError where there is no such list, naming those there are, and FormatError for
-        one that is empty, repeats an id, or has a line that is not one.
+        Raises FileError if there is no such list, naming those that exist, and FormatError for a
+        list that is empty, repeats an id, or has a line that is not an id.
         """
         lists = self.root / _LISTS
         known = sorted(each.stem for each in lists.glob("*.txt"))
@@ -106,8 +106,8 @@ class Devkit:
     def read_mask(self, name: str) -> UInt8:
         """Read the true labels of an image: HxW uint8, 255 void; a palette PNG as its indices.
 
-        Raises what `read_labels` raises, and ImageError where there are other labels than the
-        classes: it says so if they are the brightness of VOC's colours.
+        Raises what `read_labels` raises, and ImageError for labels beyond the classes. It says so
+        if the values are the brightness of VOC's colours.
         """
         path = self.mask(name)
         labels = read_labels(path)
@@ -115,7 +115,7 @@ class Devkit:
         return labels
 
     def check(self, labels: UInt8, path: Path, *, void: int | None = VOID) -> None:
-        """Raise ImageError unless labels (HxW uint8) are those of the classes, or void."""
+        """Raise ImageError unless all labels (HxW uint8) are of the classes, or void."""
         there = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
         wrong = [int(label) for label in there if label >= self.n_labels and label != void]
         if not wrong:
@@ -131,7 +131,7 @@ class Devkit:
 
 
 def _luminances(n_labels: int) -> list[set[int]]:
-    """The grey values that VOC's colours of so many labels, and void's, are converted to."""
+    """The grey values of the colours of so many labels and of void, in OpenCV and in Pillow."""
     colours = palette()[[*range(n_labels), VOID]].astype(np.int64)
     return [
         set(((colours @ weights + (1 << shift - 1)) >> shift).tolist())
@@ -162,7 +162,7 @@ def open_devkit(
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Names of classes by label, one a line.
+    """Read names of classes by label, one a line.
 
     Raises FileError, and FormatError for a list that is empty, repeats a name or has more than 255.
     """
@@ -177,12 +177,12 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text can be an image's id: the name of a file, not a path."""
+    """Whether a text can be an image's id: a file name, not a path."""
     return re.fullmatch(r"[\w+=@~-][\w.+=@~-]*", text) is not None
 
 
 def results_folder(out: Path, split: str, year: str = "VOC2012") -> Path:
-    """Where results of a split are, in the test server's layout: <out>/results/..."""
+    """The folder of a split's results in the test server's layout: <out>/results/..."""
     return out / "results" / year / "Segmentation" / f"comp6_{split}_cls"
 
 

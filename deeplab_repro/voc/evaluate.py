@@ -1,11 +1,11 @@
-"""Score results of a split against its true labels, as the authors did (reference/SPEC.md, 4)."""
+"""Score a split's results against its true labels, as the authors did (docs/original.md, 4)."""
 
 import csv
 import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from math import isnan
@@ -33,23 +33,24 @@ from deeplab_repro.voc.metrics import (
     trimap_scores,
 )
 from deeplab_repro.voc.records import Record, read_record
+from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
 
 OUTPUTS = ("confusion.csv", "per_image.csv", "evaluation.json")
-"""What `write_evaluation` writes."""
+"""The files that `write_evaluation` writes."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What results of a split amount to.
+    """The scores of a split's results.
 
-    classes: their names by label. confusion: of all scored images, n x n int64, as in `metrics`;
-    trimap: the same within the trimap of each of the widths. per_image: for each scored image, in
-    the list's order, the mean IOU in percent over the classes that are true or given in it; NaN
-    where all is void. missing: the ids without a result. record: how predict made the results, if
-    it did.
+    classes: their names by label. confusion: the matrix of all scored images, n x n int64, as in
+    `metrics`; trimap: the same within the trimap of each of the widths. per_image: for each scored
+    image, in the list's order, the mean IOU in percent over the classes with true or given pixels
+    in it; NaN if all is void. missing: the ids without a result. record: how predict made the
+    results, if it did.
     """
 
     classes: tuple[str, ...]
@@ -62,37 +63,37 @@ class Evaluation:
 
     @property
     def images(self) -> int:
-        """How many were scored."""
+        """How many images were scored."""
         return len(self.per_image)
 
     @property
     def scores(self) -> Scores:
-        """Of whole images."""
+        """The scores of whole images."""
         return image_scores(self.confusion)
 
     @property
     def trimap_scores(self) -> list[Scores]:
-        """Within the trimap of each of the widths."""
+        """The scores within the trimap of each of the widths."""
         return [trimap_scores(counts) for counts in self.trimap]
 
     @property
     def absent(self) -> list[str]:
-        """The classes that no scored image has: each counts in the mean IOU, as 0."""
+        """The classes that no scored image has; each counts as 0 in the mean IOU."""
         pixels = self.confusion.sum(axis=1)
         return [name for name, count in zip(self.classes, pixels, strict=True) if not count]
 
     @property
     def trained_on(self) -> str | None:
-        """What the weights were trained on, if images of this split are in it."""
+        """The list that the weights were trained on, if it has images of this split."""
         return self.record.trained_on if self.record and self.record.has_seen_split else None
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
-        """Ids and mean IOUs, the worst first; last those where it is not defined."""
+        """Ids and mean IOUs, the worst first; those without a mean IOU last."""
         return sorted(self.per_image.items(), key=lambda each: (isnan(each[1]), each[1]))
 
     def as_json(self, *, per_image: bool = False) -> dict[str, Any]:
-        """All figures as plain data, in percent; None for what is not defined."""
+        """All numbers as plain data, in percent; None for what is not defined."""
         scores = self.scores
         found = {
             "mean_iou": scores.mean_iou,
@@ -127,40 +128,38 @@ def evaluate(
     results: Path,
     widths: Sequence[int] = (),
     workers: Workers = HERE,
-    advance: Callable[[], object] = lambda: None,
+    progress: Progress = unwatched,
 ) -> Evaluation:
     """Score a folder of results, PNGs of labels named by image, against the true labels.
 
-    results: see `find_results`. widths: of trimaps, in pixels. workers: whatever they are, all
-    figures are the same. advance: is called once for every image of the split.
+    results: see `find_results`. widths: of trimaps, in pixels. workers: they change no number.
 
-    Images without a result are left out, and counted in a warning, as the authors do.
+    Images without a result are left out, as the authors do; a warning counts them.
 
     Raises FileError where there are no results, or only those of another split, or true labels are
-    missing; ImageError for a picture that is not one of labels, has labels that are none of the
-    classes, or has another size than the image; ArgumentError for a trimap's width.
+    missing; ImageError for a picture that does not hold labels, holds others than the classes, or
+    has another size than the image; ArgumentError for a trimap's width.
     """
     for width in widths:
         check_width(width)
     n_tables = 1 + len(widths)
     size = 8 * devkit.n_labels**2 * (n_tables + max(widths, default=0))
     require_memory(size, f"{n_tables} confusion matrices", "ask for fewer and smaller widths")
-    folder = find_results(results, split)
     names = devkit.ids(split)
+    folder = find_results(results, split)
     given = _names_with_results(folder, names, split)
     devkit.require(given, split, masks=True)
     total = np.zeros((n_tables, devkit.n_labels, devkit.n_labels), np.int64)
     iou = dict.fromkeys(given, np.nan)
-    for _ in range(len(names) - len(given)):
-        advance()
     # A cluster's workers have another working directory.
     count = partial(_count, devkit.absolute(), folder.absolute(), tuple(widths))
-    for name, counted in workers.map(count, given):
-        if isinstance(counted, DeepLabError):
-            raise counted
-        where, counts, iou[name] = counted
-        total.reshape(-1)[where] += counts
-        advance()
+    with progress(f"scoring {split}", len(given)) as advance:
+        for name, counted in workers.map(count, given):
+            if isinstance(counted, DeepLabError):
+                raise counted
+            where, counts, iou[name] = counted
+            total.reshape(-1)[where] += counts
+            advance()
     return Evaluation(
         classes=devkit.classes,
         confusion=total[0],
@@ -173,11 +172,11 @@ def evaluate(
 
 
 def find_results(results: Path, split: str) -> Path:
-    """The folder of a split's PNGs: `results` itself, or what predict or others wrote in there.
+    """The folder of a split's PNGs: `results` itself, or the test server's layout inside it.
 
-    In there it is results/<year>/Segmentation/comp6_<split>_cls, or comp5.
+    In that layout it is results/<year>/Segmentation/comp6_<split>_cls, or comp5.
 
-    Raises FileError where there is no such folder, or by its name it is of another split.
+    Raises FileError where there is no such folder, or its name says another split.
     """
     shown = one_line(results)
     if not results.is_dir():
@@ -200,9 +199,9 @@ def find_results(results: Path, split: str) -> Path:
 
 
 def write_evaluation(out: Path, evaluation: Evaluation, report: dict[str, Any]) -> None:
-    """Write OUTPUTS to a folder: the confusion matrix, the ranking, and `report` as JSON.
+    """Write the confusion matrix, the ranking of images, and `report` as JSON to a folder.
 
-    In the matrix a row holds the pixels of a true class. Atomically; raises FileError.
+    Each row of the matrix is a true class. Writes OUTPUTS, each atomically. Raises FileError.
     """
     rows = zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
     matrix = [("true", *evaluation.classes), *((name, *counts) for name, counts in rows)]
@@ -218,7 +217,7 @@ def write_evaluation(out: Path, evaluation: Evaluation, report: dict[str, Any]) 
 
 
 def _names_with_results(folder: Path, names: list[str], split: str) -> list[str]:
-    """The ids of a split that have a PNG in the folder; warns of what does not fit together."""
+    """The ids of a split that have a PNG in the folder. Warns of missing and of other PNGs."""
     there = {path.stem for path in folder.glob("*.png")}
     given = [name for name in names if name in there]
     shown = one_line(folder)
@@ -250,10 +249,9 @@ def _names_with_results(folder: Path, names: list[str], split: str) -> list[str]
 def _count(
     devkit: Devkit, folder: Path, widths: tuple[int, ...], name: str
 ) -> tuple[npt.NDArray[np.intp], Confusion, float]:
-    """Count one image: where in the flat table of all matrices there is something, and how much.
+    """Count one image: places in the flat table of all matrices, the counts there, its mean IOU.
 
-    Hardly any class is in an image: this is a hundredth of the table, which all goes through a
-    pipe. Also its mean IOU.
+    An image has few classes, so this is a hundredth of the table, and goes through a pipe.
     """
     _keep_freed_memory()
     mask, result = devkit.mask(name), folder / f"{name}.png"
@@ -265,7 +263,7 @@ def _count(
         )
     try:
         image = confusion(labels_true, labels, devkit.n_labels)
-    except ArgumentError:  # which does not say in what file
+    except ArgumentError:  # it does not name the file
         devkit.check(labels_true, mask)
         devkit.check(labels, result, void=None)
         raise
@@ -279,22 +277,22 @@ def _count(
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have this process keep what it frees for the next image: a third of the time.
+    """Make this process keep freed memory for the next image, which saves a third of the time.
 
-    glibc gives arrays of an image's size back to the system at once, to get them again page by
-    page, until it has seen a larger block freed: it then takes that for its threshold.
+    glibc returns arrays of an image's size to the system at once and fetches them again page by
+    page. After it has seen a larger block freed, it keeps all blocks up to that size.
     """
-    bytearray(30 << 20)  # of zeros, which take no memory
+    bytearray(30 << 20)  # zeros, so no memory is taken
 
 
 def _split_of(folder: Path) -> str | None:
-    """The split whose results a folder has by its name."""
+    """The split that a folder of results names; None if it names none."""
     match = re.fullmatch(r"comp[56]_(.+)_cls", folder.name)
     return match[1] if match else None
 
 
 def _record(folder: Path, split: str) -> Record | None:
-    """How predict made the results, if it did: see `devkit.results_folder`."""
+    """How predict made the results in a `results_folder`; None if it did not."""
     parents = folder.absolute().parents
     return read_record(parents[3], split) if len(parents) > 3 else None
 

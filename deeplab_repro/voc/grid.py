@@ -1,4 +1,4 @@
-"""The grid of CRF parameters that cross-validation tries, and the steps around its best."""
+"""The CRF parameters that cross-validation tries: a grid, and finer steps around its best."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from deeplab_repro.crf.params import LARGEST, CrfParams
 from deeplab_repro.errors import ArgumentError
 
 MOST_SETTINGS = 10_000
-"""Of a grid; the authors' has 112."""
+"""The most that a grid may have; the authors' has 112."""
 
 _MOST_VALUES = 100  # of an axis
-_MEND = "take larger steps, the best is refined afterwards"
+_MEND = "take larger steps: the search refines the best afterwards"
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The values that are tried, each with each; the positional kernel's are always 3 and 3.
+class SearchGrid:
+    """The values to try, in all combinations; w2 and sigma_gamma are always 3.
 
-    Raises ArgumentError unless each are at most 100 numbers that increase, above 0 and at most 1e6,
-    and for more than MOST_SETTINGS settings.
+    Raises ArgumentError unless each parameter has 1 to 100 increasing values, above 0 and at most
+    1e6, and for more than MOST_SETTINGS settings.
     """
 
     w1: tuple[float, ...]
@@ -58,10 +58,11 @@ class Grid:
         return [CrfParams(*map(float, each)) for each in itertools.product(*self.axes.values())]
 
     def around(self, params: CrfParams, divisor: int) -> list[CrfParams]:
-        """What is at most one step away on every axis, the grid's steps divided by `divisor`.
+        """The settings at most one step from `params` in each parameter.
 
-        An axis of one value stays as it is. Where the values are whole numbers, so are the steps:
-        what is finer than 1 makes a difference that is below the sample's own error.
+        A step is the grid's smallest divided by `divisor`; a parameter with one value has none.
+        Where the values are whole numbers, so are the steps: a finer one changes the score by less
+        than the sample's own error.
         """
         near = []
         for values, value in zip(self.axes.values(), bilateral(params), strict=True):
@@ -73,12 +74,12 @@ class Grid:
         return list(itertools.starmap(CrfParams, itertools.product(*near)))
 
 
-AUTHORS_GRID = Grid((5, 10), tuple(range(40, 101, 10)), tuple(range(3, 11)))
-"""That of the authors' script (reference/SPEC.md, 4); it holds the ranges of the paper's text."""
+AUTHORS_GRID = SearchGrid((5, 10), tuple(range(40, 101, 10)), tuple(range(3, 11)))
+"""The grid of the authors' script (docs/original.md, 4), with the ranges of the paper's text."""
 
 
 def bilateral(params: CrfParams) -> tuple[float, float, float]:
-    """w1, sigma_alpha and sigma_beta, which are searched for."""
+    """The parameters that are searched for: w1, sigma_alpha and sigma_beta."""
     return params.w1, params.sigma_alpha, params.sigma_beta
 
 

@@ -1,7 +1,7 @@
-"""How good labels are: the authors' evaluation over a confusion matrix (reference/SPEC.md, 4).
+"""Scores of labels from a confusion matrix, as the authors count them (docs/original.md, 4).
 
 A confusion matrix is n x n int64: element (i, j) counts the pixels of true label i that were
-labelled j. Those of several images are added up, and scored once. All scores are in percent.
+labelled j. The matrices of all images are added up and scored once. All scores are in percent.
 """
 
 import math
@@ -18,16 +18,17 @@ from deeplab_repro.files.images import VOID
 Confusion = npt.NDArray[np.int64]
 
 MOST_WIDTH = 1000
-"""Of a trimap, in pixels; the paper's go up to 40."""
+"""The largest width of a trimap, in pixels; the paper's go up to 40."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix amounts to, in percent.
+    """The scores of a confusion matrix, in percent.
 
-    pixel_accuracy: of all pixels, those labelled right. class_accuracy: the same of each class's
-    own pixels, n float64. iou: each class's intersection over union, n float64.
-    mean_class_accuracy, mean_iou: their means, over which classes says the function that scores.
+    pixel_accuracy: the share of all pixels with the right label. class_accuracy: the same for each
+    class's own pixels, n float64. iou: each class's intersection over union, n float64.
+    mean_class_accuracy, mean_iou: their means; `image_scores` and `trimap_scores` say over which
+    classes.
     """
 
     pixel_accuracy: float
@@ -37,57 +38,34 @@ class Scores:
     mean_iou: float
 
 
-def confusion(
-    labels_true: np.ndarray,
-    labels: np.ndarray,
-    n_labels: int,
-    within: np.ndarray | None = None,
-) -> Confusion:
+def confusion(labels_true: np.ndarray, labels: np.ndarray, n_labels: int) -> Confusion:
     """Count one image's pixels by true and given label: n_labels x n_labels int64.
 
-    labels_true, labels: HxW uint8. Where labels_true is void (255), or `within` (HxW bool) is
-    False, a pixel is not counted.
+    labels_true, labels: HxW uint8. Pixels whose true label is void (255) are not counted.
 
-    Raises ArgumentError for other types, sizes that differ, and labels of n_labels or more, also
-    given ones on pixels that are not counted.
+    Raises ArgumentError for other types, sizes that differ, and labels of n_labels or more, even on
+    pixels that are not counted.
     """
     pairs = _pairs(labels_true, labels, n_labels).ravel()
-    if within is not None:
-        if within.shape != labels.shape or within.dtype != bool:
-            found = f"{dims(within.shape)} {within.dtype}"
-            raise ArgumentError(f"within is {found}, expected {dims(labels.shape)} bool")
-        pairs = pairs[within.ravel()]
     if not pairs.size:
         return np.zeros((n_labels, n_labels), np.int64)
-    # Neighbours mostly have the same labels: to count runs is twice as fast.
+    # Neighbours mostly have the same labels: counting runs is twice as fast.
     changes = np.flatnonzero(pairs[1:] != pairs[:-1]) + 1
     bounds = np.concatenate([[0], changes, [pairs.size]])
     counts = np.bincount(pairs[bounds[:-1]], np.diff(bounds), minlength=(n_labels + 1) * n_labels)
     return counts.astype(np.int64).reshape(-1, n_labels)[1:]  # float64 is exact to 2**53
 
 
-def trimap(labels_true: np.ndarray, width: int) -> npt.NDArray[np.bool_]:
-    """Return the band along the true boundaries: HxW bool.
-
-    It holds the pixels that are not void (255) but have a void one at most `width` pixels away,
-    diagonal steps counting as one. VOC's void lies along every object, and on difficult ones.
-
-    Raises ArgumentError for a width below 1 or above MOST_WIDTH, and for labels other than HxW
-    uint8.
-    """
-    _check_labels("labels_true", labels_true)
-    check_width(width)
-    distance = _distance_to_void(labels_true)
-    return (distance > 0) & (distance <= width)
-
-
 def trimap_confusions(
     labels_true: np.ndarray, labels: np.ndarray, n_labels: int, widths: Sequence[int]
 ) -> Confusion:
-    """Count the pixels within the trimaps of several widths: len(widths) x n_labels x n_labels.
+    """Count the pixels near true borders, for several widths: len(widths) x n_labels x n_labels.
 
-    The same as `confusion` within `trimap`, for every width, but 40 cost little more than one.
-    Raises what these raise.
+    The trimap of a width holds the pixels that are not void (255) but have a void pixel at most
+    `width` pixels away, where a diagonal step counts as one. VOC's void lies along every object,
+    and on difficult ones. Forty widths cost little more than one.
+
+    Raises what `confusion` raises, and ArgumentError for a width below 1 or above MOST_WIDTH.
     """
     pairs = _pairs(labels_true, labels, n_labels)
     for width in widths:
@@ -110,8 +88,8 @@ def check_width(width: int) -> None:
 def image_scores(counts: Confusion) -> Scores:
     """Score the confusion matrix of whole images as the authors' MyVOCevalseg does.
 
-    A class without pixels scores 0, and both means are over all classes. Without any pixel at all
-    the pixel accuracy is NaN.
+    A class without pixels scores 0, and both means are over all classes. The pixel accuracy is NaN
+    if no pixel was counted.
     """
     accuracy, iou = (np.nan_to_num(values) for values in _by_class(counts))
     return Scores(_pixel_accuracy(counts), accuracy, float(accuracy.mean()), iou, float(iou.mean()))
@@ -130,9 +108,9 @@ def trimap_scores(counts: Confusion) -> Scores:
 
 
 def mean_iou_of_present(counts: Confusion) -> float:
-    """The mean IOU over the classes with true or given pixels, in percent; NaN if there are none.
+    """The mean IOU in percent over the classes with true or given pixels; NaN if there are none.
 
-    For telling images apart: the mean over all classes says little of an image with two.
+    This ranks images: the mean over all classes says little about an image with two.
     """
     iou = _by_class(counts)[1]
     present = iou[~np.isnan(iou)]
@@ -140,12 +118,12 @@ def mean_iou_of_present(counts: Confusion) -> float:
 
 
 def percent_text(value: float) -> str:
-    """A score for people to read; "-" where it is not defined."""
+    """A score as text; "-" if it is not defined."""
     return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def or_none(value: float) -> float | None:
-    """A score for JSON, which has no NaN."""
+    """A score for JSON, which has no NaN: None if it is not defined."""
     return None if math.isnan(value) else value
 
 
@@ -155,16 +133,16 @@ def _pixel_accuracy(counts: Confusion) -> float:
 
 
 def _by_class(counts: Confusion) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Accuracy and IOU of each class in percent, NaN where there is nothing to divide by."""
+    """Accuracy and IOU of each class in percent; NaN for a class without pixels."""
     right, true, given = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return 100 * right / true, 100 * right / (true + given - right)
 
 
 def _pairs(labels_true: np.ndarray, labels: np.ndarray, n_labels: int) -> npt.NDArray[np.uint16]:
-    """One number for the true and the given label of each pixel, in C order: HxW.
+    """One number for each pixel's true and given label: HxW, in C order.
 
-    As an index into n_labels + 1 rows of n_labels: void comes before the true labels.
+    It is an index into n_labels + 1 rows of n_labels; the first row is void's.
     """
     _check_labels("labels_true", labels_true)
     _check_labels("labels", labels)
@@ -184,9 +162,9 @@ def _pairs(labels_true: np.ndarray, labels: np.ndarray, n_labels: int) -> npt.ND
 
 
 def _distance_to_void(labels_true: np.ndarray) -> npt.NDArray[np.float32]:
-    """Steps of a chess king from each pixel to the nearest void one: HxW, inf if there is none.
+    """The chess-board distance of each pixel to the nearest void one: HxW; inf without void.
 
-    Whole numbers, and right up to MOST_WIDTH at least.
+    Whole numbers, exact up to MOST_WIDTH at least.
     """
     from deeplab_repro.machine.opencv import cv2
 

@@ -1,7 +1,7 @@
-"""How results and kept scores were made: small JSON files that lie beside them.
+"""Small JSON files beside results and kept scores that record how these were made.
 
-A run that goes on reads them, lest results of two settings be mixed; whoever scores the results
-reads in them what they are.
+A run that goes on compares them with its own settings, so that results of two settings are never
+mixed. `evaluate` reads in them what it scores.
 """
 
 import json
@@ -23,10 +23,10 @@ _LONGEST_SHOWN = 80
 class NetRecord:
     """A net with its weights.
 
-    model: its name in the registry, or in its prototxt. labels: how many it tells apart.
+    model: its name in the registry, or in its prototxt. labels: how many classes it has.
     weights: the caffemodel's file name; weights_sha256 and net_sha256: digests of that file and of
     the net's prototxt. trained_on: the list that the weights were trained on, as train_aug; None
-    where nothing says so. arithmetic: the precision in which the net ran.
+    if unknown. arithmetic: the precision in which the net ran.
     """
 
     model: str
@@ -40,16 +40,16 @@ class NetRecord:
 
 @dataclass(frozen=True)
 class ScoresRecord(NetRecord):
-    """A folder of coarse scores, and their precision."""
+    """How a folder of coarse scores was made, and the precision in which they are kept."""
 
     precision: Precision
 
 
 @dataclass(frozen=True)
 class Record(NetRecord):
-    """Results of a split.
+    """How the results of a split were made.
 
-    crf: None for the net alone. scores: the precision of the scores if they were kept.
+    crf: None for the net alone. scores: the precision in which scores were kept; None if not.
     """
 
     split: str
@@ -59,43 +59,43 @@ class Record(NetRecord):
 
     @property
     def title(self) -> str:
-        """What made the results, in words."""
+        """The model and the CRF in words."""
         return f"{self.model} + CRF" if self.crf else self.model
 
     @property
     def has_seen_split(self) -> bool:
-        """Whether the weights were trained on images of this split: its scores are inflated."""
+        """Whether the weights were trained on images of this split, which inflates its scores."""
         return self.trained_on is not None and bool(_parts(self.trained_on) & _parts(self.split))
 
 
 def record_path(out: Path, split: str) -> Path:
-    """Where the record of a split's results is."""
+    """The path of the record of a split's results."""
     return out / f"predict.{split}.json"
 
 
 def scores_record_path(scores: Path) -> Path:
-    """Where the record of a folder of coarse scores is."""
+    """The path of the record of a folder of coarse scores."""
     return scores / "scores.json"
 
 
 def read_record(out: Path, split: str) -> Record | None:
-    """How the results of a split in `out` were made; None where nothing says so.
+    """Read how the results of a split in `out` were made; None without a record.
 
-    Raises FileError where the record cannot be read, FormatError where it is not one.
+    Raises FileError if the record cannot be read, FormatError if it is broken.
     """
     return _read(record_path(out, split), Record)
 
 
 def read_scores_record(scores: Path) -> ScoresRecord | None:
-    """How a folder of coarse scores was made; as `read_record`."""
+    """Read how a folder of coarse scores was made, as `read_record` does."""
     return _read(scores_record_path(scores), ScoresRecord)
 
 
 def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> None:
-    """Write how something is made, or if it `is_begun`, see that it was begun in the same way.
+    """Write the record of work that starts, or compare with the record of work that `is_begun`.
 
-    wanted: plain data, a field each. Raises ArgumentError naming the first difference, or where
-    nothing tells of what is there, and what `read_record` raises.
+    wanted: plain data by field. Raises ArgumentError for a difference, naming the first, and for
+    begun work without a record; and what `read_record` raises.
     """
     if not is_begun:
         with write_atomically(path) as file:
@@ -104,8 +104,8 @@ def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> N
     there = _read_fields(path)
     if there is None:
         raise ArgumentError(
-            f"{one_line(path.parent)}: holds results without {path.name}, which says how they "
-            "were made: give another folder"
+            f"{one_line(path.parent)}: holds results but no {path.name}, which says how they were "
+            "made: give another folder"
         )
     for name, value in wanted.items():
         if there.get(name) != value:
@@ -148,7 +148,7 @@ def _read_fields(path: Path) -> dict[str, Any] | None:
         raise _broken(path) from error
     if not isinstance(values, dict):
         raise _broken(path)
-    values.setdefault("arithmetic", "float32")  # which older records do not name
+    values.setdefault("arithmetic", "float32")  # older records lack it
     return values
 
 
@@ -160,7 +160,7 @@ def _broken(path: Path) -> FormatError:
 
 
 def _parts(name: str) -> set[str]:
-    """The parts of the data set that a list is made of: train and val for trainval_aug."""
+    """The parts of the data set that a list consists of, as train and val for trainval_aug."""
     return {"train": {"train"}, "val": {"val"}, "trainval": {"train", "val"}}.get(
         name.removesuffix("_aug"), set()
     )

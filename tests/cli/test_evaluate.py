@@ -1,6 +1,7 @@
 """deeplab-repro evaluate: what it says and writes."""
 
 import json
+import shutil
 import sys
 from dataclasses import asdict
 
@@ -34,22 +35,30 @@ TRUE = np.arange(21).reshape(3, 7).repeat(8, axis=0).repeat(5, axis=1).astype(np
 TRUE[7::8] = VOID
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The current folder: `voc` with 25 masks, `out` with results for all of val and test."""
-    monkeypatch.chdir(tmp_path)
-    root = tmp_path / "voc"
-    (root / "ImageSets/Segmentation").mkdir(parents=True)
-    (root / "SegmentationClass").mkdir()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """`voc` with 25 masks, `out` with results for all of val and test."""
+    folder = tmp_path_factory.mktemp("made")
+    lists, masks = folder / "voc/ImageSets/Segmentation", folder / "voc/SegmentationClass"
+    val, test = (results_folder(folder / "out", split) for split in ("val", "test"))
+    for each in (lists, masks, val, test):
+        each.mkdir(parents=True)
     for split in ("val", "test"):
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(NAMES))
-        results_folder(tmp_path / "out", split).mkdir(parents=True)
+        (lists / f"{split}.txt").write_text("\n".join(NAMES))
     for number, name in enumerate(NAMES):
         given = np.where(TRUE == VOID, 0, TRUE)
         given[:, :number] = 15  # ever worse
-        write_labels(root / f"SegmentationClass/{name}.png", TRUE)
-        for split in ("val", "test"):
-            write_labels(results_folder(tmp_path / "out", split) / f"{name}.png", given)
+        write_labels(masks / f"{name}.png", TRUE)
+        for each in (val, test):
+            write_labels(each / f"{name}.png", given)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of `made` as the current folder."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -152,7 +161,7 @@ def test_missing_results_and_absent_classes(command, folder, caplog):
     assert status == 0
     assert out.startswith("1 of 25 images of 'val', in percent")
     assert "no result for 24 of the 25 images of 'val' in out/results" in caplog.text
-    assert "None of these images has dog: each counts in the means, as 0." in out
+    assert "None of these images has dog: each counts as 0 in the means." in out
     assert json.loads(command(*evaluate("--json"))[1])["missing"] == NAMES[1:]
 
 
@@ -176,30 +185,32 @@ def test_ranking(command):
     assert [each["image"] for each in json.loads(out)["per_image"]] == NAMES[::-1]
 
 
-def test_files(command, folder):
-    pytest.importorskip("matplotlib")
+def test_files(command, folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "deeplab_repro.paper.figure5.draw_curves", lambda stem, curves: drawn.append((stem, curves))
+    )
     record(folder)
     status, _, err = command(*evaluate("--out", "scores", "--trimap", "1,2", "--json"))
     assert status == 0
-    assert err == "deeplab-repro: the figures are in scores\n"
+    assert err == "deeplab-repro: the scores are in scores\n"
     written = {path.name for path in (folder / "scores").iterdir()}
     assert {"confusion.csv", "per_image.csv", "evaluation.json", "trimap.csv"} <= written
     found = json.loads((folder / "scores/evaluation.json").read_text())
     assert len(found["per_image"]) == 25
     assert found["paper"] == {"method": "DeepLab-CRF-LargeFOV", "mean_iou": 67.64}
-    assert (
-        (folder / "scores/trimap.csv")
-        .read_text()
-        .splitlines()[1]
-        .startswith("DeepLab-CRF-LargeFOV,ours,1,")
-    )
+    lines = (folder / "scores/trimap.csv").read_text().splitlines()
+    assert lines[1].startswith("DeepLab-CRF-LargeFOV,ours,1,")
+    ((stem, curves),) = drawn
+    assert str(stem) == "scores/trimap"
+    assert list(curves["DeepLab-CRF-LargeFOV"]) == [1, 2]
 
 
 def test_without_matplotlib(command, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, _, err = command(*evaluate("--out", "scores", "--trimap", "1"))
     assert status == 0
-    assert 'not drawn: pip install "deeplab-repro[plot]"' in err
+    assert 'not drawn: matplotlib is not installed: pip install "deeplab-repro[plot]"' in err
     assert not (folder / "scores/trimap.png").exists()
 
 
@@ -219,7 +230,6 @@ def test_widths(command, text, widths):
     assert [each["width"] for each in json.loads(out)["trimap"]] == widths
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     "text", ["0", "", "1:", "5:1", "1:2:3:4", "1:0:5", "-1", "1.5", "²", "1001", "9" * 5000]
 )

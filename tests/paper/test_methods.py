@@ -13,10 +13,7 @@ def test_methods_of_models():
     assert method_of("DeepLab-COCO-LargeFOV", with_crf=True) is None
     assert method_of("somebody's", with_crf=False) is None
     for model in MODELS.values():
-        for split, theirs in (
-            ("val", model.val_mean_iou_crf),
-            ("test", model.test_mean_iou_crf),
-        ):
+        for split, theirs in (("val", model.val_mean_iou_crf), ("test", model.test_mean_iou_crf)):
             found = published_scores(method_of(model.name, True), split)
             assert (found and found.mean_iou) == theirs
 

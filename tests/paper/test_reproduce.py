@@ -1,7 +1,6 @@
-"""Running the paper's figures, with ToyVOC's small nets in the place of its own."""
+"""Measuring the paper's scores, with ToyVOC's small nets in place of its own."""
 
 import shutil
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,11 +12,12 @@ from deeplab_repro.models.published import published
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.paper.figure7 import make_figure7
 from deeplab_repro.paper.reproduce import TEST_LABELS, Run, paper_runs, reproduce, results_of
-from deeplab_repro.paper.tables import NotRun, Result
+from deeplab_repro.paper.tables import Measured, NotRun
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.voc.devkit import open_devkit
 from deeplab_repro.voc.metrics import confusion, image_scores, trimap_confusions, trimap_scores
 from tests.conftest import assert_one_line
+from tests.watched import Watched
 
 TOY = "ToyVOC-LargeFOV"
 NET, CRF = (
@@ -101,16 +101,9 @@ def test_the_net_runs_once_for_both(devkit, ran):
 
 
 def test_progress_is_told_step_by_step(devkit, ran):
-    told = []
-
-    @contextmanager
-    def progress(doing, steps):
-        count = []
-        yield lambda: count.append(1)
-        told.append((doing, steps, len(count)))
-
+    progress = Watched()
     reproduce(devkit, [CRF], ran[0], progress=progress)
-    assert told == [
+    assert progress.told == [
         ("DeepLab-CRF: segmenting val", SCENES, SCENES),
         ("DeepLab-CRF: scoring val", SCENES, SCENES),
     ]
@@ -152,7 +145,7 @@ def test_test_is_scored_only_where_its_labels_are(devkit, with_test, tmp_path):
     run = Run("DeepLab-CRF", TOY, "test", None, with_crf=True)
     assert outcome_of(devkit, run, tmp_path) == NotRun(TEST_LABELS)
     outcome = outcome_of(with_test, run, tmp_path)
-    assert isinstance(outcome, Result)
+    assert isinstance(outcome, Measured)
     assert outcome.remark == "measured on 2 images, the paper's test has 1,456"
     assert not outcome.trimap
     next((with_test.root / "SegmentationClass").iterdir()).unlink()
@@ -199,7 +192,7 @@ def test_broken_weights_are_the_reason_and_others_still_run(devkit, ran, tmp_pat
     shutil.rmtree(tmp_path / "predictions" / TOY / "net")
     outcomes = reproduce(devkit, [broken, CRF], tmp_path)
     assert "broken.caffemodel" in outcomes["DeepLab-MSc", "val"].reason
-    assert isinstance(outcomes["DeepLab-CRF", "val"], Result)
+    assert isinstance(outcomes["DeepLab-CRF", "val"], Measured)
 
 
 def test_weights_that_have_seen_val_are_marked(devkit, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from deeplab_repro.models.published import published
 from deeplab_repro.paper.layout import lay_out
 from deeplab_repro.paper.reproduce import net_facts
-from deeplab_repro.paper.tables import Cell, Column, NotRun, Result, Table, all_tables
+from deeplab_repro.paper.tables import Cell, Column, Measured, NotRun, Table, all_tables
 from deeplab_repro.voc.metrics import Scores
 
 OURS = "DeepLab-CRF-LargeFOV"
@@ -41,11 +41,11 @@ def column(table, name):
 # --- what is in them
 
 
-def test_every_figure_of_the_paper_is_there(tables):
+def test_every_number_of_the_paper_is_there(tables):
     made, paper = tables({}), published()
     for split in ("val", "test"):
         theirs = {name: cell["paper"] for name, cell in column(made["table1"], split).items()}
-        given = {name: figure for name, figure in theirs.items() if figure is not None}
+        given = {name: number for name, number in theirs.items() if number is not None}
         assert given == paper["table1"][f"{split}_mean_iou"]
     for row in made["table2"]["rows"]:
         (theirs,) = (each for each in paper["table2"] if each["method"] == row["method"])
@@ -70,7 +70,7 @@ def test_the_prototxt_files_give_the_papers_columns(tables):
 
 
 def test_a_result_fills_the_cells_of_its_method_and_no_others(tables):
-    result = Result(scores(66.5), {}, 1449, remark="a remark")
+    result = Measured(scores(66.5), {}, 1449, remark="a remark")
     made = tables({(OURS, "val"): result})
     for cells in (column(made["table1"], "val"), column(made["table2"], "val mean IOU")):
         cell = cells.pop(OURS)
@@ -82,7 +82,7 @@ def test_a_result_fills_the_cells_of_its_method_and_no_others(tables):
 
 def test_table3_has_every_class(tables):
     of_class = np.arange(21.0)
-    result = Result(Scores(0.0, of_class, 0.0, of_class, 71.0), {}, 1456)
+    result = Measured(Scores(0.0, of_class, 0.0, of_class, 71.0), {}, 1456)
     rows = {
         row["method"]: row["cells"] for row in tables({(OURS, "test"): result})["table3"]["rows"]
     }
@@ -92,7 +92,7 @@ def test_table3_has_every_class(tables):
 
 
 def test_figure5_takes_each_curve_at_its_widths(tables):
-    result = Result(scores(60.0), {1: scores(30.0), 40: scores(55.0)}, 1449)
+    result = Measured(scores(60.0), {1: scores(30.0), 40: scores(55.0)}, 1449)
     made = tables({("DeepLab", "val"): result})
     for name, ours in (("mean_iou", 30), ("pixel_accuracy", 50), ("class_accuracy", 40)):
         cells = column(made[f"figure5_{name}"], "DeepLab")
@@ -113,7 +113,7 @@ def test_why_there_is_nothing_of_ours(tables):
 
 
 def test_a_score_that_is_not_defined_is_not_a_number_of_json(tables):
-    result = Result(scores(60.0), {7: scores(np.nan)}, 3)
+    result = Measured(scores(60.0), {7: scores(np.nan)}, 3)
     made = tables({("DeepLab", "val"): result})
     cell = column(made["figure5_mean_iou"], "DeepLab")["7"]
     assert cell["ours"] is None
@@ -133,24 +133,24 @@ NOTHING = Cell(1.0)
 
 
 def test_ours_beside_theirs_with_signs_and_notes():
-    grid = lay_out(
+    texts = lay_out(
         table(
             ("one", (Cell(60.0, 61.25, remark="few images"), Cell(2.0, 1.999))),
             ("two", (Cell(60.0, 59.0), Cell(why_not="not run: no weights"))),
             ("three", (Cell(60.0, 59.96, remark="few images"), Cell(2.0, why_not="not run: no"))),
         )
     )
-    assert grid.heading == (
+    assert texts.heading == (
         ("method", ""),
         *(("a", whose) for whose in ("paper", "ours", "diff.")),
         *(("b", whose) for whose in ("paper", "ours", "diff.")),
     )
-    assert grid.lines == (
+    assert texts.lines == (
         ("one", "60.0", "61.2 [1]", "+1.2", "2.00", "2.00", "0.00"),
         ("two", "60.0", "59.0", "-1.0", "", "not run [2]", ""),
         ("three", "60.0", "60.0 [1]", "0.0", "2.00", "not run [3]", ""),
     )
-    assert grid.notes == (
+    assert texts.notes == (
         "[1] few images",
         "[2] not run: no weights",
         "[3] not run: no",
@@ -159,15 +159,15 @@ def test_ours_beside_theirs_with_signs_and_notes():
 
 
 def test_columns_with_nothing_in_them_are_left_out():
-    grid = lay_out(table(("one", (NOTHING, Cell(2.0, 2.5))), ("two", (NOTHING, NOTHING))))
-    assert [whose for _, whose in grid.heading] == ["", "paper", "paper", "ours", "diff."]
+    texts = lay_out(table(("one", (NOTHING, Cell(2.0, 2.5))), ("two", (NOTHING, NOTHING))))
+    assert [whose for _, whose in texts.heading] == ["", "paper", "paper", "ours", "diff."]
     facts = lay_out(table(("one", (Cell(3, 3), Cell("3x3", "3x3"))), is_score=False))
     assert [whose for _, whose in facts.heading] == ["", "paper", "ours", "paper", "ours"]
 
 
 def test_ours_below_theirs_in_a_wide_table():
     reason = "not run: no weights"
-    grid = lay_out(
+    texts = lay_out(
         table(
             ("one", (Cell(60.0, 61.0), Cell(2.0, 1.5))),
             ("two", (Cell(1.0, why_not=reason), Cell(1.0, why_not=reason))),
@@ -175,8 +175,8 @@ def test_ours_below_theirs_in_a_wide_table():
             is_wide=True,
         )
     )
-    assert [name for name, _ in grid.heading] == ["method", "", "a", "b"]
-    assert grid.lines == (
+    assert [name for name, _ in texts.heading] == ["method", "", "a", "b"]
+    assert texts.lines == (
         ("one", "paper", "60.0", "2.00"),
         ("", "ours", "61.0", "1.50"),
         ("", "diff.", "+1.0", "-0.50"),
@@ -184,4 +184,4 @@ def test_ours_below_theirs_in_a_wide_table():
         ("", "ours: not run [1]", "", ""),
         ("three", "paper", "1.0", ""),
     )
-    assert grid.notes == (f"[1] {reason}", "a remark")
+    assert texts.notes == (f"[1] {reason}", "a remark")

@@ -1,5 +1,6 @@
 """ToyVOC on disk: VOCdevkit's layout, lists that name what is there, repeatable."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.toy import dataset
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.toy.scenes import make_scene
+from tests.watched import Watched
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -61,18 +63,16 @@ def test_again_gives_the_same_files_and_fewer_the_same_scenes(toy, tmp_path):
 
 
 def test_interrupted_it_leaves_no_lists_and_nothing_half_written(tmp_path):
-    steps = []
-
-    def advance():
-        steps.append(1)
-        if len(steps) == 2:
-            raise KeyboardInterrupt
+    def interrupt():
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(tmp_path, train=4, val=1, advance=advance)
-    assert len(contents(tmp_path)) == 4  # two pictures, two labels
-    write_dataset(tmp_path, train=4, val=1)
-    assert len(contents(tmp_path)) == 10 + 7
+        write_dataset(tmp_path, 1, 1, progress=lambda *_: nullcontext(interrupt))
+    assert len(contents(tmp_path)) == 2  # a picture and its labels
+    progress = Watched()
+    write_dataset(tmp_path, 1, 1, progress=progress)
+    assert len(contents(tmp_path)) == 4 + 7
+    assert progress.told == [("drawing", 2, 2)]
 
 
 @pytest.mark.parametrize(

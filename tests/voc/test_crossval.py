@@ -29,21 +29,21 @@ from deeplab_repro.files.probs import read_probs
 from deeplab_repro.net.scores import softmax
 from deeplab_repro.voc import crossval
 from deeplab_repro.voc.crossval import released_crfs, search
-from deeplab_repro.voc.crossval_report import write_found
+from deeplab_repro.voc.crossval_files import write_found
 from deeplab_repro.voc.devkit import open_devkit
-from deeplab_repro.voc.grid import AUTHORS_GRID, Grid, bilateral
+from deeplab_repro.voc.grid import AUTHORS_GRID, SearchGrid, bilateral
 from deeplab_repro.voc.metrics import confusion, image_scores
 from deeplab_repro.voc.records import ScoresRecord, scores_record_path, write_or_compare
 from deeplab_repro.work.workers import Workers
 from tests.conftest import assert_one_line
 
 NAMES = ("a", "b", "c", "d")
-GRID = Grid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))
-ONE = Grid((3,), (10,), (6,))
+GRID = SearchGrid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))
+ONE = SearchGrid((3,), (10,), (6,))
 FEW = {"iterations": 2, "images": 3}
 
 
-def make_image(devkit, maps, name, seed):
+def make_image(devkit, probs, name, seed):
     """Fields of a colour each, with noise, and what a net might make of them."""
     rng = np.random.default_rng(seed)
     field = rng.integers(0, 4, (4, 5)).repeat(10, axis=0).repeat(10, axis=1).astype(np.uint8)
@@ -51,36 +51,55 @@ def make_image(devkit, maps, name, seed):
     write_image(devkit.photo(name), photo.astype(np.uint8))
     scores = [gaussian_filter((field == label).astype(np.float32), 3) for label in range(4)]
     noise = 3 * gaussian_filter(rng.standard_normal((4, 40, 50)), (0, 2, 2))
-    np.save(maps / f"{name}.npy", softmax((4 * np.stack(scores) + noise).astype(np.float32)))
+    np.save(probs / f"{name}.npy", softmax((4 * np.stack(scores) + noise).astype(np.float32)))
     field[rng.random(field.shape) < 0.05] = VOID
     write_labels(devkit.mask(name), field)
 
 
-@pytest.fixture
-def split(tmp_path, monkeypatch):
-    """Four images with maps, of four classes: the data set, and the folder of the maps."""
-    # Threads that wait for each other take long where other tests use the cores.
-    monkeypatch.setattr(numba, "get_num_threads", lambda: 1)
-    root, maps = tmp_path / "data", tmp_path / "maps"
-    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
-        (root / folder).mkdir(parents=True)
-    maps.mkdir()
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for each other take long while other tests use the cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba, "get_num_threads", lambda: 1)
+        yield
+
+
+def make_split(folder):
+    """Four images with probabilities of four classes: the data set, and where they are."""
+    root, probs = folder / "data", folder / "probs"
+    for each in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (root / each).mkdir(parents=True)
+    probs.mkdir()
     (root / "classes.txt").write_text("sky\nroad\ncar\ntree\n")
     (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(NAMES))
     devkit = open_devkit(root)
     for seed, name in enumerate(NAMES):
-        make_image(devkit, maps, name, seed)
-    return devkit, maps
+        make_image(devkit, probs, name, seed)
+    return devkit, probs
 
 
-def naive_scores(devkit, maps, names, settings, iterations):
-    """The mean IOU of each setting, one call of the CRF after the other; of None, of the maps."""
+@pytest.fixture
+def split(tmp_path):
+    return make_split(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A whole search: the data set, its probabilities, the folder of results, what was found."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    devkit, probs = make_split(folder)
+    found = search(devkit, "val", probs, folder / "out", GRID, **FEW)
+    return devkit, probs, folder / "out", found
+
+
+def naive_scores(devkit, folder, names, settings, iterations):
+    """The mean IOU of each setting, one call of the CRF after the other; None for the net alone."""
     scores = {}
     for params in settings:
         counts = np.zeros((4, 4), np.int64)
         for name in names:
             image = read_image(devkit.photo(name))
-            probs = read_probs(maps / f"{name}.npy", image.shape[:2])
+            probs = read_probs(folder / f"{name}.npy", image.shape[:2])
             labels = probs.argmax(axis=0).astype(np.uint8)
             if params:
                 labels = dense_crf(image, probs, params, iterations).labels
@@ -100,11 +119,11 @@ def files(folder):
 # --- what is found
 
 
-def test_every_score_is_that_of_the_obvious_loop(split, tmp_path):
-    devkit, maps = split
+def test_every_score_is_that_of_the_obvious_loop(split, tmp_path, monkeypatch):
+    devkit, probs = split
+    monkeypatch.setattr(crossval, "_DIVISORS", (2,))
     released = {"one": CrfParams(4, 33, 7), "on the grid": CrfParams(11, 18, 15)}
-    out = tmp_path / "out"
-    found = search(devkit, "val", maps, out, GRID, released=released, **FEW)
+    found = search(devkit, "val", probs, tmp_path, GRID, released=released, iterations=1, images=2)
     grid, others, *around = found.rounds.values()
     loops = itertools.product((9, 11), (16, 18), (14, 15))  # the authors' order
     assert list(grid) == list(itertools.starmap(CrfParams, loops))
@@ -112,7 +131,7 @@ def test_every_score_is_that_of_the_obvious_loop(split, tmp_path):
     assert around
     tried = [params for each in found.rounds.values() for params in each]
     assert len(set(tried)) == len(tried)
-    expected = naive_scores(devkit, maps, found.names, [None, *tried], 2)
+    expected = naive_scores(devkit, probs, found.names, [None, *tried], 1)
     assert found.net == expected.pop(None)
     assert found.scores == expected
     best = max(expected.values())
@@ -122,25 +141,25 @@ def test_every_score_is_that_of_the_obvious_loop(split, tmp_path):
 
 
 def test_a_sample_is_drawn_by_its_seed(split, tmp_path):
-    devkit, maps = split
+    devkit, probs = split
     drawn = {
-        tuple(search(devkit, "val", maps, tmp_path / f"{seed}", ONE, images=2, seed=seed).names)
+        tuple(search(devkit, "val", probs, tmp_path / f"{seed}", ONE, images=2, seed=seed).names)
         for seed in range(6)
     }
     assert len(drawn) > 1
     for names in drawn:
         assert list(names) == sorted(set(names))
         assert len(names) == 2
-    again = search(devkit, "val", maps, tmp_path / "again", ONE, images=2, seed=0)
+    again = search(devkit, "val", probs, tmp_path / "again", ONE, images=2, seed=0)
     known = np.random.RandomState(0).permutation(4)[:2]  # NumPy keeps this stream for ever
     assert again.names == [NAMES[place] for place in sorted(known)]
 
 
-def test_processes_find_the_same(split, tmp_path):
-    devkit, maps = split
-    search(devkit, "val", maps, tmp_path / "here", ONE, **FEW)
-    search(devkit, "val", maps, tmp_path / "two", ONE, **FEW, workers=Workers(2))
-    assert files(tmp_path / "here") == files(tmp_path / "two")
+def test_a_process_finds_the_same(split, tmp_path):
+    devkit, probs = split
+    search(devkit, "val", probs, tmp_path / "here", ONE, **FEW)
+    search(devkit, "val", probs, tmp_path / "there", ONE, **FEW, workers=Workers(1))
+    assert files(tmp_path / "here") == files(tmp_path / "there")
 
 
 def by_formula(monkeypatch, score):
@@ -169,7 +188,7 @@ def test_the_search_climbs_off_the_grid(split, tmp_path, monkeypatch):
 
 
 def test_steps_are_fractions_where_the_values_are_and_none_where_there_is_one_value():
-    grid = Grid((0.5, 1.0, 2.0), (40,), (3, 7, 12))
+    grid = SearchGrid((0.5, 1.0, 2.0), (40,), (3, 7, 12))
     around = grid.around(CrfParams(0.5, 40, 3), 4)
     assert sorted({params.w1 for params in around}) == [0.375, 0.5, 0.625]
     assert {params.sigma_alpha for params in around} == {40}
@@ -192,14 +211,13 @@ def test_of_equals_the_first_and_it_goes_on_around_released_ones(split, tmp_path
 # --- going on
 
 
-def test_goes_on_with_what_is_kept_and_sees_what_is_broken(split, tmp_path, monkeypatch):
-    devkit, maps = split
-    out = tmp_path / "out"
-    undisturbed = search(devkit, "val", maps, out, GRID, **FEW)
-    write_found(out, undisturbed)
+def test_goes_on_with_what_is_kept_and_sees_what_is_broken(undisturbed, tmp_path, monkeypatch):
+    devkit, probs, whole, found = undisturbed
+    out = shutil.copytree(whole, tmp_path / "out")
+    write_found(out, found)
     expected = files(out)
     kept = sorted((out / "counts").glob("*/*"))
-    assert len(kept) == 3 * (1 + len(undisturbed.rounds))
+    assert len(kept) == 3 * (1 + len(found.rounds))
     for path in kept[::2]:
         path.unlink()
     cut, swapped, empty, flipped = kept[1:8:2]
@@ -214,30 +232,18 @@ def test_goes_on_with_what_is_kept_and_sees_what_is_broken(split, tmp_path, monk
     counted = []
     count = crossval._count
     monkeypatch.setattr(crossval, "_count", lambda *a: counted.append(a[-1]) or count(*a))
-    again = search(devkit, "val", maps, out, GRID, **FEW)
+    again = search(devkit, "val", probs, out, GRID, **FEW)
     write_found(out, again)
-    assert again == undisturbed
+    assert again == found
     assert files(out) == expected
     assert len(counted) == len(kept[::2]) + 4
 
 
-def test_killed_and_started_again(split, tmp_path):
-    devkit, maps = split
-    expected = search(devkit, "val", maps, tmp_path / "undisturbed", GRID, iterations=2)
+def test_killed_and_started_again(undisturbed, tmp_path):
+    devkit, probs, whole, found = undisturbed
     out = tmp_path / "out"
-    arguments = [
-        "--voc",
-        devkit.root,
-        "--split",
-        "val",
-        "--scores",
-        maps,
-        "--out",
-        out,
-        "--iterations",
-        "2",
-    ]
-    more = ["--iterations", "2", "--workers", "0"]
+    arguments = ["--voc", devkit.root, "--split", "val", "--scores", probs, "--out", out]
+    more = ["--iterations", "2", "--images", "3", "--workers", "0"]
     grid = ["--w1", "9,11", "--sigma-alpha", "16,18", "--sigma-beta", "14,15"]
     run = subprocess.Popen(
         [sys.executable, "-m", "deeplab_repro", "crossval", *map(str, arguments), *more, *grid],
@@ -245,47 +251,47 @@ def test_killed_and_started_again(split, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while len(list(out.glob("counts/1-grid/*"))) < 2 and run.poll() is None:
+    while not list(out.glob("counts/1-grid/*")) and run.poll() is None:
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
-    assert search(devkit, "val", maps, out, GRID, iterations=2) == expected
-    assert files(out) == files(tmp_path / "undisturbed")
+    assert search(devkit, "val", probs, out, GRID, **FEW) == found
+    assert files(out) == files(whole)
 
 
 def test_another_search_is_not_mixed_in(split, tmp_path):
-    devkit, maps = split
+    devkit, probs = split
     out = tmp_path / "out"
-    search(devkit, "val", maps, out, ONE, **FEW)
+    search(devkit, "val", probs, out, ONE, **FEW)
     before = files(out)
     (devkit.root / "ImageSets/Segmentation/train.txt").write_text("a\nb\nc")
     for change, part in (
-        ({"grid": Grid((3,), (10,), (7,))}, "sigma_beta 6, not with 7"),
+        ({"grid": SearchGrid((3,), (10,), (7,))}, "sigma_beta 6, not with 7"),
         ({"iterations": 3}, "iterations 2, not with 3"),
         ({"seed": 11}, "seed 10, not with 11"),
         ({"images": 2}, "images 3, not with 2"),
         ({"split": "train"}, "split val, not with train"),
     ):
-        asked = {"split": "val", "scores": maps, "out": out, "grid": ONE, **FEW, **change}
+        asked = {"split": "val", "scores": probs, "out": out, "grid": ONE, **FEW, **change}
         with pytest.raises(ArgumentError) as error:
             search(devkit, **asked)
         assert_one_line(error, "search.json: was made with", part, "give another folder")
     for name in NAMES:
-        np.save(maps / f"{name}.npy", np.load(maps / f"{name}.npy")[::-1])
+        np.save(probs / f"{name}.npy", np.load(probs / f"{name}.npy")[::-1])
     with pytest.raises(ArgumentError) as error:
-        search(devkit, "val", maps, out, ONE, **FEW)
-    assert_one_line(error, "sha256_of_photos_masks_and_maps", "give another folder")
+        search(devkit, "val", probs, out, ONE, **FEW)
+    assert_one_line(error, "sha256_of_photos_masks_and_scores", "give another folder")
     assert files(out) == before
 
 
 def test_before_anything_is_counted_all_may_change(split, tmp_path):
-    devkit, maps = split
-    whole = np.load(maps / "a.npy")
-    np.save(maps / "a.npy", whole[:3])
+    devkit, probs = split
+    whole = np.load(probs / "a.npy")
+    np.save(probs / "a.npy", whole[:3])
     with pytest.raises(ArgumentError, match="has 3 labels"):
-        search(devkit, "val", maps, tmp_path / "out", ONE)
-    np.save(maps / "a.npy", whole)
-    assert search(devkit, "val", maps, tmp_path / "out", ONE).rounds
+        search(devkit, "val", probs, tmp_path / "out", ONE)
+    np.save(probs / "a.npy", whole)
+    assert search(devkit, "val", probs, tmp_path / "out", ONE).rounds
 
 
 @pytest.mark.parametrize("content", ["{", "[3]", "[" * 100_000, "null"])
@@ -301,20 +307,20 @@ def test_a_broken_record(split, tmp_path, content):
 # --- bad input
 
 
-@pytest.mark.parametrize("what", ["photo", "mask", "map"])
+@pytest.mark.parametrize("what", ["photo", "mask", "probs"])
 def test_something_is_missing(split, tmp_path, what):
-    devkit, maps = split
+    devkit, probs = split
     for name in "bd":
-        {"photo": devkit.photo, "mask": devkit.mask}.get(what, lambda name: maps / f"{name}.npy")(
+        {"photo": devkit.photo, "mask": devkit.mask}.get(what, lambda name: probs / f"{name}.npy")(
             name
         ).unlink()
     with pytest.raises(FileError) as error:
-        search(devkit, "val", maps, tmp_path / "out", ONE)
-    assert_one_line(error, "holds no map of b" if what == "map" else "b.", "1 more")
+        search(devkit, "val", probs, tmp_path / "out", ONE)
+    assert_one_line(error, "has no scores of b" if what == "probs" else "b.", "1 more")
     assert not (tmp_path / "out").exists()
 
 
-def test_maps_are_in_no_folder(split, tmp_path):
+def test_probs_are_in_no_folder(split, tmp_path):
     with pytest.raises(FileError) as error:
         search(split[0], "val", split[1] / "a.npy", tmp_path / "out", ONE)
     assert_one_line(error, "a.npy", "is not a folder")
@@ -329,19 +335,19 @@ def test_maps_are_in_no_folder(split, tmp_path):
         (lambda p: p[0], FormatError, ["c.npy: holds 40x50"]),
     ],
 )
-def test_a_map_that_does_not_fit(split, tmp_path, spoil, kind, parts):
-    devkit, maps = split
-    np.save(maps / "c.npy", spoil(np.load(maps / "c.npy")))
+def test_probs_that_do_not_fit(split, tmp_path, spoil, kind, parts):
+    devkit, probs = split
+    np.save(probs / "c.npy", spoil(np.load(probs / "c.npy")))
     with pytest.raises(kind) as error:
-        search(devkit, "val", maps, tmp_path / "out", ONE)
+        search(devkit, "val", probs, tmp_path / "out", ONE)
     assert_one_line(error, *parts)
 
 
 def test_a_mask_of_another_size(split, tmp_path):
-    devkit, maps = split
+    devkit, probs = split
     write_labels(devkit.mask("b"), np.zeros((40, 49), np.uint8))
     with pytest.raises(ImageError) as error:
-        search(devkit, "val", maps, tmp_path / "out", ONE)
+        search(devkit, "val", probs, tmp_path / "out", ONE)
     assert_one_line(error, "b.png: is 40x49, expected its photo's 40x50")
 
 
@@ -359,7 +365,7 @@ def test_a_mask_of_another_size(split, tmp_path):
 )
 def test_a_grid_that_is_none(axes, parts):
     with pytest.raises(ArgumentError) as error:
-        Grid(*map(tuple, axes))
+        SearchGrid(*map(tuple, axes))
     assert_one_line(error, *parts)
 
 

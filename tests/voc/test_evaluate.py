@@ -1,4 +1,4 @@
-"""Scores of a folder of results: the original's figures, any way of working, bad folders."""
+"""Scores of a folder of results: the original's numbers, any kind of workers, bad folders."""
 
 import csv
 import json
@@ -16,6 +16,7 @@ from deeplab_repro.voc.evaluate import evaluate, find_results, write_evaluation
 from deeplab_repro.voc.metrics import confusion, trimap_confusions
 from deeplab_repro.work.workers import Workers
 from tests.conftest import assert_one_line
+from tests.watched import Watched
 
 NAMES = ("a", "b", "c")
 
@@ -53,7 +54,7 @@ def results(tmp_path):
     return folder
 
 
-# --- figures
+# --- numbers
 
 
 @pytest.mark.golden
@@ -76,22 +77,25 @@ def test_golden(golden, tmp_path, caplog):
     assert "no result for 1 of the 60 images of 'val' in" in caplog.text
     np.testing.assert_array_equal(found.confusion, expected["raw"])
     np.testing.assert_array_equal(found.trimap, np.moveaxis(expected["raw_boundary"], 2, 0))
-    figures = found.as_json()
-    iou = list(figures["iou"].values())
-    np.testing.assert_allclose(iou, expected["iou"], rtol=0, atol=1e-9)
-    assert figures["mean_iou"] == pytest.approx(expected["avacc"].item(), abs=1e-9)
+    numbers = found.as_json()
+    for key, theirs in {
+        "iou": expected["iou"],
+        "class_accuracy": expected["conf"].diagonal(),
+    }.items():
+        ours = list(numbers[key].values())
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    assert numbers["mean_iou"] == pytest.approx(expected["avacc"].item(), abs=1e-12)
     for key, theirs in {
         "pixel_accuracy": "pixel_acc",
         "class_accuracy": "class_acc",
         "mean_iou": "pixel_iou",
     }.items():
-        ours = [each[key] for each in figures["trimap"]]
-        np.testing.assert_allclose(ours, expected[theirs], rtol=0, atol=1e-9)
+        ours = [each[key] for each in numbers["trimap"]]
+        np.testing.assert_allclose(ours, expected[theirs], rtol=0, atol=1e-12)
 
 
 def test_counts_are_sums_over_the_images(devkit, results):
-    steps = []
-    found = evaluate(devkit, "val", results, (3, 1), advance=lambda: steps.append(1))
+    found = evaluate(devkit, "val", results, (3, 1))
     pairs = [(labels(seed), labels(10 + seed, void=0)) for seed in range(3)]
     np.testing.assert_array_equal(
         found.confusion, sum(confusion(*pair, 21) for pair in pairs), strict=True
@@ -101,15 +105,12 @@ def test_counts_are_sums_over_the_images(devkit, results):
     )
     assert list(found.per_image) == list(NAMES)
     assert found.missing == []
-    assert len(steps) == 3
 
 
-def test_processes_find_the_same(devkit, results, monkeypatch):
+def test_a_process_finds_the_same(devkit, results, monkeypatch):
     here = evaluate(devkit, "val", results, (1, 40))
     monkeypatch.chdir(devkit.root)
-    there = evaluate(
-        open_devkit("."), "val", results.parent / results.name, (1, 40), Workers(processes=2)
-    )
+    there = evaluate(open_devkit("."), "val", results.parent / results.name, (1, 40), Workers(1))
     assert there.as_json(per_image=True) == here.as_json(per_image=True)
     np.testing.assert_array_equal(there.trimap, here.trimap)
 
@@ -118,7 +119,7 @@ def test_a_cluster_finds_the_same(devkit, results):
     distributed = pytest.importorskip("dask.distributed")
     here = evaluate(devkit, "val", results, (1, 40))
     with distributed.LocalCluster(
-        n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None
+        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None
     ) as cluster:
         there = evaluate(
             devkit, "val", results, (1, 40), Workers(scheduler=cluster.scheduler_address)
@@ -146,10 +147,10 @@ def test_what_is_not_defined_is_null(devkit, results):
         write_labels(devkit.mask(name), np.zeros((20, 30), np.uint8))
     found = evaluate(devkit, "val", results, (2,))
     assert found.absent == list(devkit.classes[1:])
-    figures = json.loads(json.dumps(found.as_json(per_image=True), allow_nan=False))
+    numbers = json.loads(json.dumps(found.as_json(per_image=True), allow_nan=False))
     undefined = {"mean_iou": None, "pixel_accuracy": None, "class_accuracy": None}
-    assert figures["trimap"] == [{"width": 2, **undefined}]
-    assert figures["mean_iou"] == pytest.approx(figures["iou"]["background"] / 21)
+    assert numbers["trimap"] == [{"width": 2, **undefined}]
+    assert numbers["mean_iou"] == pytest.approx(numbers["iou"]["background"] / 21)
 
 
 def test_files(devkit, results, tmp_path):
@@ -211,12 +212,12 @@ def test_no_folder(tmp_path):
 
 def test_missing_and_foreign_results_are_told(devkit, results, caplog):
     (results / "b.png").rename(results / "elsewhere.png")
-    steps = []
+    progress = Watched()
     with caplog.at_level(logging.WARNING):
-        found = evaluate(devkit, "val", results, advance=lambda: steps.append(1))
+        found = evaluate(devkit, "val", results, progress=progress)
     assert found.missing == ["b"]
     assert list(found.per_image) == ["a", "c"]
-    assert len(steps) == 3
+    assert progress.told == [("scoring val", 2, 2)]
     missing, foreign = (record.getMessage() for record in caplog.records)
     assert missing.startswith("no result for 1 of the 3 images of 'val' in")
     assert foreign == f"PNGs in {results} that are not of 'val', and not scored: 1"

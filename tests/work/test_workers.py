@@ -278,7 +278,8 @@ def test_an_evaluation_that_loses_a_worker(scheduler, tmp_path):
         if len(steps) == 3:
             os.kill(a_worker, signal.SIGKILL)
 
-    there = evaluate(devkit, "val", tmp_path / "results", (1, 20), there_are, advance)
+    progress = contextlib.nullcontext(advance)
+    there = evaluate(devkit, "val", tmp_path / "results", (1, 20), there_are, lambda *_: progress)
     assert len(steps) == len(ids)
     assert there.as_json() == at_home.as_json()
     assert there.per_image == at_home.per_image

@@ -1,4 +1,4 @@
-"""VOC's animals, and people. Each draws one with the pen, on the ground y = 0, facing right."""
+"""VOC's animals and person. Each function draws one with the pen on y = 0, facing right."""
 
 from deeplab_repro.toy.drawing.pen import FURS, PAINTS, SKINS, Colour, Pen, Point, shade
 
@@ -65,7 +65,7 @@ def _leg(pen: Pen, x: float, top: float, width: float, colour: Colour, hoof: Col
 
 
 def _legs(pen: Pen, back: float, front: float, top: float, width: float, coat: Colour) -> None:
-    """Two pairs, the far one darker."""
+    """Two pairs of legs, the far one darker."""
     hoof = shade(coat, 0.45)
     apart = pen.between(0.06, 0.1)
     for x in (back + apart, front - apart):
@@ -120,7 +120,7 @@ def cow(pen: Pen) -> None:
 
 
 def _around(pen: Pen, x: float, y: float, radius: float) -> list[Point]:
-    """Points of an uneven round."""
+    """The outline of an uneven round patch."""
     corners = ((1, 0), (0.7, 0.7), (0, 1), (-0.7, 0.7), (-1, 0), (-0.7, -0.7), (0, -1), (0.7, -0.7))
     reach = [radius * pen.between(0.6, 1.2) for _ in corners]
     return [(x + r * dx, y + r * dy) for (dx, dy), r in zip(corners, reach, strict=True)]
@@ -266,7 +266,7 @@ def dog(pen: Pen) -> None:
 
 
 def cat(pen: Pen) -> None:
-    """Sits and looks at you: pointed ears, whiskers' round face, the tail around to one side."""
+    """Sitting and looking at you: pointed ears, a round face, the tail to one side."""
     coat = pen.pick(FURS)
     belly = shade(coat, 1.4)
     stripe = shade(coat, 0.6)
@@ -314,7 +314,7 @@ def cat(pen: Pen) -> None:
 
 
 def person(pen: Pen) -> None:
-    """Stands or walks; head, hair, arms, legs."""
+    """Standing or walking: head, hair, arms, legs."""
     skin, hair = pen.pick(SKINS), pen.pick(HAIRS)
     shirt, trousers = pen.pick(PAINTS), pen.pick((*PAINTS[1:], (62, 70, 98), (62, 70, 98)))
     stride, swing = pen.between(0.03, 0.13), pen.between(0.02, 0.12)

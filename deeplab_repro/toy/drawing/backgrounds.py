@@ -1,4 +1,4 @@
-"""Where a scene is: the ground, what is behind it, and clutter that belongs to no class."""
+"""The places of scenes: ground, background, and clutter that belongs to no class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from deeplab_repro.arrays import F32
 from deeplab_repro.toy.drawing.clutter import (
     books,
     bush,
@@ -21,14 +22,14 @@ from deeplab_repro.toy.drawing.clutter import (
     tuft,
     window,
 )
-from deeplab_repro.toy.drawing.pen import WOODS, Colour, Float32, Pen, shade
+from deeplab_repro.toy.drawing.pen import WOODS, Colour, Pen, shade
 
 Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
 class Clutter:
-    """Something of no class: its drawing, its longer side in pixels, its foot's y in pixels."""
+    """A thing of no class: its drawing, its longer side in pixels, its foot's y in pixels."""
 
     draw: Callable[[Pen], None]
     size: float
@@ -39,16 +40,16 @@ class Clutter:
 class Place:
     """An empty place: HxWx3 float32 colours (0..255), the ground's first row, and its clutter.
 
-    On ground that is not firm no bird stands.
+    firm: whether a bird may stand on the ground.
     """
 
-    image: Float32
+    image: F32
     horizon: float
     clutter: list[Clutter]
     firm: bool = True
 
 
-def noise(rng: Rng, height: int, width: int, cell: tuple[float, float]) -> Float32:
+def noise(rng: Rng, height: int, width: int, cell: tuple[float, float]) -> F32:
     """HxW noise of mean 0 and deviation about 1 in three octaves; the coarsest has cells of `cell`.
 
     `cell` is (height, width) in pixels.
@@ -64,7 +65,7 @@ def noise(rng: Rng, height: int, width: int, cell: tuple[float, float]) -> Float
     return total
 
 
-def _wash(height: int, width: int, top: Colour, bottom: Colour) -> Float32:
+def _wash(height: int, width: int, top: Colour, bottom: Colour) -> F32:
     """A gradient from `top` to `bottom`."""
     share = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     rows = np.array(top, np.float32) * (1 - share) + np.array(bottom, np.float32) * share
@@ -95,7 +96,7 @@ WALLS: tuple[Colour, ...] = (
 )
 
 
-def _sky(rng: Rng, height: int, width: int) -> Float32:
+def _sky(rng: Rng, height: int, width: int) -> F32:
     top = _colour(rng, SKIES)
     image = _wash(height, width, top, shade((top[0] + 40, top[1] + 30, top[2] + 14), 1.1))
     cover = noise(rng, height, width, (28, 70)) - rng.uniform(-0.5, 1.5)
@@ -103,7 +104,7 @@ def _sky(rng: Rng, height: int, width: int) -> Float32:
     return image * (1 - cloud) + 244 * cloud
 
 
-def _behind(rng: Rng, image: Float32, horizon: int) -> list[Clutter]:
+def _behind(rng: Rng, image: F32, horizon: int) -> list[Clutter]:
     """Hills, and trees or houses on the horizon."""
     if rng.random() < 0.6:
         width = image.shape[1]
@@ -124,7 +125,7 @@ def _behind(rng: Rng, image: Float32, horizon: int) -> list[Clutter]:
     ]
 
 
-def _outdoors(rng: Rng, horizon: int, ground: Float32) -> Place:
+def _outdoors(rng: Rng, horizon: int, ground: F32) -> Place:
     """Sky over the ground."""
     image = np.concatenate([_sky(rng, horizon, ground.shape[1]), ground])
     return Place(image, horizon, _behind(rng, image, horizon))
@@ -187,7 +188,7 @@ def water(rng: Rng, height: int, width: int) -> Place:
     return replace(_outdoors(rng, horizon, ground), firm=False)
 
 
-def _wall(rng: Rng, height: int, width: int) -> Float32:
+def _wall(rng: Rng, height: int, width: int) -> F32:
     """Plain, striped, or tiled."""
     paper = _colour(rng, WALLS)
     image = _wash(height, width, shade(paper, 0.95), shade(paper, 1.05))
@@ -202,7 +203,7 @@ def _wall(rng: Rng, height: int, width: int) -> Float32:
     return image + noise(rng, height, width, (30, 30))[..., None] * 1.5
 
 
-def _boards(rng: Rng, height: int, width: int, colours: tuple[Colour, ...]) -> Float32:
+def _boards(rng: Rng, height: int, width: int, colours: tuple[Colour, ...]) -> F32:
     """A surface of boards, or a plain one."""
     wood = _colour(rng, colours)
     image = _wash(height, width, shade(wood, 0.95), shade(wood, 1.05))

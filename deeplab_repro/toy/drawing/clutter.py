@@ -1,4 +1,4 @@
-"""Things that belong to no class; they are background. Each draws one with the pen on y = 0."""
+"""Things of no class: background. Each function draws one with the pen, on the ground y = 0."""
 
 from deeplab_repro.toy.drawing.pen import GLASS, GREENS, PAINTS, STEEL, WOODS, Pen, shade
 
@@ -109,7 +109,7 @@ def carton(pen: Pen) -> None:
 
 
 def books(pen: Pen) -> None:
-    """A row of them."""
+    """A row of books."""
     x = -0.45
     while x < 0.35:
         wide, high = pen.between(0.08, 0.16), pen.between(0.6, 0.9)

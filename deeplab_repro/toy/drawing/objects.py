@@ -1,4 +1,4 @@
-"""VOC's classes as ToyVOC draws them: what draws each, how large, and where it is found."""
+"""VOC's classes as ToyVOC draws them: the drawing, the size and the places of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,20 +1,20 @@
-"""A pen that draws one thing on a transparent sheet, and the colours that it is drawn in."""
+"""A pen that draws one thing on a transparent sheet, and the colours it draws with."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
+
+from deeplab_repro.arrays import F32
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
-Float32 = npt.NDArray[np.float32]
 
 SUPERSAMPLING = 3
 
-# Pixels. A border of void takes one pixel of an object on either side: what is three pixels wide
-# keeps one that has the object's label.
+# In pixels. The border of void takes one pixel of an object on either side, so a part that is three
+# pixels wide keeps one with the object's label.
 THINNEST = 3.4
 
 _LEFT, _RIGHT, _BELOW, _ABOVE = 0.75, 0.75, 0.25, 1.15
@@ -67,8 +67,8 @@ def shade(colour: Colour, light: float) -> Colour:
 class Pen:
     """Draws in units of the thing's longer side: x right from its middle, y up from its foot.
 
-    `size` is that side in pixels of the scene. Things face right; `flip` mirrors and `tilt` turns
-    them (radians); `airborne` asks for the pose of flight. What is drawn later lies on top.
+    `size` is that side in the scene's pixels. Things face right; `flip` mirrors and `tilt` turns
+    them (radians); `airborne` asks for a flying pose. Later drawing covers earlier.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Pen:
         return float(self.rng.uniform(low, high))
 
     def chance(self, probability: float) -> bool:
-        """True, that often."""
+        """True with this probability."""
         return bool(self.rng.random() < probability)
 
     def pick(self, colours: Sequence[Colour]) -> Colour:
@@ -139,19 +139,19 @@ class Pen:
         self.line(_smooth([points[0], *points, points[-1]]), width, colour)
 
     def ring(self, x: float, y: float, radius: float, width: float, colour: Colour) -> None:
-        """Draw a circle whose inside stays as it is."""
+        """Draw a circle without filling it."""
         circle = [(x + radius * np.cos(a), y + radius * np.sin(a)) for a in (*_TURNS, 0.0, 0.2)]
         self.line(circle, width, colour)
 
     @contextmanager
     def on_it(self) -> Iterator[None]:
-        """What is drawn inside the block shows only on what was there before."""
+        """Inside this block the pen paints only on what is already drawn."""
         before = self._picture.getchannel("A")
         yield
         self._picture.putalpha(before)
 
-    def sheet(self) -> tuple[Float32, Float32, tuple[int, int]]:
-        """What was drawn, in the scene's pixels: hxwx3 colours, hxw opacity 0..1, and its place.
+    def sheet(self) -> tuple[F32, F32, tuple[int, int]]:
+        """The drawing in the scene's pixels: hxwx3 colours, hxw opacity 0..1, and its place.
 
         The place is (left, top), relative to the point x = 0, y = 0.
         """
@@ -172,7 +172,7 @@ class Pen:
 
 
 def _smooth(points: Sequence[Point]) -> list[Point]:
-    """Catmull and Rom's spline from the second point to the last but one, through all between."""
+    """A Catmull-Rom spline from the second point to the last but one, through all between."""
     p = np.asarray(points, float)[:, None, :]
     t = np.linspace(0, 1, 7, endpoint=False)[None, :, None]
     a, b, c, d = p[:-3], p[1:-2], p[2:-1], p[3:]

@@ -1,17 +1,8 @@
-"""What VOC has indoors. Each draws one with the pen, on the ground y = 0."""
+"""VOC's things indoors. Each function draws one with the pen, on the ground y = 0."""
 
 import numpy as np
 
-from deeplab_repro.toy.drawing.pen import (
-    GREENS,
-    PAINTS,
-    RUBBER,
-    STEEL,
-    WOODS,
-    Colour,
-    Pen,
-    shade,
-)
+from deeplab_repro.toy.drawing.pen import GREENS, PAINTS, RUBBER, STEEL, WOODS, Colour, Pen, shade
 
 BOTTLES: tuple[Colour, ...] = (
     (48, 96, 58),
@@ -46,7 +37,7 @@ def bottle(pen: Pen) -> None:
 
 
 def chair(pen: Pen) -> None:
-    """Four legs, a seat, and a back of slats that one looks through."""
+    """Four legs, a seat, and a back of slats with gaps."""
     wood = pen.pick((*WOODS, *PAINTS))
     seat, wide = pen.between(0.42, 0.48), pen.between(0.24, 0.28)
     lean, depth = 0.05, 0.1
@@ -97,7 +88,7 @@ def diningtable(pen: Pen) -> None:
 
 
 def pottedplant(pen: Pen) -> None:
-    """A pot, out of which stems and leaves grow."""
+    """A pot with stems and leaves."""
     pot = pen.pick(((178, 92, 58), (206, 128, 86), *PAINTS, *WOODS))
     green = pen.pick(GREENS)
     rim = pen.between(0.26, 0.34)
@@ -182,7 +173,7 @@ def tvmonitor(pen: Pen) -> None:
 
 
 def _picture(pen: Pen, x0: float, y0: float, x1: float, y1: float) -> None:
-    """What is on the screen: off, text, or a landscape."""
+    """The screen's content: off, text, or a landscape."""
     kind = pen.rng.integers(3)
     width, height = x1 - x0, y1 - y0
     if kind == 0:

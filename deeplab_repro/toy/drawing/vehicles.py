@@ -1,4 +1,4 @@
-"""The vehicles of VOC. Each draws one with the pen, on the ground y = 0, facing right."""
+"""VOC's vehicles. Each function draws one with the pen, on the ground y = 0, facing right."""
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def aeroplane(pen: Pen) -> None:
 
 
 def bicycle(pen: Pen) -> None:
-    """Two thin wheels and a frame of tubes, seen through."""
+    """Two thin wheels and a frame of tubes, with gaps."""
     paint = pen.pick(PAINTS)
     r = pen.between(0.2, 0.225)
     rear, front, crank = (-0.28, r), (0.28, r), (-0.05, r * 0.95)

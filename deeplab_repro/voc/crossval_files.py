@@ -1,4 +1,4 @@
-"""What a search for CRF parameters found, as files: a table, JSON, and a heat map of the grid."""
+"""Writes what a search for CRF parameters found: a table, JSON, and a heat map of the grid."""
 
 import csv
 import io
@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.show.plot import new_figure, write_figure
 from deeplab_repro.voc.crossval import Found
 from deeplab_repro.voc.grid import bilateral, numbers_text
 
 _MOST_COLUMNS = 3
-_MOST_PIXELS = 20_000  # a side
 _CELL = (0.55, 0.38)  # width and height in inches
 
 
 def write_found(out: Path, found: Found) -> None:
-    """Write crossval.csv, every setting with its score, and crossval.json, all figures.
+    """Write crossval.csv, every setting with its score, and crossval.json, all numbers.
 
     Raises FileError if they cannot be written.
     """
@@ -32,22 +32,18 @@ def write_found(out: Path, found: Found) -> None:
         file.write(json.dumps(found.as_json(), indent=1).encode())
 
 
-def write_heat_map(path: Path, found: Found) -> bool:
+def write_heat_map(path: Path, found: Found) -> None:
     """Draw the scores on the grid as a .png: sigma_alpha by sigma_beta, a panel for each w1.
 
-    The grid's best is framed. False without matplotlib; raises FileError if it cannot be written.
+    The grid's best is framed. Raises PlotError without matplotlib, FileError if the file cannot be
+    written.
     """
-    try:
-        from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
-        from matplotlib.patches import Rectangle  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        return False
     grid, scores = found.grid, found.scores
     columns = min(len(grid.w1), _MOST_COLUMNS)
     rows = -(-len(grid.w1) // columns)
     width = columns * (_CELL[0] * len(grid.sigma_alpha) + 0.7) + 1
     height = rows * (_CELL[1] * len(grid.sigma_beta) + 0.8) + 0.5
-    figure = Figure(figsize=(max(width, 6), height), layout="constrained")
+    figure = new_figure(max(width, 6), height)
     best = numbers_text(bilateral(found.best))
     figure.suptitle(
         f"mean IOU on {len(found.names)} images of {found.split}: net alone {found.net:.2f}, "
@@ -70,11 +66,8 @@ def write_heat_map(path: Path, found: Found) -> bool:
             colour = "black" if value > (low + high) / 2 else "white"
             axes.text(x, y, f"{value:.2f}", color=colour, ha="center", va="center", fontsize=8)
         if k == framed[0]:
-            corner = (framed[1] - 0.5, framed[2] - 0.5)
-            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2.5))
+            xs = framed[1] + np.array([-0.5, 0.5, 0.5, -0.5, -0.5])
+            ys = framed[2] + np.array([-0.5, -0.5, 0.5, 0.5, -0.5])
+            axes.plot(xs, ys, color="red", linewidth=2.5, solid_joinstyle="miter")
     figure.colorbar(image, ax=panels[: len(grid.w1)], label="mean IOU (%)")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=min(120, _MOST_PIXELS / max(width, height)))
-    with write_atomically(path) as file:
-        file.write(picture.getvalue())
-    return True
+    write_figure(path, figure)

@@ -1,30 +1,27 @@
-"""What the demo found, to look at: a contact sheet as a picture, and a page for the browser."""
+"""The demo's results to look at: a page for the browser, and a contact sheet as a picture."""
 
 import html
 import os
 from string import Template
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.files.images import palette, write_image
+from deeplab_repro.files.images import UInt8, palette, write_image
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.show import webpage
 from deeplab_repro.show.sheet import GAP, INK, LINE, text_font, write_text
-from deeplab_repro.toy.demo import SPLIT, Report, notes, table
+from deeplab_repro.toy.demo import SPLIT, DemoResult, notes, table
 
 N_SHOWN = 8
-"""Of how many scenes, the first ones, there are pictures."""
-
-UInt8 = npt.NDArray[np.uint8]
+"""How many scenes are shown at most: the first ones."""
 
 _SWATCH = 14  # pixels
 _LEGEND_COLUMN = 124
 
 _BODY = Template("""<h1>DeepLab and its dense CRF on drawn scenes</h1>
-<p>$n_scenes scenes of ToyVOC ($split, seed $seed), which the nets have not seen in training. An
-eighth as wide as the paper&#8217;s, the nets tell the same 21 classes apart.</p>
-$figures
+<p>$n_scenes scenes of ToyVOC ($split, seed $seed), which the nets have not seen in training. The
+nets are the paper&#8217;s with an eighth of the channels; they know the same 21 classes.</p>
+$numbers
 $notes
 <h2>What the CRF does</h2>
 <p>$caption</p>
@@ -36,56 +33,55 @@ $scenes
 </div>""")
 
 _CAPTION = (
-    "The first {shown} of the scenes, good and bad alike. The net gives a score for every eighth "
-    "pixel, so it finds what is there and about where, with round borders. The CRF compares the "
-    "colours of all pairs of pixels and moves the borders to where the colours change. What the "
-    "net took for another class mostly stays that class, and what is thin or like its "
-    "surroundings may get lost."
+    "These are the first {shown} scenes, good and bad alike. The net scores every eighth pixel, so "
+    "it finds the objects, but with round borders. The CRF compares the colours of all pairs of "
+    "pixels and moves the borders to where the colours change. It seldom mends a wrong class, and "
+    "it may lose parts that are thin or look like their surroundings."
 )
 
 
-def write_contact_sheet(path: str | os.PathLike[str], report: Report) -> None:
-    """Write the first scenes as one .png, a row each: image, truth and every row's labels.
+def write_contact_sheet(path: str | os.PathLike[str], result: DemoResult) -> None:
+    """Write the first scenes as one .png, a line each: image, truth, and every model's labels.
 
     Atomically; raises FileError if the file cannot be written.
     """
-    write_image(path, _contact_sheet(report))
+    write_image(path, _contact_sheet(result))
 
 
-def write_page(path: str | os.PathLike[str], report: Report) -> None:
-    """Write one HTML page with the table and the first scenes, its pictures inside.
+def write_page(path: str | os.PathLike[str], result: DemoResult) -> None:
+    """Write one HTML page with the table and the first scenes; it needs no other file.
 
     Atomically; raises FileError if the file cannot be written.
     """
     with write_atomically(path) as file:
-        file.write(_page(report))
+        file.write(_page(result))
 
 
 # --- both
 
 
-def _headings(report: Report) -> list[str]:
-    return ["image", "truth", *(row.title for row in report.rows)]
+def _headings(result: DemoResult) -> list[str]:
+    return ["image", "truth", *(row.title for row in result.rows)]
 
 
-def _shown_labels(report: Report, index: int) -> list[UInt8]:
-    """One scene's labels: the truth, and those of every row."""
-    return [report.scenes[index].labels, *(row.labels[index] for row in report.rows)]
+def _shown_labels(result: DemoResult, index: int) -> list[UInt8]:
+    """One scene's labels: the truth, then every model's."""
+    return [result.scenes[index].labels, *(row.labels[index] for row in result.rows)]
 
 
-def _n_shown(report: Report) -> int:
-    return min(N_SHOWN, len(report.scenes))
+def _n_shown(result: DemoResult) -> int:
+    return min(N_SHOWN, len(result.scenes))
 
 
 # --- the contact sheet
 
 
-def _contact_sheet(report: Report) -> UInt8:
+def _contact_sheet(result: DemoResult) -> UInt8:
     from PIL import Image, ImageDraw
 
     rows = [
-        [report.scenes[index].image, *(palette()[each] for each in _shown_labels(report, index))]
-        for index in range(_n_shown(report))
+        [result.scenes[index].image, *(palette()[each] for each in _shown_labels(result, index))]
+        for index in range(_n_shown(result))
     ]
     cell = max(row[0].shape[1] for row in rows)
     width = GAP + len(rows[0]) * (cell + GAP)
@@ -94,7 +90,7 @@ def _contact_sheet(report: Report) -> UInt8:
     sheet = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(sheet), text_font()
     lefts = [GAP + column * (cell + GAP) for column in range(len(rows[0]))]
-    for left, heading in zip(lefts, _headings(report), strict=True):
+    for left, heading in zip(lefts, _headings(result), strict=True):
         text_width = round(draw.textlength(heading, font))
         write_text(draw, left + (cell - text_width) // 2, 0, heading, font)
     top = LINE
@@ -110,13 +106,13 @@ def _contact_sheet(report: Report) -> UInt8:
             draw.rectangle(((left, middle), corner), fill=colour, outline=INK)
             write_text(draw, left + _SWATCH + 6, top, name, font)
         top += LINE
-    which = f"ToyVOC {SPLIT}, seed {report.seed}: the first {len(rows)} scenes, good and bad alike"
+    which = f"ToyVOC {SPLIT}, seed {result.seed}: the first {len(rows)} scenes, good and bad alike"
     write_text(draw, GAP, top, which, font)
     return np.asarray(sheet)
 
 
 def _legend_rows(width: int) -> list[list[tuple[str, tuple[int, ...]]]]:
-    """The legend, broken into lines that fit the sheet's width in pixels."""
+    """The legend in lines that fit the sheet's width in pixels."""
     entries, a_row = webpage.colours(), max(1, (width - GAP) // _LEGEND_COLUMN)
     return [entries[start : start + a_row] for start in range(0, len(entries), a_row)]
 
@@ -124,36 +120,36 @@ def _legend_rows(width: int) -> list[list[tuple[str, tuple[int, ...]]]]:
 # --- the page
 
 
-def _page(report: Report) -> bytes:
+def _page(result: DemoResult) -> bytes:
     body = _BODY.substitute(
-        n_scenes=len(report.scenes),
+        n_scenes=len(result.scenes),
         split=SPLIT,
-        seed=report.seed,
-        figures=_figures(report),
-        notes=webpage.notes(notes(report)),
-        caption=html.escape(_CAPTION.format(shown=_n_shown(report))),
+        seed=result.seed,
+        numbers=_numbers(result),
+        notes=webpage.notes(notes(result)),
+        caption=html.escape(_CAPTION.format(shown=_n_shown(result))),
         legend=webpage.legend(),
-        scenes=_scenes(report),
+        scenes=_scenes(result),
     )
     return webpage.page("deeplab-repro: the demo", body)
 
 
-def _figures(report: Report) -> str:
-    heading, *rows = table(report)
-    return webpage.figures(webpage.table_row("th", heading), rows)
+def _numbers(result: DemoResult) -> str:
+    heading, *rows = table(result)
+    return webpage.number_table(webpage.table_row("th", heading), rows)
 
 
-def _scenes(report: Report) -> str:
-    headings = _headings(report)
-    shown = range(_n_shown(report))
-    widest = max(report.scenes[index].image.shape[1] for index in shown)
+def _scenes(result: DemoResult) -> str:
+    headings = _headings(result)
+    shown = range(_n_shown(result))
+    widest = max(result.scenes[index].image.shape[1] for index in shown)
     lines = [f"<thead>{webpage.table_row('th', headings)}</thead>", "<tbody>"]
     for index in shown:
-        scene = report.scenes[index]
+        scene = result.scenes[index]
         share = scene.image.shape[1] / widest
         photo = webpage.data_uri("jpeg", scene.jpeg)
         cells = [webpage.picture(f"Scene {index}", photo, share)]
-        for heading, labels in zip(headings[1:], _shown_labels(report, index), strict=True):
+        for heading, labels in zip(headings[1:], _shown_labels(result, index), strict=True):
             source = webpage.data_uri("png", webpage.labels_png(labels))
             names = webpage.class_names(labels)
             cells.append(webpage.picture(f"Scene {index}, {heading}", source, share, names))
