@@ -1,7 +1,6 @@
 """What several test files need: the original's outputs, a tiny net, pictures, the command line."""
 
 import os
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -46,16 +45,6 @@ def smooth_photo(height: int = 24, width: int = 32) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     channels = (255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 5 + y / 7))
     return np.stack(channels, axis=2).astype(np.uint8)
-
-
-def counted(steps: list[str]):
-    """Progress that notes each step."""
-
-    @contextmanager
-    def progress(doing: str, _total: int):
-        yield lambda: steps.append(doing)
-
-    return progress
 
 
 def assert_one_line(error: pytest.ExceptionInfo, *parts: object) -> None:

@@ -26,7 +26,8 @@ from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.predict import pack, predict
 from deeplab_repro.voc.records import read_record
 from deeplab_repro.work.workers import Workers
-from tests.conftest import assert_one_line, counted
+from tests.conftest import assert_one_line
+from tests.watched import Watched
 
 NAMES = ["a", "b", "c"]
 CRF = CrfParams(3.0, 20.0, 10.0)  # as the command line reads them
@@ -63,10 +64,11 @@ def files(folder):
 
 
 def test_the_labels_are_the_models(devkit, recipe, tmp_path):
-    calls = []
-    predicted = predict(devkit, "val", tmp_path / "out", recipe, progress=counted(calls))
+    watched = Watched()
+    predicted = predict(devkit, "val", tmp_path / "out", recipe, progress=watched)
     assert predicted.folder == tmp_path / "out/results/VOC2012/Segmentation/comp6_val_cls"
-    assert (predicted.names, predicted.failed, len(calls)) == (NAMES, [], 3)
+    assert (predicted.names, predicted.failed) == (NAMES, [])
+    assert watched.told == [("segmenting val", 3, 3)]
     model = DeepLab(Path(recipe.model), recipe.weights, crf=CRF, iterations=3)
     alone = predict(devkit, "val", tmp_path / "net", replace(recipe, crf=None))
     for name in NAMES:
@@ -219,7 +221,7 @@ def test_results_that_nobody_knows(devkit, recipe, tmp_path):
     (tmp_path / "predict.val.json").unlink()
     with pytest.raises(ArgumentError) as error:
         predict(devkit, "val", tmp_path, recipe)
-    assert_one_line(error, "holds results without predict.val.json", "give another folder")
+    assert_one_line(error, "holds results but no predict.val.json", "give another folder")
 
 
 @pytest.mark.parametrize(
@@ -331,7 +333,7 @@ def as_on_a_gpu(monkeypatch):
 @pytest.mark.parametrize("scores", [None, "s"])
 @pytest.mark.parametrize("processes", [0, 2])
 def test_stages_make_the_same_files(devkit, recipe, tmp_path, monkeypatch, crf, scores, processes):
-    recipe, steps = replace(recipe, crf=crf), []
+    recipe, watched = replace(recipe, crf=crf), Watched()
     one, two = tmp_path / "one", tmp_path / "two"
     predict(devkit, "val", one, recipe, scores=scores and one / scores)
     as_on_a_gpu(monkeypatch)
@@ -342,9 +344,9 @@ def test_stages_make_the_same_files(devkit, recipe, tmp_path, monkeypatch, crf, 
         recipe,
         scores=scores and two / scores,
         workers=Workers(processes),
-        progress=counted(steps),
+        progress=watched,
     )
-    assert len(steps) == 3
+    assert watched.told == [("segmenting val", 3, 3)]
     assert files(two) == files(one)
 
 
