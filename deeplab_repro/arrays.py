@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 Shape = tuple[int, ...]
-
-
 HW = tuple[int, int]
+
+F32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
 
 
 def dims(shape: Sequence[int]) -> str:

@@ -86,9 +86,9 @@ def _vertices(image: UInt8, params: CrfParams) -> int:
     """The vertices of both lattices on the GPU."""
     from numba import cuda
 
-    from deeplab_repro.crf.cuda.lattice import build_gpu_lattice
+    from deeplab_repro.crf.cuda.lattice import build_lattice
 
     height, width = image.shape[:2]
     with plain_errors():
         points = cuda.to_device(np.ascontiguousarray(image).reshape(-1, 3))
-        return build_gpu_lattice(points, height, width, params, Workspace()).vertices
+        return build_lattice(points, height, width, params, Workspace()).vertices

@@ -95,7 +95,7 @@ def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -
     from numba import cuda
 
     from deeplab_repro.crf.cuda.device import Workspace
-    from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_gpu_lattice
+    from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_lattice
     from deeplab_repro.crf.cuda.mean_field import MeanField
     from deeplab_repro.crf.cuda.scores import enlarged_probs
 
@@ -103,7 +103,7 @@ def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -
     n, space = height * width, Workspace()
     lattice: Any = None
 
-    @cuda.require_context  # as in `gpu_refine_scores`
+    @cuda.require_context  # as in `infer`
     def staged() -> tuple[list[float], list[float]]:
         nonlocal lattice
         events = [cuda.event() for _ in range(len(STAGES) + 1)]
@@ -121,7 +121,7 @@ def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -
         points = space.array("image", (n, 3), np.uint8)
         points.copy_to_device(image.reshape(n, 3))
         mark()
-        lattice = build_gpu_lattice(points, height, width, PARAMS, space)
+        lattice = build_lattice(points, height, width, PARAMS, space)
         field.connect(lattice, PARAMS)
         mark()
         for _ in range(iterations):

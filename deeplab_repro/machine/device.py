@@ -6,6 +6,7 @@ from typing import Literal
 from deeplab_repro.errors import ArgumentError, DeviceError
 
 Device = Literal["cpu", "cuda"]
+AnyDevice = Literal["auto", "cpu", "cuda"]
 DEVICES = ("auto", "cpu", "cuda")
 
 

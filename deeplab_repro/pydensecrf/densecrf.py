@@ -12,9 +12,8 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import F32, UInt8, dims
 from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, Normalization
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.memory import require_memory
@@ -29,8 +28,6 @@ from deeplab_repro.pydensecrf.arguments import (
     rgb_image,
     whole_number,
 )
-
-F32 = npt.NDArray[np.float32]
 
 
 class KernelType(IntEnum):
@@ -219,7 +216,7 @@ class DenseCRF2D(DenseCRF):
         self,
         sxy: float | tuple[float, float],
         srgb: float | tuple[float, float, float],
-        rgbim: npt.NDArray[np.uint8],
+        rgbim: UInt8,
         compat: float | F32,
         kernel: int = DIAG_KERNEL,
         normalization: int = NORMALIZE_SYMMETRIC,

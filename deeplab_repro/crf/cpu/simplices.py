@@ -171,7 +171,9 @@ def embed(
     for start in range(first, last, LANES):
         if count + LANES * (d + 1) > keys.shape[0]:
             longer = np.empty((2 * keys.shape[0], 2), np.int64)
-            longer[:count] = keys[:count]
+            for vertex in range(count):  # a slice would take seconds to compile
+                longer[vertex, 0] = keys[vertex, 0]
+                longer[vertex, 1] = keys[vertex, 1]
             keys = longer
             table = make_table(keys, count, keys.shape[0])
         enclose(features, scales, start, quotients, ranks, shares)
@@ -206,8 +208,10 @@ def find_chains(rows: Any, keys: Any, table: Any, units: Any, axis: Any, n_rows:
     d = units.shape[0] - 1
     remainder_bits = units[0, 0] - 1
     # Adding 1 to the largest remainder makes it 0, and each quotient 1 more.
-    around0 = units[:, 0].sum() - d - units[axis, 0]
-    around1 = units[:, 1].sum() - units[axis, 1]
+    around0, around1 = -d - units[axis, 0], -units[axis, 1]
+    for j in range(d + 1):
+        around0 += units[j, 0]
+        around1 += units[j, 1]
     onward0 = 1 - units[axis, 0]
     onward1 = -units[axis, 1]
     after = np.full(n_rows, -1, np.int32)

@@ -1,6 +1,5 @@
 """What the CUDA twin of the CRF needs from the machine: a GPU that Numba can use, and memory."""
 
-import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -13,8 +12,6 @@ import numpy.typing as npt
 from deeplab_repro.errors import DeviceError, ResourceError, one_line
 from deeplab_repro.machine.device import Device, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
-
-logger = logging.getLogger(__name__)
 
 # Every kernel is launched with so many blocks, whatever the size, and each thread or row strides
 # over the work that is left: idle blocks cost nothing, and Numba warns of grids below 128. The
@@ -79,17 +76,15 @@ def plain_errors() -> Iterator[None]:
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """A decorator like `numba.cuda.jit(cache=True)`; without the cache where no folder has it.
+    """A decorator like `numba.cuda.jit(cache=True)`.
 
-    Never fastmath. Still, Numba lets the compiler contract a * b + c: see `gpu_lattice.product`.
+    Never fastmath. Still, Numba lets the compiler contract a * b + c: see `lattice.product`.
     """
     from numba import cuda
 
-    try:
-        return cuda.jit(cache=True)(function)
-    except RuntimeError as error:
-        logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", error)
-        return cuda.jit(function)
+    from deeplab_repro.machine.jit import kept_on_disk
+
+    return kept_on_disk(cuda.jit, function)
 
 
 class Workspace:
