@@ -1,4 +1,4 @@
-"""What the drop-in accepts. Each check returns its argument in the form that is worked with."""
+"""What the drop-in accepts. Each check returns its argument in the form that the CRF takes."""
 
 from collections.abc import Sequence
 from enum import IntEnum

@@ -19,7 +19,8 @@ from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.scores import CoarseScores, softmax
 
 Normalization = Literal["none", "before", "after", "symmetric"]
-NORMALIZATIONS = ("none", "before", "after", "symmetric")  # numbered as in steps.py
+# Numbered as in steps.py, and as by pydensecrf.
+NORMALIZATIONS: tuple[Normalization, ...] = ("none", "before", "after", "symmetric")
 
 MOST_VECTORS = 4  # that are worked on at once: more do not fit the registers
 LARGEST_MESSAGE = 20.0  # exp of it, times any probability, is well within float32's range
@@ -71,7 +72,7 @@ def infer(
 class MeanField:
     """The mean field of a CRF with L labels over N pixels.
 
-    unary: L x N float32, probabilities, or if so told energies, -log p, where +inf is p = 0.
+    unary: L x N float32, probabilities; with `energies` they are -log p, where +inf is p = 0.
     kernels: the pairwise terms; there may be none. Probabilities below 1e-20 count as 0, and
     energies 80 above a pixel's lowest as infinite.
 
@@ -92,9 +93,9 @@ class MeanField:
         self.change_kernels(kernels)
 
     def change_kernels(self, kernels: Sequence[Kernel]) -> None:
-        """Go on with other kernels, as if made with them. The unary must still be what it was.
+        """Replace the kernels, as if made with them. The unary's array must not have changed.
 
-        Where their features are the same arrays as before, the lattice stays.
+        If their features are the same arrays as before, the lattice is kept.
         """
         kernels = kernels or [Kernel(np.zeros((1, self._shape[1]), np.float32), 0.0)]
         has_lattice = [id(k.features) for k in kernels] == [id(k.features) for k in self._kernels]
@@ -115,7 +116,7 @@ class MeanField:
         self._slice_weights: F32 | None = None  # not before the response to ones is known
 
     def _read_unary(self, is_log: bool) -> None:
-        """Have the unary as rows of probabilities, or of their logarithms."""
+        """Keep the unary as rows of probabilities, or of their logarithms."""
         if is_log == self._is_log:
             return
         n_labels, n = self._shape

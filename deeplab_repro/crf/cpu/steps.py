@@ -37,15 +37,15 @@ from deeplab_repro.crf.cpu.vectors import (
 from deeplab_repro.machine.jit import jit
 
 LEAST = np.float32(1e-20)  # probabilities below count as 0
-TINY = np.float32(1e-20)
-AHEAD = 6  # for how many rows ahead the blur asks memory
+TINY = np.float32(1e-20)  # keeps divisions from 0 / 0
+AHEAD = 6  # rows that the blur prefetches
 
 NONE, BEFORE, AFTER, SYMMETRIC = range(4)
 
 
 @jit
 def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
-    """Transpose L x N into the first L lanes of N rows; what is below `least` becomes 0."""
+    """Transpose L x N into the first L lanes of N rows; values below `least` become 0."""
     n, lanes = rows.shape
     begin, end = share(team, 0, n)
     for first in range(begin, end, BLOCK):

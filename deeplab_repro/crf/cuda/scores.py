@@ -1,7 +1,7 @@
-"""The two ends of the CRF on the GPU: coarse scores become probabilities, and marginals labels.
+"""Before and after the CRF on the GPU: coarse scores become probabilities, and marginals labels.
 
-A map of each label at the image's size is 16 MB for a photo of VOC, which takes longer to move than
-the whole CRF. So the scores are enlarged where they are needed, and the labels found there.
+Probabilities at the image's size are 16 MB for a photo of VOC: to move them takes longer than the
+whole CRF. So the scores are enlarged on the GPU, and the labels found there.
 """
 
 import math
