@@ -1,15 +1,14 @@
-"""What the CRF accepts, on every device: types, shapes and ranges."""
+"""What the CRF accepts, and how much memory it takes."""
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
+from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.scores import CoarseScores
-
-F32 = npt.NDArray[np.float32]
 
 # How far a pixel's probabilities may sum from 1: enough for values kept in half precision.
 SUM_TOLERANCE = 0.01
@@ -23,68 +22,24 @@ _NUMBA_BYTES = 100_000_000
 
 
 def memory_needed(labels: int, pixels: int) -> int:
-    """The bytes that `dense_crf` takes on the CPU for a photo, beside its arguments."""
+    """The bytes that the CRF takes on the CPU for a photo, beside its probabilities."""
     return int((4 * _ARRAYS_HELD * labels + _LATTICE_BYTES_A_PIXEL) * pixels) + _NUMBA_BYTES
 
 
-def check_arguments(
-    image: npt.NDArray[np.uint8], probs: F32, params: CrfParams, iterations: int
-) -> None:
-    """Raise ArgumentError unless the arguments are what `dense_crf` expects."""
-    check_maps(image, probs)
-    check_iterations(iterations)
-    check_sigmas(image, params)
+def check_memory(labels: int, size: HW, arrays: int = 0) -> None:
+    """Raise ResourceError unless the CRF fits memory, and so many float32 CxHxW arrays beside it.
+
+    size: H and W. To be called before any of it is taken.
+    """
+    pixels = size[0] * size[1]
+    n_bytes = memory_needed(labels, pixels) + 4 * arrays * labels * pixels
+    require_memory(n_bytes, f"the CRF of {labels}x{dims(size)}")
 
 
-def check_scores(
-    image: npt.NDArray[np.uint8], coarse: CoarseScores, params: CrfParams, iterations: int
-) -> None:
-    """Raise ArgumentError unless the arguments are what `refine_scores` expects."""
-    check_image(image)
-    if not isinstance(coarse, CoarseScores):
-        raise ArgumentError(f"coarse is a {type(coarse).__name__}; expected CoarseScores")
-    values = coarse.values
-    dtype = np.float16 if getattr(values, "dtype", None) == np.float16 else np.float32
-    check_array("coarse.values", values, dtype, "CxHxW", "scores")
-    check_labels("coarse.values", len(values))
-    if coarse.stride < 1 or coarse.offset < 0:
-        raise ArgumentError(
-            f"coarse has a stride of {coarse.stride} and an offset of {coarse.offset}; expected a"
-            " stride from 1 and an offset from 0"
-        )
-    coarse.check_covers(image.shape[:2])
-    is_finite = np.isfinite(values)
-    if not is_finite.all():
-        raise ArgumentError(
-            f"coarse has {np.count_nonzero(~is_finite)} scores that are NaN or infinite; expected"
-            " a net's scores"
-        )
-    check_iterations(iterations)
-    check_sigmas(image, params)
-
-
-def check_image(image: npt.NDArray[np.uint8]) -> None:
-    """Raise ArgumentError unless this is an image."""
-    check_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
-    if image.shape[2] != 3 or 0 in image.shape:
-        raise ArgumentError(
-            f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
-        )
-
-
-def check_labels(name: str, labels: int) -> None:
-    """Raise ArgumentError unless so many labels can be told apart."""
-    if not 1 <= labels <= MOST_LABELS:
-        raise ArgumentError(
-            f"{name} has {labels} labels; expected 1 to {MOST_LABELS}, as labels are kept in 8 bits"
-            " and 255 means void"
-        )
-
-
-def check_maps(image: npt.NDArray[np.uint8], probs: F32) -> None:
+def check_probs(image: UInt8, probs: F32) -> None:
     """Raise ArgumentError unless these are an image and its pixels' distributions over labels."""
-    check_image(image)
-    check_array("probs", probs, np.float32, "CxHxW", "label probabilities")
+    _check_image(image)
+    _check_array("probs", probs, np.float32, "CxHxW", "label probabilities")
     labels, size = probs.shape[0], image.shape[:2]
     if probs.shape[1:] != size:
         expected = f"probs has shape {dims(probs.shape)} but the image is {dims(size)} (HxW)"
@@ -95,31 +50,7 @@ def check_maps(image: npt.NDArray[np.uint8], probs: F32) -> None:
         else:
             mend = "expected CxHxW of the same size, crop or resize the probabilities"
         raise ArgumentError(f"{expected}; {mend}")
-    check_labels("probs", labels)
-    check_probabilities(probs)
-
-
-def check_iterations(iterations: int) -> None:
-    """Raise ArgumentError unless this is a number of iterations."""
-    if not isinstance(iterations, (int, np.integer)) or iterations < 0:
-        raise ArgumentError(f"iterations is {iterations!r}; expected a whole number from 0, say 10")
-
-
-def check_array(name: str, array: object, dtype: type, shape: str, meaning: str) -> None:
-    """Raise ArgumentError unless array is a NumPy array of this dtype with three axes."""
-    expected = f"expected a {shape} {np.dtype(dtype)} array ({meaning})"
-    if not isinstance(array, np.ndarray):
-        raise ArgumentError(f"{name} is a {type(array).__name__}; {expected}")
-    if array.dtype != dtype:
-        raise ArgumentError(
-            f"{name} is {array.dtype}; {expected}, convert it with .astype(np.{np.dtype(dtype)})"
-        )
-    if array.ndim != 3:
-        raise ArgumentError(f"{name} has shape {dims(array.shape)}; {expected}")
-
-
-def check_probabilities(probs: F32) -> None:
-    """Raise ArgumentError unless each pixel of CxHxW probs has a distribution over the labels."""
+    _check_labels("probs", labels)
     low, high = float(probs.min()), float(probs.max())
     if not np.isfinite(low) or not np.isfinite(high):  # min and max hand a NaN on
         count = int(np.count_nonzero(~np.isfinite(probs)))
@@ -140,7 +71,36 @@ def check_probabilities(probs: F32) -> None:
         )
 
 
-def check_sigmas(image: npt.NDArray[np.uint8], params: CrfParams) -> None:
+def check_coarse(image: UInt8, coarse: CoarseScores) -> None:
+    """Raise ArgumentError unless these are an image and a net's finite scores that cover it."""
+    _check_image(image)
+    if not isinstance(coarse, CoarseScores):
+        raise ArgumentError(f"coarse is a {type(coarse).__name__}; expected CoarseScores")
+    values = coarse.values
+    dtype = np.float16 if getattr(values, "dtype", None) == np.float16 else np.float32
+    _check_array("coarse.values", values, dtype, "CxHxW", "scores")
+    _check_labels("coarse.values", len(values))
+    if coarse.stride < 1 or coarse.offset < 0:
+        raise ArgumentError(
+            f"coarse has a stride of {coarse.stride} and an offset of {coarse.offset}; expected a"
+            " stride from 1 and an offset from 0"
+        )
+    coarse.check_covers(image.shape[:2])
+    is_finite = np.isfinite(values)
+    if not is_finite.all():
+        raise ArgumentError(
+            f"coarse has {np.count_nonzero(~is_finite)} scores that are NaN or infinite; expected"
+            " a net's scores"
+        )
+
+
+def check_iterations(iterations: int) -> None:
+    """Raise ArgumentError unless this is a number of iterations."""
+    if not isinstance(iterations, (int, np.integer)) or iterations < 0:
+        raise ArgumentError(f"iterations is {iterations!r}; expected a whole number from 0, say 10")
+
+
+def check_sigmas(image: UInt8, params: CrfParams) -> None:
     """Raise ArgumentError if a deviation is so small that lattice coordinates overflow."""
     height, width = image.shape[:2]
     position = [side / params.sigma_gamma for side in (width, height)]
@@ -157,3 +117,32 @@ def check_sigmas(image: npt.NDArray[np.uint8], params: CrfParams) -> None:
                 f"{name} is too small for an image of {height}x{width}: lattice coordinates reach"
                 f" {reach:.3g}, {LARGEST_COORDINATE:.0f} fit; use a larger deviation"
             )
+
+
+def _check_image(image: UInt8) -> None:
+    _check_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
+    if image.shape[2] != 3 or 0 in image.shape:
+        raise ArgumentError(
+            f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
+        )
+
+
+def _check_labels(name: str, labels: int) -> None:
+    if not 1 <= labels <= MOST_LABELS:
+        raise ArgumentError(
+            f"{name} has {labels} labels; expected 1 to {MOST_LABELS}, as labels are kept in 8 bits"
+            " and 255 means void"
+        )
+
+
+def _check_array(name: str, array: object, dtype: npt.DTypeLike, shape: str, meaning: str) -> None:
+    """Raise ArgumentError unless array is a NumPy array of this dtype with three axes."""
+    expected = f"expected a {shape} {np.dtype(dtype)} array ({meaning})"
+    if not isinstance(array, np.ndarray):
+        raise ArgumentError(f"{name} is a {type(array).__name__}; {expected}")
+    if array.dtype != dtype:
+        raise ArgumentError(
+            f"{name} is {array.dtype}; {expected}, convert it with .astype(np.{np.dtype(dtype)})"
+        )
+    if array.ndim != 3:
+        raise ArgumentError(f"{name} has shape {dims(array.shape)}; {expected}")

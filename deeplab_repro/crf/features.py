@@ -1,17 +1,16 @@
 """The points that the two Gaussian kernels compare, and their scale in the lattice."""
 
 import numpy as np
-import numpy.typing as npt
 
+from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.crf.params import CrfParams
 
-F32 = npt.NDArray[np.float32]
-
-# Lattice coordinates are kept as int16; a simplex reaches at most 2 * (d + 1) past its point.
+# The authors' program keeps lattice coordinates as int16. A simplex reaches 2 * (d + 1) past its
+# point at most.
 LARGEST_COORDINATE = 32_000.0
 
 
-def kernel_features(image: npt.NDArray[np.uint8], params: CrfParams) -> tuple[F32, F32]:
+def kernel_features(image: UInt8, params: CrfParams) -> tuple[F32, F32]:
     """2 x N positional (x, y) and 5 x N bilateral (x, y, R, G, B) features over their deviations.
 
     image: HxWx3 uint8; N = H W pixels in row order. float32, divided in single precision.

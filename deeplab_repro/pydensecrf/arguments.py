@@ -1,17 +1,15 @@
-"""What the drop-in accepts. Each check returns its argument in the form that is worked with."""
+"""What the drop-in accepts. Each check returns its argument in the form that the CRF takes."""
 
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import F32, UInt8, dims
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.errors import ArgumentError
 
-F32 = npt.NDArray[np.float32]
 Choice = TypeVar("Choice", bound=IntEnum)
 NUMBER = (int, float, np.integer, np.floating)
 
@@ -187,7 +185,7 @@ def label_compatibility(compat: Any, nlabels: int) -> float | F32:
     return -array if array.ndim == 1 else -(array + array.T) / 2
 
 
-def rgb_image(rgbim: object, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def rgb_image(rgbim: object, size: tuple[int, int]) -> UInt8:
     """`rgbim`, if it is an HxWx3 uint8 array of this height and width."""
     if not isinstance(rgbim, np.ndarray):
         raise ArgumentError(f"rgbim is a {type(rgbim).__name__}; expected an HxWx3 uint8 array")

@@ -12,10 +12,9 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
-from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, Normalization
+from deeplab_repro.arrays import F32, UInt8, dims
+from deeplab_repro.crf.cpu.mean_field import NORMALIZATIONS, Kernel, MeanField
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.pydensecrf.arguments import (
@@ -29,8 +28,6 @@ from deeplab_repro.pydensecrf.arguments import (
     rgb_image,
     whole_number,
 )
-
-F32 = npt.NDArray[np.float32]
 
 
 class KernelType(IntEnum):
@@ -60,13 +57,6 @@ NO_NORMALIZATION = NormalizationType.NO_NORMALIZATION
 NORMALIZE_BEFORE = NormalizationType.NORMALIZE_BEFORE
 NORMALIZE_AFTER = NormalizationType.NORMALIZE_AFTER
 NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
-
-_NORMALIZATIONS: dict[NormalizationType, Normalization] = {
-    NO_NORMALIZATION: "none",
-    NORMALIZE_BEFORE: "before",
-    NORMALIZE_AFTER: "after",
-    NORMALIZE_SYMMETRIC: "symmetric",
-}
 
 
 class Unary:
@@ -146,7 +136,7 @@ class DenseCRF:
         points = point_features(features, self._nvar)
         compatibility = label_compatibility(compat, self._nlabels)
         self._kernels.append(
-            Kernel(np.array(points, order="C"), compatibility, _NORMALIZATIONS[normalized])
+            Kernel(np.array(points, order="C"), compatibility, NORMALIZATIONS[normalized])
         )
         self._mean_field = None
 
@@ -178,17 +168,15 @@ class DenseCRF:
         if self._energies is None:
             raise ArgumentError("the CRF has no unary yet; call setUnaryEnergy first")
         if self._mean_field is None:
-            self._require_memory()
+            # Any number of kernels, of any features: the least that inference takes, before the
+            # lattice is built. MeanField asks again once it knows the vertices.
+            corners = sum(len(kernel.features) + 1 for kernel in self._kernels)
+            require_memory(
+                4 * self._nvar * (4 * self._nlabels + 3 * corners),
+                f"a CRF of {self._nvar} points and {self._nlabels} labels",
+            )
             self._mean_field = MeanField(self._energies, self._kernels, energies=True)
         return self._mean_field
-
-    def _require_memory(self) -> None:
-        """Raise ResourceError if the least that inference takes is not there."""
-        corners = sum(len(kernel.features) + 1 for kernel in self._kernels)
-        require_memory(
-            4 * self._nvar * (4 * self._nlabels + 3 * corners),
-            f"a CRF of {self._nvar} points and {self._nlabels} labels",
-        )
 
 
 class DenseCRF2D(DenseCRF):
@@ -219,7 +207,7 @@ class DenseCRF2D(DenseCRF):
         self,
         sxy: float | tuple[float, float],
         srgb: float | tuple[float, float, float],
-        rgbim: npt.NDArray[np.uint8],
+        rgbim: UInt8,
         compat: float | F32,
         kernel: int = DIAG_KERNEL,
         normalization: int = NORMALIZE_SYMMETRIC,

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import F32, dims
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.pydensecrf.arguments import SUM_TOLERANCE, deviations, shown, whole_number
 
 logger = logging.getLogger(__name__)
 
-F32 = npt.NDArray[np.float32]
 
 # Resizing with cubic or Lanczos kernels takes probabilities a little beyond 0 and 1.
 OVERSHOOT = 0.25

@@ -71,6 +71,13 @@ class NaiveLattice:
         self.kernel = splat.T @ blur @ splat / (1 + 2.0**-d)
 
 
+def vertices(lattice):
+    """How many vertices each kernel has in a lattice of crf/cpu: its rows but the ghosts."""
+    ghosts = np.isin(np.arange(lattice.rows[-1]), lattice.ghosts[:, 0])
+    kernels = (lattice.kernel_rows[:, k : k + 2] for k in range(len(lattice.kernel_starts) - 1))
+    return [sum(int((~ghosts[slice(*rows)]).sum()) for rows in kernel) for kernel in kernels]
+
+
 def softmax(x):
     y = np.exp(x - x.max(axis=0))
     return y / y.sum(axis=0)

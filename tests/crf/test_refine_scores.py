@@ -1,4 +1,4 @@
-"""`refine_scores` on the CPU; test_gpu_scores.py compares the GPU's with it."""
+"""`refine_scores` on the CPU; cuda/test_scores.py compares the GPU's with it."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ import pytest
 from deeplab_repro.crf.cuda import device as gpu
 from deeplab_repro.crf.dense_crf import dense_crf, load, refine_scores
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError, DeviceError
+from deeplab_repro.crf.sweep import sweep
+from deeplab_repro.errors import ArgumentError, DeviceError, ResourceError
+from deeplab_repro.machine import memory
 from deeplab_repro.net.scores import CoarseScores, softmax
 
 PARAMS = CrfParams(w1=4, sigma_alpha=20, sigma_beta=40)
@@ -85,3 +87,20 @@ def test_no_silent_fall_back_from_cuda(monkeypatch):
         refine_scores(IMAGE, COARSE, PARAMS, device="cuda")
     with pytest.raises(DeviceError, match="buy one"):
         load(len(VALUES), "cuda")
+
+
+def test_memory_is_asked_for_once_and_too_little_is_an_error(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1) or 10**6)
+    probs = softmax(COARSE.enlarged((9, 14)))
+    for run in (
+        lambda: dense_crf(IMAGE, probs, PARAMS),
+        lambda: refine_scores(IMAGE, COARSE, PARAMS),
+        lambda: next(sweep(IMAGE, probs, [PARAMS])),
+    ):
+        with pytest.raises(ResourceError, match=r"the CRF of 4x9x14: needs 0\.1 GB of memory"):
+            run()
+    assert len(asked) == 3
+    monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1) or 10**9)
+    refine_scores(IMAGE, COARSE, PARAMS)
+    assert len(asked) == 4

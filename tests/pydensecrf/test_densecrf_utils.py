@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deeplab_repro.pydensecrf import utils
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shape=st.lists(st.integers(0, 4), min_size=1, max_size=3),
     n_labels=st.integers(2, 6),
@@ -32,7 +32,7 @@ def test_labels_become_distributions(shape, n_labels, gt_prob, zero_unsure, dtyp
             assert np.isclose(column, (1 - gt_prob) / (n_labels - 1)).sum() >= n_labels - 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     labels=st.integers(1, 5),
@@ -91,7 +91,7 @@ def test_deprecated_functions_say_so(caplog):
         assert name in caplog.text
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_positions_are_indices_over_deviations(shape):
     sdims = [1.5 + axis for axis in range(len(shape))]
@@ -101,7 +101,7 @@ def test_positions_are_indices_over_deviations(shape):
         np.testing.assert_allclose(point, np.divide(index, sdims), rtol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     channels=st.integers(1, 4),

@@ -15,7 +15,7 @@ from steps import Finding, GpuMemory, Job, largest, milliseconds, photo, spread,
 
 from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
-from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_gpu_lattice
+from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_lattice
 from deeplab_repro.crf.cuda.mean_field import MeanField
 from deeplab_repro.crf.cuda.scores import enlarged_probs
 from deeplab_repro.crf.dense_crf import dense_crf, refine_scores
@@ -97,7 +97,7 @@ def _vertices(image: UInt8, params: CrfParams) -> int:
     height, width = image.shape[:2]
     with plain_errors():
         points = cuda.to_device(np.ascontiguousarray(image).reshape(-1, 3))
-        return build_gpu_lattice(points, height, width, params, Workspace()).vertices
+        return build_lattice(points, height, width, params, Workspace()).vertices
 
 
 def check_crf_speed(job: Job) -> Iterator[Finding]:
@@ -153,7 +153,7 @@ def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -
     n, space = height * width, Workspace()
     lattice: Any = None
 
-    @cuda.require_context  # as in `gpu_refine_scores`
+    @cuda.require_context  # as in `infer`
     def staged() -> tuple[list[float], list[float]]:
         nonlocal lattice
         events = [cuda.event() for _ in range(len(STAGES) + 1)]
@@ -171,7 +171,7 @@ def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -
         points = space.array("image", (n, 3), np.uint8)
         points.copy_to_device(image.reshape(n, 3))
         mark()
-        lattice = build_gpu_lattice(points, height, width, PARAMS, space)
+        lattice = build_lattice(points, height, width, PARAMS, space)
         field.connect(lattice, PARAMS)
         mark()
         for _ in range(iterations):

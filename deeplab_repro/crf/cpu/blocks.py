@@ -1,4 +1,4 @@
-"""What a mean-field iteration does with a block of pixels, whose rows stay in the fastest cache.
+"""The stages of a mean-field iteration for a block of pixels, whose rows fit the fastest cache.
 
 The lattice's arrays are read by offsets: handling indices would take as long as the arithmetic.
 """
@@ -24,7 +24,7 @@ from deeplab_repro.machine.jit import jit
 
 BLOCK = 64  # pixels
 ONE = (0,)  # the width of one vector
-# What is less counts as 0: products with it could leave the normal range, where arithmetic is slow.
+# Lower exponents count as -infinity: their powers could become subnormal, which makes code slow.
 LEAST_EXPONENT = np.float32(-80.0)
 
 
@@ -47,7 +47,10 @@ def slice_block(
 
 @jit
 def softmax_block(width: Any, unary: Any, is_log: Any, first: Any, last: Any, block: Any) -> None:
-    """Messages to q. Messages that are not to be added to logarithms are small: exp holds them."""
+    """Replace a block of messages by q = softmax over labels of (log unary + messages).
+
+    unary: probabilities, or if is_log their logarithms. Otherwise exp(message) must not overflow.
+    """
     lanes = unary.shape[1]
     strip = LANES * len(width)
     sums = np.ones(BLOCK, np.float32)

@@ -21,12 +21,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import F32
 from deeplab_repro.crf.cpu.simplices import embed, find_chains, merge
 from deeplab_repro.crf.cpu.vectors import LANES
 from deeplab_repro.crf.features import axis_scales
 from deeplab_repro.errors import ArgumentError
 
-F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
@@ -46,8 +46,7 @@ class Lattice(NamedTuple):
     kernels start, and where they end. ghosts: G x 2, rows and their owners; ghost_starts: where
     each chunk's start. chains: rows, axis after axis; each is followed by its neighbour along the
     axis, the last of a chain is there as ~row, and rows without neighbours are left out. parts:
-    axes x (PARTS + 1), ends of chains that cut an axis's about evenly. vertices: each kernel's
-    number of them.
+    axes x (PARTS + 1), ends of chains that cut an axis's about evenly.
     """
 
     corners: npt.NDArray[np.uint32]
@@ -60,7 +59,6 @@ class Lattice(NamedTuple):
     ghost_starts: I64
     chains: I32
     parts: I64
-    vertices: I64
 
 
 def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
@@ -129,7 +127,6 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         ghost_starts=np.searchsorted(ghosts, rows),
         chains=np.concatenate(axes),
         parts=np.stack([cut(axis) + start for axis, start in zip(axes, starts, strict=False)]),
-        vertices=np.array([len(rows) for rows, *_ in merged]),
     )
 
 

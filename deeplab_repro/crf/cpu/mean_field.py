@@ -3,20 +3,24 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from deeplab_repro.arrays import F32, UInt8
+from deeplab_repro.crf.arguments import check_memory
 from deeplab_repro.crf.cpu import steps
 from deeplab_repro.crf.cpu.lattice import build_lattice
 from deeplab_repro.crf.cpu.threads import run_together
 from deeplab_repro.crf.cpu.vectors import LANES
+from deeplab_repro.crf.features import kernel_features
+from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.scores import CoarseScores, softmax
 
-F32 = npt.NDArray[np.float32]
 Normalization = Literal["none", "before", "after", "symmetric"]
-NORMALIZATIONS = ("none", "before", "after", "symmetric")  # numbered as in steps.py
+# Numbered as in steps.py, and as by pydensecrf.
+NORMALIZATIONS: tuple[Normalization, ...] = ("none", "before", "after", "symmetric")
 
 MOST_VECTORS = 4  # that are worked on at once: more do not fit the registers
 LARGEST_MESSAGE = 20.0  # exp of it, times any probability, is well within float32's range
@@ -37,10 +41,38 @@ class Kernel:
     normalization: Normalization = "after"
 
 
+def infer(
+    image: UInt8,
+    probs: F32 | CoarseScores,
+    params: CrfParams,
+    iterations: int,
+    marginals: bool = True,
+    on_iteration: Callable[[int, F32], object] | None = None,
+) -> tuple[UInt8, F32 | None]:
+    """The labels and, if wanted, the marginals of `dense_crf`, computed on the CPU.
+
+    probs: probabilities, or a net's coarse scores, whose softmax at the image's size is taken. The
+    caller has checked all arguments. The twin of `crf.cuda.mean_field.infer`.
+    """
+    size = image.shape[0], image.shape[1]
+    if isinstance(probs, CoarseScores):
+        check_memory(len(probs.values), size, arrays=1)
+        probs = softmax(probs.enlarged(size))
+    else:
+        check_memory(len(probs), size)
+    shape = probs.shape
+    position, bilateral = kernel_features(image, params)
+    kernels = [Kernel(position, params.w2), Kernel(bilateral, params.w1)]
+    field = MeanField(probs.reshape(len(probs), -1), kernels)
+    observe = on_iteration and (lambda i, q: on_iteration(i, q.reshape(shape)))
+    found = field.run(iterations, observe).reshape(shape)
+    return most_probable(found), found if marginals else None
+
+
 class MeanField:
     """The mean field of a CRF with L labels over N pixels.
 
-    unary: L x N float32, probabilities, or if so told energies, -log p, where +inf is p = 0.
+    unary: L x N float32, probabilities; with `energies` they are -log p, where +inf is p = 0.
     kernels: the pairwise terms; there may be none. Probabilities below 1e-20 count as 0, and
     energies 80 above a pixel's lowest as infinite.
 
@@ -61,9 +93,9 @@ class MeanField:
         self.change_kernels(kernels)
 
     def change_kernels(self, kernels: Sequence[Kernel]) -> None:
-        """Go on with other kernels, as if made with them. The unary must still be what it was.
+        """Replace the kernels, as if made with them. The unary's array must not have changed.
 
-        Where their features are the same arrays as before, the lattice stays.
+        If their features are the same arrays as before, the lattice is kept.
         """
         kernels = kernels or [Kernel(np.zeros((1, self._shape[1]), np.float32), 0.0)]
         has_lattice = [id(k.features) for k in kernels] == [id(k.features) for k in self._kernels]
@@ -74,6 +106,7 @@ class MeanField:
             # The lattice's values: one array is sliced while the other is splat.
             n_rows = int(self._lattice.rows[-1])
             n_bytes = 2 * 4 * self._lanes * n_rows + self._given.nbytes
+            # `check_memory` goes by photos; noise has many times as many vertices.
             require_memory(n_bytes, f"a CRF on {n_rows:,} vertices")
             self._values = [aligned_empty(n_rows, self._lanes) for _ in range(2)]
         self._kernels = kernels
@@ -83,7 +116,7 @@ class MeanField:
         self._slice_weights: F32 | None = None  # not before the response to ones is known
 
     def _read_unary(self, is_log: bool) -> None:
-        """Have the unary as rows of probabilities, or of their logarithms."""
+        """Keep the unary as rows of probabilities, or of their logarithms."""
         if is_log == self._is_log:
             return
         n_labels, n = self._shape
@@ -141,16 +174,9 @@ class MeanField:
         return here
 
     def _start(self, here: F32, marginals: F32 | None = None) -> None:
-        run_together(
-            steps.start,
-            self._width,
-            self._unary,
-            self._is_log,
-            self._lattice,
-            self._splat_weights,
-            here,
-            self._no_marginals if marginals is None else marginals,
-        )
+        """Write the blurred splat of q = softmax(log unary), unless there are no rows, and q."""
+        marginals = self._no_marginals if marginals is None else marginals
+        self._run_steps(self._splat_weights, here[:0], here, 1, False, marginals)
 
     def _iterate(self, here: F32, iterations: int, marginals: F32, is_end: bool = True) -> F32:
         """Iterate from the blurred values `here`; returns those of the last iteration's q."""
@@ -158,25 +184,18 @@ class MeanField:
         at_once = 1 if self._matrices else iterations
         for done in range(0, iterations, at_once):
             is_last = done + at_once == iterations
-            run_together(
-                steps.iterate,
-                self._width,
-                self._unary,
-                self._is_log,
-                self._lattice,
-                self._slice_weights,
-                self._splat_weights,
-                here,
-                there,
-                at_once,
-                is_end and is_last,
-                marginals if is_last else self._no_marginals,
-            )
+            wanted = marginals if is_last else self._no_marginals
+            self._run_steps(self._slice_weights, here, there, at_once, is_end and is_last, wanted)
             if at_once % 2:
                 here, there = there, here
             if not (is_end and is_last):
                 self._mix(here)
         return here
+
+    def _run_steps(self, slice_weights: F32 | None, *how: Any) -> None:
+        """`steps.iterate` with what stays the same."""
+        of, weights = self._lattice, (slice_weights, self._splat_weights)
+        run_together(steps.iterate, self._width, self._unary, self._is_log, of, *weights, *how)
 
     def _filter(self, q: F32) -> F32:
         """The blurred splat of q."""
@@ -185,6 +204,7 @@ class MeanField:
         here = self._values[0]
         q = np.ascontiguousarray(q)
         run_together(steps.splat, self._width, self._lattice, self._splat_weights, q, here)
+        run_together(steps.blur, self._width, here, self._lattice)
         self._mix(here)
         return here
 
@@ -228,7 +248,7 @@ class MeanField:
             self._splat_weights = splat_weights
 
 
-def most_probable(marginals: F32) -> npt.NDArray[np.uint8]:
+def most_probable(marginals: F32) -> UInt8:
     """The label of the largest of CxHxW marginals, HxW uint8; ties go to the lowest label."""
     labels = np.empty(marginals.shape[1:], np.uint8)
     if labels.size < LANES:

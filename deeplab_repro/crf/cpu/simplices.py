@@ -1,4 +1,4 @@
-"""Finding and naming the simplices of the permutohedral lattice: what lattice.py runs, compiled.
+"""Compiled parts of lattice.py: find the simplex around each point, and number its corners.
 
 Rounding and comparisons are those of the dense CRF that the DeepLab authors ran, one operation at a
 time in single precision, so that the same simplices come out.
@@ -166,12 +166,14 @@ def embed(
     last_names = np.full((d + 1, 2), -1, np.int64)
     last_corners = np.empty(d + 1, np.uint32)
     keys = np.empty((1024, 2), np.int64)
-    table = make_table(keys, 0, keys.shape[0])
     count = 0
+    table = make_table(keys, count, keys.shape[0])
     for start in range(first, last, LANES):
         if count + LANES * (d + 1) > keys.shape[0]:
             longer = np.empty((2 * keys.shape[0], 2), np.int64)
-            longer[:count] = keys[:count]
+            for vertex in range(count):  # a slice would take seconds to compile
+                longer[vertex, 0] = keys[vertex, 0]
+                longer[vertex, 1] = keys[vertex, 1]
             keys = longer
             table = make_table(keys, count, keys.shape[0])
         enclose(features, scales, start, quotients, ranks, shares)
@@ -206,8 +208,10 @@ def find_chains(rows: Any, keys: Any, table: Any, units: Any, axis: Any, n_rows:
     d = units.shape[0] - 1
     remainder_bits = units[0, 0] - 1
     # Adding 1 to the largest remainder makes it 0, and each quotient 1 more.
-    around0 = units[:, 0].sum() - d - units[axis, 0]
-    around1 = units[:, 1].sum() - units[axis, 1]
+    around0, around1 = -d - units[axis, 0], -units[axis, 1]
+    for j in range(d + 1):
+        around0 += units[j, 0]
+        around1 += units[j, 1]
     onward0 = 1 - units[axis, 0]
     onward1 = -units[axis, 1]
     after = np.full(n_rows, -1, np.int32)
@@ -243,8 +247,8 @@ def merge(keys: Any, starts: Any, first_rows: Any, owners: Any) -> Any:
     total = keys.shape[0]
     merged = np.empty_like(keys)
     rows = np.empty(total, np.int32)
-    table = make_table(merged, 0, total)
     count = 0
+    table = make_table(merged, count, total)
     for chunk in range(first_rows.size):
         for v in range(starts[chunk], starts[chunk + 1]):
             row = first_rows[chunk] + v - starts[chunk]

@@ -37,15 +37,15 @@ from deeplab_repro.crf.cpu.vectors import (
 from deeplab_repro.machine.jit import jit
 
 LEAST = np.float32(1e-20)  # probabilities below count as 0
-TINY = np.float32(1e-20)
-AHEAD = 6  # for how many rows ahead the blur asks memory
+TINY = np.float32(1e-20)  # keeps divisions from 0 / 0
+AHEAD = 6  # rows that the blur prefetches
 
 NONE, BEFORE, AFTER, SYMMETRIC = range(4)
 
 
 @jit
 def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
-    """Transpose L x N into the first L lanes of N rows; what is below `least` becomes 0."""
+    """Transpose L x N into the first L lanes of N rows; values below `least` become 0."""
     n, lanes = rows.shape
     begin, end = share(team, 0, n)
     for first in range(begin, end, BLOCK):
@@ -75,97 +75,37 @@ def iterate(
 
     unary: N rows of probabilities (0 in lanes without a label), or if is_log of their logarithms
     (-inf there). slice_weights, splat_weights: N x K float32, weights with normalisation in them.
-    here: blurred values; with `there` they take turns. is_end: there will be no more iterations.
+    here: blurred values, or no rows for no messages yet. there: gets those of the new q; no rows
+    for none. The two take turns. is_end: no iteration follows, so the last q is not splat.
     marginals: L x N, gets the last q; 0 x N for not at all.
     """
+    points, rows = lattice.points, lattice.rows
+    block = np.zeros((BLOCK, unary.shape[1]), np.float32)
     for iteration in range(1, iterations + 1):
         is_last = iteration == iterations
         wanted = marginals if is_last else marginals[:0]
         splats = there[:0] if is_last and is_end else there
-        update(
-            team,
-            width,
-            unary,
-            is_log,
-            lattice,
-            slice_weights,
-            splat_weights,
-            here,
-            splats,
-            wanted,
-        )
+        for turn in range(points.size - 1):
+            chunk = claim(team, turn, points.size - 1)  # some have more vertices and take longer
+            if chunk < 0:
+                continue
+            old, new = here[rows[chunk] : rows[chunk + 1]], splats[rows[chunk] : rows[chunk + 1]]
+            new[:] = np.float32(0.0)
+            for first in range(points[chunk], points[chunk + 1], BLOCK):
+                last = min(first + BLOCK, points[chunk + 1])
+                if here.size:
+                    slice_block(width, old, lattice.corners, slice_weights, first, last, block)
+                else:
+                    block[:] = np.float32(0.0)
+                softmax_block(width, unary, is_log, first, last, block)
+                if splats.size:
+                    splat_block(width, block, lattice.corners, splat_weights, first, last, new)
+                if wanted.size:
+                    write_block(block, first, last, wanted)
         wait(team)
         if splats.size:
             blur(team, width, there, lattice)
         here, there = there, here
-
-
-@jit
-def start(
-    team: Any,
-    width: Any,
-    unary: Any,
-    is_log: Any,
-    lattice: Any,
-    splat_weights: Any,
-    here: Any,
-    marginals: Any,
-) -> None:
-    """The blurred splat of q = softmax over labels of log unary, as the first iteration finds it.
-
-    here: gets it; no rows for no splat. marginals: L x N, gets q; 0 x N for not at all.
-    """
-    update(
-        team,
-        width,
-        unary,
-        is_log,
-        lattice,
-        splat_weights,
-        splat_weights,
-        here[:0],
-        here,
-        marginals,
-    )
-    wait(team)
-    if here.size:
-        blur(team, width, here, lattice)
-
-
-@jit
-def update(
-    team: Any,
-    width: Any,
-    unary: Any,
-    is_log: Any,
-    lattice: Any,
-    slice_weights: Any,
-    splat_weights: Any,
-    here: Any,
-    there: Any,
-    marginals: Any,
-) -> None:
-    """q from the messages sliced from `here`, splat to `there`; either may have no rows."""
-    corners, points, rows = lattice.corners, lattice.points, lattice.rows
-    lanes = unary.shape[1]
-    block = np.zeros((BLOCK, lanes), np.float32)
-    for turn in range(points.size - 1):
-        chunk = claim(team, turn, points.size - 1)  # some have more vertices and take longer
-        if chunk < 0:
-            continue
-        old, new = here[rows[chunk] : rows[chunk + 1]], there[rows[chunk] : rows[chunk + 1]]
-        new[:] = np.float32(0.0)
-        for first in range(points[chunk], points[chunk + 1], BLOCK):
-            last = min(first + BLOCK, points[chunk + 1])
-            if here.size:
-                slice_block(width, old, corners, slice_weights, first, last, block)
-            else:
-                block[:] = np.float32(0.0)
-            softmax_block(width, unary, is_log, first, last, block)
-            if there.size:
-                splat_block(width, block, corners, splat_weights, first, last, new)
-            if marginals.size:
-                write_block(block, first, last, marginals)
 
 
 @jit
@@ -177,7 +117,7 @@ def splat(
     q: Any,
     here: Any,
 ) -> None:
-    """The blurred splat of L x N values."""
+    """Splat L x N values; `blur` is to follow."""
     block = np.zeros((BLOCK, here.shape[1]), np.float32)
     first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
     for chunk in range(first_chunk, last_chunk):
@@ -187,8 +127,6 @@ def splat(
             last = min(first + BLOCK, lattice.points[chunk + 1])
             read_block(q, first, last, block)
             splat_block(width, block, lattice.corners, weights, first, last, mine)
-    wait(team)
-    blur(team, width, here, lattice)
 
 
 @jit

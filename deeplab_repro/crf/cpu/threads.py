@@ -1,8 +1,8 @@
 """Threads that run one compiled function together and wait for each other in it.
 
-Instead of Numba's own parallel loops: these wait for each other by the hundred in one CRF, which
-with OpenMP takes many times as long while other programs use the cores, cannot be done in a process
-that was forked after a CRF, and with Numba's own pool aborts if two Python threads do it.
+They replace Numba's parallel loops, of which one CRF takes hundreds. With OpenMP these are many
+times slower while other programs use the cores, and fail in a process that was forked after a CRF;
+with Numba's own pool the process aborts if two Python threads run them.
 """
 
 # See vectors.py about these.

@@ -1,6 +1,5 @@
 """What the CUDA twin of the CRF needs from the machine: a GPU that Numba can use, and memory."""
 
-import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -14,18 +13,16 @@ from deeplab_repro.errors import DeviceError, ResourceError, one_line
 from deeplab_repro.machine.device import Device, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
 
-logger = logging.getLogger(__name__)
-
-# Every kernel is launched with so many blocks, whatever the size, and each thread or row strides
-# over the work that is left: idle blocks cost nothing, and Numba warns of grids below 128. The
-# simulator takes a Python thread for each of the GPU's.
+# Every kernel is launched with so many blocks, whatever the size, and its threads stride over the
+# work: idle blocks cost nothing, and Numba warns of grids below 128. The simulator has a Python
+# thread for each of the GPU's.
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 BLOCKS, THREADS = (1, 8) if SIMULATED else (2048, 256)
-MOST_SHAPES = 100  # that are remembered of an array: Numba takes as long to make one as to launch
+MOST_SHAPES = 100  # kept of each array: to make one takes Numba as long as a launch
 
 
 def crf_device(device: str) -> Device:
-    """Where a CRF runs that is asked for on `device`: "cpu", "cuda" or "auto".
+    """The device on which the CRF runs, for `device` "cpu", "cuda" or "auto".
 
     Raises ArgumentError for another, and DeviceError where CUDA is asked for and absent.
     """
@@ -59,14 +56,14 @@ def crf_cuda_problem() -> str | None:
     except Exception as error:
         told = error
     return (
-        f"Numba does not take to the CUDA driver ({one_line(told)}): see nvidia-smi; "
+        f"Numba cannot use the CUDA driver ({one_line(told)}): see nvidia-smi; "
         'with a new driver pip install "numba-cuda[cu13]", or use --device cpu'
     )
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise DeviceError for what CUDA's driver, compiler or linker brings up."""
+    """Turn errors of CUDA's driver, compiler or linker into DeviceError."""
     try:
         yield
     except Exception as error:  # each of Numba's releases has classes of its own
@@ -79,25 +76,23 @@ def plain_errors() -> Iterator[None]:
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """A decorator like `numba.cuda.jit(cache=True)`; without the cache where no folder has it.
+    """A decorator like `numba.cuda.jit(cache=True)`.
 
-    Never fastmath. Still, Numba lets the compiler contract a * b + c: see `gpu_lattice.product`.
+    Never fastmath. Still, Numba lets the compiler contract a * b + c: see `lattice.product`.
     """
     from numba import cuda
 
-    try:
-        return cuda.jit(cache=True)(function)
-    except RuntimeError as error:
-        logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", error)
-        return cuda.jit(function)
+    from deeplab_repro.machine.jit import kept_on_disk
+
+    return kept_on_disk(cuda.jit, function)
 
 
 class Workspace:
     """Named arrays on the GPU that are kept from one call to the next.
 
-    Allocating them anew would take longer than the CRF itself. Arrays of one name lie in the same
-    room, whatever their shape; it is replaced when one needs more. So photos of many sizes take no
-    more memory than the largest of them.
+    To allocate them anew would take longer than the CRF itself. Arrays of one name share memory,
+    whatever their shape; it is replaced when one needs more. So photos of many sizes take no more
+    memory than the largest of them.
     """
 
     def __init__(self) -> None:
@@ -116,7 +111,7 @@ class Workspace:
             if len(arrays) == MOST_SHAPES:
                 arrays.clear()
             if room is None or room.size < size:
-                # The old one goes first, and its memory with it.
+                # Free the old memory first.
                 arrays.clear()
                 room = self._rooms[name] = None
                 room = self._rooms[name] = self._allocate(size, np.dtype(dtype))

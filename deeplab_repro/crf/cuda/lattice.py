@@ -1,11 +1,11 @@
-"""The permutohedral lattices of both kernels, built on the GPU. See lattice.py for the CPU's.
+"""The permutohedral lattices of both kernels, built on the GPU: the twin of crf/cpu/lattice.py.
 
 Both lattices are kept as one: a pixel has nine corners, three in the positional lattice (d = 2)
 and six in the bilateral one (d = 5), and a vertex of either kind is a row of one table. One launch
 then serves both.
 
 Threads race, so vertices are numbered, and the pixels around each are listed, differently in each
-run. The result does not depend on it: sums over a list are sums of integers (gpu_mean_field).
+run. The result does not depend on it: sums over a list are sums of integers (see mean_field.py).
 """
 
 import math
@@ -54,7 +54,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class GpuLattice:
+class Lattice:
     """Both lattices around N pixels, M vertices together, as device arrays; vertex 0 is "none".
 
     corners: 9 N int32, the vertices of each pixel's two simplices; weights: 9 N float32, its
@@ -76,9 +76,9 @@ class GpuLattice:
     counters: Any
 
 
-def build_gpu_lattice(
+def build_lattice(
     image: Any, height: int, width: int, params: CrfParams, space: Workspace
-) -> GpuLattice:
+) -> Lattice:
     """The lattices around the pixels of an image, N x 3 uint8 on the device, in row order.
 
     The arrays belong to `space` and last until its next use. Raises ArgumentError for deviations
@@ -125,7 +125,7 @@ def build_gpu_lattice(
     count[BLOCKS, THREADS](CORNERS * n, corners, numbers, lengths)
     allocate[BLOCKS, THREADS](m, lengths, segments, pieces, counters)
     fill[BLOCKS, THREADS](corners, weights, lengths, pixels, shares)
-    return GpuLattice(m, corners, weights, neighbours, pixels, shares, segments, pieces, counters)
+    return Lattice(m, corners, weights, neighbours, pixels, shares, segments, pieces, counters)
 
 
 @lru_cache
@@ -194,9 +194,9 @@ def embed(
 ) -> None:
     """Keys and weights of the corners of every pixel's simplex (Adams et al. 2010).
 
-    See `lattice.embed`, whose roundings this repeats one by one: the features (x, y, R, G, B over
-    their deviations, of which the first d) are embedded in single precision. Corner c of pixel i
-    goes to element 9 i + first + c of keys and weights.
+    Repeats the roundings of the CPU's `simplices.enclose` one by one: the features (x, y, R, G, B
+    over their deviations, of which the first d) are embedded in single precision. Corner c of pixel
+    i goes to element 9 i + first + c of keys and weights.
     """
     d = len(scales)
     elevated = cuda.local.array(AXES, np.float32)

@@ -1,9 +1,9 @@
-"""Mean-field inference on the GPU: the CUDA twin of dense_crf.py.
+"""Mean-field inference on the GPU: the CUDA twin of crf/cpu/mean_field.py.
 
-Everything happens on the GPU: the image and the probabilities go in, the marginals come out, and
-the host learns one number in between, that of the lattice's vertices. Rows are pixels or vertices,
-a thread of a row is a label. One more label holds ones: what the kernels make of it is what the
-messages are divided by, alpha included, so neither has a pass of its own.
+Everything happens on the GPU: the image and the scores go in, the labels come out, and the host
+learns one number in between, that of the lattice's vertices. Rows are pixels or vertices, a thread
+of a row is a label. One more label holds ones: what the kernels make of it is what the messages
+are divided by, so it needs no pass of its own.
 
 Splatting adds up whole numbers, multiples of 2^-30, whose sum does not depend on the order. That
 makes the result the same bits on each run, though the lattice is built by threads that race. It
@@ -16,23 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import cuda, float32
 
+from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.crf.cuda.device import BLOCKS, THREADS, Workspace, kernel, plain_errors, roomy
-from deeplab_repro.crf.cuda.lattice import (
-    CORNERS,
-    POSITIONAL,
-    SEGMENTS,
-    GpuLattice,
-    build_gpu_lattice,
-)
+from deeplab_repro.crf.cuda.lattice import CORNERS, POSITIONAL, SEGMENTS, Lattice, build_lattice
 from deeplab_repro.crf.cuda.scores import NEVER, ZERO, enlarged_probs, find_labels
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.net.scores import CoarseScores
-
-F32 = npt.NDArray[np.float32]
-UInt8 = npt.NDArray[np.uint8]
 
 UNITS = np.float32(2.0**30)
 UNIT = np.float32(2.0**-30)
@@ -46,70 +37,43 @@ _one_at_a_time = threading.Lock()
 
 @plain_errors()
 @cuda.require_context  # or each launch asks the driver for it
-def gpu_dense_crf(
+def infer(
     image: UInt8,
-    probs: F32,
+    probs: F32 | CoarseScores,
     params: CrfParams,
     iterations: int,
+    marginals: bool = True,
     on_iteration: Callable[[int, F32], object] | None = None,
-) -> F32:
-    """The marginals of `dense_crf` (CxHxW float32), computed on the current CUDA device.
+) -> tuple[UInt8, F32 | None]:
+    """The labels and, if wanted, the marginals of `dense_crf`, computed on the current CUDA device.
 
-    Arguments as for `dense_crf`, which checks them. on_iteration: called after each mean-field
-    step with its number, from 1, and the marginals; each call costs a transfer. It must not start
-    another CRF on the GPU, as only one runs at a time.
+    probs: probabilities, or a net's coarse scores, whose softmax at the image's size is taken. The
+    caller has checked all arguments. The twin of `crf.cpu.mean_field.infer`.
 
     The same input gives the same bits on the same GPU. Memory on the GPU is kept for the next
     call. Raises ResourceError where it does not suffice, ArgumentError for deviations so small
     that lattice keys overflow, and DeviceError where CUDA fails.
     """
+    size = height, width = image.shape[0], image.shape[1]
     with _one_at_a_time:
         space = work_space()
-        rows = np.ascontiguousarray(probs).reshape(len(probs), -1)
-        source = space.array("probs", rows.shape, np.float32)
-        source.copy_to_device(rows)
-        field = refined(image, source, params, iterations, space, on_iteration)
-        return field.marginals().reshape(probs.shape)
-
-
-@plain_errors()
-@cuda.require_context  # or each launch asks the driver for it
-def gpu_refine_scores(
-    image: UInt8, coarse: CoarseScores, params: CrfParams, iterations: int, marginals: bool
-) -> tuple[UInt8, F32 | None]:
-    """The labels and, if wanted, the marginals of `refine_scores`, as `gpu_dense_crf` makes them.
-
-    Arguments as for `refine_scores`, which checks them.
-    """
-    size = image.shape[0], image.shape[1]
-    with _one_at_a_time:
-        space = work_space()
-        source = enlarged_probs(coarse, size, space)
-        field = refined(image, source, params, iterations, space)
+        if isinstance(probs, CoarseScores):
+            given = enlarged_probs(probs, size, space)
+        else:
+            rows = np.ascontiguousarray(probs).reshape(len(probs), -1)
+            given = space.array("probs", rows.shape, np.float32)
+            given.copy_to_device(rows)
+        field = MeanField(given, space)
+        if iterations:
+            points = space.array("image", (height * width, 3), np.uint8)
+            points.copy_to_device(np.ascontiguousarray(image).reshape(-1, 3))
+            field.connect(build_lattice(points, height, width, params, space), params)
+        for iteration in range(1, iterations + 1):
+            field.step()
+            if on_iteration is not None:
+                on_iteration(iteration, field.marginals().reshape(-1, *size))
         labels = field.labels().reshape(size)
         return labels, field.marginals().reshape(-1, *size) if marginals else None
-
-
-def refined(
-    image: UInt8,
-    probs: Any,
-    params: CrfParams,
-    iterations: int,
-    space: Workspace,
-    on_iteration: Callable[[int, F32], object] | None = None,
-) -> "MeanField":
-    """The mean field after so many steps from probs, C x N float32 on the device."""
-    field = MeanField(probs, space)
-    height, width = image.shape[:2]
-    if iterations:
-        points = space.array("image", (height * width, 3), np.uint8)
-        points.copy_to_device(np.ascontiguousarray(image).reshape(-1, 3))
-        field.connect(build_gpu_lattice(points, height, width, params, space), params)
-    for iteration in range(1, iterations + 1):
-        field.step()
-        if on_iteration is not None:
-            on_iteration(iteration, field.marginals().reshape(-1, height, width))
-    return field
 
 
 def work_space() -> Workspace:
@@ -138,7 +102,7 @@ class MeanField:
         self._q = space.array("q", (self._n, self._lanes), np.float32)
         begin[BLOCKS, THREADS](probs, self._scores, self._q)
 
-    def connect(self, lattice: GpuLattice, params: CrfParams) -> None:
+    def connect(self, lattice: Lattice, params: CrfParams) -> None:
         """Set the lattice that `step` filters with, and the weights of its kernels."""
         self._lattice = lattice
         self._weights = np.float32(params.w2), np.float32(params.w1)

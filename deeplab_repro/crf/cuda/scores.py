@@ -1,7 +1,7 @@
-"""The two ends of the CRF on the GPU: coarse scores become probabilities, and marginals labels.
+"""Before and after the CRF on the GPU: coarse scores become probabilities, and marginals labels.
 
-A map of each label at the image's size is 16 MB for a photo of VOC, which takes longer to move than
-the whole CRF. So the scores are enlarged where they are needed, and the labels found there.
+Probabilities at the image's size are 16 MB for a photo of VOC: to move them takes longer than the
+whole CRF. So the scores are enlarged on the GPU, and the labels found there.
 """
 
 import math
@@ -20,7 +20,7 @@ NEVER = np.float32(-np.inf)
 
 
 def enlarged_probs(coarse: CoarseScores, size: HW, space: Workspace) -> Any:
-    """`maps.softmax` of `coarse.enlarged(size)`, C x N float32, on the device.
+    """The softmax of `coarse.enlarged(size)`, C x N float32, on the device.
 
     coarse has to cover the size. The enlarged scores are the CPU's bit for bit, the probabilities
     up to the rounding of exp.
@@ -35,7 +35,7 @@ def enlarged_probs(coarse: CoarseScores, size: HW, space: Workspace) -> Any:
     return probs
 
 
-# cuda.fma(a, b, ZERO) is a product that the compiler cannot contract. gpu_lattice.product is just
+# cuda.fma(a, b, ZERO) is a product that the compiler cannot contract. lattice.product is just
 # that, but Numba's simulator wants the device functions of a kernel in the kernel's own module.
 @cuda.jit(device=True)
 def position(at, scale, n):  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from deeplab_repro.crf.cpu.simplices import embed
 from deeplab_repro.crf.features import axis_scales, largest_coordinate
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.jit import jit
-from tests.crf.naive import NaiveLattice, enclosing_simplex
+from tests.crf.naive import NaiveLattice, enclosing_simplex, vertices
 
 LANES = 8
 
@@ -39,9 +39,9 @@ def embedded(points, scales=None):
     return keys[corners // LANES], weights, key_of
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("d", [1, 2, 5, 8])
 def test_simplices_and_weights_are_those_of_the_definition(d):
-    points = random_points(d, 600, 40, d)
+    points = random_points(d, 160, 40, d)
     points[:, 0] = 0  # every residual ties
     keys, weights, key_of = embedded(points)
     for i, point in enumerate(points.T):
@@ -60,10 +60,10 @@ def test_halves_round_to_even(value, corner0):
     assert keys[0, 0].tolist() == key_of((corner0, -corner0, 0))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     d=st.integers(1, 6),
-    n=st.integers(1, 70),
+    n=st.integers(1, 45),
     extent=st.sampled_from([0.1, 3.0, 100.0]),
     seed=st.integers(0, 99),
     chunks=st.integers(1, 5),
@@ -75,7 +75,7 @@ def test_vertices_chains_and_ghosts_are_those_of_the_definition(d, n, extent, se
         patch.setattr(lattice, "chunk_starts", lambda *_: starts)
         built = build_lattice([points], LANES)
     naive = NaiveLattice(points.T)
-    assert built.vertices.tolist() == [len(naive.vertices)]
+    assert vertices(built) == [len(naive.vertices)]
     # Filter one-hot values as steps.py does, in plain NumPy.
     values = np.zeros((built.rows[-1], n))
     for first, last, row in zip(built.points, built.points[1:], built.rows, strict=False):
@@ -110,18 +110,18 @@ def test_vertices_chains_and_ghosts_are_those_of_the_definition(d, n, extent, se
 
 def test_points_beyond_a_multiple_of_four_bring_the_vertices_of_zero():
     far = np.full((5, 5), 100, np.float32)
-    assert build_lattice([far[:, :4]], LANES).vertices[0] == 6
-    assert build_lattice([far], LANES).vertices[0] == 12
+    assert vertices(build_lattice([far[:, :4]], LANES)) == [6]
+    assert vertices(build_lattice([far], LANES)) == [12]
 
 
 def test_several_kernels_share_the_rows():
     points = random_points(3, 64, 10)
     both = build_lattice([points[:2], points], LANES)
     alone = [build_lattice([points[:2]], LANES), build_lattice([points], LANES)]
-    assert both.vertices.tolist() == [one.vertices[0] for one in alone]
+    assert vertices(both) == [*vertices(alone[0]), *vertices(alone[1])]
     assert both.kernel_starts.tolist() == [0, 3, 7]
     first = both.kernel_rows[0]
-    assert np.diff(first).tolist() == both.vertices.tolist()
+    assert np.diff(first).tolist() == vertices(both)
     assert (both.corners[:64, :3] == alone[0].corners[:64]).all()
     assert (both.corners[:64, 3:] == alone[1].corners[:64] + first[1] * LANES).all()
 
@@ -144,7 +144,8 @@ def test_offsets_fit_32_bits():
 def test_keys_of_many_dimensions_take_two_integers():
     points = random_points(12, 80, 30)
     assert key_units(points)[0][:, 1].any()
-    assert build_lattice([points], LANES).vertices[0] == len(NaiveLattice(points.T).vertices)
+    corners = {corner for point in points.T for corner in enclosing_simplex(point)[0]}
+    assert vertices(build_lattice([points], LANES)) == [len(corners)]
     with pytest.raises(ArgumentError, match=r"in 40 dimensions reach up to .* use fewer"):
         build_lattice([random_points(40, 80, 300)], LANES)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
 from deeplab_repro.crf.cuda import device as gpu
@@ -14,46 +15,26 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
-def test_on_the_simulator():
-    """The simulator has to be chosen before Numba is loaded, so in processes of their own: two,
-    as each is slow and keeps to one core."""
-    if crf_cuda_problem() is None:
-        pytest.skip("the tests run on a GPU here")
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header"]
-    halves = [
-        subprocess.Popen(
-            [*command, "-k", which, HERE / "test_mean_field.py", HERE / "test_scores.py"],
-            env=environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for which in ("same_result", "not same_result")
-    ]
-    for half, (said, _) in [(half, half.communicate()) for half in halves]:
-        assert half.returncode == 0, said
-        assert re.search(r"\d+ passed", said), said
-        assert "skipped" not in said, said
-
-
-def run(program, **environment):
+def run(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )
 
 
-PROBLEM = "from deeplab_repro.crf.cuda.device import crf_cuda_problem; print(crf_cuda_problem())"
-
-
-def test_the_simulator_counts_as_a_gpu():
-    done = run(PROBLEM, NUMBA_ENABLE_CUDASIM="1")
-    assert done.stdout == "None\n", done.stderr
+def test_on_the_simulator():
+    """It has to be chosen before Numba is loaded, so in a process of its own."""
+    if crf_cuda_problem() is None:
+        pytest.skip("the tests run on a GPU here")
+    files = [HERE / "test_mean_field.py", HERE / "test_scores.py"]
+    options = ("-m", "pytest", "-p", "no:cacheprovider", "--no-header")
+    done = run(*options, *files, NUMBA_ENABLE_CUDASIM="1")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout), done.stdout
+    assert "skipped" not in done.stdout, done.stdout
 
 
 def test_a_machine_without_a_driver_is_told_so(monkeypatch):
@@ -65,22 +46,22 @@ def test_a_machine_without_a_driver_is_told_so(monkeypatch):
 def test_a_driver_that_numba_does_not_use_is_told_so():
     program = "import deeplab_repro.crf.cuda.device as gpu; gpu.driver_problem = lambda: None\n"
     program += "print(gpu.crf_cuda_problem())"
-    done = run(program, NUMBA_DISABLE_CUDA="1", NUMBA_ENABLE_CUDASIM="0")
+    done = run("-c", program, NUMBA_DISABLE_CUDA="1", NUMBA_ENABLE_CUDASIM="0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert "NUMBA_DISABLE_CUDA" in done.stdout
     assert "--device cpu" in done.stdout
 
 
-def test_a_numba_without_cuda_is_told_so():
-    done = run("import sys; sys.modules['numba.cuda'] = None\n" + PROBLEM)
-    assert "Numba has no CUDA here" in done.stdout, done.stderr
-    assert "pip install" in done.stdout
+def test_a_numba_without_cuda_is_told_so(monkeypatch):
+    monkeypatch.delattr(numba, "cuda", raising=False)
+    monkeypatch.setitem(sys.modules, "numba.cuda", None)
+    assert re.match(r"Numba has no CUDA here \(.*\): pip install", crf_cuda_problem())
 
 
 def test_asking_is_free_of_numba_until_it_is_done():
     program = "import sys, deeplab_repro.crf.cuda.device; sys.exit('numba' in sys.modules)"
-    assert run(program).returncode == 0
+    assert run("-c", program).returncode == 0
 
 
 def test_where_a_crf_runs(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.crf.cuda.device import Workspace
-from deeplab_repro.crf.cuda.lattice import build_gpu_lattice, packings
+from deeplab_repro.crf.cuda.lattice import build_lattice, packings
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, ResourceError
 from tests.crf.naive import enclosing_simplex
@@ -52,4 +52,4 @@ def test_deviations_too_small_for_64_bits_are_named():
 
 def test_more_pixels_than_indices_are_refused_before_memory_is_taken():
     with pytest.raises(ResourceError, match=r"20000x20000 has too many pixels .*238,609,293 fit"):
-        build_gpu_lattice(None, 20_000, 20_000, CrfParams(4, 50, 10), Workspace())
+        build_lattice(None, 20_000, 20_000, CrfParams(4, 50, 10), Workspace())

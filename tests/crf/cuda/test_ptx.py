@@ -4,6 +4,7 @@ Needs NVIDIA's compiler (libNVVM), which comes with the CUDA toolkit, but no GPU
 """
 
 import re
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,6 @@ nvvm = pytest.importorskip("numba.cuda.cudadrv.nvvm")
 if not nvvm.is_available():
     pytest.skip("libNVVM is absent or replaced by the simulator", allow_module_level=True)
 
-ARCHITECTURE = (7, 5)
 I1, I2, I3, L1, L2 = (int32[::1], int32[:, ::1], int32[:, :, ::1], int64[::1], int64[:, ::1])
 F1, F2, F3, U1, U2 = (float32[::1], float32[:, ::1], float32[:, :, ::1], uint8[::1], uint8[:, ::1])
 
@@ -50,12 +50,13 @@ KERNELS = [
 ]
 
 
-@pytest.fixture
-def ptx_of(monkeypatch):
-    """Numba asks the GPU for its architecture even where it is told."""
-    gpu = SimpleNamespace(compute_capability=ARCHITECTURE)
-    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: gpu)
-    return lambda kernel, types: cuda.compile_ptx(kernel.py_func, types, cc=ARCHITECTURE)[0]
+@pytest.fixture(scope="module")
+def ptx_of():
+    gpu = SimpleNamespace(compute_capability=(7, 5))
+    with pytest.MonkeyPatch.context() as patch:
+        # Numba asks the GPU for its architecture even where it is told.
+        patch.setattr("numba.cuda.dispatcher.get_current_device", lambda: gpu)
+        yield cache(lambda kernel, types: cuda.compile_ptx(kernel.py_func, types, cc=(7, 5))[0])
 
 
 def test_every_kernel_is_compiled_here():
