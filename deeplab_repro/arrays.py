@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
 Shape = tuple[int, ...]
 HW = tuple[int, int]
 

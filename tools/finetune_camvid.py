@@ -22,12 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.arrays import UInt8
 from deeplab_repro.cli.console import progress
 from deeplab_repro.cli.options import crf_params, whole_number
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import DeepLabError
-from deeplab_repro.files.images import VOID, UInt8, palette, read_image, read_labels, write_image
+from deeplab_repro.files.images import VOID, palette, read_image, read_labels, write_image
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import check_readable, write_atomically
 from deeplab_repro.models.registry import get_model

@@ -25,7 +25,7 @@ from deeplab_repro.machine.memory import require_memory
 if TYPE_CHECKING:
     from PIL.Image import Image, Transpose
 
-UInt8 = npt.NDArray[np.uint8]
+from deeplab_repro.arrays import UInt8
 
 MEAN_BGR = (104.008, 116.669, 122.675)
 """Mean of the training images, in the order blue, green, red, on the scale 0..255."""

@@ -7,9 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplab_repro.arrays import F32
+from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.errors import FileError, one_line
-from deeplab_repro.files.images import UInt8
 from deeplab_repro.files.whole import check_readable
 from deeplab_repro.segmenter import Segmentation
 from deeplab_repro.work.outcomes import Failed, attempt

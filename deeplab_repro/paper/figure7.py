@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplab_repro.files.images import UInt8, read_image, read_labels
+from deeplab_repro.arrays import UInt8
+from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.paper.reproduce import Run, results_of
 from deeplab_repro.paper.tables import VAL, Measured, Outcomes
 from deeplab_repro.voc.devkit import Devkit

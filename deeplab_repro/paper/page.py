@@ -5,7 +5,7 @@ import io
 import itertools
 from string import Template
 
-from deeplab_repro.files.images import UInt8
+from deeplab_repro.arrays import UInt8
 from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure7 import Figure7, Panel
 from deeplab_repro.paper.layout import TextTable, lay_out

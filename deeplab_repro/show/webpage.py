@@ -8,7 +8,8 @@ from string import Template
 
 import numpy as np
 
-from deeplab_repro.files.images import VOID, UInt8, palette
+from deeplab_repro.arrays import UInt8
+from deeplab_repro.files.images import VOID, palette
 from deeplab_repro.models.registry import VOC_CLASSES
 
 # A class with a smaller share of the picture is not named.

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from deeplab_repro.arrays import F32
+from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files.images import VOID, UInt8
+from deeplab_repro.files.images import VOID
 from deeplab_repro.toy.drawing.backgrounds import PLACES, Place, noise
 from deeplab_repro.toy.drawing.objects import KINDS
 from deeplab_repro.toy.drawing.pen import Pen

@@ -13,8 +13,9 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import ArgumentError, ImageError, one_line
-from deeplab_repro.files.images import UInt8, read_image, read_labels
+from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.net import ImageSegData
 from deeplab_repro.train.pairs import check_pairs, read_list, sizes_differ

@@ -13,7 +13,7 @@ from numba import cuda
 from rates import Rates
 from steps import Finding, GpuMemory, Job, largest, milliseconds, photo, spread, times_of
 
-from deeplab_repro.arrays import F32, HW, dims
+from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
 from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_lattice
 from deeplab_repro.crf.cuda.mean_field import MeanField
@@ -21,7 +21,6 @@ from deeplab_repro.crf.cuda.scores import enlarged_probs
 from deeplab_repro.crf.dense_crf import dense_crf, refine_scores
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import FileError, one_line
-from deeplab_repro.files.images import UInt8
 from deeplab_repro.machine.device import Device
 from deeplab_repro.net.scores import CoarseScores, softmax
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deeplab_repro.arrays import F32, HW
+from deeplab_repro.arrays import F32, HW, UInt8
 from deeplab_repro.bench.measures import seconds_of
 from deeplab_repro.bench.process import Process
 from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors
 from deeplab_repro.errors import DeepLabError
-from deeplab_repro.files.images import UInt8, read_image
+from deeplab_repro.files.images import read_image
 from deeplab_repro.machine.device import Device
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.scores import Precision
