@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from deeplab_repro.arrays import HW, dims
+from deeplab_repro.crf.arguments import check_iterations
 from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.engine import check_finite
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.files.images import MEAN_BGR, VOID, preprocess
+from deeplab_repro.files.images import VOID
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.net import DenseCrfParameter, Net
+from deeplab_repro.net.preprocess import MEAN_BGR, check_image, preprocess
 from deeplab_repro.net.scores import CoarseScores, Precision, softmax
 
 if TYPE_CHECKING:
@@ -143,8 +145,7 @@ class DeepLab:
         precision: Precision = "float32",
         engine: str = "auto",
     ) -> None:
-        if not isinstance(iterations, int | np.integer) or iterations < 0:
-            raise ArgumentError(f"iterations is {iterations!r}, expected a whole number from 0")
+        check_iterations(iterations)
         net = read_model(model, variables).ending_in_scores()
         _check_net(net)
         self.crf = published_crf(net.name, net.dense_crf) if crf == "model" else crf
@@ -239,9 +240,7 @@ class DeepLab:
 
     def _check(self, image: np.ndarray) -> tuple[HW, int]:
         """The size (H, W) at which to run an image, and the net's bytes. Image and memory suit."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            found = f"{dims(image.shape)} {image.dtype}"
-            raise ArgumentError(f"the image is {found}, expected HxWx3 uint8, RGB")
+        check_image(image)
         size, net_bytes, rest = self._needs((image.shape[0], image.shape[1]))
         self._check_memory(size, net_bytes, rest)
         return size, net_bytes

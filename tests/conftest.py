@@ -14,7 +14,7 @@ import pytest
 
 from deeplab_repro.bench import crf as bench_crf
 from deeplab_repro.cli import main
-from deeplab_repro.files.images import write_image
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.models.registry import MODELS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared/golden"

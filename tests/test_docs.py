@@ -13,7 +13,7 @@ from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
 from deeplab_repro.crf.cuda.device import crf_cuda_problem
 from deeplab_repro.engines.opencv_cuda import cuda_problem
-from deeplab_repro.files.images import write_image
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import write_bin
 from deeplab_repro.models import registry
 from tests.conftest import TINY

@@ -13,9 +13,9 @@ from deeplab_repro.errors import (
     ResourceError,
     WeightsError,
 )
-from deeplab_repro.files.images import preprocess
 from deeplab_repro.machine import memory
 from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.preprocess import preprocess
 from deeplab_repro.segmenter import DeepLab
 
 CRF = CrfParams(4, 20, 5)
@@ -113,7 +113,7 @@ def test_ties_go_to_the_lowest_label(write_net, tmp_path):
     ],
 )
 def test_other_arrays_are_refused(model, image):
-    with pytest.raises(ArgumentError, match="expected HxWx3 uint8, RGB"):
+    with pytest.raises(ArgumentError, match="expected HxWx3 uint8 RGB"):
         model(image)
 
 

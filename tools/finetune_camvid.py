@@ -28,7 +28,8 @@ from deeplab_repro.cli.options import crf_params, whole_number
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import DeepLabError
-from deeplab_repro.files.images import VOID, palette, read_image, read_labels, write_image
+from deeplab_repro.files.images import VOID, read_image, read_labels
+from deeplab_repro.files.pictures import palette, write_image
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import check_readable, write_atomically
 from deeplab_repro.models.registry import get_model

@@ -11,10 +11,10 @@ from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.convert.onnx_graph import Axes, Graph
 from deeplab_repro.convert.onnx_layers import Place, write_layer
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.files.images import MEAN_BGR
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import Dropout, Split
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.preprocess import MEAN_BGR
 
 
 def write_onnx(

@@ -18,11 +18,11 @@ from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cuda import BY_CAFFE
 from deeplab_repro.errors import ConversionError, FileError, NetError, one_line
-from deeplab_repro.files.images import MEAN_BGR, preprocess
 from deeplab_repro.files.whole import replace_together
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.net import Net
+from deeplab_repro.net.preprocess import MEAN_BGR, preprocess
 from deeplab_repro.net.scores import softmax
 
 Format = Literal["caffe", "onnx", "npz"]

@@ -12,7 +12,8 @@ from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.dense_crf import dense_crf, load
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, ResourceError, one_line
-from deeplab_repro.files.images import read_image, write_labels
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import FORMATS, read_probs
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import check_readable, write_atomically

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files.images import overlay, read_image, write_image, write_labels
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.pictures import overlay, write_image, write_labels
 from deeplab_repro.files.probs import write_bin, write_scores_mat
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import write_atomically

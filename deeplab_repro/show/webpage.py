@@ -9,7 +9,8 @@ from string import Template
 import numpy as np
 
 from deeplab_repro.arrays import UInt8
-from deeplab_repro.files.images import VOID, palette
+from deeplab_repro.files.images import VOID
+from deeplab_repro.files.pictures import palette
 from deeplab_repro.models.registry import VOC_CLASSES
 
 # A class with a smaller share of the picture is not named.

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files.images import write_labels
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.toy.scenes import SPLITS, make_scene

@@ -7,7 +7,7 @@ from string import Template
 import numpy as np
 
 from deeplab_repro.arrays import UInt8
-from deeplab_repro.files.images import palette, write_image
+from deeplab_repro.files.pictures import palette, write_image
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.show import webpage
 from deeplab_repro.show.sheet import GAP, INK, LINE, text_font, write_text

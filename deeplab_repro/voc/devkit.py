@@ -9,7 +9,8 @@ import numpy as np
 
 from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import FileError, FormatError, ImageError, one_line
-from deeplab_repro.files.images import VOID, palette, read_labels
+from deeplab_repro.files.images import VOID, read_labels
+from deeplab_repro.files.pictures import palette
 from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.models.registry import VOC_CLASSES
 

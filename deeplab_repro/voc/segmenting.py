@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deeplab_repro.files.images import read_image, write_labels
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import read_coarse, write_coarse
 from deeplab_repro.jobs.photos import Photo, Stages
 from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation, refine

@@ -18,7 +18,7 @@ from deeplab_repro.bench.crf import (
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import DeepLabError, ResourceError
-from deeplab_repro.files.images import write_image
+from deeplab_repro.files.pictures import write_image
 
 TINY = Work(size=(12, 16), labels=3, params=CrfParams(4, 20, 5), iterations=2)
 

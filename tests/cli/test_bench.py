@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deeplab_repro.bench import crf
-from deeplab_repro.files.images import write_image
+from deeplab_repro.files.pictures import write_image
 
 TINY = ("bench", "crf", "--size", "16x12", "--labels", "3", "--repeat", "1", "--iterations", "1")
 

@@ -11,7 +11,8 @@ import scipy.io
 from deeplab_repro.crf.cuda import device as crf_device
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.files.images import read_labels, write_image
+from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import write_bin, write_scores_mat
 from deeplab_repro.segmenter import softmax
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.files.images import write_image, write_labels
+from deeplab_repro.files.pictures import write_image, write_labels
 from deeplab_repro.net.scores import softmax
 
 ONE = ("--w1", "4", "--sigma-alpha", "10", "--sigma-beta", "5", "--iterations", "1")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.files.images import VOID, write_labels
+from deeplab_repro.files.images import VOID
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.voc.devkit import results_folder
 from deeplab_repro.voc.records import Record, record_path

@@ -9,7 +9,7 @@ import pytest
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.cli.console import progress_in_bytes
-from deeplab_repro.files.images import write_image
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.models.registry import MODELS, Weights
 from deeplab_repro.segmenter import Recipe
 from tests.models.web_server import WebServer, good

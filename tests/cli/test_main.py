@@ -124,7 +124,7 @@ def test_closed_output(tiny):
 
 
 def test_names_in_another_encoding(tiny, photo):
-    from deeplab_repro.files.images import write_image
+    from deeplab_repro.files.pictures import write_image
 
     write_image(tiny.parent / "é\udcff.png", photo(9, 9))
     segment = "$D segment *.png --prototxt tiny.prototxt --weights random:0 --no-crf --out ö"
@@ -135,7 +135,8 @@ def test_names_in_another_encoding(tiny, photo):
 
 
 def test_interrupted_from_outside(tiny, photo):
-    from deeplab_repro.files.images import read_labels, write_image
+    from deeplab_repro.files.images import read_labels
+    from deeplab_repro.files.pictures import write_image
 
     names = [f"{number}.png" for number in range(200)]
     write_image(tiny.parent / names[0], photo(300, 300))

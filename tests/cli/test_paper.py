@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from deeplab_repro.files.images import read_image, write_image
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.toy.scenes import make_scene
 

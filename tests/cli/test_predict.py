@@ -3,7 +3,7 @@
 import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
-from deeplab_repro.files.images import write_image
+from deeplab_repro.files.pictures import write_image
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from deeplab_repro.cli.console import print_photos
 from deeplab_repro.crf.dense_crf import CrfResult
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.engines.opencv_cuda import cuda_problem
-from deeplab_repro.files.images import read_labels, write_image
+from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.jobs.photos import Photo
 from deeplab_repro.jobs.segment import OUTPUTS
 from deeplab_repro.models.registry import VOC_CLASSES

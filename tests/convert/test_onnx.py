@@ -9,7 +9,6 @@ from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
 from deeplab_repro.convert import write_onnx
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import ArgumentError, NetError
-from deeplab_repro.files.images import MEAN_BGR, preprocess
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES
 from deeplab_repro.net.layers import (
     Concat,
@@ -21,6 +20,7 @@ from deeplab_repro.net.layers import (
     SoftmaxLoss,
 )
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.preprocess import MEAN_BGR, preprocess
 from deeplab_repro.segmenter import DeepLab
 from tests.conftest import assert_one_line
 from tests.convert.onnx_runs import Runs, model_of, written

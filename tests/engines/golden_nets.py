@@ -3,7 +3,7 @@
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.files.images import preprocess
+from deeplab_repro.net.preprocess import preprocess
 from tests.slow_layers import scores_of
 
 NETS = (

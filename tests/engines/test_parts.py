@@ -12,10 +12,10 @@ from deeplab_repro.engines import parts as module
 from deeplab_repro.engines.opencv import OpenCVEngine, numbered
 from deeplab_repro.engines.parts import InParts, faster_way, parts
 from deeplab_repro.errors import WeightsError
-from deeplab_repro.files.images import preprocess
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, Interp, Pooling, ReLU
 from deeplab_repro.net.net import Layer
+from deeplab_repro.net.preprocess import preprocess
 from tests.conftest import PAPER
 from tests.slow_layers import net_of, random_input
 

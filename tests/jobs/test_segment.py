@@ -8,7 +8,8 @@ import pytest
 
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, ImageError
-from deeplab_repro.files.images import read_image, read_labels, write_image
+from deeplab_repro.files.images import read_image, read_labels
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import read_probs
 from deeplab_repro.jobs.photos import Photo
 from deeplab_repro.jobs.segment import OUTPUTS, check_outputs, segment_files

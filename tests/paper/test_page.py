@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import FileError
-from deeplab_repro.files.images import palette, write_image
+from deeplab_repro.files.pictures import palette, write_image
 from deeplab_repro.paper import write
 from deeplab_repro.paper.figure7 import Figure7, Panel
 from deeplab_repro.paper.report import Report, make_report

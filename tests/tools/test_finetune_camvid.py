@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_caffemodel, read_net, write_caffemodel
-from deeplab_repro.files.images import read_image, write_image, write_labels
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.pictures import write_image, write_labels
 from deeplab_repro.models.registry import get_model
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.voc.metrics import confusion, image_scores

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import FileError
-from deeplab_repro.files.images import palette, read_image
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.pictures import palette
 from deeplab_repro.toy.demo import DemoResult, DemoRow, notes, table
 from deeplab_repro.toy.demo_page import N_SHOWN, write_contact_sheet, write_page
 from deeplab_repro.voc.metrics import confusion, image_scores

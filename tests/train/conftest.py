@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_repro.files.images import write_labels
+from deeplab_repro.files.pictures import write_labels
 from tests.train.list_files import N_LABELS, SIZES, write_list
 
 

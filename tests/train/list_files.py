@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from deeplab_repro.files.images import MEAN_BGR
 from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.preprocess import MEAN_BGR
 from deeplab_repro.train.data import SegData
 
 # Of the images, height by width: one smaller than the crop of 20, one on each axis, one larger.

@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from deeplab_repro.errors import ArgumentError, FileError, ImageError, ResourceError
-from deeplab_repro.files.images import MEAN_BGR, read_image, read_labels, write_labels
+from deeplab_repro.files.images import read_image, read_labels
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.preprocess import MEAN_BGR
 from deeplab_repro.train.data import SegData
 from tests.conftest import assert_one_line
 from tests.train.list_files import CROP, SIZES, layer, seg_data, write_list

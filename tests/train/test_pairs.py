@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from deeplab_repro.errors import FileError, FormatError, ImageError
-from deeplab_repro.files.images import MEAN_BGR, read_image, write_labels
+from deeplab_repro.files.images import read_image
+from deeplab_repro.files.pictures import write_labels
+from deeplab_repro.net.preprocess import MEAN_BGR
 from deeplab_repro.train.pairs import read_list
 from tests.conftest import assert_one_line
 from tests.train.list_files import SIZES, seg_data

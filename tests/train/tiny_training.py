@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplab_repro.files.images import write_labels
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.run import prepare
 from deeplab_repro.train.sgd import Solver

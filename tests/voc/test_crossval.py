@@ -17,14 +17,8 @@ from scipy.ndimage import gaussian_filter
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, ImageError
-from deeplab_repro.files.images import (
-    VOID,
-    palette,
-    read_image,
-    read_labels,
-    write_image,
-    write_labels,
-)
+from deeplab_repro.files.images import VOID, read_image, read_labels
+from deeplab_repro.files.pictures import palette, write_image, write_labels
 from deeplab_repro.files.probs import read_probs
 from deeplab_repro.net.scores import softmax
 from deeplab_repro.voc import crossval

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from deeplab_repro.errors import DeepLabError, FileError, FormatError, ImageError
-from deeplab_repro.files.images import VOID, palette, write_labels
+from deeplab_repro.files.images import VOID
+from deeplab_repro.files.pictures import palette, write_labels
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.voc.devkit import Devkit, open_devkit
 from tests.conftest import assert_one_line

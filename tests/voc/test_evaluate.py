@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError
-from deeplab_repro.files.images import VOID, palette, write_labels
+from deeplab_repro.files.images import VOID
+from deeplab_repro.files.pictures import palette, write_labels
 from deeplab_repro.voc import evaluate as module
 from deeplab_repro.voc.devkit import open_devkit, results_folder
 from deeplab_repro.voc.evaluate import evaluate, find_results, write_evaluation

@@ -19,7 +19,8 @@ from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv_cuda import cuda_problem
 from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, FileError
-from deeplab_repro.files.images import read_image, read_labels, write_image
+from deeplab_repro.files.images import read_image, read_labels
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import read_coarse
 from deeplab_repro.segmenter import Recipe
 from deeplab_repro.voc.devkit import Devkit

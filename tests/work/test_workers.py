@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import ArgumentError, DeepLabError, ImageError, ResourceError
-from deeplab_repro.files.images import write_labels
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.voc.devkit import open_devkit
 from deeplab_repro.voc.evaluate import evaluate
 from deeplab_repro.work import cluster, workers

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.bench.hardware import this_machine
-from deeplab_repro.files.images import VOID, read_labels, write_labels
+from deeplab_repro.files.images import VOID, read_labels
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.voc.devkit import open_devkit
 
 # The first thing that comes to mind; {count} counts the pixels of one image.

@@ -12,8 +12,8 @@ from deeplab_repro.arrays import F32
 from deeplab_repro.bench.process import call_apart
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.errors import FileError, one_line
-from deeplab_repro.files.images import preprocess
 from deeplab_repro.net.net import Net
+from deeplab_repro.net.preprocess import preprocess
 from deeplab_repro.net.scores import CoarseScores, Precision
 
 # Of each blob's standard deviation, or of 1 where that is less.

@@ -1,0 +1,116 @@
+"""Write pictures: labels with VOC's palette, overlays and photos. All whole, or not at all."""
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplab_repro.arrays import UInt8, dims
+from deeplab_repro.errors import ArgumentError, one_line
+from deeplab_repro.files.images import VOID
+from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.net.preprocess import check_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def palette() -> UInt8:
+    """Return the colours of the labels 0..255: 256x3 uint8 RGB.
+
+    The rule is VOCdevkit's (VOClabelcolormap.m): bits 0, 3 and 6 of a label are red's bits 7, 6
+    and 5, bits 1, 4 and 7 are green's, bits 2 and 5 blue's.
+    """
+    labels = np.arange(256)[:, None]
+    channels = np.arange(3)
+    colours = np.zeros((256, 3), np.int64)
+    for triple in range(3):
+        colours |= (labels >> (3 * triple + channels) & 1) << (7 - triple)
+    return colours.astype(np.uint8)
+
+
+def overlay(image: UInt8, labels: UInt8) -> UInt8:
+    """Lay the labels over the image in the VOC colours: HxWx3 uint8 RGB.
+
+    `image` is HxWx3 uint8 RGB, `labels` HxW uint8. The background (0) leaves the image as it is,
+    void (255) is whitish, and a white line runs along every boundary.
+
+    Raises ArgumentError for other shapes or dtypes, or two different sizes.
+    """
+    check_image(image)
+    _check_labels(labels)
+    if image.shape[:2] != labels.shape:
+        raise ArgumentError(
+            f"labels: are {labels.shape[0]}x{labels.shape[1]} (height x width), "
+            f"expected the image's {image.shape[0]}x{image.shape[1]}"
+        )
+    opacity = np.full((256, 1), 0.55, np.float32)
+    opacity[0], opacity[VOID] = 0, 0.7
+    tint = palette() * opacity
+    out = image * (1 - opacity[labels]) + tint[labels]
+    out[_boundary(labels)] = 255
+    return np.rint(out).astype(np.uint8)
+
+
+def write_labels(path: str | os.PathLike[str], labels: UInt8) -> None:
+    """Write labels (HxW uint8) as an indexed PNG with the VOC palette, atomically.
+
+    Raises ArgumentError for another shape or dtype, FileError if the file cannot be written.
+    """
+    from PIL import Image
+
+    _check_labels(labels)
+    picture = Image.fromarray(labels)
+    picture.putpalette(palette().tobytes())
+    _save(path, picture, "PNG")
+
+
+def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
+    """Write an image (HxWx3 uint8 RGB) as .png, or as .jpg or .jpeg of quality 92, atomically.
+
+    Raises ArgumentError for another shape, dtype or extension, FileError if the file cannot be
+    written.
+    """
+    from PIL import Image
+
+    check_image(image)
+    extension = Path(path).suffix.lower()
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+    if extension not in formats:
+        raise ArgumentError(
+            f"{one_line(path)}: cannot write the format {extension or '(no extension)'!r}: "
+            f"use one of {', '.join(formats)}"
+        )
+    _save(path, Image.fromarray(image), formats[extension])
+
+
+def _save(path: str | os.PathLike[str], picture: "Image", file_format: str) -> None:
+    # Encoded in memory first: Pillow would report a full disk as an encoder's error number.
+    encoded = io.BytesIO()
+    try:
+        picture.save(encoded, file_format, quality=92)
+    except OSError as error:
+        shape = f"{picture.height}x{picture.width}"
+        raise ArgumentError(
+            f"{one_line(path)}: {file_format} cannot hold an image of {shape}: {one_line(error)}"
+        ) from error
+    with write_atomically(path) as file:
+        file.write(encoded.getbuffer())
+
+
+def _boundary(labels: UInt8) -> npt.NDArray[np.bool_]:
+    """Return the boundaries, a line of 1 pixel for every 500 of the longer side: HxW bool."""
+    edge = np.zeros(labels.shape, bool)
+    for step in range(1, max(1, round(max(labels.shape) / 500)) + 1):
+        edge[:, :-step] |= labels[:, :-step] != labels[:, step:]
+        edge[:-step] |= labels[:-step] != labels[step:]
+    return edge
+
+
+def _check_labels(labels: UInt8) -> None:
+    if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
+        found = f"{dims(labels.shape)} {labels.dtype}"
+        raise ArgumentError(f"labels: is {found}, expected HxW uint8, not empty")
