@@ -1,4 +1,4 @@
-"""Read images and label pictures: every kind that Pillow knows, sizes checked before memory is taken.
+"""Read images and label pictures of every kind that Pillow knows.
 
 Images are HxWx3 uint8 RGB, labels HxW uint8 (255: void). Pillow is imported when a file is read, so
 that importing this module stays cheap.

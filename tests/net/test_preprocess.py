@@ -5,7 +5,7 @@ import pytest
 
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.net.preprocess import MEAN_BGR, preprocess
-from tests.conftest import assert_one_line
+from tests.conftest import CORNERS, assert_one_line
 from tests.conftest import smooth_photo as photo
 
 GOLDEN_NETS = ("DeepLab", "DeepLab-LargeFOV", "DeepLab-MSc", "DeepLab-MSc-LargeFOV")
