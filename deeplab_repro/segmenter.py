@@ -20,13 +20,14 @@ from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.engine import check_finite
 from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.images import VOID
+from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.net import DenseCrfParameter, Net
 from deeplab_repro.net.preprocess import MEAN_BGR, check_image, preprocess
-from deeplab_repro.net.scores import CoarseScores, Precision, softmax
+from deeplab_repro.net.scores import CoarseScores, softmax
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import CrfResult

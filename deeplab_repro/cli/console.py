@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from deeplab_repro.work.outcomes import Failed
 
 
-# Labels with a smaller share of the picture are not told.
-_LEAST_SHARE = 0.005
-
-
 _SECONDS_BETWEEN_LINES = 60
 
 
@@ -186,11 +182,12 @@ def shares(labels: "np.ndarray", n_labels: int) -> str:
     import numpy as np
 
     from deeplab_repro.models.registry import VOC_CLASSES
+    from deeplab_repro.show import LEAST_SHARE
 
     counts = np.bincount(labels.ravel())
     names = VOC_CLASSES if n_labels == len(VOC_CLASSES) else range(256)
     return ", ".join(
         f"{names[label]} {counts[label] / counts.sum():.0%}"
         for label in np.argsort(-counts, kind="stable")
-        if counts[label] >= _LEAST_SHARE * counts.sum()
+        if counts[label] >= LEAST_SHARE * counts.sum()
     )

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deeplab_repro.engines import ENGINES
 from deeplab_repro.errors import DeepLabError
-from deeplab_repro.machine.device import DEVICES
+from deeplab_repro.machine.device import DEVICES, PRECISIONS
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
@@ -81,13 +82,13 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     """--engine auto|opencv|onnxruntime and --precision float32|float16."""
     parser.add_argument(
         "--engine",
-        choices=("auto", "opencv", "onnxruntime"),
+        choices=ENGINES,
         default="auto",
         help="what runs the net (default: auto, on the CPU onnxruntime where it is installed)",
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "float16"),
+        choices=PRECISIONS,
         default="float32",
         help="of the net's arithmetic; float16 is for CUDA (default: %(default)s)",
     )

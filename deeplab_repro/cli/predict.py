@@ -16,6 +16,7 @@ from deeplab_repro.cli.options import (
     recipe_of,
     workers_of,
 )
+from deeplab_repro.machine.device import PRECISIONS
 
 if TYPE_CHECKING:
     from deeplab_repro.voc.predict import Predicted
@@ -43,7 +44,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "--scores-type",
-        choices=("float16", "float32"),
+        choices=PRECISIONS,
         help="of kept scores (default: float16, or that of those that are there)",
     )
     parser.add_argument(

@@ -43,7 +43,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and name the last snapshot."""
-    from deeplab_repro.train.curve import write_plot
+    from deeplab_repro.show.loss_plot import plot_losses
+    from deeplab_repro.show.plot import PlotError
     from deeplab_repro.train.run import prepare, train
 
     solver, data = prepare(arguments.solver, dict(arguments.variables), arguments.iterations)
@@ -66,8 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"stopped at iteration {solver.iteration}: continue with --resume {state}")
     curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
     if curve.exists():  # not where there was nothing to do
-        plot = write_plot(curve)
-        say(f"loss curve: {curve}" + (f" and {plot}" if plot else ""))
+        try:
+            say(f"loss curve: {curve} and {plot_losses(curve)}")
+        except PlotError as error:
+            say(f"loss curve: {curve}; it is not plotted: {error}")
     print(model)
     return 0
 

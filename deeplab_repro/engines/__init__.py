@@ -1,0 +1,3 @@
+"""A net and what runs it."""
+
+ENGINES = ("auto", "opencv", "onnxruntime")

@@ -3,15 +3,14 @@
 import importlib.util
 import logging
 
+from deeplab_repro.engines import ENGINES
 from deeplab_repro.engines.engine import Engine, check_precision
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.engines.opencv_cuda import cuda_problem, opencv_device
 from deeplab_repro.errors import ArgumentError, DeviceError
+from deeplab_repro.machine.device import Precision
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
-
-ENGINES = ("auto", "opencv", "onnxruntime")
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.errors import ArgumentError, NetError, WeightsError
-from deeplab_repro.machine.device import Device
+from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
 
 
 class Engine(Protocol):

@@ -17,11 +17,10 @@ from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.convert.onnx_graph import Graph
 from deeplab_repro.engines.engine import check_precision, check_request, in_shape
 from deeplab_repro.errors import DeepLabError, DeviceError, NetError, ResourceError, one_line
-from deeplab_repro.machine.device import Device, resolve_device
+from deeplab_repro.machine.device import Device, Precision, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -18,11 +18,10 @@ from deeplab_repro.engines.opencv_cuda import (
     target,
 )
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
-from deeplab_repro.machine.device import Device
+from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Concat, Convolution, Split
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
 
 logger = logging.getLogger(__name__)
 

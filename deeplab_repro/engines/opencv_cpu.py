@@ -8,11 +8,10 @@ from deeplab_repro.arrays import Shape
 from deeplab_repro.engines.engine import check_request
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, numbered
 from deeplab_repro.engines.parts import InParts
-from deeplab_repro.machine.device import Device
+from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
 
 # How many choices of blobs the parts are kept for, each with its own copy of the weights.
 _KEPT = 2

@@ -12,12 +12,11 @@ from functools import partial
 
 from deeplab_repro.arrays import Shape
 from deeplab_repro.errors import DeepLabError, DeviceError, ResourceError
-from deeplab_repro.machine.device import Device, resolve_device
+from deeplab_repro.machine.device import Device, Precision, resolve_device
 from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Pooling
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
 
 _BUILD = (
     "make a wheel of OpenCV 4 with tools/opencv_cuda/build.py of the repository, "

@@ -7,7 +7,9 @@ from deeplab_repro.errors import ArgumentError, DeviceError
 
 Device = Literal["cpu", "cuda"]
 AnyDevice = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "float16"]
 DEVICES: tuple[AnyDevice, ...] = ("auto", "cpu", "cuda")
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 
 
 def resolve_device(device: str, cuda_problem: Callable[[], str | None]) -> Device:

@@ -5,15 +5,13 @@ which follow from them.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.errors import ArgumentError
-
-Precision = Literal["float16", "float32"]
+from deeplab_repro.machine.device import Precision
 
 
 @dataclass(frozen=True)

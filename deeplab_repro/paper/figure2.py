@@ -17,6 +17,7 @@ from deeplab_repro.files.pictures import overlay, write_image
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.net.scores import softmax
+from deeplab_repro.show import LEAST_SHARE
 from deeplab_repro.show.sheet import GAP, LINE, text_font, write_text
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 _MAPS_HELD = 4  # CxHxW float32 arrays, besides those of the mean field
 
-LEAST_SHARE = 0.005
-"""A label with a smaller share of the image's pixels has no maps."""
 
 MOST_LABELS = 6
 """How many labels have maps at most: those with most pixels."""

@@ -12,9 +12,7 @@ from deeplab_repro.arrays import UInt8
 from deeplab_repro.files.images import VOID
 from deeplab_repro.files.pictures import palette
 from deeplab_repro.models.registry import VOC_CLASSES
-
-# A class with a smaller share of the picture is not named.
-_LEAST_SHARE = 0.005
+from deeplab_repro.show import LEAST_SHARE
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -111,7 +109,7 @@ def labels_png(labels: UInt8, see_through: bool = False) -> bytes:
 def class_names(labels: UInt8) -> str:
     """The names of VOC's classes in a picture, without the background and without specks."""
     shares = np.bincount(labels.ravel(), minlength=VOID)[1 : len(VOC_CLASSES)] / labels.size
-    there = [VOC_CLASSES[1 + label] for label in np.flatnonzero(shares >= _LEAST_SHARE)]
+    there = [VOC_CLASSES[1 + label] for label in np.flatnonzero(shares >= LEAST_SHARE)]
     return ", ".join(there) or "background"
 
 

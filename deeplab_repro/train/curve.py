@@ -1,11 +1,9 @@
-"""The loss curve of a training: its file, and a plot of it."""
+"""The file of a training's loss curve."""
 
 import csv
 import io
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from deeplab_repro.errors import FormatError, one_line
 from deeplab_repro.files.whole import write_atomically
@@ -51,26 +49,3 @@ def read_curve(path: Path) -> list[LossRow]:
         raise FormatError(
             f"{one_line(path)}: is not a loss curve: {one_line(error)}: move it to another folder"
         ) from error
-
-
-def write_plot(curve: Path) -> Path | None:
-    """Plot a loss curve's CSV as a PNG of the same name; its path, or None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        return None
-    rows = read_curve(curve)
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="iteration", ylabel="loss")
-    iterations, losses = [row.iteration for row in rows], [row.loss for row in rows]
-    axes.plot(iterations, losses, lw=0.5, alpha=0.4, label="of each batch")
-    span = max(1, len(rows) // 100)
-    means = np.convolve(losses, np.full(span, 1 / span), "valid")
-    axes.plot(iterations[span - 1 :], means, lw=1.5, label=f"mean of {span}")
-    axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    target = curve.with_suffix(".png")
-    with write_atomically(target) as file:
-        file.write(picture.getvalue())
-    return target

@@ -24,10 +24,10 @@ from deeplab_repro.errors import (
 )
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
+from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import available_memory
 from deeplab_repro.models.loading import RANDOM
 from deeplab_repro.models.registry import MODELS
-from deeplab_repro.net.scores import Precision
 from deeplab_repro.segmenter import DeepLab, Recipe, published_crf
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (

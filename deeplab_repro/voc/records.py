@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, one_line
 from deeplab_repro.files.whole import open_to_read, write_atomically
-from deeplab_repro.net.scores import Precision
+from deeplab_repro.machine.device import Precision
 
 _MOST_BYTES = 1 << 20
 _LONGEST_SHOWN = 80
@@ -148,7 +148,6 @@ def _read_fields(path: Path) -> dict[str, Any] | None:
         raise _broken(path) from error
     if not isinstance(values, dict):
         raise _broken(path)
-    values.setdefault("arithmetic", "float32")  # older records lack it
     return values
 
 

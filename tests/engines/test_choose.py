@@ -5,8 +5,8 @@ import importlib.util
 import pytest
 
 from deeplab_repro.caffe import read_net
-from deeplab_repro.engines import choose, onnxruntime, opencv_cuda
-from deeplab_repro.engines.choose import ENGINES, make_engine
+from deeplab_repro.engines import ENGINES, choose, onnxruntime, opencv_cuda
+from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import ArgumentError, DeviceError
@@ -102,7 +102,7 @@ def test_a_broken_onnxruntime_is_told_and_not_used(tiny, machine, caplog):
 def test_other_names(tiny):
     with pytest.raises(ArgumentError, match="engine is 'caffe', expected one of auto, opencv"):
         make_engine(read_net(tiny), engine="caffe")
-    with pytest.raises(ArgumentError, match="precision is 'float64', expected float16 or float32"):
+    with pytest.raises(ArgumentError, match="precision is 'float64', expected float32 or float16"):
         make_engine(read_net(tiny), "cpu", "float64", "opencv")
     assert ENGINES == ("auto", "opencv", "onnxruntime")
 

@@ -20,10 +20,10 @@ from steps import (
 
 from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.preprocess import preprocess
-from deeplab_repro.net.scores import Precision
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from deeplab_repro.arrays import F32
 from deeplab_repro.bench.process import call_apart
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.errors import FileError, one_line
+from deeplab_repro.machine.device import Precision
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.preprocess import preprocess
-from deeplab_repro.net.scores import CoarseScores, Precision
+from deeplab_repro.net.scores import CoarseScores
 
 # Of each blob's standard deviation, or of 1 where that is less.
 MOST_ERROR = 1e-3

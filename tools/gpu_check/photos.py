@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from steps import LARGE_FOV, PRECISIONS, Finding, Job, photo, spread
 
 from deeplab_repro.arrays import HW, dims
-from deeplab_repro.net.scores import Precision
+from deeplab_repro.machine.device import Precision
 from deeplab_repro.segmenter import DeepLab, Recipe
 from deeplab_repro.voc.devkit import Devkit, open_devkit
 from deeplab_repro.voc.predict import Predicted, predict

@@ -16,8 +16,8 @@ import deeplab_repro.machine.opencv  # noqa: F401 - which loads cuBLAS
 from deeplab_repro.arrays import Shape
 from deeplab_repro.crf.cuda.device import plain_errors
 from deeplab_repro.errors import DeviceError
+from deeplab_repro.machine.device import Precision
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
 
 # NVIDIA's datasheet of the H100 SXM: float32 without tensor cores, float16 with them and dense.
 DATASHEET = {"float32": 67e12, "float16": 990e12, "memory": 3.35e12}

@@ -20,9 +20,8 @@ from deeplab_repro.bench.process import Process
 from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors
 from deeplab_repro.errors import DeepLabError
 from deeplab_repro.files.images import read_image
-from deeplab_repro.machine.device import Device
+from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.scores import Precision
 
 if TYPE_CHECKING:
     from deeplab_repro.engines.opencv import OpenCVEngine
