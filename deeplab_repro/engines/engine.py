@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Collection, Iterable
-from typing import Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.errors import ArgumentError, NetError, WeightsError
-from deeplab_repro.machine.device import Device, Precision
+from deeplab_repro.machine.device import PRECISIONS, Device, Precision
 from deeplab_repro.net.net import Net
 
 
@@ -38,9 +38,9 @@ class Engine(Protocol):
 
 def check_precision(precision: str) -> None:
     """Raise ArgumentError unless `precision` is one of Precision."""
-    if precision not in get_args(Precision):
+    if precision not in PRECISIONS:
         raise ArgumentError(
-            f"precision is '{precision}', expected {' or '.join(get_args(Precision))}"
+            f"precision is '{precision}', expected {' or '.join(PRECISIONS)}"
         )
 
 
