@@ -235,7 +235,7 @@ class MeanField:
         ]
         run_together(
             steps.normalise,
-            self._width,
+            len(self._width),
             of,
             np.array(factors, np.float32),
             np.array(modes),

@@ -152,7 +152,7 @@ def slice_(
 @jit
 def normalise(
     team: Any,
-    width: Any,
+    vectors: Any,
     lattice: Any,
     factors: Any,
     modes: Any,
@@ -167,14 +167,18 @@ def normalise(
     from the totals of the rows of here, blurred values of some q; their place is 1/8 of the row's.
     factors: kernels x 2 float32, alpha and the kernel's weight. modes: where each kernel is
     normalised. slice_weights, splat_weights: flat; the latter may be empty if no kernel is
-    normalised before. totals: work space, rows x lanes / 8.
+    normalised before. totals: work space, rows x lanes / 8. vectors: so many are added up before
+    their lanes are.
     """
     lanes = here.shape[1]
     first, last = share(team, 0, here.shape[0])
     for row in range(first, last):
         norm = np.float32(0.0)
-        for s in range(row * lanes, (row + 1) * lanes, LANES * len(width)):
-            norm += total(load(here, s, width))
+        for s in range(row * lanes, (row + 1) * lanes, LANES * vectors):
+            x = load(here, s, ONE)
+            for place in range(s + LANES, s + LANES * vectors, LANES):
+                x = x + load(here, place, ONE)
+            norm += total(x)
         totals[row * lanes // LANES] = norm
     wait(team)
     starts = lattice.kernel_starts

@@ -35,7 +35,7 @@ def impatient_threads():
 
 def random_case(shape, stride, offset, size, dtype=np.float32):
     rng = np.random.default_rng(shape[0] + stride)
-    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = rng.integers(0, 80, (*size, 3), dtype=np.uint8)
     values = (3 * rng.standard_normal(shape)).astype(dtype)
     return image, CoarseScores(values, stride, offset)
 
