@@ -33,7 +33,7 @@ def check_memory(labels: int, size: HW, arrays: int = 0) -> None:
     """
     pixels = size[0] * size[1]
     n_bytes = memory_needed(labels, pixels) + 4 * arrays * labels * pixels
-    require_memory(n_bytes, f"the CRF of {labels}x{dims(size)}")
+    require_memory(n_bytes, f"the CRF with probs of {labels}x{dims(size)}")
 
 
 def check_probs(image: UInt8, probs: F32) -> None:

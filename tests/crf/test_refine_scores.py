@@ -98,7 +98,7 @@ def test_memory_is_asked_for_once_and_too_little_is_an_error(monkeypatch):
         lambda: refine_scores(IMAGE, COARSE, PARAMS),
         lambda: next(sweep(IMAGE, probs, [PARAMS])),
     ):
-        with pytest.raises(ResourceError, match=r"the CRF of 4x9x14: needs 0\.1 GB of memory"):
+        with pytest.raises(ResourceError, match=r"probs of 4x9x14: needs 0\.1 GB of memory"):
             run()
     assert len(asked) == 3
     monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1) or 10**9)
