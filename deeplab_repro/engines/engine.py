@@ -39,9 +39,7 @@ class Engine(Protocol):
 def check_precision(precision: str) -> None:
     """Raise ArgumentError unless `precision` is one of Precision."""
     if precision not in PRECISIONS:
-        raise ArgumentError(
-            f"precision is '{precision}', expected {' or '.join(PRECISIONS)}"
-        )
+        raise ArgumentError(f"precision is '{precision}', expected {' or '.join(PRECISIONS)}")
 
 
 def check_request(net: Net, made: Collection[str], data: np.ndarray, names: Iterable[str]) -> None:

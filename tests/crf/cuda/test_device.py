@@ -31,7 +31,15 @@ def test_on_the_simulator():
     slow and keeps to one core."""
     if crf_cuda_problem() is None:
         pytest.skip("the tests run on a GPU here")
-    command = ("-m", "pytest", "-p", "no:cacheprovider", "--no-header", HERE / "test_mean_field.py")
+    command = (
+        "-m",
+        "pytest",
+        "-n0",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        HERE / "test_mean_field.py",
+    )
     halves = [
         start(*command, HERE / "test_scores.py", "-k", which, NUMBA_ENABLE_CUDASIM="1")
         for which in ("same_result", "not same_result")
