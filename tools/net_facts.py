@@ -42,7 +42,7 @@ BRANCH_CHANNELS = 128
 
 
 @dataclass(frozen=True)
-class Solver:
+class SolverFacts:
     """What differs between solvers; the rest is in `solver_text`."""
 
     base_lr: float
@@ -51,15 +51,15 @@ class Solver:
     policy: str = "step"
 
 
-TOY_SOLVER = Solver(0.025, 0, 8400, "poly")
-TOY_MSC_SOLVER = Solver(0.01, 0, 1200, "poly")
-SOLVER = Solver(0.001, 2000, 6000)
-SOLVER2 = Solver(0.001, 2000, 8000)
-SOLVER2_DEEPLAB = Solver(0.01, 3000, 12000)
+TOY_SOLVER = SolverFacts(0.025, 0, 8400, "poly")
+TOY_MSC_SOLVER = SolverFacts(0.01, 0, 1200, "poly")
+SOLVER = SolverFacts(0.001, 2000, 6000)
+SOLVER2 = SolverFacts(0.001, 2000, 8000)
+SOLVER2_DEEPLAB = SolverFacts(0.01, 3000, 12000)
 
 
 @dataclass(frozen=True)
-class Net:
+class NetFacts:
     """The facts of one net of the paper."""
 
     name: str
@@ -74,8 +74,8 @@ class Net:
     batch: int
     trunk_lr: int  # blobs_lr of the weights of conv1_1..fc7; biases get twice as much
     classifier_lr: int
-    solver2: Solver | None
-    solver: Solver = SOLVER
+    solver2: SolverFacts | None
+    solver: SolverFacts = SOLVER
     average_loss: int = 1
     width: int = 1  # all channels are divided by it
     from_scratch: bool = False  # or from VGG-16 (MSc: from the net without branches)
@@ -83,18 +83,18 @@ class Net:
 
 
 # fmt: off
-DEEPLAB = Net(
+DEEPLAB = NetFacts(
     "DeepLab", "The first net of table 1: fc6 4x4 with hole 4, field of view 128.",
     Fc6(4, 6, 4, 4096), "fc8_pascal", pool_kernel=2, pool5a=False, msc=False,
     test_crop=514, train_crop=306, batch=20, trunk_lr=1, classifier_lr=10,
     solver2=SOLVER2_DEEPLAB,
 )
-MSC = Net(
+MSC = NetFacts(
     "DeepLab-MSc", "Table 1: DeepLab with multi-scale branches on the input and pool1..pool4.",
     Fc6(4, 6, 4, 4096), "fc8_pascal", pool_kernel=3, pool5a=False, msc=True,
     test_crop=513, train_crop=321, batch=20, trunk_lr=0, classifier_lr=1, solver2=SOLVER2,
 )
-LARGE_FOV = Net(
+LARGE_FOV = NetFacts(
     "DeepLab-LargeFOV", "Tables 1 and 2: fc6 3x3 with hole 12 and 1024 outputs, field of view 224.",
     Fc6(3, 12, 12, 1024), "fc8_${EXP}", pool_kernel=3, pool5a=True, msc=False,
     test_crop=513, train_crop=321, batch=30, trunk_lr=1, classifier_lr=10, solver2=SOLVER2,

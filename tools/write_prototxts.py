@@ -20,8 +20,8 @@ from net_facts import (
     NETS,
     STAGES,
     TOY_NETS,
-    Net,
-    Solver,
+    NetFacts,
+    SolverFacts,
 )
 
 PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
@@ -109,7 +109,7 @@ def interp(name: str, bottom: str, fields: Fields) -> list[str]:
 # --- blocks ----------------------------------------------------------------------------------
 
 
-def data(net: Net, train: bool) -> list[str]:
+def data(net: NetFacts, train: bool) -> list[str]:
     source: Fields = [
         ("source", quoted(f"${{EXP}}/list/${{{'TRAIN_SET' if train else 'TEST_SET'}}}.txt")),
         ("root_folder", quoted("${DATA_ROOT}")),
@@ -128,7 +128,7 @@ def data(net: Net, train: bool) -> list[str]:
     return lines + layer("silence", "SILENCE", unused, [], [])
 
 
-def branch(net: Net, tap: str, train: bool) -> list[str]:
+def branch(net: NetFacts, tap: str, train: bool) -> list[str]:
     facts = BRANCHES[tap]
     channels = BRANCH_CHANNELS // net.width
     names = [f"{tap}_conv", f"{tap}_fc", f"{tap}_ms"]
@@ -159,7 +159,7 @@ def from_scratch(bottom: str, channels: int, kernel: int) -> Learning:
     return Learning(1, float(f"{std:.3g}"))
 
 
-def trunk(net: Net, train: bool) -> list[str]:
+def trunk(net: NetFacts, train: bool) -> list[str]:
     lines = branch(net, "data", train) if net.msc else []
     bottom, taken = "data", 3
     for stage, (convs, channels) in STAGES.items():
@@ -187,7 +187,7 @@ def trunk(net: Net, train: bool) -> list[str]:
 
 
 def trunk_learning(
-    net: Net, train: bool, bottom: str, channels: int, kernel: int = 3
+    net: NetFacts, train: bool, bottom: str, channels: int, kernel: int = 3
 ) -> Learning | None:
     if not train:
         return None
@@ -196,7 +196,7 @@ def trunk_learning(
     return Learning(net.trunk_lr)
 
 
-def head(net: Net, train: bool) -> list[str]:
+def head(net: NetFacts, train: bool) -> list[str]:
     fc6 = net.fc6
     taken = STAGES[5][1] // net.width
     learning = trunk_learning(net, train, "pool5", taken, fc6.kernel)
@@ -221,7 +221,7 @@ def fusion(bottoms: list[str]) -> list[str]:
     return layer("fc_fusion", "ELTWISE", bottoms, ["fc_fusion"], params)
 
 
-def scores(net: Net) -> list[str]:
+def scores(net: NetFacts) -> list[str]:
     """From the classifier to scores of the crop's size, and the file they are written to."""
     lines = comment("scores at full size")
     bottoms = []
@@ -250,7 +250,7 @@ def scores(net: Net) -> list[str]:
     return lines + layer("fc8_mat", "MAT_WRITE", [top], [], params)
 
 
-def losses(net: Net) -> list[str]:
+def losses(net: NetFacts) -> list[str]:
     lines = []
     top = net.classifier
     if net.msc:
@@ -272,11 +272,11 @@ def losses(net: Net) -> list[str]:
 # --- files -----------------------------------------------------------------------------------
 
 
-def header(net: Net, what: str, *more: str) -> list[str]:
+def header(net: NetFacts, what: str, *more: str) -> list[str]:
     return [f"# {net.name}, {what}", *(f"# {line}" for line in (net.about, *more)), ""]
 
 
-def test_text(net: Net) -> str:
+def test_text(net: NetFacts) -> str:
     lines = header(
         net, "test net", f"Batch 1: {net.test_crop}x{net.test_crop} in, scores as large out."
     )
@@ -284,7 +284,7 @@ def test_text(net: Net) -> str:
     return "\n".join([*lines, *head(net, False), *scores(net), ""])
 
 
-def train_text(net: Net) -> str:
+def train_text(net: NetFacts) -> str:
     learns = {0: "only the branches learn", 1: "the branches and the classifier learn"}
     what = learns[net.classifier_lr] if net.msc else "every layer learns"
     size = f"{net.train_crop}x{net.train_crop}"
@@ -293,13 +293,13 @@ def train_text(net: Net) -> str:
     return "\n".join([*lines, *head(net, True), *losses(net), ""])
 
 
-POLICIES: dict[str, Callable[[Solver], Fields]] = {
+POLICIES: dict[str, Callable[[SolverFacts], Fields]] = {
     "step": lambda solver: [("gamma", 0.1), ("stepsize", solver.stepsize)],
     "poly": lambda solver: [("power", 0.9)],  # noqa: ARG005
 }
 
 
-def solver_text(net: Net, solver: Solver, prefix: str) -> str:
+def solver_text(net: NetFacts, solver: SolverFacts, prefix: str) -> str:
     train_set = {"train": "train_aug", "train2": "trainval_aug"}[prefix]
     if net in TOY_NETS:
         train_set = "train"

@@ -13,7 +13,7 @@ import numpy as np
 
 from deeplab_repro.arrays import Shape
 from deeplab_repro.bench.hardware import peak_above, product_rate, reset_peak
-from deeplab_repro.bench.job import Job
+from deeplab_repro.bench.net_files import NetFiles
 from deeplab_repro.bench.process import Process
 
 # Set before their libraries are loaded: OpenCV's, OpenBLAS's, OpenMP's and MKL's.
@@ -24,7 +24,7 @@ _THREADS = ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS",
 class Contender:
     """One that runs nets.
 
-    title: in messages and tables. module, function: what makes a Forward of a Job. library: what
+    title: in messages and tables. module, function: makes a Forward of NetFiles. library: what
     it needs. mend: how to install the library. ours: whether it is this package's.
     """
 
@@ -63,7 +63,7 @@ CONTENDERS = {
 """By the names that reports have for them. The first can run everywhere."""
 
 
-def start(name: str, job: Job) -> Process:
+def start(name: str, job: NetFiles) -> Process:
     """Start a contender's process, which holds its `Runner`. Raises ResourceError."""
     environment = dict.fromkeys(_THREADS, str(job.threads))
     return Process(CONTENDERS[name].title, Runner(CONTENDERS[name], job), environment)
@@ -72,7 +72,7 @@ def start(name: str, job: Job) -> Process:
 class Runner:
     """Times one contender, in that contender's process."""
 
-    def __init__(self, contender: Contender, job: Job) -> None:
+    def __init__(self, contender: Contender, job: NetFiles) -> None:
         self._contender, self._job = contender, job
         self._before: int | None = None
         self._data = np.empty(0, np.float32)

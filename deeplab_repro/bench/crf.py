@@ -223,14 +223,14 @@ def draw_scene(labels: int) -> Outcome:
     return image.clip(0, 255).astype(np.uint8), probs.astype(np.float32)
 
 
-def _enlarge(maps: np.ndarray, size: HW) -> np.ndarray:
+def _enlarge(scores: np.ndarray, size: HW) -> np.ndarray:
     """Cxhxw to CxHxW, bilinear with aligned corners."""
     for axis, length in ((1, size[0]), (2, size[1])):
-        at = np.linspace(0, maps.shape[axis] - 1, length)
-        low = np.minimum(at.astype(int), maps.shape[axis] - 2)
+        at = np.linspace(0, scores.shape[axis] - 1, length)
+        low = np.minimum(at.astype(int), scores.shape[axis] - 2)
         share = (at - low).reshape(-1, 1) if axis == 1 else at - low
-        maps = maps.take(low, axis) * (1 - share) + maps.take(low + 1, axis) * share
-    return maps
+        scores = scores.take(low, axis) * (1 - share) + scores.take(low + 1, axis) * share
+    return scores
 
 
 def _fill(array: np.ndarray, size: HW, axis: int) -> np.ndarray:

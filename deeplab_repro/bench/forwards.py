@@ -4,7 +4,7 @@ The plain ones run converted files without this package, and raise the libraries
 """
 
 from deeplab_repro.arrays import F32
-from deeplab_repro.bench.job import Forward, Job
+from deeplab_repro.bench.net_files import Forward, NetFiles
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.onnxruntime import load_onnxruntime
@@ -12,23 +12,23 @@ from deeplab_repro.engines.opencv_cuda import BY_CAFFE
 from deeplab_repro.machine.opencv import cv2
 
 
-def our_opencv(job: Job) -> Forward:
+def our_opencv(job: NetFiles) -> Forward:
     """This package with OpenCV."""
     return _ours(job, "opencv")
 
 
-def our_onnxruntime(job: Job) -> Forward:
+def our_onnxruntime(job: NetFiles) -> Forward:
     """This package with onnxruntime."""
     return _ours(job, "onnxruntime")
 
 
-def _ours(job: Job, name: str) -> Forward:
+def _ours(job: NetFiles, name: str) -> Forward:
     engine = make_engine(job.net(), "cpu", engine=name)
     engine.build()
     return lambda data: engine.blobs(data, [job.blob])[job.blob]
 
 
-def plain_opencv(job: Job) -> Forward:
+def plain_opencv(job: NetFiles) -> Forward:
     """OpenCV 4 with the Caffe files, OpenCV 5 with the ONNX file.
 
     It has as many threads as OPENCV_FOR_THREADS_NUM says.
@@ -50,7 +50,7 @@ def plain_opencv(job: Job) -> Forward:
     return run
 
 
-def plain_onnxruntime(job: Job) -> Forward:
+def plain_onnxruntime(job: NetFiles) -> Forward:
     """onnxruntime with the ONNX file and its own options, but for the number of threads."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()

@@ -14,8 +14,8 @@ import numpy as np
 from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.bench.contenders import CONTENDERS, start
 from deeplab_repro.bench.hardware import this_machine
-from deeplab_repro.bench.job import write_job
 from deeplab_repro.bench.measures import slope, times_faster
+from deeplab_repro.bench.net_files import write_net_files
 from deeplab_repro.bench.process import Process
 from deeplab_repro.errors import DeepLabError, NetError
 from deeplab_repro.machine.memory import require_memory
@@ -84,7 +84,7 @@ def bench_net(
         tempfile.TemporaryDirectory(prefix="deeplab-bench-") as folder,
         contextlib.ExitStack() as stack,
     ):
-        job = write_job(net, Path(folder), shape, threads or n_cores())
+        job = write_net_files(net, Path(folder), shape, threads or n_cores())
         running = {name: stack.enter_context(start(name, job)) for name in names}
         runs, unable = _build(running, advance)
         times = _rounds(running, repeat, advance)

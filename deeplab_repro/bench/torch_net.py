@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as it is always called
 
 from deeplab_repro.arrays import F32, Shape
-from deeplab_repro.bench.job import Forward, Job
+from deeplab_repro.bench.net_files import Forward, NetFiles
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
     Concat,
@@ -25,7 +25,7 @@ from deeplab_repro.net.net import Layer, Net
 Apply = Callable[..., torch.Tensor]
 
 
-def torch_forward(job: Job) -> Forward:
+def torch_forward(job: NetFiles) -> Forward:
     """The job's net in PyTorch."""
     return torch_net(job.net(), job.blob, job.threads)
 

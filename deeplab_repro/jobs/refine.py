@@ -29,7 +29,7 @@ _ENDINGS = (*FORMATS, ".probs.npy", "_blob_0.mat")
 
 
 @dataclass(frozen=True)
-class Job:
+class PhotoFiles:
     """A photo, the file with its probabilities, and the files to be written."""
 
     photo: Path
@@ -40,7 +40,7 @@ class Job:
 
 def plan(
     photos: Sequence[Path], probs: Path, out: Path, marginals: Path | None = None
-) -> tuple[list[Job], list[Path]]:
+) -> tuple[list[PhotoFiles], list[Path]]:
     """What there is to do, and the photos that have no probabilities.
 
     probs, out and marginals: for one photo three files. Or three folders, in which the files of
@@ -53,10 +53,10 @@ def plan(
     """
     if os.path.isdir(probs):
         found = {photo: find_probs(photo, probs) for photo in photos}
-        jobs = _jobs_in_folders(found, probs, out, marginals)
+        jobs = _in_folders(found, probs, out, marginals)
     else:
         found = {}
-        jobs = [_job_of_files(photos, probs, out, marginals)]
+        jobs = [_of_files(photos, probs, out, marginals)]
     targets = {job.photo: [p for p in (job.labels, job.marginals) if p] for job in jobs}
     check_targets(targets, [*photos, *(job.probs for job in jobs)])
     return jobs, [photo for photo, file in found.items() if file is None]
@@ -77,9 +77,9 @@ def find_probs(photo: Path, folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _jobs_in_folders(
+def _in_folders(
     files: Mapping[Path, Path | None], probs: Path, out: Path, marginals: Path | None
-) -> list[Job]:
+) -> list[PhotoFiles]:
     for path in (out, marginals):
         if path and path.suffix.lower() in (".png", ".npy"):
             raise ArgumentError(
@@ -87,7 +87,7 @@ def _jobs_in_folders(
                 "folder: give a folder for the results too"
             )
     jobs = [
-        Job(
+        PhotoFiles(
             photo,
             file,
             out / f"{photo.stem}.png",
@@ -105,7 +105,7 @@ def _jobs_in_folders(
     return jobs
 
 
-def _job_of_files(photos: Sequence[Path], probs: Path, out: Path, marginals: Path | None) -> Job:
+def _of_files(photos: Sequence[Path], probs: Path, out: Path, marginals: Path | None) -> PhotoFiles:
     check_readable(probs)
     if len(photos) > 1:
         raise ArgumentError(
@@ -115,11 +115,11 @@ def _job_of_files(photos: Sequence[Path], probs: Path, out: Path, marginals: Pat
     for path, extension in ((out, ".png"), (marginals, ".npy")):
         if path and path.suffix.lower() != extension:
             raise ArgumentError(f"{one_line(path)}: expected the name of a {extension} file")
-    return Job(photos[0], probs, out, marginals)
+    return PhotoFiles(photos[0], probs, out, marginals)
 
 
 def refine_files(
-    jobs: Iterable[Job], params: CrfParams, iterations: int = 10, device: AnyDevice = "auto"
+    jobs: Iterable[PhotoFiles], params: CrfParams, iterations: int = 10, device: AnyDevice = "auto"
 ) -> Iterator[Photo | Failed]:
     """Take photos and their probabilities through the CRF; write labels and marginals.
 

@@ -17,7 +17,7 @@ from scipy import ndimage
 from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.images import VOID
-from deeplab_repro.toy.drawing.backgrounds import PLACES, Place, noise
+from deeplab_repro.toy.drawing.backgrounds import PLACES, Setting, noise
 from deeplab_repro.toy.drawing.objects import KINDS
 from deeplab_repro.toy.drawing.pen import Pen
 
@@ -131,7 +131,7 @@ def _cast(rng: np.random.Generator) -> tuple[list[str], str]:
     return names, where
 
 
-def _arrange(rng: np.random.Generator, place: Place, names: list[str]) -> list[_Drawn]:
+def _arrange(rng: np.random.Generator, place: Setting, names: list[str]) -> list[_Drawn]:
     """Draw the objects where they overlap little; the farthest comes first."""
     height, width = place.image.shape[:2]
     depth = height - place.horizon
@@ -162,7 +162,7 @@ def _arrange(rng: np.random.Generator, place: Place, names: list[str]) -> list[_
     return sorted(done, key=lambda drawn: drawn.bottom)
 
 
-def _difficult(rng: np.random.Generator, place: Place, name: str) -> _Drawn:
+def _difficult(rng: np.random.Generator, place: Setting, name: str) -> _Drawn:
     """A far object that is too small to score: all of it is void."""
     x, foot = rng.uniform(0, place.image.shape[1]), place.horizon + rng.uniform(2, 10)
     return _draw(rng, KINDS[name].draw, rng.uniform(20, 30), x, foot, VOID)

@@ -11,8 +11,8 @@ import pytest
 
 from deeplab_repro.bench import net as bench
 from deeplab_repro.bench.contenders import CONTENDERS, Contender, Runner
-from deeplab_repro.bench.job import write_job
 from deeplab_repro.bench.net import AGREEMENT, bench_net
+from deeplab_repro.bench.net_files import write_net_files
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import NetError, ResourceError
@@ -68,7 +68,7 @@ def test_every_contender_runs_the_net(tiny, tmp_path, name):
         pytest.skip(problem)
     net = read_net(tiny)
     net.fill_random(0)
-    runner = Runner(CONTENDERS[name], write_job(net, tmp_path, (1, 3, 41, 49), threads=1))
+    runner = Runner(CONTENDERS[name], write_net_files(net, tmp_path, (1, 3, 41, 49), threads=1))
     runner.build()
     assert runner._data.std() > 50  # as a photo's minus the mean
     for size, of_scores in (((41, 49), (6, 7)), ((33, 57), (5, 8))):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 from rates import Rates
-from steps import Finding, GpuMemory, Job, largest, milliseconds, photo, spread, times_of
+from steps import Checking, Finding, GpuMemory, largest, milliseconds, photo, spread, times_of
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
@@ -35,7 +35,7 @@ if SIMULATED:  # sizes for which the simulator takes seconds
     _LABELS, _ITERATIONS, _IN_TURN = 3, 2, ((5, 6), (6, 5))
 
 
-def check_crf(job: Job) -> Iterator[Finding]:
+def check_crf(job: Checking) -> Iterator[Finding]:
     """Every golden case, from coarse scores to labels."""
     paths = sorted(job.golden.glob("crf/*.npz"))
     if not paths:
@@ -44,7 +44,7 @@ def check_crf(job: Job) -> Iterator[Finding]:
         yield check_case(path, job)
 
 
-def check_case(path: Path, job: Job) -> Finding:
+def check_case(path: Path, job: Checking) -> Finding:
     """One case: `refine_scores` twice, once more without marginals, and `dense_crf`."""
     with np.load(path) as case:
         golden = dict(case)
@@ -99,7 +99,7 @@ def _vertices(image: UInt8, params: CrfParams) -> int:
         return build_lattice(points, height, width, params, Workspace()).vertices
 
 
-def check_crf_speed(job: Job) -> Iterator[Finding]:
+def check_crf_speed(job: Checking) -> Iterator[Finding]:
     """From coarse scores to labels on a photo: in all, by stage and by kernel."""
     sizes = _IN_TURN if SIMULATED else [job.size(*size) for size in _IN_TURN]
     inputs = [(photo(size), random_scores(size, _LABELS)) for size in sizes]
@@ -143,7 +143,9 @@ def random_scores(size: HW, labels: int) -> CoarseScores:
     return CoarseScores(3 * rng.standard_normal((labels, height, width), np.float32), STRIDE)
 
 
-def time_stages(image: UInt8, coarse: CoarseScores, iterations: int, job: Job) -> Iterator[Finding]:
+def time_stages(
+    image: UInt8, coarse: CoarseScores, iterations: int, job: Checking
+) -> Iterator[Finding]:
     """What each stage takes on the GPU, and how long the host is busy asking for it.
 
     The lattice's host time includes waiting for the number of vertices.

@@ -25,7 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from steps import Finding, Job, Outcome, Step, run_step
+from steps import Checking, Finding, Outcome, Step, run_step
 
 from deeplab_repro.cli.console import say
 from deeplab_repro.crf.cuda.device import crf_cuda_problem
@@ -82,14 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = None if options.rehearse else cuda_problem() or crf_cuda_problem()
         if problem is None:
             steps = [step for step in STEPS if options.only is None or step.name in options.only]
-            return check(steps, Job(options.golden.absolute(), options.rehearse), options.out)
+            return check(steps, Checking(options.golden.absolute(), options.rehearse), options.out)
     except DeepLabError as error:
         problem = str(error)
     say(f"error: {problem}")
     return 2
 
 
-def check(steps: Sequence[Step], job: Job, out: Path) -> int:
+def check(steps: Sequence[Step], job: Checking, out: Path) -> int:
     """Run these steps, tell what each finds, and write it all to `out`; the exit status."""
     start = time.monotonic()
     outcomes: list[Outcome] = []

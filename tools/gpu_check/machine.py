@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import PHOTO, ROOT, Finding, Job
+from steps import PHOTO, ROOT, Checking, Finding
 
 from deeplab_repro.bench.hardware import this_machine
 from deeplab_repro.cli.doctor import check
@@ -22,7 +22,7 @@ _SECONDS = 60  # that one command may take
 _OF_GPU = "driver_version,clocks.max.sm,clocks.max.mem,power.limit,pcie.link.gen.max"
 
 
-def check_machine(job: Job) -> Iterator[Finding]:  # noqa: ARG001 - every step takes it
+def check_machine(job: Checking) -> Iterator[Finding]:  # noqa: ARG001 - every step takes it
     """What `doctor` finds, and what nvidia-smi tells of the GPU."""
     yield Finding("machine", {"what": "machine", "found": this_machine()})
     for name, found, problem in check():
@@ -42,7 +42,7 @@ class Lack:
     told: str
 
 
-def check_errors(job: Job) -> Iterator[Finding]:
+def check_errors(job: Checking) -> Iterator[Finding]:
     """Commands that ask for CUDA, without a GPU, a driver, cuDNN and parts of cuDNN."""
     with tempfile.TemporaryDirectory(prefix="gpu_check_") as temporary:
         folder = Path(temporary)
@@ -99,7 +99,7 @@ def _packages(folder: Path, first_of_cudnn: bool = False) -> Path:
     return folder
 
 
-def without(lack: Lack, arguments: tuple[str, ...], job: Job) -> Finding:
+def without(lack: Lack, arguments: tuple[str, ...], job: Checking) -> Finding:
     """A command with --device cuda that must fail: exit status 2, and one line that says why.
 
     Where the piece was found anyway and the command ran on the GPU, nothing was tested.

@@ -9,9 +9,9 @@ from rates import Rates, net_floor
 from steps import (
     LARGE_FOV,
     PRECISIONS,
+    Checking,
     Finding,
     GpuMemory,
-    Job,
     milliseconds,
     photo,
     spread,
@@ -52,7 +52,7 @@ CASES: dict[str, tuple[Case, ...]] = {
 _RUNS, _WHOLE_RUNS = 60, 15
 
 
-def check_speed(job: Job) -> Iterator[Finding]:
+def check_speed(job: Checking) -> Iterator[Finding]:
     """Every net in both precisions: building it, and running it from input to coarse scores."""
     for name, cases in CASES.items():
         net = job.net(name)
@@ -61,7 +61,7 @@ def check_speed(job: Job) -> Iterator[Finding]:
 
 
 def time_net(
-    net: Net, cases: tuple[Case, ...], job: Job, precision: Precision
+    net: Net, cases: tuple[Case, ...], job: Checking, precision: Precision
 ) -> Iterator[Finding]:
     """One net in one precision at several sizes, and at the first once more."""
     which = {"net": net.name, "precision": job.precision(precision)}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import PRECISIONS, Finding, Job, Verdict, largest
+from steps import PRECISIONS, Checking, Finding, Verdict, largest
 
 from deeplab_repro.arrays import F32
 from deeplab_repro.bench.process import call_apart
@@ -25,7 +25,7 @@ _TF32 = "NVIDIA_TF32_OVERRIDE"
 _TF32_NET = "DeepLab-LargeFOV-513"
 
 
-def check_nets(job: Job) -> Iterator[Finding]:
+def check_nets(job: Checking) -> Iterator[Finding]:
     """Every golden net: its blobs in float32, its labels in both precisions."""
     folders = sorted(path.parent for path in job.golden.glob("nets/*/deploy.prototxt"))
     if not folders:
@@ -35,7 +35,7 @@ def check_nets(job: Job) -> Iterator[Finding]:
             yield check_net(folder, job, precision)
 
 
-def check_net(folder: Path, job: Job, precision: Precision) -> Finding:
+def check_net(folder: Path, job: Checking, precision: Precision) -> Finding:
     """One net against the original's outputs.
 
     On CUDA OpenCV gets three nets: one that keeps every blob, one that ends in the scores, and one
@@ -112,7 +112,7 @@ def _as_in(expected: F32, scores: F32) -> F32:
     return scores[:, :, ::step, ::step]
 
 
-def check_tf32(job: Job) -> Iterator[Finding]:
+def check_tf32(job: Checking) -> Iterator[Finding]:
     """How exact float32 is with TF32 forbidden by the environment, left to OpenCV, and forced.
 
     OpenCV does not use TF32 in float32, so forbidding it must change no bit. Forcing it shows what
@@ -138,7 +138,7 @@ def check_tf32(job: Job) -> Iterator[Finding]:
         yield Finding("TF32", facts, verdict if setting != "1" else None)
 
 
-def largest_error(folder: Path, job: Job) -> dict[str, Any]:
+def largest_error(folder: Path, job: Checking) -> dict[str, Any]:
     """The largest error of a golden net in float32, and a digest of its scores."""
     net, data, _ = golden_net(folder)
     engine = job.engine(net, "float32")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
-from steps import LARGE_FOV, PRECISIONS, Finding, Job, photo, spread
+from steps import LARGE_FOV, PRECISIONS, Checking, Finding, photo, spread
 
 from deeplab_repro.arrays import HW, dims
 from deeplab_repro.machine.device import Precision
@@ -40,7 +40,7 @@ _QUALITY = 90  # of the JPEGs
 _SAMPLED_EVERY = 100  # milliseconds
 
 
-def check_photos(job: Job) -> Iterator[Finding]:
+def check_photos(job: Checking) -> Iterator[Finding]:
     """Labels of the example photo by a trained net and its CRF, on the GPU and on the CPU.
 
     The photo is once smaller than the net's own input, and once larger.
@@ -63,7 +63,7 @@ def check_photos(job: Job) -> Iterator[Finding]:
             yield Finding("photos", facts, "pass" if good else "fail")
 
 
-def check_predict(job: Job) -> Iterator[Finding]:
+def check_predict(job: Checking) -> Iterator[Finding]:
     """`predict` over a folder of photos: as a whole, and each of its stages alone."""
     with tempfile.TemporaryDirectory(prefix="gpu_check_") as temporary:
         devkit = make_devkit(Path(temporary), job)
@@ -78,7 +78,7 @@ def check_predict(job: Job) -> Iterator[Finding]:
 
 
 def time_predict(
-    devkit: Devkit, precision: Precision, out: Path, recipe: Recipe, job: Job
+    devkit: Devkit, precision: Precision, out: Path, recipe: Recipe, job: Checking
 ) -> tuple[Finding, Predicted]:
     """Time all photos of a precision's split, including building the net."""
     done: list[float] = []
@@ -120,7 +120,7 @@ def time_predict(
 
 
 def time_stages(
-    devkit: Devkit, recipe: Recipe, predicted: Predicted, job: Job
+    devkit: Devkit, recipe: Recipe, predicted: Predicted, job: Checking
 ) -> Iterator[Finding]:
     """Time each stage for a photo when nothing else runs: the slowest one limits the whole."""
     segmenting = Segmenting(devkit, predicted.folder, recipe, predicted.record, None)
@@ -146,7 +146,7 @@ def time_stages(
         )
 
 
-def make_devkit(folder: Path, job: Job) -> Devkit:
+def make_devkit(folder: Path, job: Checking) -> Devkit:
     """Write photos in VOC's layout: parts of the example, mirrored, lighter and darker.
 
     There is a split for each precision, with the number of photos that it is timed on.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import Finding, Job, times_of
+from steps import Checking, Finding, times_of
 
 import deeplab_repro.machine.opencv  # noqa: F401 - which loads cuBLAS
 from deeplab_repro.arrays import Shape
@@ -33,7 +33,7 @@ _TYPES: dict[Precision, int] = {"float32": 0, "float16": 2}
 _COMPUTE_32F, _DEFAULT_KERNEL = 68, -1
 
 
-def measure_rates(job: Job) -> Iterator[Finding]:
+def measure_rates(job: Checking) -> Iterator[Finding]:
     """Operations a second of large matrix products, bytes a second of large copies."""
     if job.rehearsal:
         return
@@ -144,7 +144,7 @@ class Rates:
     source: str
 
     @classmethod
-    def of(cls, job: Job) -> "Rates":
+    def of(cls, job: Checking) -> "Rates":
         """Those that an earlier step measured, or else those of an H100's datasheet."""
         found = job.found.get("rates", ())
         rates, source = {each.facts["what"]: each.facts["a second"] for each in found}, "measured"

@@ -57,7 +57,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Job:
+class Checking:
     """What is checked: a GPU, or in a rehearsal whether the check itself works without one.
 
     golden: folder of the original software's outputs. found: the earlier steps' findings, by name.
@@ -119,10 +119,10 @@ class Step:
     """A part of the check, and the seconds that it may take."""
 
     name: str
-    check: Callable[[Job], Iterator[Finding]]
+    check: Callable[[Checking], Iterator[Finding]]
     budget: float
 
-    def findings(self, job: Job) -> Iterator[Finding]:
+    def findings(self, job: Checking) -> Iterator[Finding]:
         """Run the check in this process."""
         if SIMULATED:
             sys.setswitchinterval(1e-4)  # the simulator's threads wait for each other in a loop
@@ -145,7 +145,7 @@ class Outcome:
         return self.error is not None or any(each.verdict == "fail" for each in self.findings)
 
 
-def run_step(step: Step, job: Job) -> Outcome:
+def run_step(step: Step, job: Checking) -> Outcome:
     """Run a step in its own process, which is ended when its budget is spent.
 
     An exception ends the step, and its text is the outcome's error. For any but a DeepLabError,
@@ -195,7 +195,7 @@ def spread(times: list[float]) -> dict[str, float]:
 class GpuMemory:
     """The GPU's memory that has been taken since this was made, as facts; none in a rehearsal."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Checking) -> None:
         self._before = None if job.rehearsal else self._taken()
 
     def facts(self) -> dict[str, float]:

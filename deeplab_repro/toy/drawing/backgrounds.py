@@ -37,7 +37,7 @@ class Clutter:
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """An empty place: HxWx3 float32 colours (0..255), the ground's first row, and its clutter.
 
     firm: whether a bird may stand on the ground.
@@ -125,18 +125,18 @@ def _behind(rng: Rng, image: F32, horizon: int) -> list[Clutter]:
     ]
 
 
-def _outdoors(rng: Rng, horizon: int, ground: F32) -> Place:
+def _outdoors(rng: Rng, horizon: int, ground: F32) -> Setting:
     """Sky over the ground."""
     image = np.concatenate([_sky(rng, horizon, ground.shape[1]), ground])
-    return Place(image, horizon, _behind(rng, image, horizon))
+    return Setting(image, horizon, _behind(rng, image, horizon))
 
 
-def sky(rng: Rng, height: int, width: int) -> Place:
+def sky(rng: Rng, height: int, width: int) -> Setting:
     """Mostly sky."""
     return field(rng, height, width, float(rng.uniform(0.78, 0.92)))
 
 
-def field(rng: Rng, height: int, width: int, share: float | None = None) -> Place:
+def field(rng: Rng, height: int, width: int, share: float | None = None) -> Setting:
     """Grass, with stones and tufts."""
     horizon = int(height * (share or rng.uniform(0.22, 0.42)))
     rows = height - horizon
@@ -152,7 +152,7 @@ def field(rng: Rng, height: int, width: int, share: float | None = None) -> Plac
     return place
 
 
-def road(rng: Rng, height: int, width: int) -> Place:
+def road(rng: Rng, height: int, width: int) -> Setting:
     """A road across, with a kerb and perhaps a dashed line."""
     horizon = int(height * rng.uniform(0.25, 0.42))
     rows = height - horizon
@@ -174,7 +174,7 @@ def road(rng: Rng, height: int, width: int) -> Place:
     return place
 
 
-def water(rng: Rng, height: int, width: int) -> Place:
+def water(rng: Rng, height: int, width: int) -> Setting:
     """A lake or the sea, with ripples."""
     horizon = int(height * rng.uniform(0.3, 0.5))
     rows = height - horizon
@@ -216,7 +216,7 @@ def _boards(rng: Rng, height: int, width: int, colours: tuple[Colour, ...]) -> F
     return image
 
 
-def room(rng: Rng, height: int, width: int) -> Place:
+def room(rng: Rng, height: int, width: int) -> Setting:
     """A wall with things on it, and a floor."""
     horizon = int(height * rng.uniform(0.42, 0.6))
     floor = _boards(rng, height - horizon, width, (*WOODS, (150, 150, 150), (170, 120, 110)))
@@ -236,10 +236,10 @@ def room(rng: Rng, height: int, width: int) -> Place:
         clutter.append(Clutter(cabinet, float(rng.uniform(50, 90)), horizon + 6.0))
     if rng.random() < 0.3:
         clutter.append(Clutter(carton, float(rng.uniform(24, 40)), horizon + 12.0))
-    return Place(image, horizon, clutter)
+    return Setting(image, horizon, clutter)
 
 
-def desk(rng: Rng, height: int, width: int) -> Place:
+def desk(rng: Rng, height: int, width: int) -> Setting:
     """The top of a desk or a shelf before a wall, seen from near."""
     horizon = int(height * rng.uniform(0.55, 0.72))
     top = _boards(rng, height - horizon, width, WOODS)
@@ -255,10 +255,10 @@ def desk(rng: Rng, height: int, width: int) -> Place:
         clutter.append(
             Clutter(draw, float(rng.uniform(18, 40)), horizon + float(rng.uniform(4, 14)))
         )
-    return Place(image, horizon, clutter)
+    return Setting(image, horizon, clutter)
 
 
-PLACES: dict[str, Callable[[Rng, int, int], Place]] = {
+PLACES: dict[str, Callable[[Rng, int, int], Setting]] = {
     "sky": sky,
     "field": field,
     "road": road,

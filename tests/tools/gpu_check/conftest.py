@@ -6,4 +6,4 @@ import pytest
 @pytest.fixture
 def job(tool, tmp_path):
     """A rehearsal."""
-    return tool("gpu_check/steps").Job(tmp_path, rehearsal=True)
+    return tool("gpu_check/steps").Checking(tmp_path, rehearsal=True)

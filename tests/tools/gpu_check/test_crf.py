@@ -59,9 +59,9 @@ STAGED = """
 import sys
 from pathlib import Path
 from crf import random_scores, time_stages
-from steps import Job, photo
+from steps import Checking, photo
 sys.setswitchinterval(1e-4)
-job = Job(Path(), rehearsal=True, found={})
+job = Checking(Path(), rehearsal=True, found={})
 for finding in time_stages(photo((2, 3)), random_scores((2, 3), 2), 1, job):
     print(finding.facts.get("stage"))
 """

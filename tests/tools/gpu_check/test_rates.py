@@ -29,9 +29,9 @@ def test_the_papers_net_takes_257_gflop(tool):
     steps = tool("gpu_check/steps")
     measured = {"float32": 50e12, "float16": 500e12, "memory": 3e12, "to the GPU": 1e10}
     found = [steps.Finding("rates", {"what": w, "a second": a}) for w, a in measured.items()]
-    of = rates.Rates.of(steps.Job(Path(), found={"rates": found}))
+    of = rates.Rates.of(steps.Checking(Path(), found={"rates": found}))
     assert of == rates.Rates(50e12, 500e12, 3e12, "measured")
-    without = rates.Rates.of(steps.Job(Path(), found={"rates": found[1:]}))
+    without = rates.Rates.of(steps.Checking(Path(), found={"rates": found[1:]}))
     assert without == rates.Rates(67e12, 990e12, 3.35e12, "an H100's datasheet")
     floor = rates.net_floor(read_model("DeepLab-LargeFOV"), (1, 3, 513, 513), "float32", of)
     assert floor["GFLOP"] == pytest.approx(257, abs=0.5)

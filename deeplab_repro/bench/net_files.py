@@ -16,7 +16,7 @@ Forward = Callable[[F32], F32]
 
 
 @dataclass(frozen=True)
-class Job:
+class NetFiles:
     """A net in files, the blob up to which it is run, an image's NxCxHxW, and so many threads."""
 
     folder: Path
@@ -41,12 +41,12 @@ class Job:
         return net
 
 
-def write_job(net: Net, folder: Path, shape: Shape, threads: int) -> Job:
+def write_net_files(net: Net, folder: Path, shape: Shape, threads: int) -> NetFiles:
     """Write the net's files, for images of one shape, up to the net's coarse scores.
 
     Raises NetError for a net that cannot be written, FileError and OSError.
     """
-    job = Job(folder, net.coarse_output[0], shape, threads)
+    job = NetFiles(folder, net.coarse_output[0], shape, threads)
     (folder / "net.json").write_text(net_to_json(net))
     sized = replace(net, input_shape=shape)
     write_caffe(sized, *job.caffe)
