@@ -1,4 +1,4 @@
-"""DeepLab v1 (Chen et al., ICLR 2015) without Caffe: nets, dense CRF, and their numbers."""
+"""The released DeepLab models without Caffe: nets, dense CRF, and their numbers."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

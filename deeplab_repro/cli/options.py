@@ -1,4 +1,4 @@
-"""What several commands share: options, and how results and progress are told."""
+"""Options that several commands share, and what is made of them."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""The five numbers of the CRF. Free of Numba: the model registry and the command line read it."""
+"""The five parameters of the CRF; without Numba, as the registry and the command line read them."""
 
 import math
 from dataclasses import dataclass, fields

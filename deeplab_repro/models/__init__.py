@@ -1,1 +1,1 @@
-"""Released weights from the web, and where they are on this machine."""
+"""The models: their registry, published numbers, and where weights are."""

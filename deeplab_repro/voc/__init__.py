@@ -1,0 +1,1 @@
+"""Data sets in VOC's layout: predict a split, evaluate, cross-validate."""
