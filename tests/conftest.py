@@ -1,6 +1,7 @@
 """What several test files need: the original's outputs, a tiny net, pictures, the command line."""
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from deeplab_repro.bench import crf as bench_crf
 from deeplab_repro.cli import main
 from deeplab_repro.files.pictures import write_image
 from deeplab_repro.models.registry import MODELS
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared/golden"
 

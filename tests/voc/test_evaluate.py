@@ -120,7 +120,7 @@ def test_a_cluster_finds_the_same(devkit, results):
     distributed = pytest.importorskip("dask.distributed")
     here = evaluate(devkit, "val", results, (1, 40))
     with distributed.LocalCluster(
-        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None
+        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
         there = evaluate(
             devkit, "val", results, (1, 40), Workers(scheduler=cluster.scheduler_address)
