@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.files.whole import check_readable
 from deeplab_repro.segmenter import Segmentation
 from deeplab_repro.work.outcomes import Failed, attempt
-from deeplab_repro.work.stages import in_threads
+from deeplab_repro.work.stages import in_threads, quick_turns
 
 _EXTENSIONS = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -65,6 +65,7 @@ class Stages:
         on one photo, the net does the next. prepare: what to load for the CRF meanwhile.
         """
         with (
+            quick_turns() if threads else nullcontext(),
             closing(in_threads(self._read, paths, threads, "read")) as photos,
             closing(
                 in_threads(self._refine, map(self._score, photos), 1, "crf", prepare)

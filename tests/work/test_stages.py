@@ -1,11 +1,12 @@
 """Work in threads, in order."""
 
+import sys
 import threading
 import time
 
 import pytest
 
-from deeplab_repro.work.stages import in_threads, io_threads, n_cores
+from deeplab_repro.work.stages import in_threads, io_threads, n_cores, quick_turns
 
 
 def named(name):
@@ -78,3 +79,10 @@ def test_items_that_fail_and_a_caller_who_stops_end_the_threads():
 def test_threads_beside_a_gpu_only():
     assert io_threads("cpu") == 0
     assert 1 <= io_threads("cuda") <= n_cores()
+
+
+def test_threads_take_turns_sooner_for_a_while():
+    before = sys.getswitchinterval()
+    with quick_turns():
+        assert sys.getswitchinterval() == pytest.approx(2e-4)
+    assert sys.getswitchinterval() == before

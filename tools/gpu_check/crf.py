@@ -15,8 +15,9 @@ from steps import Checking, Finding, GpuMemory, largest, milliseconds, photo, sp
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
-from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_lattice
-from deeplab_repro.crf.cuda.mean_field import MeanField
+from deeplab_repro.crf.cuda.lattice import build_lattice
+from deeplab_repro.crf.cuda.lists import SEGMENTS
+from deeplab_repro.crf.cuda.mean_field import DESIGN, DESIGNS
 from deeplab_repro.crf.cuda.scores import enlarged_probs
 from deeplab_repro.crf.dense_crf import dense_crf, refine_scores
 from deeplab_repro.crf.params import CrfParams
@@ -167,7 +168,7 @@ def time_stages(
         mark()
         probs = enlarged_probs(coarse, (height, width), space)
         mark()
-        field = MeanField(probs, space)
+        field = DESIGNS[DESIGN](probs, space)
         mark()
         points = space.array("image", (n, 3), np.uint8)
         points.copy_to_device(image.reshape(n, 3))
@@ -189,7 +190,7 @@ def time_stages(
     on_gpu, on_host = (np.median([run[i] for run in runs], axis=0) for i in range(2))
     for name, gpu, host in zip(STAGES, on_gpu, on_host, strict=True):
         yield Finding("CRF stages", {"stage": name, "GPU ms": float(gpu), "host ms": float(host)})
-    segments = int(lattice.counters.copy_to_host()[SEGMENTS])
+    segments = int(lattice.lists.counters.copy_to_host()[SEGMENTS])
     counts = n, len(coarse.values), lattice.vertices, segments, iterations
     yield from kernel_floors(*counts, Rates.of(job))
 
@@ -225,7 +226,7 @@ def traffic(
     row = 4 * (labels + 1)  # of q or of lattice values: one more label holds ones
     entries = 9 * n
     slots = 1 << (2 * entries - 1).bit_length()
-    splat = entries * (8 + row) + segments * (8 + 2 * row)
+    splat = entries * (8 + row) + segments * (16 + row)
     return [
         ("enlarge", 1, "20 N L", 20 * n * labels),
         ("begin", 1, "N (12 L + row)", n * (12 * labels + row)),
@@ -233,12 +234,11 @@ def traffic(
         ("embed, both", 1, "N (2*3 + 9*12)", n * (6 + 108)),
         ("insert", 1, "9N (8 + 4 + 8 + 4) + 16 M", entries * 24 + 16 * m),
         ("find_neighbours", 1, "6M (12 + 2*16 + 8)", 6 * m * 52),
-        ("count", 1, "9N (4 + 4 + 4 + 8)", entries * 20),
-        ("allocate", 1, "16 M + 8 S", 16 * m + 8 * segments),
-        ("fill", 1, "9N (8 + 8 + 8)", entries * 24),
-        ("splat", iterations, "9N (8 + row) + S (8 + 2 row)", splat),
-        ("blur_sums", iterations, "M (24 + 9*8 + 19 row)", m * (96 + 19 * row)),
-        ("blur, two axes", 2 * iterations, "M (24 + 10 row)", m * (24 + 10 * row)),
+        ("count", 1, "9N (4 + 4 + 4 + 8 + 4)", entries * 24),
+        ("allocate", 1, "8 M + 16 S", 8 * m + 16 * segments),
+        ("fill", 1, "9N (4 + 8 + 4 + 8)", entries * 24),
+        ("splat", iterations, "9N (8 + row) + S (16 + row)", splat),
+        ("blur, two axes", 3 * iterations, "M (24 + 10 row)", m * (24 + 10 * row)),
         ("update", iterations, "N (9 (8 + row) + 8 L)", n * (9 * (8 + row) + 8 * labels)),
         ("find_labels", 1, "N (row + 1)", n * (row + 1)),
     ]

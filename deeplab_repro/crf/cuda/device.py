@@ -1,9 +1,11 @@
 """What the CUDA twin of the CRF needs from the machine: a GPU that Numba can use, and memory."""
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from deeplab_repro.machine.gpus import driver_problem
 # thread for each of the GPU's.
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 BLOCKS, THREADS = (1, 8) if SIMULATED else (2048, 256)
+TOOLKIT = "/usr/local/cuda"  # where NVIDIA's installers put it
 MOST_SHAPES = 100  # kept of each array: to make one takes Numba as long as a launch
 
 
@@ -36,29 +39,46 @@ def crf_cuda_problem() -> str | None:
     Never raises and compiles nothing. Numba's simulator (NUMBA_ENABLE_CUDASIM=1) counts as a GPU.
     """
     try:
+        _check_cuda()
+    except DeviceError as error:
+        return str(error)
+    return None
+
+
+@functools.cache  # success only, so each photo need not ask the driver again
+def _check_cuda() -> None:
+    """Raise DeviceError with what keeps the CRF from running on CUDA, and with the mend."""
+    try:
         from numba import cuda
         from numba.cuda.cudadrv import driver, nvvm
     except Exception as error:  # a broken installation raises whatever it likes
-        return f'Numba has no CUDA here ({one_line(error)}): pip install "numba-cuda[cu13]"'
+        raise DeviceError(
+            f'Numba has no CUDA here ({one_line(error)}): pip install "numba-cuda[cu13]"'
+        ) from error
     if SIMULATED:
-        return None
+        return
     if problem := driver_problem():
-        return problem
+        raise DeviceError(problem)
     try:
         if cuda.is_available():
-            return None
-        if driver.driver.is_available and not nvvm.is_available():
-            return (
-                "Numba finds no CUDA compiler (libNVVM): "
-                'pip install "numba-cuda[cu13]", or [cu12] for drivers below 580'
-            )
+            return
+        lacks_compiler = driver.driver.is_available and not nvvm.is_available()
         told = driver.driver.initialization_error
     except Exception as error:
-        told = error
-    return (
+        lacks_compiler, told = False, error
+    if lacks_compiler:
+        raise DeviceError(f"Numba finds no CUDA compiler (libNVVM): {_compiler_mend()}")
+    raise DeviceError(
         f"Numba cannot use the CUDA driver ({one_line(told)}): see nvidia-smi; "
         'with a new driver pip install "numba-cuda[cu13]", or use --device cpu'
     )
+
+
+def _compiler_mend() -> str:
+    """How Numba is made to find libNVVM: it does not look for a toolkit if it has one of pip's."""
+    if "CUDA_HOME" not in os.environ and Path(TOOLKIT, "nvvm").is_dir():
+        return f"set CUDA_HOME={TOOLKIT}, the toolkit that is there"
+    return 'pip install "numba-cuda[cu13]", or [cu12] for drivers below 580'
 
 
 @contextmanager

@@ -17,20 +17,14 @@ import numpy as np
 from numba import cuda
 
 from deeplab_repro.crf.cuda.device import BLOCKS, THREADS, Workspace, kernel, roomy
+from deeplab_repro.crf.cuda.lists import CORNERS, VERTICES, Lists, build_lists
 from deeplab_repro.crf.features import axis_scales
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, ResourceError
 
-# Corners of a pixel: POSITIONAL in the positional lattice, the others in the bilateral one.
-POSITIONAL = 3
-CORNERS = 9
+POSITIONAL = 3  # of a pixel's CORNERS are in the positional lattice, the others in the bilateral
 AXES = 6
-# The longest list that one row of threads adds up; a flat area has vertices with 100,000 pixels.
-SEGMENT = 128
-STRIP = 8  # vertices that one thread makes lists for
 FREE = -1  # a slot of the hash table
-# What the elements of `counters` count.
-VERTICES, ENTRIES, SEGMENTS = range(3)
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -59,21 +53,14 @@ class Lattice:
 
     corners: 9 N int32, the vertices of each pixel's two simplices; weights: 9 N float32, its
     barycentric coordinates there. neighbours: 6 x rows x 2 int32, of each vertex along each axis,
-    0 for none. pixels, shares: 9 N int32 and float32, the pixels around each vertex and their
-    weights, vertex by vertex. segments: S x 2 int32, where a stretch of these starts and stops;
-    pieces: rows x 2 int32, the first segment of each vertex and the one after its last. counters:
-    int32, see VERTICES. Arrays may have more rows than are in use.
+    0 for none; there may be more rows than vertices. lists: the pixels around each vertex.
     """
 
     vertices: int
     corners: Any
     weights: Any
     neighbours: Any
-    pixels: Any
-    shares: Any
-    segments: Any
-    pieces: Any
-    counters: Any
+    lists: Lists
 
 
 def build_lattice(
@@ -102,7 +89,7 @@ def build_lattice(
     corners = space.array("corners", (entries,), np.int32)
     numbers = space.array("numbers", (entries,), np.int32)
     holders = space.array("holders", (entries + 1,), np.int32)
-    counters = space.array("counters", (3,), np.int32)
+    counters = space.array("counters", (4,), np.int32)
     clear[BLOCKS, THREADS](table, counters)
     for of, first in ((positional, 0), (bilateral, POSITIONAL)):
         embed[BLOCKS, THREADS](
@@ -118,14 +105,8 @@ def build_lattice(
     find_neighbours[BLOCKS, THREADS](
         keys, table, numbers, holders, m, bases, starts, neighbours, lengths
     )
-    pieces = space.array("pieces", (rows, 2), np.int32)
-    segments = space.array("segments", (rows + CORNERS * n // SEGMENT, 2), np.int32)
-    pixels = space.array("pixels", (CORNERS * n,), np.int32)
-    shares = space.array("shares", (CORNERS * n,), np.float32)
-    count[BLOCKS, THREADS](CORNERS * n, corners, numbers, lengths)
-    allocate[BLOCKS, THREADS](m, lengths, segments, pieces, counters)
-    fill[BLOCKS, THREADS](corners, weights, lengths, pixels, shares)
-    return Lattice(m, corners, weights, neighbours, pixels, shares, segments, pieces, counters)
+    lists = build_lists(m, corners, weights, numbers, lengths, counters, space)
+    return Lattice(m, corners, weights, neighbours, lists)
 
 
 @lru_cache
@@ -353,48 +334,3 @@ def find_neighbours(
         neighbours[axis, vertex, 1] = after
         if axis == 0:
             lengths[vertex] = 0
-
-
-@kernel
-def count(entries: Any, corners: Any, numbers: Any, lengths: Any) -> None:
-    """Turn each entry's owner into its vertex, in place, and count the entries of each vertex."""
-    for entry in range(cuda.grid(1), entries, cuda.gridsize(1)):
-        vertex = numbers[corners[entry]]
-        corners[entry] = vertex
-        cuda.atomic.add(lengths, vertex, 1)
-
-
-@kernel
-def allocate(m: Any, lengths: Any, segments: Any, pieces: Any, counters: Any) -> None:
-    """A list for each vertex, cut into segments; lengths become the lists' starts.
-
-    A thread serves STRIP vertices, so that fewer threads queue for the counters.
-    """
-    for base in range(STRIP * cuda.grid(1), m + 1, STRIP * cuda.gridsize(1)):
-        last = base + STRIP if base + STRIP <= m else m + 1
-        entries = 0
-        parts = 0
-        for vertex in range(base, last):
-            entries += lengths[vertex]
-            parts += (lengths[vertex] + SEGMENT - 1) // SEGMENT
-        start = cuda.atomic.add(counters, ENTRIES, entries)
-        segment = cuda.atomic.add(counters, SEGMENTS, parts)
-        for vertex in range(base, last):
-            pieces[vertex, 0] = segment
-            stop = start + lengths[vertex]
-            lengths[vertex] = start
-            while start < stop:
-                segments[segment, 0] = start
-                start = start + SEGMENT if stop - start > SEGMENT else stop
-                segments[segment, 1] = start
-                segment += 1
-            pieces[vertex, 1] = segment
-
-
-@kernel
-def fill(corners: Any, weights: Any, ends: Any, pixels: Any, shares: Any) -> None:
-    """Put every pixel into the lists of its nine corners; ends: where the next one goes."""
-    for entry in range(cuda.grid(1), pixels.size, cuda.gridsize(1)):
-        place = cuda.atomic.add(ends, corners[entry], 1)
-        pixels[place] = entry // CORNERS
-        shares[place] = weights[entry]

@@ -85,10 +85,10 @@ def enlarge(scores: Any, scale: Any, offset: Any, width: Any, probs: Any) -> Non
 
 @kernel
 def find_labels(q: Any, n_labels: Any, labels: Any) -> None:
-    """The most probable of each row's first labels, ties to the lowest: N uint8."""
+    """The most probable label of each row, ties to the lowest: N uint8. q: see field.py."""
     for i in range(cuda.grid(1), labels.size, cuda.gridsize(1)):
         best = 0
         for label in range(1, n_labels):
-            if q[i, label] > q[i, best]:
+            if q[i, label + 1] > q[i, best + 1]:
                 best = label
         labels[i] = best

@@ -15,6 +15,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    gpu._check_cuda.cache_clear()
+    yield
+    gpu._check_cuda.cache_clear()
+
+
 def start(*arguments, **environment):
     return subprocess.Popen(
         [sys.executable, *arguments],
@@ -63,6 +70,49 @@ def test_a_driver_that_numba_does_not_use_is_told_so():
     assert said.count("\n") == 1, said
     assert "NUMBA_DISABLE_CUDA" in said
     assert "--device cpu" in said
+
+
+NO_COMPILER = """
+import sys
+from types import SimpleNamespace as Fake
+import deeplab_repro.crf.cuda.device as gpu
+driver = Fake(driver=Fake(is_available=True, initialization_error=None))
+cuda = Fake(is_available=lambda: False)
+modules = {"": cuda, ".cudadrv": Fake(driver=driver, nvvm=Fake(is_available=lambda: False))}
+import numba
+numba.cuda = cuda
+sys.modules.update({"numba.cuda" + name: module for name, module in modules.items()})
+gpu.driver_problem = lambda: None
+gpu.TOOLKIT = sys.argv[1]
+print(gpu.crf_cuda_problem())
+"""
+
+
+@pytest.mark.parametrize(
+    ("has_toolkit", "home", "mend"),
+    [
+        (True, {}, r"set CUDA_HOME=\S+, the toolkit that is there"),
+        (True, {"CUDA_HOME": "/elsewhere"}, r'pip install "numba-cuda\[cu13\]"'),
+        (False, {}, r'pip install "numba-cuda\[cu13\]"'),
+    ],
+)
+def test_a_compiler_that_numba_does_not_find_is_told(tmp_path, has_toolkit, home, mend):
+    if has_toolkit:
+        (tmp_path / "nvvm").mkdir()
+    said, _ = start(
+        "-c", NO_COMPILER, str(tmp_path), NUMBA_ENABLE_CUDASIM="0", **home
+    ).communicate()
+    assert re.match(rf"Numba finds no CUDA compiler \(libNVVM\): {mend}", said), said
+
+
+def test_success_is_remembered_and_failure_is_not(monkeypatch):
+    if crf_cuda_problem() is None:
+        pytest.skip("the tests run on a GPU here")
+    monkeypatch.setattr(gpu, "SIMULATED", True)  # counts as success
+    assert crf_cuda_problem() is None
+    monkeypatch.setattr(gpu, "SIMULATED", False)
+    monkeypatch.setattr(gpu, "driver_problem", lambda: pytest.fail("asked again"))
+    assert crf_cuda_problem() is None
 
 
 def test_a_numba_without_cuda_is_told_so(monkeypatch):

@@ -19,10 +19,14 @@ from tests.crf.naive import NaiveLattice, enclosing_simplex, naive_dense_crf, so
 if (problem := crf_cuda_problem()) is not None:
     pytest.skip(f"no GPU for the CRF: {problem}", allow_module_level=True)
 
+from deeplab_repro.crf.cuda import field as gpu_field
 from deeplab_repro.crf.cuda import lattice as gpu_lattice
+from deeplab_repro.crf.cuda import lists as gpu_lists
 from deeplab_repro.crf.cuda import mean_field as gpu_mean_field
-from deeplab_repro.crf.cuda.lattice import CORNERS, POSITIONAL, build_lattice, packings
-from deeplab_repro.crf.cuda.mean_field import cuda, infer
+from deeplab_repro.crf.cuda import quads as gpu_quads
+from deeplab_repro.crf.cuda.lattice import POSITIONAL, build_lattice, packings
+from deeplab_repro.crf.cuda.lists import CORNERS, CROWDS, SEGMENT
+from deeplab_repro.crf.cuda.mean_field import DESIGNS, cuda, infer
 
 ROOT = Path(__file__).resolve().parents[3]
 PARAMS = CrfParams(w1=4, sigma_alpha=20, sigma_beta=40)
@@ -37,6 +41,12 @@ def impatient_threads():
     sys.setswitchinterval(1e-4)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture(params=DESIGNS)
+def design(request, monkeypatch):
+    """Both designs of the step, one after the other; the other tests take the one in use."""
+    monkeypatch.setattr(gpu_mean_field, "DESIGN", request.param)
 
 
 def random_case(seed, labels, height, width):
@@ -65,9 +75,11 @@ def photo(height, width):
         (5, 2, 4, 1),  # 0
         (1, 1, 1, 2),
         (40 if SIMULATED else 255, 1, 1, 1),  # a thread a label
+        (9, 2, 3, 2),  # two threads share a row of quads
         (7, 4, 4, 0),
     ],
 )
+@pytest.mark.usefixtures("design")
 def test_same_result_as_the_naive_version(labels, height, width, iterations):
     image, probs = random_case(labels, labels, height, width)
     marginals = marginals_on_gpu(image, probs, PARAMS, iterations)
@@ -134,14 +146,48 @@ def pack(packing, coordinates):
     return packing.origin + remainder + int(np.dot(quotients, packing.bases))
 
 
-def test_on_a_constant_picture_every_pixel_follows_the_scalar_recursion():
+@pytest.mark.usefixtures("design")
+def test_on_a_constant_picture_every_pixel_follows_the_scalar_recursion(monkeypatch):
     """Also the longest lists that there are: 135 pixels share vertices, more than SEGMENT."""
+    space = Workspace()
+    monkeypatch.setattr(gpu_mean_field, "work_space", lambda: space)
     p = np.array([0.7, 0.3])
     probs = np.broadcast_to(p[:, None, None], (2, 9, 15)).astype(np.float32)
     image = np.full((9, 15, 3), 77, np.uint8)
-    q = softmax(np.log(p) + 7 * p)
-    marginals = marginals_on_gpu(image, probs, CrfParams(4, 500, 40), 1)
-    np.testing.assert_allclose(marginals, np.broadcast_to(q[:, None, None], (2, 9, 15)), atol=1e-5)
+    q = p
+    for iterations in (1, 2) if gpu_mean_field.DESIGN == "four floats a thread" else (1,):
+        q = softmax(np.log(p) + 7 * q)
+        marginals = marginals_on_gpu(image, probs, CrfParams(4, 500, 40), iterations)
+        expected = np.broadcast_to(q[:, None, None], (2, 9, 15))
+        np.testing.assert_allclose(marginals, expected, atol=1e-5)
+    assert space.array("counters", (4,), np.int32).copy_to_host()[CROWDS] > 0
+
+
+def test_segments_are_the_lists_cut_up():
+    image = np.full((9, 15, 3), 77, np.uint8)
+    points, params, space = cuda.to_device(image.reshape(-1, 3)), CrfParams(4, 500, 40), Workspace()
+    lattice = build_lattice(points, 9, 15, params, space)
+    lists, corners = lattice.lists, lattice.corners.copy_to_host()[: 9 * 135]
+    pixels, shares = lists.pixels.copy_to_host(), lists.shares.copy_to_host()
+    weights, crowds = lattice.weights.copy_to_host(), lists.crowds.copy_to_host()
+    _, entries, n_segments, n_crowds = lists.counters.copy_to_host()
+    assert entries == 9 * 135
+    found, crowd_of = {}, {}
+    for start, stop, vertex, crowd in lists.segments.copy_to_host()[:n_segments]:
+        assert 0 <= stop - start <= SEGMENT
+        found.setdefault(vertex, []).extend(
+            zip(pixels[start:stop], shares[start:stop], strict=True)
+        )
+        crowd_of.setdefault(vertex, []).append(crowd)
+    assert sorted(found) == list(range(lattice.vertices + 1))
+    for vertex, around in found.items():
+        entries = np.flatnonzero(corners == vertex)
+        assert sorted(around) == sorted(zip(entries // 9, weights[entries], strict=True))
+        own = crowd_of[vertex]
+        assert (
+            own == [-1] if len(own) == 1 else [crowds[own[0]]] == [len(own)] == [own.count(own[0])]
+        )
+    assert n_crowds == sum(len(own) > 1 for own in crowd_of.values()) > 0
 
 
 def test_impossible_labels_stay_impossible():
@@ -179,12 +225,13 @@ def test_views_and_read_only_inputs():
     assert (marginals == expected).all()
 
 
+@pytest.mark.usefixtures("design")
 def test_same_bits_in_whatever_order_threads_run(monkeypatch):
     image = photo(4, 5)
     probs = random_case(7, 3, 4, 5)[1]
     results = []
     for blocks, threads in ((1, 8), (3, 4)):
-        for module in (gpu_lattice, gpu_mean_field):
+        for module in (gpu_lattice, gpu_lists, gpu_field, gpu_quads):
             monkeypatch.setattr(module, "BLOCKS", blocks)
             monkeypatch.setattr(module, "THREADS", threads)
         results.append(marginals_on_gpu(image, probs, CrfParams(5, 50, 10), 1))

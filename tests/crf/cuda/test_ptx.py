@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 from numba import cuda, float32, int32, int64, types, uint8
 
+from deeplab_repro.crf.cuda import field as gpu_field
 from deeplab_repro.crf.cuda import lattice as gpu_lattice
-from deeplab_repro.crf.cuda import mean_field as gpu_mean_field
+from deeplab_repro.crf.cuda import lists as gpu_lists
+from deeplab_repro.crf.cuda import quads as gpu_quads
 from deeplab_repro.crf.cuda import scores as gpu_scores
 
 nvvm = pytest.importorskip("numba.cuda.cudadrv.nvvm")
@@ -36,31 +38,34 @@ KERNELS = [
         gpu_lattice.find_neighbours,
         (L1, I1, I1, I1, int64, types.UniTuple(int64, 9), types.UniTuple(int64, 2), I3, I1),
     ),
-    (gpu_lattice.count, (int64, I1, I1, I1)),
-    (gpu_lattice.allocate, (int64, I1, I2, I2, I1)),
-    (gpu_lattice.fill, (I1, F1, I1, I1, F1)),
+    (gpu_lists.count, (I1, I1, I1, I1)),
+    (gpu_lists.allocate, (int64, I1, I2, I1, I1)),
+    (gpu_lists.fill, (I1, F1, I1, I1, I1, F1)),
     (gpu_scores.enlarge, (F3, float32, int64, int64, F2)),
     (gpu_scores.find_labels, (F2, int64, U1)),
-    (gpu_mean_field.begin, (F2, F2, F2)),
-    (gpu_mean_field.splat, (I1, F1, I2, I1, F2, L2)),
-    (gpu_mean_field.blur_sums, (int64, I3, I2, L2, F2)),
-    (gpu_mean_field.blur, (int64, I3, int64, F2, F2)),
-    (gpu_mean_field.update, (F2, I1, F1, F2, float32, float32, F2)),
-    (gpu_mean_field.finish, (F2, F2)),
+    (gpu_field.begin, (F2, F2, F2)),
+    (gpu_field.zero, (L2, I2)),
+    (gpu_field.splat, (I1, F1, I2, I1, I1, F2, L2, I2, F2)),
+    (gpu_field.blur, (int64, I3, int64, F2, F2)),
+    (gpu_field.update, (F2, I1, F1, F2, float32, float32, F2)),
+    (gpu_field.finish, (F2, F2)),
+    (gpu_quads.splat_quads, (I1, F1, I2, I1, I1, F1, L2, I2, F1)),
+    (gpu_quads.blur_quads, (int64, I3, int64, F1, F1)),
+    (gpu_quads.update_quads, (F1, I1, F1, F1, float32, float32, int64, int64, F1)),
 ]
 
 
 @pytest.fixture(scope="module")
 def ptx_of():
-    gpu = SimpleNamespace(compute_capability=(7, 5))
+    gpu = SimpleNamespace(compute_capability=(9, 0))
     with pytest.MonkeyPatch.context() as patch:
         # Numba asks the GPU for its architecture even where it is told.
         patch.setattr("numba.cuda.dispatcher.get_current_device", lambda: gpu)
-        yield cache(lambda kernel, types: cuda.compile_ptx(kernel.py_func, types, cc=(7, 5))[0])
+        yield cache(lambda kernel, types: cuda.compile_ptx(kernel.py_func, types, cc=(9, 0))[0])
 
 
 def test_every_kernel_is_compiled_here():
-    for module in (gpu_lattice, gpu_mean_field, gpu_scores):
+    for module in (gpu_lattice, gpu_lists, gpu_field, gpu_quads, gpu_scores):
         kernels = {
             value.py_func.__name__
             for value in vars(module).values()
@@ -102,3 +107,23 @@ def test_the_enlarging_is_not_contracted(ptx_of):
     added = [c for a, b, c in fused if "0f" not in a + b and not constants & {a, b}]
     assert len(added) >= 8  # two positions, and three times two for a score
     assert set(added) == {"0f00000000"}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "loads", "stores"),
+    [
+        # Loops are unrolled, so there may be more loads than the source has.
+        (gpu_quads.splat_quads, 1, 1),
+        (gpu_quads.blur_quads, 9, 1),
+        (gpu_quads.update_quads, 2 * (9 + 1), 2),
+    ],
+)
+def test_quads_are_moved_at_once_and_kept_in_registers(kernel, loads, stores, ptx_of):
+    ptx = ptx_of(*next(case for case in KERNELS if case[0] is kernel))
+    assert len(re.findall(r"ld\.global\.v4\.f32", ptx)) >= loads
+    assert len(re.findall(r"st\.global\.v4\.f32", ptx)) == stores
+    assert ".local" not in ptx
+    assert "div.s64" not in ptx  # as in Numba's `range`
+    has_exchanges = kernel is gpu_quads.update_quads
+    assert ("shfl.sync" in ptx) == has_exchanges
+    assert "bar.sync" not in ptx

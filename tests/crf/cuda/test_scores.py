@@ -126,7 +126,7 @@ def test_only_labels_come_back_if_marginals_are_not_wanted(monkeypatch):
     assert found.marginals is None
     assert found.labels.shape == image.shape[:2]
     assert given == [CASES[0][1].values[:, :2, :3].nbytes, image.nbytes]
-    assert taken == [3 * 4, image.shape[0] * image.shape[1]]  # the lattice's counters, the labels
+    assert taken == [4 * 4, image.shape[0] * image.shape[1]]  # the lattice's counters, the labels
 
 
 def test_arrays_of_other_shapes_use_the_same_memory(monkeypatch):
