@@ -26,15 +26,15 @@ NEVERS = (NEVER, NEVER, NEVER, NEVER)
 
 
 class QuadField(MeanField):
-    """The mean field of one image, with rows of quads.
+    """The mean field of one image, with rows of quads."""
 
-    exchanges: a pixel's row is shared by 2^exchanges threads, each of which holds two quads of it.
-    """
-
-    def __init__(self, probs: Any, space: Workspace) -> None:
+    def __init__(self, probs: Any, space: Workspace, quads_a_thread: int = 2) -> None:
+        """As MeanField. quads_a_thread: that update works on, 1 or 2; 2 in rows of over 32."""
         super().__init__(probs, space)
         self._quads = self._lanes // 4
-        self._exchanges = max(0, (self._quads - 1).bit_length() - 1)
+        threads = min(-(-self._quads // quads_a_thread), WARP)
+        # A pixel's row is shared by 2^exchanges threads.
+        self._exchanges = (threads - 1).bit_length()
         self._quad_block = self._quads, max(1, THREADS // self._quads)
 
     def connect(self, lattice: Lattice, params: CrfParams) -> None:

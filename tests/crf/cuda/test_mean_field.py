@@ -45,7 +45,7 @@ def impatient_threads():
 
 @pytest.fixture(params=DESIGNS)
 def design(request, monkeypatch):
-    """Both designs of the step, one after the other; the other tests take the one in use."""
+    """The designs of the step, one after the other; the other tests take the one in use."""
     monkeypatch.setattr(gpu_mean_field, "DESIGN", request.param)
 
 
@@ -155,7 +155,7 @@ def test_on_a_constant_picture_every_pixel_follows_the_scalar_recursion(monkeypa
     probs = np.broadcast_to(p[:, None, None], (2, 9, 15)).astype(np.float32)
     image = np.full((9, 15, 3), 77, np.uint8)
     q = p
-    for iterations in (1, 2) if gpu_mean_field.DESIGN == "four floats a thread" else (1,):
+    for iterations in (1, 2) if "quad" in gpu_mean_field.DESIGN else (1,):
         q = softmax(np.log(p) + 7 * q)
         marginals = marginals_on_gpu(image, probs, CrfParams(4, 500, 40), iterations)
         expected = np.broadcast_to(q[:, None, None], (2, 9, 15))
