@@ -177,15 +177,13 @@ def net_from_json(text: str) -> Net:
 
 
 def _preprocessing(value: Any) -> Preprocessing:
-    given = _fields(_PREPROCESSING, value, "preprocessing.")
-    mean, file = given["mean_bgr"], given["mean_file"]
+    given = _fields(_PREPROCESSING, value, "preprocessing.", optional=_PREPROCESSING)
+    mean, file = given.pop("mean_bgr", None), given.pop("mean_file", None)
     if (mean is None) == (file is None):
         raise FormatError("preprocessing has mean_bgr and mean_file, or neither, expected one")
-    if file is not None:
-        if not (file and is_plain_name(file)):
-            raise FormatError(f"preprocessing.mean_file is {shown(file)}, expected a short name")
-        mean = MeanImage(file)
-    return Preprocessing(mean, given["scale"], given["resized_to"])
+    if file is not None and not (file and is_plain_name(file)):
+        raise FormatError(f"preprocessing.mean_file is {shown(file)}, expected a short name")
+    return Preprocessing(mean or MeanImage(str(file)), **given)
 
 
 def _layer(value: Any, path: str) -> Layer:
