@@ -41,10 +41,11 @@ class Case:
     mean: np.ndarray
     scale: float = 1
     others: str = FILES % ""
+    crop: int = SIDE
 
     def prototxt(self, is_current: bool) -> str:
         v1_kind, current_kind = self.kind.split()
-        data = f"transform_param {{ crop_size: {SIDE} {self.transform} }} {self.others}"
+        data = f"transform_param {{ crop_size: {self.crop} {self.transform} }} {self.others}"
         tops = "name: 'data' top: 'data' top: 'label'"
         conv = f"name: 'c' bottom: 'data' top: 'c' {CONV}"
         if is_current:
@@ -72,12 +73,13 @@ CASES = {
     "mean and scale": Case(SEG, f"{MEANS} scale: -0.5", GIVEN, -0.5),
     "older fields": Case(SEG, MEANS, GIVEN, 0.25, FILES % "scale: 0.25 mirror: true"),
     "mean_file": Case(IMAGES, "mean_file: 'image.mean' scale: 0.5", BY_PIXEL, 0.5),
+    "mean_file, cropped": Case(IMAGES, "mean_file: 'image.mean'", BY_PIXEL, crop=15),
     "flat mean_file": Case(SEG, "mean_file: 'flat.mean'", GIVEN),
     "size": Case(IMAGES, "", NOTHING, 1, FILES % f"new_height: {HEIGHT} new_width: {WIDTH}"),
     "handed": Case(HANDED, "", VOC, 1, MEMORY),
     "handed, scaled": Case(HANDED, "mean_value: 0 scale: 0.5", NOTHING, 0.5, MEMORY),
 }
-BY_SIZE = {"mean_file", "size"}
+BY_SIZE = {"mean_file", "mean_file, cropped", "size"}
 """The cases in which images of another size are refused."""
 
 
@@ -154,7 +156,7 @@ def test_what_was_converted(fed, scores, convert, name):
     expected = fed(name)
     convert(*NET, "--to", "npz", "--out", "a")
     convert("--weights", "a.npz", "--to", "caffe", "--out", "b")
-    assert os.path.exists("b.binaryproto") == (name == "mean_file")
+    assert os.path.exists("b.binaryproto") == (CASES[name].mean is BY_PIXEL)
     os.remove("image.mean")
     np.testing.assert_allclose(scores("b"), expected, rtol=1e-6)
 
@@ -174,7 +176,7 @@ def test_onnx(fed, convert, image, name):
     convert(*NET, "--to", "onnx", "--out", "net", "--verify")
     told = ort.InferenceSession("net.onnx").get_modelmeta().custom_metadata_map
     assert float(told.get("scale", 1)) == np.float32(CASES[name].scale)
-    if name == "mean_file":
+    if CASES[name].mean is BY_PIXEL:
         assert (told["mean_file"], "mean" in told) == ("image.mean", False)
     else:
         mean = np.float32(told["mean"].split(",")).reshape(3, 1, 1)
@@ -213,6 +215,9 @@ def test_predict(fed, command, image, here, name):
     assert status == 0, err
     (labels,) = here.glob("out/results/*/Segmentation/*/a.png")
     np.testing.assert_array_equal(read_labels(labels), expected.argmax(axis=0))
+    if name == "mean_file":  # results are of what is in it, not of its name
+        write_mean_file(MeanImage("", BY_PIXEL + 1), "image.mean")
+        assert "was made with net_sha256" in command("predict", *options, *NET)[2]
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.kind == SEG])
@@ -252,7 +257,7 @@ def test_photos_of_another_size(fed, refused, here, photo, name):
     write_image(here / "photo.png", photo(HEIGHT, WIDTH + 1))
     error = refused("segment", "photo.png", *NET, "--no-crf", "--out", "out")
     assert f"photo.png: image: is 21x18 (height x width), expected {HEIGHT}x{WIDTH}" in error
-    assert {"mean_file": "mean_value: ", "size": "new_height and new_width"}[name] in error
+    assert ("new_height and new_width" if name == "size" else "mean_value: ") in error
     assert not os.path.exists("out/photo.png")
 
 

@@ -133,8 +133,7 @@ def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: 
     float_type, channels_first = 1, (0, 3, 1, 2)
     rgb = node("Transpose", [node("Cast", [image], to=float_type)], perm=channels_first)
     bgr = node("Gather", [rgb, constant(2, 1, 0)], axis=1)
-    mean = how.mean.loaded() if isinstance(how.mean, MeanImage) else np.reshape(how.mean, (3, 1, 1))
-    data = node("Sub", [bgr, graph.constant("mean", mean[None])])
+    data = node("Sub", [bgr, graph.constant("mean", how.mean_values[None])])
     if how.scale != 1:
         data = node("Mul", [data, graph.constant("scale", np.array(how.scale))])
     if not any_size:

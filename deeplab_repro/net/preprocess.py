@@ -64,6 +64,13 @@ class Preprocessing:
         return self.mean if isinstance(self.mean, MeanImage) else None
 
     @property
+    def mean_values(self) -> F32:
+        """The mean as float32, 3x1x1, or 3xHxW where each pixel has its own; blue first."""
+        if isinstance(self.mean, MeanImage):
+            return self.mean.loaded()
+        return np.array(self.mean, np.float32).reshape(3, 1, 1)
+
+    @property
     def image_size(self) -> HW | None:
         """The one size (H, W) that images are to have; None where any will do."""
         if self.mean_image:
@@ -76,17 +83,16 @@ class Preprocessing:
 
         An image of another size than `image_size` is the caller's to refuse.
         """
-        # Caffe computes in float64, with constants that are float32, and rounds once.
-        scale = np.float64(np.float32(self.scale))
+        mean, scale = self.mean_values, np.float64(np.float32(self.scale))
+        # Caffe computes in float64, with constants that are float32, and rounds once. An integer up
+        # to 255 less a float32 is rounded once either way: the same bits.
         with np.errstate(over="ignore"):  # becomes infinite, as in Caffe; the scores are checked
-            if isinstance(self.mean, MeanImage):
-                for channel, mean in enumerate(self.mean.loaded()):
-                    out[channel] = (image[..., 2 - channel] - mean.astype(np.float64)) * scale
-            else:
-                mean = np.array(self.mean, np.float32).astype(np.float64)
-                of_byte = ((np.arange(256) - mean[:, None]) * scale).astype(np.float32)
-                for channel, values in enumerate(of_byte):
-                    out[channel] = values[image[..., 2 - channel]]
+            for channel, fed in enumerate(out):
+                pixels = image[..., 2 - channel]
+                if scale == 1:
+                    np.subtract(pixels, mean[channel], out=fed, dtype=np.float32)
+                else:
+                    fed[:] = np.subtract(pixels, mean[channel], dtype=np.float64) * scale
 
 
 VOCS = Preprocessing()
