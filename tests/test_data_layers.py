@@ -103,13 +103,13 @@ def here(tmp_path, monkeypatch, image):
     return tmp_path
 
 
-@pytest.fixture(params=[False, True], ids=["V1", "current"])
-def fed(request, here, image):
+@pytest.fixture
+def fed(here, image):
     """Write a case's prototxt, and return what the net is to be fed of a photo."""
 
-    def write(name: str, photo: np.ndarray = image) -> np.ndarray:
+    def write(name: str, photo: np.ndarray = image, is_current: bool = True) -> np.ndarray:
         case = CASES[name]
-        (here / "x.prototxt").write_text(case.prototxt(request.param))
+        (here / "x.prototxt").write_text(case.prototxt(is_current))
         bgr = photo[..., ::-1].transpose(2, 0, 1).astype(np.float64)
         return ((bgr - case.mean) * np.float64(np.float32(case.scale))).astype(np.float32)
 
@@ -142,9 +142,10 @@ def convert(command):
 NET = ("--prototxt", "x.prototxt", "--weights", "x.caffemodel")
 
 
+@pytest.mark.parametrize("is_current", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_segment(fed, scores, name):
-    expected = fed(name)
+def test_segment(fed, scores, name, is_current):
+    expected = fed(name, is_current=is_current)
     for engine in ("opencv", "onnxruntime"):
         # Engines multiply by the ones and zeros of the identity: equal but for -0.
         np.testing.assert_allclose(scores("x", "--engine", engine), expected, rtol=1e-6)
@@ -221,8 +222,9 @@ def test_predict(fed, command, image, here, name):
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.kind == SEG])
-def test_training_feeds_what_segmenting_does(fed, image, here, name):
-    expected = fed(name)
+@pytest.mark.parametrize("is_current", [False, True])
+def test_training_feeds_what_segmenting_does(fed, image, here, name, is_current):
+    expected = fed(name, is_current=is_current)
     path = here / "x.prototxt"
     how = read_model(path).preprocessing
     segmented = preprocess(image, (SIDE, SIDE), how)

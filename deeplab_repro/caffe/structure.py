@@ -22,7 +22,7 @@ DATA_TYPES = {
     *("DATA", "IMAGE_DATA", "MEMORY_DATA", "HDF5_DATA", "WINDOW_DATA", "IMAGE_SEG_DATA"),
     *("Data", "ImageData", "MemoryData", "HDF5Data", "WindowData", "ImageSegData"),
 }
-# Those that bring images which a program hands over, or nobody.
+# Those that are handed images by a program.
 _HANDED_TYPES = {"MEMORY_DATA", "MemoryData", "Input"}
 _LOSS_TYPES = {
     *("SOFTMAX_LOSS", "EUCLIDEAN_LOSS", "HINGE_LOSS", "INFOGAIN_LOSS", "CONTRASTIVE_LOSS"),
