@@ -26,7 +26,7 @@ from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.net import DenseCrfParameter, Net
-from deeplab_repro.net.preprocess import MEAN_BGR, check_image, preprocess
+from deeplab_repro.net.preprocess import VOCS, check_image, preprocess
 from deeplab_repro.net.scores import CoarseScores, softmax
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class DeepLab:
         """
         start = time.perf_counter()
         size, net_bytes = self._check(image)
-        data = preprocess(image, size, self.net.mean_bgr or MEAN_BGR)
+        data = preprocess(image, size, self.net.preprocessing or VOCS)
         blob, stride, offset = self.net.coarse_output
         values = self.engine.blobs(data, [blob])[blob][0]
         self._net_bytes_held = max(self._net_bytes_held, net_bytes)
@@ -279,7 +279,8 @@ def _check_net(net: Net) -> None:
     """Raise NetError unless the net takes a colour image to scores of labels that fit uint8."""
     if net.input_shape[1:2] != (3,):
         raise NetError(
-            f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image"
+            f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image "
+            "(is_color: false and force_gray in a data layer ask for grey ones)"
         )
     found = net.output_shape((1, *net.input_shape[1:]))
     if len(found) != 4 or found[0] != 1 or not 1 <= found[1] <= VOID:

@@ -8,6 +8,7 @@ from deeplab_repro.caffe.caffemodel import (
     write_caffemodel,
 )
 from deeplab_repro.caffe.messages import prototxt_text, write_prototxt
+from deeplab_repro.caffe.preprocessing import load_mean, write_mean_file
 from deeplab_repro.caffe.prototxt import parse_solver
 from deeplab_repro.caffe.solver import read_solver
 from deeplab_repro.caffe.solverstate import read_solverstate, write_solverstate
@@ -19,6 +20,7 @@ __all__ = [
     "Caffemodel",
     "ModelLayer",
     "caffemodel_chunks",
+    "load_mean",
     "load_weights",
     "parse_solver",
     "prototxt_text",
@@ -28,6 +30,7 @@ __all__ = [
     "read_solverstate",
     "read_train_net",
     "write_caffemodel",
+    "write_mean_file",
     "write_prototxt",
     "write_solverstate",
 ]

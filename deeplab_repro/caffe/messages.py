@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.learning import (
     SEG_ACCURACY,
@@ -11,11 +13,14 @@ from deeplab_repro.caffe.learning import (
     write_seg_accuracy,
     write_softmax_loss,
 )
+from deeplab_repro.caffe.names import unused_name
 from deeplab_repro.caffe.parameters import V1_TYPES, write_parameters
+from deeplab_repro.caffe.preprocessing import write_preprocessing
 from deeplab_repro.errors import NetError
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
 from deeplab_repro.net.net import ImageSegData, Layer, Net
+from deeplab_repro.net.preprocess import MEAN_BGR, VOCS, Preprocessing
 
 _TYPES_IN_V1 = {current: v1 for v1, current in (*V1_TYPES.items(), SOFTMAX_LOSS, SEG_ACCURACY)}
 
@@ -50,12 +55,16 @@ def net_to_message(net: Net, current: bool) -> Any:
         out = layers.add(name=net.input, top=inputs)
         out.type = "ImageSegData" if current else out.IMAGE_SEG_DATA
         _write_data(net.data, out)
+        if net.preprocessing is not None:
+            write_preprocessing(net.preprocessing, out, reads_files=True)
     elif current:
         for name, shape in inputs.items():
             layer = layers.add(name=name, type="Input", top=[name])
             layer.input_param.shape.add(dim=shape)
-            if name == net.input and net.mean_bgr is not None:
-                layer.transform_param.mean_value.extend(net.mean_bgr)  # Caffe does not look at it
+            if name == net.input and net.preprocessing is not None:  # Caffe does not look at it
+                write_preprocessing(net.preprocessing, layer, reads_files=False)
+    elif net.preprocessing is not None and not (_is_vocs(net.preprocessing) or net.labels):
+        _write_memory_data(net, net.preprocessing, layers.add(name=net.input, top=[net.input]))
     else:
         message.input.extend(inputs)
         message.input_dim.extend(dim for shape in inputs.values() for dim in shape)
@@ -98,7 +107,20 @@ def _write_data(data: ImageSegData, out: Any) -> None:
     transform.crop_size = data.crop_size
     if data.mirror:
         transform.mirror = True
-    if data.scale != 1:
-        transform.scale = data.scale
-    if any(data.mean_bgr):
-        transform.mean_value.extend(data.mean_bgr)
+
+
+def _is_vocs(how: Preprocessing) -> bool:
+    """Whether it is what a V1 file stands for that says nothing: of files numbers are float32."""
+    blue, green, red = np.array(MEAN_BGR, np.float32).tolist()
+    return how in (VOCS, Preprocessing((blue, green, red)))
+
+
+def _write_memory_data(net: Net, how: Preprocessing, out: Any) -> None:
+    """V1's `input` has no place for the preprocessing; a layer that is handed one image has."""
+    names = {net.input, *(name for layer in net.layers for name in (layer.name, *layer.tops))}
+    out.type = out.MEMORY_DATA
+    out.top.append(unused_name("label", names))  # Caffe wants two tops
+    memory, (_, *size) = out.memory_data_param, net.input_shape
+    memory.batch_size = 1
+    memory.channels, memory.height, memory.width = size
+    write_preprocessing(how, out, reads_files=False)

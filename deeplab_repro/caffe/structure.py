@@ -10,18 +10,20 @@ from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import read_parameters, runs
+from deeplab_repro.caffe.preprocessing import data_shape, read_preprocessing
 from deeplab_repro.caffe.prototxt import parse_prototxt
 from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.layers import Split
 from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
+from deeplab_repro.net.preprocess import Preprocessing
 
-# What a net that names no size gets: the crop of the released nets.
-_CROP = 513
 _LARGEST_SIZE = 2**31 - 1
 DATA_TYPES = {
     *("DATA", "IMAGE_DATA", "MEMORY_DATA", "HDF5_DATA", "WINDOW_DATA", "IMAGE_SEG_DATA"),
     *("Data", "ImageData", "MemoryData", "HDF5Data", "WindowData", "ImageSegData"),
 }
+# Those that are handed images by a program.
+_HANDED_TYPES = {"MEMORY_DATA", "MemoryData", "Input"}
 _LOSS_TYPES = {
     *("SOFTMAX_LOSS", "EUCLIDEAN_LOSS", "HINGE_LOSS", "INFOGAIN_LOSS", "CONTRASTIVE_LOSS"),
     *("SIGMOID_CROSS_ENTROPY_LOSS", "MULTINOMIAL_LOGISTIC_LOSS"),
@@ -127,15 +129,16 @@ def _test_net(message: Any) -> Net:
         layers.append(
             Layer(layer.name, op, tuple(layer.bottom), tuple(layer.top), [], layer.strict_dim)
         )
-    # Our own files give the mean on the image's Input layer, where Caffe does not look at it.
+    # Our own files have it on the image's Input layer, where Caffe does not look at it.
     named = [layer for layer in included if layer_type(layer) == "Input" and image in layer.top]
+    bringing = [*named, *data_layers]
     net = Net(
         name=message.name,
         input=image,
         input_shape=input_shape,
         layers=layers,
         dialect=dialect_of(everything),
-        mean_bgr=_mean_bgr([*named, *data_layers]),
+        preprocessing=preprocessing_of(bringing[0]) if bringing else None,
         dense_crf=dense_crf,
     )
     check_learners(net)
@@ -220,7 +223,7 @@ def _inputs(message: Any, layers: list[Any], data_layers: list[Any]) -> dict[str
         raise NetError("the net has no input, expected 'input' with 4 'input_dim' or a data layer")
     image, *labels = data_layers[0].top
     # The shapes of the labels do not matter: nothing that takes them is run.
-    return {image: _data_shape(data_layers[0]), **dict.fromkeys(labels, ())}
+    return {image: data_shape(data_layers[0]), **dict.fromkeys(labels, ())}
 
 
 def declared_inputs(message: Any, layers: list[Any]) -> dict[str, Shape]:
@@ -251,26 +254,13 @@ def declared_inputs(message: Any, layers: list[Any]) -> dict[str, Shape]:
     return dict(zip(names, shapes, strict=True))
 
 
-def _data_shape(layer: Any) -> Shape:
-    if layer.HasField("memory_data_param"):
-        memory = layer.memory_data_param
-        return (1, memory.channels, memory.height, memory.width)
-    crop = layer.transform_param.crop_size
-    for parameters in (layer.image_data_param, layer.data_param):
-        crop = crop or parameters.crop_size
-    size = layer.image_data_param
-    if not crop and size.new_height and size.new_width:
-        return (1, 3, size.new_height, size.new_width)
-    return (1, 3, crop or _CROP, crop or _CROP)
-
-
-def _mean_bgr(layers: Sequence[Any]) -> tuple[float, float, float] | None:
-    """What the first layer that brings images takes off them; None where it does not say."""
-    values = list(layers[0].transform_param.mean_value) if layers else []
-    if len(values) not in (1, 3):
-        return None
-    blue, green, red = values * (3 // len(values))  # one is for all channels
-    return blue, green, red
+def preprocessing_of(layer: Any) -> Preprocessing | None:
+    """What a layer that brings images makes of them; None where it does not say."""
+    kind = layer_type(layer)
+    try:
+        return read_preprocessing(layer, reads_files=kind not in _HANDED_TYPES)
+    except NetError as error:
+        raise NetError(f"layer '{layer.name}' ({kind}): {error}") from None
 
 
 def _dense_crf(parameters: Any) -> DenseCrfParameter:

@@ -1,9 +1,9 @@
 """Reads a prototxt as the net that Caffe trains: from a batch of images and labels to the loss."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from deeplab_repro.arrays import Shape
@@ -16,6 +16,7 @@ from deeplab_repro.caffe.learning import (
     read_softmax_loss,
 )
 from deeplab_repro.caffe.parameters import read_parameters
+from deeplab_repro.caffe.preprocessing import data_field
 from deeplab_repro.caffe.prototxt import parse_prototxt
 from deeplab_repro.caffe.structure import (
     ASIDE_TYPES,
@@ -27,24 +28,28 @@ from deeplab_repro.caffe.structure import (
     included_layers,
     layer_type,
     layers_of,
+    preprocessing_of,
 )
 from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.layers import LayerType, SoftmaxLoss, Split
 from deeplab_repro.net.net import ImageSegData, Layer, Net
+from deeplab_repro.net.preprocess import Preprocessing
 
 log = logging.getLogger(__name__)
 
 _SEG_DATA = ("IMAGE_SEG_DATA", "ImageSegData")
 # Fields of the authors' layer, or of stock Caffe's, that would change what is trained on.
-_NOT_SUPPORTED = ("rand_skip", "new_height", "new_width", "mean_file")
+_NOT_SUPPORTED = ("rand_skip", "new_height", "new_width")
 
 
 class _Source(NamedTuple):
     """Where a train net's blobs come from."""
 
     inputs: dict[str, Shape]  # the image first
-    data: ImageSegData | None
-    aside: dict[str, str]  # other tops of the data layer, by the name of the layer that makes them
+    data: ImageSegData | None = None
+    preprocessing: Preprocessing | None = None
+    # Other tops of the data layer, by the name of the layer that makes them.
+    aside: Mapping[str, str] = MappingProxyType({})
 
 
 def read_train_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Net:
@@ -87,14 +92,13 @@ def _train_net(message: Any, file: str) -> Net:
         except NetError as error:
             raise _named(layer, error) from None
     _check_losses(layers)
-    mean = source.data.mean_bgr if source.data else (0.0, 0.0, 0.0)
     net = Net(
         name=message.name,
         input=image,
         input_shape=input_shape,
         layers=layers,
         dialect=dialect_of(everything),
-        mean_bgr=mean if any(mean) else None,
+        preprocessing=source.preprocessing,
         labels=dict(labels),
         data=source.data,
     )
@@ -199,7 +203,7 @@ def _source(message: Any, layers: Sequence[Any], file: str) -> _Source:
             "phase, expected inputs (image and labels) or one data layer"
         )
     if inputs:
-        return _Source(inputs, None, {})
+        return _Source(inputs)
     (layer,) = data_layers
     try:
         return _data_source(layer, file)
@@ -217,15 +221,12 @@ def _data_source(layer: Any, file: str) -> _Source:
     n, crop = data.batch_size, data.crop_size
     inputs: dict[str, Shape] = {image: (n, 3, crop, crop)}
     inputs.update((label, (n, 1, crop, crop)) for label in others[:1])
-    return _Source(inputs, data, dict.fromkeys(others[1:], layer.name))
+    aside = dict.fromkeys(others[1:], layer.name)
+    return _Source(inputs, data, preprocessing_of(layer), aside)
 
 
 def _read_data(layer: Any, file: str) -> ImageSegData:
-    p, transform = layer.image_data_param, layer.transform_param
-
-    def either(name: str) -> Any:
-        return getattr(transform if transform.HasField(name) else p, name)
-
+    p, crop_size = layer.image_data_param, data_field(layer, "crop_size")
     if not p.HasField("label_type"):
         log.warning(
             "%s: layer '%s' has no label_type, taken as PIXEL (one label map an image); "
@@ -237,35 +238,22 @@ def _read_data(layer: Any, file: str) -> ImageSegData:
         kind = p.LabelType.Name(p.label_type)
         raise NetError(f"label_type is {kind}, which does not train here; expected PIXEL")
     unsupported = [name for name in _NOT_SUPPORTED if getattr(p, name)]
-    unsupported += ["mean_file"] * bool(transform.mean_file) + ["is_color"] * (not p.is_color)
+    unsupported += ["is_color"] * (not p.is_color)
+    unsupported += ["force_gray"] * getattr(layer.transform_param, "force_gray", False)
     if unsupported:
         raise NetError(f"it sets {unsupported[0]}, which is not supported; take it out")
     if p.batch_size < 1:
         raise NetError(f"batch_size is {p.batch_size}, expected at least 1")
-    if not either("crop_size"):
+    if not crop_size:
         raise NetError("crop_size is 0, expected one: the images of a batch must have one size")
     if not p.source:
         raise NetError("it has no source, expected the list of images and label maps")
-    if not 0 < abs(either("scale")) < math.inf:
-        raise NetError(f"scale is {either('scale'):g}, expected a finite number other than 0")
     return ImageSegData(
         source=p.source,
         root_folder=p.root_folder,
         batch_size=p.batch_size,
-        crop_size=either("crop_size"),
+        crop_size=crop_size,
         shuffle=p.shuffle,
-        mirror=either("mirror"),
-        scale=either("scale"),
-        mean_bgr=_mean(list(transform.mean_value)),
+        mirror=data_field(layer, "mirror"),
         ignore_label=p.ignore_label,
     )
-
-
-def _mean(values: list[float]) -> tuple[float, float, float]:
-    if len(values) not in (0, 1, 3) or not all(map(math.isfinite, values)):
-        raise NetError(
-            f"mean_value is {', '.join(f'{value:g}' for value in values[:5])}, "
-            "expected three finite numbers: blue, green, red"
-        )
-    blue, green, red = values if len(values) == 3 else (values or [0.0]) * 3
-    return blue, green, red

@@ -56,6 +56,7 @@ def describe_net(net: "Net") -> dict[str, Any]:
         "dialect": net.dialect,
         "input": net.input,
         "input_shape": list(net.input_shape),
+        "preprocessing": describe_preprocessing(net),
         "output": net.output,
         "output_shape": list(net.output_shape()),
         "output_stride": net.output_stride,
@@ -70,6 +71,20 @@ def describe_net(net: "Net") -> dict[str, Any]:
             }
             for layer, _, top in net.walk()
         ],
+    }
+
+
+def describe_preprocessing(net: "Net") -> dict[str, Any]:
+    """What the net is fed of an image, as plain data; `from_file` where its file says so."""
+    from deeplab_repro.net.preprocess import VOCS, MeanImage
+
+    how = net.preprocessing or VOCS
+    return {
+        "from_file": net.preprocessing is not None,
+        "mean_bgr": None if isinstance(how.mean, MeanImage) else list(how.mean),
+        "mean_file": how.mean_image and how.mean_image.file,
+        "scale": how.scale,
+        "resized_to": list(how.resized_to) if how.resized_to else None,
     }
 
 
@@ -119,8 +134,24 @@ def _print_table(description: dict[str, Any]) -> None:
     if is_net:
         for end in ("input", "output"):
             lines[end] = f"{description[end]} {dims(description[f'{end}_shape'])}"
+        lines["pixels"] = _fed(description["preprocessing"])
         lines["output stride"] = f"{description['output_stride']} (before the scores are enlarged)"
         if description["field_of_view"]:
             lines["field of view"] = f"{description['field_of_view']} pixels"
     for name, value in lines.items():
         console.print(one_line(f"{name:<14} {value}"), soft_wrap=True)
+
+
+def _fed(how: dict[str, Any]) -> str:
+    """What the net is fed of each pixel."""
+    mean = how["mean_file"] and f"mean_file {how['mean_file']}"
+    mean = mean or ", ".join(f"{value:g}" for value in how["mean_bgr"])
+    text = f"less {mean}"
+    if how["mean_bgr"]:
+        text += " (blue, green, red)" if how["from_file"] else " (VOC's: the file names none)"
+    if how["scale"] != 1:
+        text += f", times {how['scale']:g}"
+    if how["resized_to"]:
+        height, width = how["resized_to"]
+        text += f", of images of {height}x{width}"
+    return text

@@ -27,6 +27,7 @@ from deeplab_repro.net.net import (
     Layer,
     Net,
 )
+from deeplab_repro.net.preprocess import MeanImage, Preprocessing
 
 _VERSION = 1
 # Caffe's numbers hold no more.
@@ -48,7 +49,7 @@ _NET = {
     "input": str,
     "input_shape": _NCHW,
     "labels": dict,
-    "mean_bgr": tuple[float, float, float] | None,
+    "preprocessing": dict | None,
     "dense_crf": DenseCrfParameter | None,
     "data": ImageSegData | None,
     "layers": list,
@@ -61,6 +62,12 @@ _LAYER = {
     "tops": tuple[str, ...],
     "strict_dim": bool,
     "blobs": dict,
+}
+_PREPROCESSING = {
+    "mean_bgr": tuple[float, float, float] | None,
+    "mean_file": str | None,
+    "scale": float,
+    "resized_to": tuple[int, int] | None,
 }
 _LEARNING = {"lr_mult": float, "decay_mult": float, "filler": Filler}
 
@@ -86,7 +93,7 @@ def net_to_json(net: Net) -> str:
         "input": net.input,
         "input_shape": net.input_shape,
         "labels": net.labels,
-        "mean_bgr": net.mean_bgr,
+        "preprocessing": net.preprocessing and _preprocessing_to_json(net.preprocessing),
         "dense_crf": net.dense_crf and asdict(net.dense_crf),
         "data": net.data and asdict(net.data),
         "layers": [_layer_to_json(layer) for layer in net.layers],
@@ -99,6 +106,15 @@ def net_to_json(net: Net) -> str:
     except FormatError as error:
         raise NetError(f"net {shown(net.name)}: {error}") from None
     return text
+
+
+def _preprocessing_to_json(how: Preprocessing) -> dict[str, Any]:
+    return {
+        "mean_bgr": None if how.mean_image else how.mean,
+        "mean_file": how.mean_image and how.mean_image.file,
+        "scale": how.scale,
+        "resized_to": how.resized_to,
+    }
 
 
 def _layer_to_json(layer: Layer) -> dict[str, Any]:
@@ -123,7 +139,7 @@ def _layer_to_json(layer: Layer) -> dict[str, Any]:
 
 
 def net_from_json(text: str) -> Net:
-    """The net, without weights, that `net_to_json` wrote.
+    """The net that `net_to_json` wrote, without weights and the values of a mean_file.
 
     Raises FormatError, naming layer and field, for anything else, and NetError for a net that does
     not hold together, or that no prototxt can hold.
@@ -143,6 +159,8 @@ def net_from_json(text: str) -> Net:
         name: _value(_NCHW, shape, f"labels.{shown(name)}")
         for name, shape in given["labels"].items()
     }
+    if given["preprocessing"] is not None:
+        given["preprocessing"] = _preprocessing(given["preprocessing"])
     layers = [_layer(value, f"layers[{i}]") for i, value in enumerate(given["layers"])]
     _check_names([given["name"], given["input"], *given["labels"]])
     check_sizes({given["input"]: given["input_shape"], **given["labels"]})
@@ -156,6 +174,16 @@ def net_from_json(text: str) -> Net:
         layer.blobs = as_given.blobs
     check_learners(net)
     return net
+
+
+def _preprocessing(value: Any) -> Preprocessing:
+    given = _fields(_PREPROCESSING, value, "preprocessing.", optional=_PREPROCESSING)
+    mean, file = given.pop("mean_bgr", None), given.pop("mean_file", None)
+    if (mean is None) == (file is None):
+        raise FormatError("preprocessing has mean_bgr and mean_file, or neither, expected one")
+    if file is not None and not (file and is_plain_name(file)):
+        raise FormatError(f"preprocessing.mean_file is {shown(file)}, expected a short name")
+    return Preprocessing(mean or MeanImage(str(file)), **given)
 
 
 def _layer(value: Any, path: str) -> Layer:

@@ -6,6 +6,7 @@ compressed:
     net.json             the net, see below
     <layer>/weight.npy   NumPy's format 1.0, C order, little-endian float32, in the shape that the
     <layer>/bias.npy     blob has in Caffe: a convolution's weight is num_output x C/group x kh x kw
+    mean.npy             float32, 3xHxW: where the preprocessing has a mean_file, its values
 
 net.json is UTF-8. Shapes are lists, NxCxHxW, and pairs (height, width):
 
@@ -15,7 +16,11 @@ net.json is UTF-8. Shapes are lists, NxCxHxW, and pairs (height, width):
     input        the name of the image's blob
     input_shape  its shape
     labels       {name: shape} of the other inputs of a train net
-    mean_bgr     is subtracted from the image: [blue, green, red] on the scale 0..255, or null
+    preprocessing  what the net is fed of each pixel, (pixel - mean) * scale, or null: VOC's mean
+      mean_bgr     [blue, green, red] on the scale 0..255, or null
+      mean_file    or the name of the file that had a mean for each pixel, else null
+      scale        usually 1.0
+      resized_to   [height, width] to which Caffe resizes images, or null
     dense_crf    null, or the values of a DENSE_CRF layer, under Caffe's names
     data         null, or the values of a train net's IMAGE_SEG_DATA layer, under Caffe's names
     layers       a list, in the order in which they run:
@@ -38,11 +43,12 @@ other float types and Fortran's order, but nothing that is compressed.
 import math
 import os
 import zipfile
+from dataclasses import replace
 from typing import IO, BinaryIO
 
 import numpy as np
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.net_json import net_from_json, net_to_json
 from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, one_line
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
@@ -50,7 +56,7 @@ from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.net import BLOB_NAMES, Blob, Layer, Net
 
-_NET = "net.json"
+_NET, _MEAN = "net.json", "mean.npy"
 _MOST_AT_ONCE = 1 << 20  # bytes that are read: net.json is no longer, nor is the zip's directory
 _MEND = "save it with write_npz or numpy.savez"
 
@@ -58,22 +64,29 @@ _MEND = "save it with write_npz or numpy.savez"
 def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
     """Write a net and its weights; the same net gives the same bytes.
 
-    Raises WeightsError where a layer has no weights, NetError for a net that no prototxt can hold,
-    and FileError if the file cannot be written. Then no file is left behind.
+    Raises WeightsError where a layer has no weights, NetError for a net that no prototxt can hold
+    and a mean_file that is not loaded, and FileError if the file cannot be written. Then no file is
+    left behind.
     """
     description = net_to_json(net).encode()
     _check_length(len(description), NetError)
     with write_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_entry(_NET), description)
+        if net.preprocessing and net.preprocessing.mean_image:
+            _write_array(archive, _MEAN, net.preprocessing.mean_image.loaded())
         for layer in net.layers:
             for what, weights in layer.weights().items():
-                data = np.ascontiguousarray(weights, "<f4")
-                entry = _entry(_member(layer, what))
-                entry.file_size = data.nbytes  # where it is above 2 GB, zipfile must know before
-                with archive.open(entry, "w") as member:
-                    header = np.lib.format.header_data_from_array_1_0(data)
-                    np.lib.format.write_array_header_1_0(member, header)
-                    member.write(data.reshape(-1).view(np.uint8).data)
+                _write_array(archive, _member(layer, what), weights)
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    data = np.ascontiguousarray(array, "<f4")
+    entry = _entry(name)
+    entry.file_size = data.nbytes  # where it is above 2 GB, zipfile must know before
+    with archive.open(entry, "w") as member:
+        header = np.lib.format.header_data_from_array_1_0(data)
+        np.lib.format.write_array_header_1_0(member, header)
+        member.write(data.reshape(-1).view(np.uint8).data)
 
 
 def read_npz(path: str | os.PathLike[str]) -> Net:
@@ -134,6 +147,13 @@ def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
         for layer in net.layers
         for what, blob in zip(BLOB_NAMES, layer.blobs, strict=False)
     }
+    how = net.preprocessing
+    mean = how and how.mean_image
+    if mean and _MEAN in entries:
+        with archive.open(entries[_MEAN]) as member:
+            members[_MEAN] = _mean_blob(read_header(member, repr(_MEAN)).shape)
+    elif mean:
+        raise FormatError(f"holds no '{_MEAN}', expected the values of mean_file")
     for name in entries:
         if name not in members and name != _NET:
             raise FormatError(f"holds {name[:200]!a}, which is no blob of {_NET}: take it out")
@@ -143,7 +163,18 @@ def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
     for name, blob in members.items():
         with archive.open(entries[name]) as member:
             _read_array(member, entries[name].file_size, blob, f"{name!a}")
+    if how and mean:
+        mean = replace(mean, values=members[_MEAN].data)
+        if not np.isfinite(mean.loaded()).all():
+            raise FormatError(f"'{_MEAN}' holds NaN or infinity, expected finite numbers")
+        net.preprocessing = replace(how, mean=mean)
     return net
+
+
+def _mean_blob(shape: Shape) -> Blob:
+    if len(shape) != 3 or shape[0] != 3 or 0 in shape:
+        raise FormatError(f"'{_MEAN}' is {dims(shape)}, expected 3xHxW: blue, green, red")
+    return Blob(shape)
 
 
 def _check_length(n_bytes: int, kind: type[DeepLabError]) -> None:

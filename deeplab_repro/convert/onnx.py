@@ -14,7 +14,7 @@ from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import Dropout, Split
 from deeplab_repro.net.net import Layer, Net
-from deeplab_repro.net.preprocess import MEAN_BGR
+from deeplab_repro.net.preprocess import VOCS, MeanImage, Preprocessing
 
 
 def write_onnx(
@@ -27,14 +27,16 @@ def write_onnx(
 ) -> None:
     """Write the net as an ONNX file, atomically.
 
-    Its input is that of the net, NxCxHxW float32, blue, green, red minus the mean; its outputs are
-    the blobs that no layer takes, under their names. The metadata hold `channel_order`, `mean`, and
-    `labels`, the names of the labels as JSON.
+    Its input is that of the net, NxCxHxW float32, blue, green, red minus the mean, scaled; its
+    outputs are the blobs that no layer takes, under their names. The metadata hold `channel_order`,
+    `mean` or the name of the `mean_file`, `scale` where it is not 1, and `labels`, the names of the
+    labels as JSON.
 
     softmax: end in `probs`, the softmax of the scores.
     rgb_uint8: begin with `image`, NxHxWx3 uint8 RGB, and end in `scores` (or `probs`) of the
-        image's own height and width: the mean, the padding to a size that the net fits and the crop
-        after it are in the graph. A net that fits one size only takes images of that size.
+        image's own height and width: the mean, the scale, the padding to a size that the net fits
+        and the crop after it are in the graph. A net that fits one size only takes images of that
+        size, and one with a mean for each pixel images of that mean's.
 
     Raises WeightsError where a layer has no weights, NetError for a layer type or an option that
     ONNX does not have, ArgumentError for labels of another number than the scores, and FileError.
@@ -69,12 +71,12 @@ def _chunks(
     # Reserved before a layer's value takes the name.
     probs = graph.name("probs") if softmax and not net.ends_in_softmax else None
     any_size = net.fits_any_size
-    mean = net.mean_bgr or MEAN_BGR
+    how = net.preprocessing or VOCS
     if rgb_uint8:
         metadata = {"channel_order": "RGB"}
-        made = {net.output: _from_photo_to_scores(graph, net, mean, any_size)}
+        made = {net.output: _from_photo_to_scores(graph, net, how, any_size)}
     else:
-        metadata = {"channel_order": "BGR", "mean": ",".join(map(repr, mean))}
+        metadata = {"channel_order": "BGR", **_described(how)}
         data = graph.input(net.input, "float32", _axes(net.input_shape, any_size))
         made = _add_layers(graph, net, net.input_shape, data, net.outputs)
     if probs:
@@ -89,6 +91,15 @@ def _chunks(
     return graph.chunks(metadata)
 
 
+def _described(how: Preprocessing) -> dict[str, str]:
+    """What is to be made of an image before it is the net's input."""
+    if isinstance(how.mean, MeanImage):
+        described = {"mean_file": how.mean.file}
+    else:
+        described = {"mean": ",".join(map(repr, how.mean))}
+    return described if how.scale == 1 else {**described, "scale": repr(how.scale)}
+
+
 def _axes(shape: Shape, any_size: bool, what: str = "") -> Axes:
     return ("batch", shape[1], f"{what}height", f"{what}width") if any_size else shape
 
@@ -96,16 +107,21 @@ def _axes(shape: Shape, any_size: bool, what: str = "") -> Axes:
 # --- from a photo to the net's input, and from its scores back to the photo's size
 
 
-def _from_photo_to_scores(
-    graph: Graph, net: Net, mean: tuple[float, float, float], any_size: bool
-) -> str:
+def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: bool) -> str:
     """Add an input `image`, its preprocessing, the net, and the crop of the scores."""
     batch, channels, *size = net.input_shape
     if channels != 3:
         raise NetError(
             f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image"
         )
-    axes = ("batch", "height", "width", 3) if any_size else (batch, *size, 3)
+    wanted = how.image_size
+    if not any_size and wanted not in (None, tuple(size)):
+        raise NetError(
+            f"net '{net.name}' fits images of {dims(size)} alone, but the mean_file, or new_height "
+            f"and new_width, of its data layer those of {dims(wanted or ())}: convert it without "
+            "rgb-uint8"
+        )
+    axes: Axes = ("batch", *(wanted or ("height", "width")), 3) if any_size else (batch, *size, 3)
     image, cropped = graph.input("image", "uint8", axes), graph.name("scores")
 
     def node(kind: str, inputs: Sequence[str], **attributes: Any) -> str:
@@ -117,8 +133,9 @@ def _from_photo_to_scores(
     float_type, channels_first = 1, (0, 3, 1, 2)
     rgb = node("Transpose", [node("Cast", [image], to=float_type)], perm=channels_first)
     bgr = node("Gather", [rgb, constant(2, 1, 0)], axis=1)
-    mean_bgr = graph.constant("mean", np.array(mean).reshape(1, 3, 1, 1))
-    data = node("Sub", [bgr, mean_bgr])
+    data = node("Sub", [bgr, graph.constant("mean", how.mean_values[None])])
+    if how.scale != 1:
+        data = node("Mul", [data, graph.constant("scale", np.array(how.scale))])
     if not any_size:
         if net.output_shape()[2:] != tuple(size):
             raise NetError(

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from deeplab_repro.arrays import dims
-from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.caffe import load_weights, read_net, write_mean_file
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.convert.onnx import write_onnx
@@ -22,7 +22,7 @@ from deeplab_repro.files.whole import replace_together
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.preprocess import MEAN_BGR, preprocess
+from deeplab_repro.net.preprocess import VOCS, preprocess
 from deeplab_repro.net.scores import softmax
 
 Format = Literal["caffe", "onnx", "npz"]
@@ -77,6 +77,8 @@ def convert_files(
 ) -> Converted:
     """Write the net, with weights, in another format: to `out` with that format's endings.
 
+    For caffe a mean for each pixel is a third file, .binaryproto, which the prototxt names.
+
     interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run the net and the files
     on a seeded input first. No output may differ by more than 1e-4 times its standard deviation, or
     1e-4 if that is more; for probabilities it is the standard deviation of their scores.
@@ -89,9 +91,16 @@ def convert_files(
     if net.labels and (verify or to == "onnx"):
         raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
     paths = file_names(to, out)
+    how = net.preprocessing
+    mean = how.mean_image if to == "caffe" and how else None
+    if how and mean:
+        paths.append(paths[0].with_suffix(".binaryproto"))
+        net = replace(net, preprocessing=replace(how, mean=replace(mean, file=paths[-1].name)))
     with replace_together(paths) as files:
         if to == "caffe":
-            write_caffe(net, *files, interp=interp)
+            write_caffe(net, *files[:2], interp=interp)
+            if mean:
+                write_mean_file(mean, files[-1])
         elif to == "onnx":
             write_onnx(net, *files, **vars(onnx))
         else:
@@ -126,7 +135,7 @@ def _check(
     if to == "onnx":
         what, found = run_onnx(files[0], data)
     elif to == "caffe" and BY_CAFFE:
-        prototxt, caffemodel = files
+        prototxt, caffemodel, *_ = files
         what, found = run_caffe(prototxt, caffemodel, data)
     else:
         again = read_npz(files[0]) if to == "npz" else read_net(files[0])
@@ -150,9 +159,11 @@ def _expected(
         batch, _, height, width = net.input_shape
         if net.fits_any_size:
             height, width = height + 3, max(1, width - 3)
-        size, mean = net.fitting_size((height, width)), net.mean_bgr or MEAN_BGR
+        how = net.preprocessing or VOCS
+        height, width = how.image_size or (height, width)
+        size = net.fitting_size((height, width))
         data = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
-        images = np.concatenate([preprocess(image, size, mean) for image in data])
+        images = np.concatenate([preprocess(image, size, how) for image in data])
         blobs = {"scores": _run(net, images)[net.output][:, :, :height, :width]}
     else:
         data = rng.standard_normal(net.input_shape, np.float32)

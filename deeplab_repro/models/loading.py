@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from deeplab_repro.caffe import load_weights, read_net
+from deeplab_repro.caffe import load_mean, load_weights, read_net
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.registry import MODELS, get_model
@@ -26,12 +26,14 @@ def load_net(
 
 
 def read_model(model: str | Path, variables: Mapping[str, str] | None = None) -> Net:
-    """The net of a model of MODELS, or of a prototxt, without weights.
+    """The net of a model of MODELS, or of a prototxt with its mean_file, without weights.
 
-    Raises ArgumentError for a name that is neither, and what `read_net` raises.
+    Raises ArgumentError for a name that is neither, and what `read_net` and `load_mean` raise.
     """
     if _is_path(model):
-        return read_net(model, variables)
+        net = read_net(model, variables)
+        load_mean(net, model)
+        return net
     known = get_model(str(model))
     return read_net(known.test_prototxt, {"EXP": known.exp, **(variables or {})})
 

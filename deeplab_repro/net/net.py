@@ -19,6 +19,7 @@ from deeplab_repro.net.layers import (
     Pooling,
     Softmax,
 )
+from deeplab_repro.net.preprocess import Preprocessing
 
 _VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, which is so wide
 # Without these limits a few hundred layers make numbers of thousands of digits.
@@ -107,8 +108,7 @@ class DenseCrfParameter:
 class ImageSegData:
     """The values of an IMAGE_SEG_DATA layer: where a train net's images and label maps come from.
 
-    Lines of `source` name an image and its label map, behind `root_folder`. crop_size 0 means none;
-    mean_bgr is blue, green, red on the scale 0..255.
+    Lines of `source` name an image and its label map, behind `root_folder`. crop_size 0 means none.
     """
 
     source: str
@@ -117,8 +117,6 @@ class ImageSegData:
     crop_size: int = 0
     shuffle: bool = False
     mirror: bool = False
-    scale: float = 1.0
-    mean_bgr: tuple[float, float, float] = (0.0, 0.0, 0.0)
     ignore_label: int = 255
 
 
@@ -136,7 +134,7 @@ class Net:
     input_shape: Shape  # NxCxHxW
     layers: list[Layer]
     dialect: str = "DeepLab v1"
-    mean_bgr: tuple[float, float, float] | None = None  # as the file's data layer says
+    preprocessing: Preprocessing | None = None  # None where the file does not say: then VOC's
     dense_crf: DenseCrfParameter | None = None
     labels: dict[str, Shape] = field(default_factory=dict)  # a train net's inputs beside the image
     data: ImageSegData | None = None  # a train net's data layer

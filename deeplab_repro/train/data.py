@@ -14,10 +14,11 @@ from queue import SimpleQueue
 import numpy as np
 
 from deeplab_repro.arrays import UInt8
-from deeplab_repro.errors import ArgumentError, ImageError, one_line
+from deeplab_repro.errors import ArgumentError, ImageError, NetError, one_line
 from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.preprocess import Preprocessing, averages_instead
 from deeplab_repro.train.pairs import check_pairs, read_list, sizes_differ
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -33,24 +34,28 @@ class SegData:
     """The batches of a train net, from the list file of its data layer.
 
     The constructor checks every pair of files: both exist, and their headers give the same size.
-    Raises ArgumentError for a value out of range, FileError for files that are missing or cannot be
-    read, FormatError for a broken list, ImageError if a file is not a picture, a label map is in
-    colour or the sizes differ, and ResourceError if a batch is larger than the memory.
+    Raises ArgumentError for a value out of range, NetError for a mean of each pixel, FileError for
+    files that are missing or cannot be read, FormatError for a broken list, ImageError if a file is
+    not a picture, a label map is in colour or the sizes differ, and ResourceError if a batch is
+    larger than the memory.
     """
 
-    def __init__(self, data: ImageSegData, n_labels: int, seed: int) -> None:
+    def __init__(
+        self, data: ImageSegData, preprocessing: Preprocessing, n_labels: int, seed: int
+    ) -> None:
         _check_arguments(data, n_labels, seed)
+        if mean := preprocessing.mean_image:
+            raise NetError(
+                f"mean_file '{one_line(mean.file)}' has a mean for each pixel, expected one a "
+                f"channel, as images of any size are trained on: {averages_instead(mean)}"
+            )
         self.data = data
+        self.preprocessing = preprocessing
         self.n_labels = n_labels
         self.seed = seed
         self.pairs = read_list(data.source, data.root_folder)
         """Paths of the images and of their label maps, in the order of the list."""
         check_pairs(self.pairs, data)
-        # (pixel - mean) * scale of every byte. Caffe computes in float64, with constants that are
-        # float32, and rounds once.
-        mean = np.array(data.mean_bgr, np.float32).astype(np.float64)
-        scale = np.float64(np.float32(data.scale))
-        self._values_bgr = ((np.arange(256) - mean[:, None]) * scale).astype(np.float32)
         self._is_label = np.zeros(256, bool)
         self._is_label[:n_labels] = True
         if data.ignore_label in range(256):
@@ -79,8 +84,7 @@ class SegData:
             # The original mirrors what it has padded and cropped, so the padding goes left.
             step = -1 if mirror else 1
             height, width = label_map.shape
-            for channel, values in enumerate(self._values_bgr):
-                data[i, channel, :, ::step][:height, :width] = values[image[..., 2 - channel]]
+            self.preprocessing.apply(image, data[i, :, :, ::step][:, :height, :width])
             labels[i, 0, :, ::step][:height, :width] = label_map
         return data, labels
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from deeplab_repro.caffe import read_solver, read_train_net
+from deeplab_repro.caffe import load_mean, read_solver, read_train_net
 from deeplab_repro.errors import FormatError, NetError, one_line
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.net.layers import SoftmaxLoss
@@ -34,10 +34,12 @@ def prepare(
             "variable a value with --set KEY=VALUE"
         )
     here, beside = Path(parameter.train_net), path.parent / parameter.train_net
-    net = read_train_net(here if here.exists() or not beside.exists() else beside, variables)
-    if net.data is None:
+    train_net = here if here.exists() or not beside.exists() else beside
+    net = read_train_net(train_net, variables)
+    if net.data is None or net.preprocessing is None:
         raise NetError(f"net '{net.name}' has no data layer, expected IMAGE_SEG_DATA")
-    data = SegData(net.data, _labels(net), parameter.random_seed or 0)
+    load_mean(net, train_net)
+    data = SegData(net.data, net.preprocessing, _labels(net), parameter.random_seed or 0)
     return Solver(parameter, net), data
 
 

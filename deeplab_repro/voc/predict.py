@@ -239,10 +239,13 @@ def _net_record(model: DeepLab) -> NetRecord:
         with open_to_read(weights) as (file, _):
             digest = hashlib.sha256(file.read()).hexdigest()
         trained_on = read_caffemodel(weights).training_list or _released_as(Path(weights).name)
+    net_digest = hashlib.sha256(prototxt_text(model.net).encode())
+    if model.net.preprocessing and model.net.preprocessing.mean_image:
+        net_digest.update(model.net.preprocessing.mean_image.loaded().tobytes())
     return NetRecord(
         model=model.net.name,
         labels=model.net.output_shape()[1],
-        net_sha256=hashlib.sha256(prototxt_text(model.net).encode()).hexdigest(),
+        net_sha256=net_digest.hexdigest(),
         weights=Path(weights).name,
         weights_sha256=digest,
         trained_on=trained_on,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deeplab_repro.errors import DeepLabError, DeviceError, ResourceError
+from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, ResourceError, one_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +30,9 @@ def attempt(function: Callable[[Item], Result], item: Item, path: Path) -> Resul
         return function(item)
     except DeviceError:
         raise
+    except ArgumentError as error:
+        name, text = one_line(path), str(error)
+        return Failed(path, ArgumentError(text if name in text else f"{name}: {text}"))
     except DeepLabError as error:
         return Failed(path, _without_traceback(error))
 

@@ -108,7 +108,7 @@ def test_a_test_file_of_the_authors(tmp_path, caplog):
     assert (found.input, found.input_shape) == ("data", (1, 3, 65, 65))
     assert (found.output, found.output_shape()) == ("fc8_interp", (1, 21, 65, 65))
     assert found.dialect == "DeepLab v1"
-    assert found.mean_bgr == pytest.approx((104.008, 116.669, 122.675))
+    assert found.preprocessing.mean == pytest.approx((104.008, 116.669, 122.675))
     assert found.dense_crf == DenseCrfParameter(5, (3, 1.5), (3, 2), (50,), (10,), (5,))
     assert [layer.strict_dim for layer in found.layers] == [True, True, True, False, True]
     assert found.layers[0].op.hole == found.layers[0].op.pad == (2, 2)

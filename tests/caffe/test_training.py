@@ -206,7 +206,7 @@ def test_our_train_nets(name, tmp_path, caplog):
     assert found.labels == {"label": (n, 1, side, side)}
     assert found.data.source == "voc12/list/t.txt"
     assert (found.data.root_folder, found.data.shuffle, found.data.mirror) == ("/voc", True, True)
-    assert found.mean_bgr == pytest.approx((104.008, 116.669, 122.675))
+    assert found.preprocessing.mean == pytest.approx((104.008, 116.669, 122.675))
     assert found_loss(found) == SoftmaxLoss((255,))
     assert found.blob_shapes()["label_shrink"] == (n, 1, *[{306: 39, 321: 41, 241: 31}[side]] * 2)
     # The same layers with weights as the net that is tested.
@@ -244,7 +244,7 @@ def test_golden_train_nets(name, tmp_path):
     with_data = read_train_net(folder / "train.prototxt")
     with_inputs = read_train_net(folder / "train_input.prototxt")
     assert with_data.layers == with_inputs.layers
-    assert with_data.data == ImageSegData("./list.txt", ".", 2, 65, mean_bgr=with_data.mean_bgr)
+    assert with_data.data == ImageSegData("./list.txt", ".", 2, 65)
     step = np.load(folder / "first_step.npz")
     for found in (with_data, with_inputs):
         assert found.input_shape == step["data"].shape

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeplab_repro.caffe.preprocessing import NO_MEAN
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import SoftmaxLoss
 from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.preprocess import MeanImage, Preprocessing
 from tests.caffe.caffe_files import CONV, current, refused, v1
 from tests.caffe.train_files import (
     BODY,
@@ -49,26 +51,24 @@ def test_a_data_layer_of_the_authors(tmp_path, caplog):
         crop_size=17,
         shuffle=True,
         mirror=True,
-        scale=0.5,
-        mean_bgr=(104.5, 116.25, 122.75),
         ignore_label=254,
     )
     assert (found.input, found.input_shape) == ("data", (20, 3, 17, 17))
     assert found.labels == {"label": (20, 1, 17, 17)}
-    assert found.mean_bgr == (104.5, 116.25, 122.75)
+    assert found.preprocessing == Preprocessing((104.5, 116.25, 122.75), 0.5)
     assert [layer.name for layer in found.layers] == ["y", "loss"]
     assert not caplog.messages
 
 
 def test_the_old_fields_of_a_data_layer_count_where_the_new_ones_are_not_given(tmp_path):
     old = IMAGES + "label_type: PIXEL crop_size: 7 mirror: true scale: 2 "
-    assert train(tmp_path, seg_data(old, "") + BODY + loss()).data == ImageSegData(
-        "list.txt", batch_size=2, crop_size=7, mirror=True, scale=2
-    )
+    found = train(tmp_path, seg_data(old, "") + BODY + loss())
+    assert found.data == ImageSegData("list.txt", batch_size=2, crop_size=7, mirror=True)
+    assert found.preprocessing == Preprocessing(NO_MEAN, 2)
     new = "transform_param { crop_size: 9 mirror: false scale: 3 mean_value: 5 }"
-    assert train(tmp_path, seg_data(old, new) + BODY + loss()).data == ImageSegData(
-        "list.txt", batch_size=2, crop_size=9, scale=3, mean_bgr=(5, 5, 5)
-    )
+    found = train(tmp_path, seg_data(old, new) + BODY + loss())
+    assert found.data == ImageSegData("list.txt", batch_size=2, crop_size=9)
+    assert found.preprocessing == Preprocessing((5, 5, 5), 3)
 
 
 def test_a_label_type_that_is_not_there_is_pixel_and_said(tmp_path, caplog):
@@ -90,7 +90,8 @@ def test_a_label_type_that_is_not_there_is_pixel_and_said(tmp_path, caplog):
 def test_images_and_labels_as_inputs(tmp_path, text, dialect):
     found = train(tmp_path, text)
     assert (found.input, found.input_shape) == ("data", (2, 3, 9, 9))
-    assert (found.labels, found.data, found.mean_bgr) == ({"label": (2, 1, 9, 9)}, None, None)
+    assert found.labels == {"label": (2, 1, 9, 9)}
+    assert (found.data, found.preprocessing) == (None, None)
     assert found_loss(found) == SoftmaxLoss((255,))
     assert found.dialect == dialect
 
@@ -116,16 +117,16 @@ def test_a_data_layer_in_the_current_format(tmp_path):
         *(
             (f"label_type: PIXEL {IMAGES} {field}", CROP, f"it sets {field.split(':')[0]}, which")
             for field in (
-                *("rand_skip: 3", "new_height: 5", "new_width: 5", "mean_file: 'm'"),
+                *("rand_skip: 3", "new_height: 5", "new_width: 5"),
                 "is_color: false",
             )
         ),
         *(
             (f"label_type: PIXEL {IMAGES}", f"transform_param {{ crop_size: 9 {field} }}", problem)
             for field, problem in (
-                ("mean_file: 'm'", "it sets mean_file"),
-                ("mean_value: [1, 2]", "mean_value is 1, 2, expected three finite numbers"),
-                ("mean_value: nan", "mean_value is nan, expected"),
+                ("mean_file: 'm' mean_value: 1", "it sets both mean_value and mean_file"),
+                ("mean_value: [1, 2]", "mean_value is 1, 2, expected one number, or three"),
+                ("mean_value: nan", "mean_value is nan, nan, nan, expected"),
                 ("scale: 0", "scale is 0, expected"),
                 ("scale: inf", "scale is inf, expected"),
             )
@@ -187,15 +188,20 @@ def test_nets_without_the_images_and_labels_to_train_on(tmp_path, text, problem)
         crop_size=st.integers(1, 999),
         shuffle=st.booleans(),
         mirror=st.booleans(),
-        scale=st.floats(0.125, 9, width=32),
-        mean_bgr=st.tuples(*[st.floats(0, 255, width=32)] * 3),
         ignore_label=st.integers(-1, 255),
+    ),
+    how=st.builds(
+        Preprocessing,
+        st.tuples(*[st.floats(0, 255, width=32)] * 3) | st.just(MeanImage("mean.binaryproto")),
+        st.floats(0.125, 9, width=32),
     ),
     ignored=st.lists(st.integers(-1, 300), max_size=3, unique=True).map(tuple),
     weight=st.floats(-3, 3, width=32),
     is_current=st.booleans(),
 )
-def test_any_data_layer_and_loss_come_back(tmp_path_factory, data, ignored, weight, is_current):
+def test_any_data_layer_and_loss_come_back(
+    tmp_path_factory, data, how, ignored, weight, is_current
+):
     tmp_path = tmp_path_factory.mktemp("train")
     small = train(tmp_path, SMALL)
     conv, end = small.layers
@@ -204,7 +210,7 @@ def test_any_data_layer_and_loss_come_back(tmp_path_factory, data, ignored, weig
         data=data,
         input_shape=(data.batch_size, 3, data.crop_size, data.crop_size),
         labels={"label": (data.batch_size, 1, data.crop_size, data.crop_size)},
-        mean_bgr=data.mean_bgr if any(data.mean_bgr) else None,
+        preprocessing=how,
         layers=[conv, replace(end, op=SoftmaxLoss(ignored, weight))],
     )
     assert rewritten(made, tmp_path / "again", is_current) == made

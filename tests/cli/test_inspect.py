@@ -29,6 +29,7 @@ def test_table_of_a_net(command, tiny):
     assert "dialect DeepLab v1" in lines
     assert "parameters 164 (0.0M)" in lines
     assert "input data 1x3x33x41" in lines
+    assert "pixels less 104.008, 116.669, 122.675 (VOC's: the file names none)" in lines
     assert "output up 1x4x33x41" in lines
     assert "output stride 8 (before the scores are enlarged)" in lines
     assert "field of view" not in out
@@ -49,6 +50,13 @@ def test_json_of_a_net(command, tiny):
         "dialect": "DeepLab v1",
         "input": "data",
         "input_shape": [1, 3, 33, 41],
+        "preprocessing": {
+            "from_file": False,
+            "mean_bgr": [104.008, 116.669, 122.675],
+            "mean_file": None,
+            "scale": 1.0,
+            "resized_to": None,
+        },
         "output": "up",
         "output_shape": [1, 4, 33, 41],
         "output_stride": 8,

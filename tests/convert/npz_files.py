@@ -26,6 +26,7 @@ from deeplab_repro.net.layers import (
     Split,
 )
 from deeplab_repro.net.net import DenseCrfParameter, Filler, ImageSegData, Layer, Net
+from deeplab_repro.net.preprocess import Preprocessing
 from tests.conftest import assert_one_line
 
 on_disk = settings(
@@ -50,10 +51,10 @@ def small() -> Net:
             Layer("accuracy", SegAccuracy((255,)), ("z", "label"), ("accuracy",)),
         ],
         dialect="Caffe",
-        mean_bgr=(104.0, 116.66899871826172, 122.675),
+        preprocessing=Preprocessing((104.0, 116.66899871826172, 122.675), 0.5, (9, 11)),
         dense_crf=DenseCrfParameter(10, (3.0,), (3.0,), (50.0, 0.1), (3.0,), (5.0,)),
         labels={"label": (2, 1, 9, 9)},
-        data=ImageSegData("list ${x}.txt", "/root", 2, 9, True, True, 0.5, (1.5, 0.0, -2.0), 0),
+        data=ImageSegData("list ${x}.txt", "/root", 2, 9, True, True, 0),
     )
     net.fill_random(0)
     net.layers[0].blobs[0].data[0, 0] = [[np.nan], [-0.0], [np.inf]]

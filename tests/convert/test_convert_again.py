@@ -43,7 +43,7 @@ def as_current(net: Net) -> Net:
 @pytest.mark.parametrize("name", MODELS)
 def test_our_test_nets(name, tmp_path):
     net = read_net(MODELS[name].test_prototxt)
-    assert net.mean_bgr
+    assert net.preprocessing
     assert written_and_read(net, tmp_path) == as_current(net)
 
 

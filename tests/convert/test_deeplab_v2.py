@@ -143,7 +143,7 @@ def test_aspp(net, caplog):
     assert (net.output, net.output_shape()) == ("fc8_interp", (1, 21, 129, 129))
     assert net.output_stride == 8
     assert net.field_of_view == 8 * 2 * 24 + 32
-    assert net.mean_bgr == pytest.approx((104.008, 116.669, 122.675))
+    assert net.preprocessing.mean == pytest.approx((104.008, 116.669, 122.675))
     assert net.coarse_output == ("fc8", 8, 0)
     assert net.ending_in_scores().layers == net.layers
     assert net.fitting_size((100, 130)) == (129, 193)
@@ -181,7 +181,7 @@ def test_what_was_converted_is_the_same_net(net, tmp_path):
     again = read_net(tmp_path / "again.prototxt")
     load_weights(again, tmp_path / "again.caffemodel")
     assert (again.name, again.input, again.input_shape) == (net.name, net.input, net.input_shape)
-    assert again.mean_bgr == net.mean_bgr
+    assert again.preprocessing == net.preprocessing
     for ours, theirs in zip(net.layers, again.layers, strict=True):
         assert (ours.name, ours.bottoms, ours.tops) == (theirs.name, theirs.bottoms, theirs.tops)
         # A size for INTERP's shrink_factor: nothing else changes.

@@ -48,6 +48,7 @@ def edited(parts: dict[str, bytes], *changes: tuple[tuple[str | int, ...], objec
 
 
 CONV, FC, LOSS = ("layers", 0), ("layers", 2), ("layers", 5)
+MEAN = ("preprocessing", "mean_bgr")
 OP = (*CONV, "parameters")
 
 
@@ -66,11 +67,15 @@ OP = (*CONV, "parameters")
         (("input_shape", 2), 2**31, "is 2147483648, expected a whole number from 0 to 2147483647"),
         (("input_shape", 2), 9.0, "input_shape[2] is 9.0, expected a whole number"),
         (("input_shape", 2), True, "input_shape[2] is true, expected a whole number"),
-        (("mean_bgr",), [1, 2], "mean_bgr is a list of 2, expected a list of 3"),
-        (("mean_bgr", 0), 1e39, "mean_bgr[0] is 1e+39, expected a number from -3.403e+38 to"),
-        (("mean_bgr", 0), float("nan"), "mean_bgr[0] is NaN, expected a number"),
-        (("mean_bgr", 0), float("inf"), "mean_bgr[0] is Infinity, expected a number"),
-        (("mean_bgr", 0), 10**4000, "mean_bgr[0] is 1000"),
+        (MEAN, [1, 2], "preprocessing.mean_bgr is a list of 2, expected a list of 3"),
+        ((*MEAN, 0), 1e39, "mean_bgr[0] is 1e+39, expected a number from -3.403e+38 to"),
+        ((*MEAN, 0), float("nan"), "mean_bgr[0] is NaN, expected a number"),
+        ((*MEAN, 0), float("inf"), "mean_bgr[0] is Infinity, expected a number"),
+        ((*MEAN, 0), 10**4000, "mean_bgr[0] is 1000"),
+        (("preprocessing",), [], "preprocessing is a list of 0, expected an object"),
+        (("preprocessing", "mean_file"), "m", "has mean_bgr and mean_file, or neither"),
+        (MEAN, None, "has mean_bgr and mean_file, or neither"),
+        (("preprocessing",), {"mean_file": ""}, "preprocessing.mean_file is '', expected"),
         (("labels",), [], "labels is a list of 0, expected an object"),
         (("labels", "label"), [], "labels.'label' is a list of 0, expected a list of 4"),
         (("labels", "a\nb"), [1, 1, 9, 9], "a name is 'a\\nb'"),
@@ -129,6 +134,8 @@ def test_descriptions_of_other_things(refused, parts, path, value, expected):
         ((*FC, "blobs", "weight", "lr_mult"), -1, "layer 'fc' (InnerProduct): lr_mult is -1"),
         ((*FC, "blobs", "weight", "filler", "type"), "x", "weight_filler has type 'x', expected"),
         ((*FC, "blobs", "weight", "filler", "min"), 9, "weight_filler has min 9 and max 0.25"),
+        (("preprocessing", "scale"), 0, "scale is 0, expected a finite number other than 0"),
+        (("preprocessing", "resized_to"), [0, 5], "images of 0x5, expected both at least 1"),
         ((*FC, "name"), "a/conv", "two layers with weights are named 'a/conv'"),
     ],
 )

@@ -220,7 +220,7 @@ def test_a_description_by_hand(tmp_path):
         "strict_dim": True,
         "blobs": {"weight": {"shape": [1, 1, 1, 1]}, "bias": {"shape": [1]}},
     }
-    document = dict.fromkeys(("mean_bgr", "dense_crf", "data"))
+    document = dict.fromkeys(("preprocessing", "dense_crf", "data"))
     document |= {"version": 1, "name": "", "dialect": "", "input": "d", "labels": {}}
     document |= {"input_shape": [1, 1, 2, 2], "layers": [conv]}
     np.savez(tmp_path / "a.npz", **{"c/weight": np.ones((1, 1, 1, 1)), "c/bias": np.zeros(1)})

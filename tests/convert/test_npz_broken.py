@@ -16,11 +16,13 @@ from deeplab_repro.net.layers import (
     InnerProduct,
 )
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.preprocess import MeanImage, Preprocessing
 from tests.convert.npz_files import (
     assert_refused,
     assert_same,
     npy,
     on_disk,
+    small,
     small_parts,
     traced_memory,
     use,
@@ -60,6 +62,27 @@ def test_other_members(refused, parts):
     refused(zipped({**parts, "a\n\u2028": b""}), "holds 'a\\n\\u2028', which is no blob")
     rest = {name: content for name, content in parts.items() if name != "a/conv/bias.npy"}
     refused(zipped(rest), "holds no 'a/conv/bias.npy', expected that blob of net.json")
+
+
+def test_the_values_of_a_mean_file(refused, tmp_path):
+    net = small()
+    values = np.arange(3 * 5 * 4, dtype=np.float32).reshape(3, 5, 4)
+    net.preprocessing = Preprocessing(MeanImage("m", values))
+    path = tmp_path / "mean.npz"
+    write_npz(net, path)
+    assert_same(read_npz(path), net)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for array, problem in (
+        (values[0], "'mean.npy' is 5x4, expected 3xHxW: blue, green, red"),
+        (values[:, :0], "'mean.npy' is 3x0x4, expected 3xHxW"),
+        (values[:2], "'mean.npy' is 2x5x4, expected 3xHxW"),
+        (values.astype(int), "'mean.npy' is 3x5x4 int64, expected 3x5x4 float32"),
+        (values + np.inf, "'mean.npy' holds NaN or infinity"),
+    ):
+        refused(zipped({**parts, "mean.npy": npy(array)}), problem)
+    rest = {name: content for name, content in parts.items() if name != "mean.npy"}
+    refused(zipped(rest), "holds no 'mean.npy', expected the values of mean_file")
 
 
 def test_a_member_twice(refused, parts):

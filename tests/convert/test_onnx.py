@@ -20,7 +20,7 @@ from deeplab_repro.net.layers import (
     SoftmaxLoss,
 )
 from deeplab_repro.net.net import Layer, Net
-from deeplab_repro.net.preprocess import MEAN_BGR, preprocess
+from deeplab_repro.net.preprocess import VOCS, Preprocessing, preprocess
 from deeplab_repro.segmenter import DeepLab
 from tests.conftest import assert_one_line
 from tests.convert.onnx_runs import Runs, model_of, written
@@ -102,7 +102,7 @@ def test_what_is_in_the_file(golden, tmp_path, name):
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata.pop("channel_order") == "BGR"
     assert json.loads(metadata.pop("labels")) == list(VOC_CLASSES)
-    assert tuple(map(float, metadata.pop("mean").split(","))) == (net.mean_bgr or MEAN_BGR)
+    assert tuple(map(float, metadata.pop("mean").split(","))) == (net.preprocessing or VOCS).mean
     assert not metadata
 
 
@@ -181,11 +181,11 @@ def test_the_metadata_of_a_net_for_photos(model, tmp_path):
     assert axes == ["batch", 4, "height", "width"]
 
 
-def test_the_mean_is_the_nets_own(model, tmp_path, photo):
+def test_the_mean_and_the_scale_are_the_nets_own(model, tmp_path, photo):
     _, net = model
-    net.mean_bgr = (1.5, 20.0, 300.0)
+    net.preprocessing = Preprocessing((1.5, 20.0, 300.0), scale=0.02)
     image = photo(33, 41)
-    expected = scores_of(OpenCVEngine(net, "cpu"), preprocess(image, (33, 41), net.mean_bgr))
+    expected = scores_of(OpenCVEngine(net, "cpu"), preprocess(image, (33, 41), net.preprocessing))
     found = Runs(file_of(net, tmp_path, rgb_uint8=True), opencv=False)(image[None])
     np.testing.assert_allclose(found["onnxruntime"]["scores"], expected, atol=1e-4)
 

@@ -174,7 +174,7 @@ def test_an_error_of_one_photo_takes_its_place(stage):
     error = ArgumentError("too dark")
     stages = replace(Stages(read), **{stage: failing(error)})
     first, second, *others = stages.many(PATHS)
-    assert (second.path, str(second.error)) == (PATHS[1], "too dark")
+    assert (second.path, str(second.error)) == (PATHS[1], f"{PATHS[1]}: too dark")
     assert second.error.__traceback__ is None  # it would keep the image
     assert [photo.path for photo in (first, *others)] == [PATHS[0], *PATHS[2:]]
     assert isinstance(stages.one(PATHS[1]), Failed)

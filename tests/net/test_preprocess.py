@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.net.preprocess import MEAN_BGR, preprocess
+from deeplab_repro.net.preprocess import MEAN_BGR, MeanImage, Preprocessing, preprocess
 from tests.conftest import CORNERS, assert_one_line
 from tests.conftest import smooth_photo as photo
+
+
+def mean_values() -> np.ndarray:
+    return np.random.default_rng(0).random((3, 24, 32), np.float32)
+
 
 GOLDEN_NETS = ("DeepLab", "DeepLab-LargeFOV", "DeepLab-MSc", "DeepLab-MSc-LargeFOV")
 
@@ -63,6 +68,42 @@ def test_input_refuses(image, size):
     assert_one_line(error, "image", "x".join(map(str, image.shape[:2])))
 
 
-def test_input_refuses_a_mean_of_another_length():
-    with pytest.raises(ArgumentError, match="mean"):
-        preprocess(photo(), (99, 99), (1.0, 2.0))
+# --- the mean and the scale of a net's own
+
+
+MEANS = (MEAN_BGR, (0.0, 0.0, 0.0), (10.1, 20.2, 300.3), MeanImage("m", 255 * mean_values()))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.017, -2.0])
+@pytest.mark.parametrize("mean", MEANS)
+def test_pixels_less_the_mean_times_the_scale(mean, scale):
+    image = photo(24, 32)
+    values = mean.values if isinstance(mean, MeanImage) else np.float32(mean).reshape(3, 1, 1)
+    bgr = image[..., ::-1].transpose(2, 0, 1)
+    expected = (bgr - values.astype(np.float64)) * np.float64(np.float32(scale))
+    found = preprocess(image, (30, 40), Preprocessing(mean, scale))
+    np.testing.assert_array_equal(found[0, :, :24, :32], expected.astype(np.float32))
+    assert not found[:, :, 24:].any()
+    assert not found[..., 32:].any()
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted"),
+    [
+        (
+            Preprocessing(MeanImage("m.binaryproto", np.full((3, 5, 6), 7, np.float32))),
+            "5x6, as mean_file 'm.binaryproto' is: resize the image yourself, or write "
+            "mean_value: 7.000 mean_value: 7.000 mean_value: 7.000 (its averages) in place of",
+        ),
+        (
+            Preprocessing(resized_to=(5, 6)),
+            "5x6, to which new_height and new_width of the data layer resize: ",
+        ),
+    ],
+)
+def test_images_of_another_size_than_the_data_layer_makes(how, wanted):
+    assert preprocess(photo(5, 6), (9, 9), how).any()
+    for size in ((1, 1), (5, 1), (1, 6), (6, 5), (9, 9)):
+        with pytest.raises(ArgumentError) as error:
+            preprocess(photo(*size), (9, 9), how)
+        assert_one_line(error, f"image: is {size[0]}x{size[1]} (height x width), expected", wanted)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deeplab_repro.net.net import ImageSegData
-from deeplab_repro.net.preprocess import MEAN_BGR
+from deeplab_repro.net.preprocess import VOCS, Preprocessing
 from deeplab_repro.train.data import SegData
 
 # Of the images, height by width: one smaller than the crop of 20, one on each axis, one larger.
@@ -27,10 +27,9 @@ def layer(folder: Path, **values) -> ImageSegData:
         crop_size=CROP,
         shuffle=True,
         mirror=True,
-        mean_bgr=MEAN_BGR,
     )
     return replace(made, **values)
 
 
-def seg_data(folder: Path, seed: int = 0, **values) -> SegData:
-    return SegData(layer(folder, **values), N_LABELS, seed)
+def seg_data(folder: Path, seed: int = 0, how: Preprocessing = VOCS, **values) -> SegData:
+    return SegData(layer(folder, **values), how, N_LABELS, seed)

@@ -17,7 +17,7 @@ from deeplab_repro.errors import ArgumentError, FileError, ImageError, ResourceE
 from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.net.net import ImageSegData
-from deeplab_repro.net.preprocess import MEAN_BGR
+from deeplab_repro.net.preprocess import MEAN_BGR, VOCS, Preprocessing
 from deeplab_repro.train.data import SegData
 from tests.conftest import assert_one_line
 from tests.train.list_files import CROP, SIZES, layer, seg_data, write_list
@@ -62,7 +62,7 @@ def content_of(data, labels) -> bytes:
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize(("mean", "scale"), [(MEAN_BGR, 1.0), ((10.1, 20.2, 30.3), 0.017)])
 def test_every_batch_holds_crops_of_the_obvious_transform(folder, mirror, mean, scale):
-    source = seg_data(folder, shuffle=False, mirror=mirror, mean_bgr=mean, scale=scale)
+    source = seg_data(folder, shuffle=False, mirror=mirror, how=Preprocessing(mean, scale))
     mirrors = (False, True) if mirror else (False,)
     candidates = [
         crops(read_image(image), read_labels(labels), mirrors, mean, scale)
@@ -99,7 +99,7 @@ def test_crops_reach_every_position_and_both_hands(folder):
 
 def test_padding_is_zero_and_ignored_below_and_to_the_right(folder):
     write_list(folder, [0])
-    data, labels = SegData(layer(folder, mirror=False, ignore_label=7), 256, 0).batch(0)
+    data, labels = SegData(layer(folder, mirror=False, ignore_label=7), VOCS, 256, 0).batch(0)
     height, width = SIZES[0]
     assert not data[:, :, height:].any()
     assert not data[:, :, :, width:].any()
@@ -148,7 +148,7 @@ def numbered(tmp_path) -> Path:
 
 
 def numbers(folder: Path, seed: int = 0, **values) -> SegData:
-    return SegData(layer(folder, **{"crop_size": 1, **values}), 7, seed)
+    return SegData(layer(folder, **{"crop_size": 1, **values}), VOCS, 7, seed)
 
 
 def test_without_shuffle_the_list_goes_round(numbered):
@@ -244,9 +244,10 @@ def test_a_process_ends_with_batches_under_way(folder):
     script = (
         "import sys\n"
         "from deeplab_repro.net.net import ImageSegData\n"
+        "from deeplab_repro.net.preprocess import VOCS\n"
         "from deeplab_repro.train.data import SegData\n"
         "data = ImageSegData(sys.argv[1], sys.argv[2], 3, 20)\n"
-        "batches = SegData(data, 21, 0).batches(0, 1000)\n"
+        "batches = SegData(data, VOCS, 21, 0).batches(0, 1000)\n"
         "next(batches)\n"
     )
     arguments = [sys.executable, "-c", script, str(folder / "list.txt"), f"{folder}/"]
@@ -274,7 +275,7 @@ def test_data_layers_that_are_none(folder, values, parts):
 @pytest.mark.parametrize(("n_labels", "seed", "what"), [(0, 0, "n_labels"), (5, -1, "seed")])
 def test_arguments_out_of_range(folder, n_labels, seed, what):
     with pytest.raises(ArgumentError) as caught:
-        SegData(layer(folder), n_labels, seed)
+        SegData(layer(folder), VOCS, n_labels, seed)
     assert_one_line(caught, f"{what}: is {min(n_labels, seed)}, expected")
 
 
@@ -301,9 +302,9 @@ def test_labels_out_of_range(folder):
         source.batch(0)
     assert_one_line(caught, "1_labels.png", "the label 5", "expected 0 to 4, or 255", "indexed")
     with pytest.raises(ImageError, match="the label 220"):
-        SegData(layer(folder, shuffle=False), 6, 0).batch(0)
+        SegData(layer(folder, shuffle=False), VOCS, 6, 0).batch(0)
     with pytest.raises(ImageError, match="the label 255"):
-        SegData(layer(folder, shuffle=False, ignore_label=4), 250, 0).batch(0)
+        SegData(layer(folder, shuffle=False, ignore_label=4), VOCS, 250, 0).batch(0)
 
 
 # --- real files
@@ -321,7 +322,7 @@ def camvid(tmp_path) -> ImageSegData:
 
 
 def test_camvid(camvid):
-    source = SegData(camvid, 11, 1)
+    source = SegData(camvid, VOCS, 11, 1)
     assert len(source.pairs) == 367
     ((data, labels),) = source.batches(36, 37)  # the second epoch begins inside of it
     assert data.shape == (10, 3, 321, 321)
@@ -343,7 +344,7 @@ def test_masks_of_voc(tmp_path):
     lines = [f"{tmp_path / str(i)}.png {mask}\n" for i, mask in enumerate(masks)]
     (tmp_path / "list.txt").write_text("".join(lines))
     values = {"root_folder": "", "mirror": False, "shuffle": False, "batch_size": 4}
-    _, labels = SegData(layer(tmp_path, crop_size=513, **values), 21, 0).batch(0)
+    _, labels = SegData(layer(tmp_path, crop_size=513, **values), VOCS, 21, 0).batch(0)
     for i, mask in enumerate(masks):
         indices = np.asarray(Image.open(mask))
         height, width = indices.shape
