@@ -1,14 +1,15 @@
-"""What gpu_check.py is made of: steps, each in its own process, and what they find.
+"""What gpu_check.py and smoke.py are made of: steps, each in its own process, and what they find.
 
 A step is a generator of findings. It may be ended when its time is over, or end itself, killed by
 the driver perhaps: what it had found by then stands, and the next step begins with a clean GPU.
 """
 
+import importlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +35,7 @@ LARGE_FOV = "DeepLab-LargeFOV"
 Verdict = Literal["pass", "fail", "met", "not met"]
 
 _WARM_UP = 5
+_LEAST_SECONDS = 1.0  # a step with less time left is not begun
 
 # In a rehearsal the sides of images and the widths of nets are divided by it.
 _SMALLER = 8
@@ -116,17 +118,22 @@ class Checking:
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the check, and the seconds that it may take."""
+    """A part of the check, and the seconds that it may take.
+
+    check: a generator function of a Checking, by its module and name. The step's process imports
+    it: a library that does not load is the failure of the steps that need it, and no other's.
+    """
 
     name: str
-    check: Callable[[Checking], Iterator[Finding]]
+    check: str
     budget: float
 
     def findings(self, job: Checking) -> Iterator[Finding]:
         """Run the check in this process."""
         if SIMULATED:
             sys.setswitchinterval(1e-4)  # the simulator's threads wait for each other in a loop
-        yield from self.check(job)
+        module, _, function = self.check.rpartition(".")
+        yield from getattr(importlib.import_module(module), function)(job)
 
 
 @dataclass(frozen=True)
@@ -145,11 +152,35 @@ class Outcome:
         return self.error is not None or any(each.verdict == "fail" for each in self.findings)
 
 
-def run_step(step: Step, job: Checking) -> Outcome:
+def run_steps(
+    steps: Sequence[Step],
+    job: Checking,
+    seconds: float,
+    on_finding: Callable[[Finding], object] = lambda _: None,
+) -> Iterator[Outcome]:
+    """Run steps in their order, each knowing what those before it found.
+
+    seconds: all that they may take together. A step gets its budget or what is left, so that the
+    last ones are cut short, or left out, where the first ones are slow.
+    """
+    end = time.monotonic() + seconds
+    for step in steps:
+        left = end - time.monotonic()
+        if left < _LEAST_SECONDS:
+            outcome = Outcome(step.name, 0, 0, [], f"not run: all {seconds:g} s are spent")
+        else:
+            outcome = run_step(replace(step, budget=min(step.budget, left)), job, on_finding)
+        job = replace(job, found={**job.found, step.name: outcome.findings})
+        yield outcome
+
+
+def run_step(
+    step: Step, job: Checking, on_finding: Callable[[Finding], object] = lambda _: None
+) -> Outcome:
     """Run a step in its own process, which is ended when its budget is spent.
 
-    An exception ends the step, and its text is the outcome's error. For any but a DeepLabError,
-    the traceback goes to stderr too.
+    on_finding: called with each finding as it comes. An exception ends the step, and its text is
+    the outcome's error. For any but a DeepLabError, the traceback goes to stderr too.
     """
     start = time.monotonic()
     findings: list[Finding] = []
@@ -158,6 +189,7 @@ def run_step(step: Step, job: Checking) -> Outcome:
         try:
             for finding in process.each("findings", job):
                 findings.append(finding)
+                on_finding(finding)
         except DeepLabError as raised:
             error = str(raised)
     return Outcome(step.name, step.budget, time.monotonic() - start, findings, error)
@@ -185,6 +217,23 @@ def times_of(run: Callable[[], object], runs: int) -> list[float]:
     """The milliseconds of each of some runs, after a few that are not counted."""
     seconds_of(run, min(runs, _WARM_UP))
     return [1e3 * seconds for seconds in seconds_of(run, runs)]
+
+
+def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """The milliseconds of each of several ways by its name; one after the other in each round.
+
+    So all of them meet the same clocks. One round is not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            times[name].append(milliseconds(run))
+    return {name: each[1:] for name, each in times.items()}
+
+
+def left_out(why: str) -> Finding:
+    """What a rehearsal finds where there is nothing to do without a GPU."""
+    return Finding("left out", {"why": why})
 
 
 def spread(times: list[float]) -> dict[str, float]:
