@@ -18,6 +18,7 @@ from deeplab_repro.crf.cuda.lattice import SEGMENTS, Lattice, build_lattice
 _PACKAGE = "deeplab_repro.crf.cuda."
 _RUNS = 20
 _MICROSECOND = 1000  # in nanoseconds
+_BLOCKS = 128  # that do nothing: Numba warns of fewer
 _LAUNCHED_AFTER = 300 * _MICROSECOND  # far longer than Numba takes for a launch
 
 Launch = tuple[str, Any, Any]
@@ -61,7 +62,6 @@ def time_lattice(case: Case, job: Checking) -> Finding:
     return Finding("lattice", facts)
 
 
-@cuda.require_context
 def time_kernels(case: Case, job: Checking) -> Iterator[Finding]:
     """The GPU's time for each kernel, and for all of them, in one CRF."""
     case.labels("cuda")  # compiles
@@ -138,7 +138,7 @@ def _is_kernel(value: object) -> bool:
 def keep_waiting(nanoseconds: int) -> None:
     """Let the GPU do nothing for so long; not on the simulator, which has no time."""
     if not SIMULATED:
-        wait[1, 1](nanoseconds)
+        wait[_BLOCKS, 1](nanoseconds)
 
 
 @cuda.jit

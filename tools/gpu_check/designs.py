@@ -92,7 +92,6 @@ def crf_cases(job: Checking) -> Iterator[Case]:
         yield Case(name, image, scores, PARAMS, _ITERATIONS, None)
 
 
-@cuda.require_context
 def compare_mean_fields(case: Case, job: Checking) -> Iterator[Finding]:
     """A case by each design: how far it is off the original or the first design, and its times."""
     facts = {"image": case.name, "size": dims(case.image.shape[:2])}
@@ -137,6 +136,7 @@ class MeanFieldRun:
         self._size: HW = (case.image.shape[0], case.image.shape[1])
         self._field: MeanField
 
+    @cuda.require_context  # as `infer` has it
     def whole(self) -> UInt8:
         """From coarse scores to labels HxW, as `infer` does it."""
         self._connected()
@@ -148,6 +148,7 @@ class MeanFieldRun:
         """Those of the last run, CxHxW."""
         return self._field.marginals().reshape(-1, *self._size)
 
+    @cuda.require_context
     def iterations(self) -> float:
         """The GPU's milliseconds in the iterations, which do not wait for the host."""
         self._connected()

@@ -8,10 +8,15 @@ import numpy as np
 from numba import cuda, int32
 from steps import Checking, Finding, left_out, milliseconds
 
-from deeplab_repro.crf.cuda.device import SIMULATED, crf_cuda_problem, plain_errors
+from deeplab_repro.crf.cuda.device import (
+    BLOCKS,
+    SIMULATED,
+    THREADS,
+    crf_cuda_problem,
+    plain_errors,
+)
 from deeplab_repro.errors import DeviceError
 
-_BLOCKS, _THREADS = 128, 8
 _ARCHITECTURE = (9, 0)  # of the compiled text; what runs is compiled for the GPU that is there
 
 
@@ -27,9 +32,9 @@ def check_first_kernel(job: Checking) -> Iterator[Finding]:
         if problem := crf_cuda_problem():
             raise DeviceError(problem)
         counts = cuda.to_device(np.zeros(2, np.int32))
-        ran = milliseconds(partial(cuda.jit(count)[_BLOCKS, _THREADS], counts))
+        ran = milliseconds(partial(cuda.jit(count)[BLOCKS, THREADS], counts))
         found = counts.copy_to_host().tolist()
-    good = found == [_BLOCKS * _THREADS // 2] * 2
+    good = found == [BLOCKS * THREADS // 2] * 2
     yield Finding("Numba", {"first run ms": ran, "counted": found}, "pass" if good else "fail")
 
 

@@ -60,14 +60,15 @@ install_opencv() {
   [ ${#wheels[@]} -le 1 ] || fail "$here/.gpu has several wheels, expected one of OpenCV with CUDA"
   if [ ! -f "${wheels[0]}" ]; then
     echo "no wheel in .gpu: OpenCV stays as it is"
-  elif [ -z "$1" ] && "$python" -m pip uninstall -y -q $packages &&
+  elif [ -z "$1" ] && "$python" -m pip uninstall -y -qq $packages &&
     "$python" -m pip install -q --no-index --no-deps --no-compile "${wheels[0]}"; then
     echo "installed ${wheels[0]}"
   else
     site=$(mktemp -d)
     trap 'rm -rf "$site"' EXIT
     "$python" -m zipfile -e "${wheels[0]}" "$site" || fail "${wheels[0]} cannot be unpacked"
-    if [ -n "$1" ] && ! PYTHONPATH=$site:$PYTHONPATH "$python" -c "$try_opencv"; then
+    if [ -n "$1" ] && ! PYTHONPATH=$site:$PYTHONPATH \
+      "$python" -c "import deeplab_repro.machine.opencv" 2>&1 | tail -1; then
       echo "the wheel does not load here: the rehearsal goes on with the OpenCV that is installed"
       return
     fi
@@ -75,14 +76,6 @@ install_opencv() {
     echo "unpacked ${wheels[0]} beside the environment"
   fi
 }
-try_opencv="
-from deeplab_repro.errors import DeviceError
-try:
-    import deeplab_repro.machine.opencv
-except DeviceError as error:
-    raise SystemExit(str(error))
-"
-
 find_cuda() { # for Numba, whose own search wants all parts of CUDA in one place
   local nvcc
   [ -z "${CUDA_HOME:-}" ] || return
@@ -114,7 +107,7 @@ run() { # what is run, and --rehearse or nothing
 
 cd "$here" || exit 2
 case "${1:-smoke} $#" in
-"pack 3") pack "$(cd "$OLDPWD" && realpath "$2")" "$(cd "$OLDPWD" && realpath "$3")" ;;
+"pack 3") pack "$(cd "$OLDPWD" && realpath -m "$2")" "$(cd "$OLDPWD" && realpath -m "$3")" ;;
 "smoke "[0-2] | "full "[12]) run "${1:-smoke}" "${2:-}" ;;
 "rehearse "[12]) rehearse "${2:-}" ;;
 *) fail "expected nothing, full, rehearse [full], or pack GOLDEN WHEEL" ;;
