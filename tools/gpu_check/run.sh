@@ -18,7 +18,7 @@ set -uo pipefail
 export PYTHONUNBUFFERED=1
 python=${PYTHON:-python3}
 most=$((64 << 20)) # bytes of the repository's files and .gpu together
-packages="opencv-python opencv-python-headless opencv-contrib-python opencv-contrib-python-headless"
+opencvs="opencv-python opencv-python-headless opencv-contrib-python opencv-contrib-python-headless"
 
 OUT=$(realpath -m "${OUT:-gpu_out}")
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
@@ -55,27 +55,31 @@ rehearse() {
   return $status
 }
 
-install_opencv() {
-  local wheels=(.gpu/*.whl)
+install_opencv() { # $1: --rehearse or nothing
+  local wheels=(.gpu/*.whl) packages
   [ ${#wheels[@]} -le 1 ] || fail "$here/.gpu has several wheels, expected one of OpenCV with CUDA"
   if [ ! -f "${wheels[0]}" ]; then
     echo "no wheel in .gpu: OpenCV stays as it is"
-  elif [ -z "$1" ] && "$python" -m pip uninstall -y -qq $packages &&
+    return
+  fi
+  packages=$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+  if [ -z "$1" ] && [ -w "$packages" ] && "$python" -m pip uninstall -y -qq $opencvs &&
     "$python" -m pip install -q --no-index --no-deps --no-compile "${wheels[0]}"; then
     echo "installed ${wheels[0]}"
-  else
-    site=$(mktemp -d)
-    trap 'rm -rf "$site"' EXIT
-    "$python" -m zipfile -e "${wheels[0]}" "$site" || fail "${wheels[0]} cannot be unpacked"
-    if [ -n "$1" ] && ! PYTHONPATH=$site:$PYTHONPATH \
-      "$python" -c "import deeplab_repro.machine.opencv" 2>&1 | tail -1; then
-      echo "the wheel does not load here: the rehearsal goes on with the OpenCV that is installed"
-      return
-    fi
-    export PYTHONPATH=$site:$PYTHONPATH
-    echo "unpacked ${wheels[0]} beside the environment"
+    return
   fi
+  beside=$(mktemp -d)
+  trap 'rm -rf "$beside"' EXIT
+  "$python" -m zipfile -e "${wheels[0]}" "$beside" || fail "${wheels[0]} cannot be unpacked"
+  if [ -n "$1" ] && ! PYTHONPATH=$beside:$PYTHONPATH \
+    "$python" -c "import deeplab_repro.machine.opencv" 2>&1 | tail -1; then
+    echo "the wheel does not load here: the rehearsal goes on with the OpenCV that is installed"
+    return
+  fi
+  export PYTHONPATH=$beside:$PYTHONPATH
+  echo "unpacked ${wheels[0]} beside the environment"
 }
+
 find_cuda() { # for Numba, whose own search wants all parts of CUDA in one place
   local nvcc
   [ -z "${CUDA_HOME:-}" ] || return

@@ -10,10 +10,14 @@ from tests.tools.conftest import TOOLS
 
 RUN = "tools/gpu_check/run.sh"
 
-# In place of Python: tells how it was called. The wheel does not load, and smoke.py finds a fault.
+# In place of Python: tells how it was called. smoke.py finds a fault.
 PYTHON = """#!/usr/bin/env bash
 echo "${PYTHONPATH%%:*} $*" >> "$CALLS"
-case "$*" in *smoke.py*) ls .gpu/golden; exit 1;; -c*) exit 1;; esac
+case "$*" in
+*smoke.py*) ls .gpu/golden && exit 1 ;;
+*sysconfig*) echo "$PACKAGES" ;;
+*opencv | *"pip uninstall"*) exit "$REFUSES" ;;
+esac
 """
 
 
@@ -38,13 +42,15 @@ def repository(tmp_path):
 def run(repository):
     """Run the script from the folder beside the repository."""
 
-    def run_it(*arguments):
+    def run_it(*arguments, packages=repository.parent, refuses=0):
         beside = repository.parent
+        (beside / "calls").unlink(missing_ok=True)
         environment = {**os.environ, "PYTHON": str(beside / "python"), "OUT": "results"}
+        environment |= {"CALLS": str(beside / "calls"), "PACKAGES": str(packages)}
         return subprocess.run(
             ["bash", repository / RUN, *arguments],
             cwd=beside,
-            env=environment | {"CALLS": str(beside / "calls")},
+            env=environment | {"REFUSES": str(refuses)},
             capture_output=True,
             text=True,
         )
@@ -62,12 +68,12 @@ def test_what_has_to_come_along_is_packed_and_rehearsed(repository, run):
     assert packed == ["cv2.whl", "golden/crf/one.npz", "golden/nets/a/net"]
 
     (repository / "only_here").touch()  # not committed: a clean clone does not have it
-    done = run("rehearse", "full")
+    done = run("rehearse", "full", refuses=1)  # the wheel does not load
     assert done.returncode == 1  # smoke.py's
     assert "goes on with the OpenCV that is installed" in done.stdout
     beside = repository.parent
     assert (beside / "results/smoke.txt").read_text() == "crf\nnets\n"
-    _, _, smoke, check = (beside / "calls").read_text().splitlines()
+    *_, smoke, check = (beside / "calls").read_text().splitlines()
     clone = smoke.split()[0]
     assert clone != str(repository)
     assert smoke == f"{clone} {RUN[:-6]}smoke.py --golden .gpu/golden --rehearse"
@@ -78,11 +84,23 @@ def test_what_has_to_come_along_is_packed_and_rehearsed(repository, run):
 
 def test_the_wheel_takes_the_place_of_other_packages(repository, run):
     run("pack", "golden", "cv2.whl")
-    assert "installed .gpu/cv2.whl" in run().stdout
-    remove, install, smoke = (repository.parent / "calls").read_text().splitlines()
+    done = run()
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "installed .gpu/cv2.whl")
+    _, remove, install, smoke = (repository.parent / "calls").read_text().splitlines()
     assert "-m pip uninstall -y -qq opencv-python opencv-python-headless" in remove
     assert install.endswith("--no-index --no-deps --no-compile .gpu/cv2.whl")
-    assert smoke.endswith(f"{repository} {RUN[:-6]}smoke.py --golden .gpu/golden")
+    assert smoke == f"{repository} {RUN[:-6]}smoke.py --golden .gpu/golden"
+
+
+@pytest.mark.parametrize("how", [{"packages": "missing"}, {"refuses": 1}])
+def test_where_nothing_can_be_replaced_the_wheel_is_put_before(repository, run, how):
+    run("pack", "golden", "cv2.whl")
+    assert run(**how).stdout.splitlines()[0] == "unpacked .gpu/cv2.whl beside the environment"
+    *_, unpack, smoke = (repository.parent / "calls").read_text().splitlines()
+    beside = unpack.split()[-1]
+    assert unpack == f"{repository} -m zipfile -e .gpu/cv2.whl {beside}"
+    assert smoke.startswith(f"{beside} ")
+    assert not os.path.exists(beside)
 
 
 def test_too_much_is_not_packed(repository, run):
