@@ -26,7 +26,7 @@ from steps import (
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
-from deeplab_repro.crf.cuda.lattice import SEGMENTS, build_lattice
+from deeplab_repro.crf.cuda.lattice import SEGMENTS, Lattice, build_lattice
 from deeplab_repro.crf.cuda.mean_field import MeanField
 from deeplab_repro.crf.cuda.scores import enlarged_probs
 from deeplab_repro.crf.dense_crf import CrfResult, dense_crf, refine_scores
@@ -273,9 +273,13 @@ def time_stages(
     on_gpu, on_host = (np.median([run[i] for run in runs], axis=0) for i in range(2))
     for name, gpu, host in zip(STAGES, on_gpu, on_host, strict=True):
         yield Finding("CRF stages", {"stage": name, "GPU ms": float(gpu), "host ms": float(host)})
-    segments = int(lattice.counters.copy_to_host()[SEGMENTS])
-    counts = n, len(coarse.values), lattice.vertices, segments, iterations
+    counts = n, len(coarse.values), lattice.vertices, segments_of(lattice), iterations
     yield from kernel_floors(*counts, Rates.of(job))
+
+
+def segments_of(lattice: Lattice) -> int:
+    """How many segments the lists of pixels around vertices are cut into."""
+    return int(lattice.counters.copy_to_host()[SEGMENTS])
 
 
 def kernel_floors(

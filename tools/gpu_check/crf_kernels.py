@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from crf import Case, golden_cases, read_case
+from crf import Case, golden_cases, read_case, segments_of
 from numba import cuda
 from steps import Checking, Finding, left_out, times_of
 
 from deeplab_repro.arrays import dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
-from deeplab_repro.crf.cuda.lattice import SEGMENTS, Lattice, build_lattice
+from deeplab_repro.crf.cuda.lattice import CORNERS, Lattice, build_lattice
 
 _PACKAGE = "deeplab_repro.crf.cuda."
 _RUNS = 20
@@ -50,13 +50,13 @@ def time_lattice(case: Case, job: Checking) -> Finding:
 
     times = times_of(build, job.count(_RUNS))
     lattice = build()
-    pieces = lattice.pieces.copy_to_host()[: lattice.vertices + 1]
+    of_vertices = np.bincount(lattice.corners.copy_to_host()[: CORNERS * height * width])
     facts = {
         "image": dims(case.image.shape[:2]),
         "vertices": lattice.vertices,
         "of the original": int(case.golden["lattice_vertices"].sum()) if case.golden else None,
-        "segments": int(lattice.counters.copy_to_host()[SEGMENTS]),
-        "most of one vertex": int(np.diff(pieces).max()),
+        "segments": segments_of(lattice),
+        "most pixels of one vertex": int(of_vertices.max()),
         "host ms": statistics.median(times),
     }
     return Finding("lattice", facts)

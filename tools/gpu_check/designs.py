@@ -1,6 +1,6 @@
 """Which of several designs is the fastest that is right: of the CRF's mean field, and of a net.
 
-Each is measured in turns with the others. A further design is one line in MEAN_FIELDS or ENGINES.
+Each is measured in turns with the others: those of MEAN_FIELDS and of ENGINES.
 """
 
 import math
@@ -46,7 +46,7 @@ from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.preprocess import preprocess
 
-# The first of each is what runs today; the others are compared with it.
+# The first of each is what the others are compared with; a further one is a line more.
 MEAN_FIELDS: dict[str, Callable[[Any, Workspace], MeanField]] = {
     "as it is": MeanField,
 }

@@ -12,7 +12,7 @@
 # unpacked beside, and found first. A rehearsal leaves the environment as it is.
 #
 # Results go to the folder $OUT (./gpu_out): smoke.txt, gpu_check.txt, gpu_check.json. The exit
-# status is 0 if all is well, 1 if something is bad, 2 if nothing could be checked.
+# status is 0 if all is well, 1 if something is bad, 2 if it could not begin.
 
 set -uo pipefail
 export PYTHONUNBUFFERED=1

@@ -71,8 +71,8 @@ def test_each_part_finds_something_right(rehearsed):
 def test_every_kernel_is_timed_once_it_is_launched(rehearsed):
     found, _ = rehearsed
     launches = {facts["kernel"]: facts["launches"] for kind, _, facts in found["CRF kernels"][1:]}
-    assert launches["embed"] == launches["blur"] == 2
-    assert {"enlarge", "insert", "update", "find_labels"} <= launches.keys()
+    assert launches["embed"] == 2
+    assert {"enlarge", "insert", "find_labels"} <= launches.keys()
     assert launches.pop("all") == sum(launches.values())
     stages = [facts["stage"] for kind, _, facts in found["CRF stages"] if kind == "CRF stages"]
     assert stages == [
@@ -84,9 +84,11 @@ def test_every_kernel_is_timed_once_it_is_launched(rehearsed):
 def test_a_wrong_design_and_a_broken_one_are_not_kept(rehearsed):
     found, _ = rehearsed
     *findings, (_, verdict, kept) = found["CRF designs"]
-    assert (verdict, kept["design"], kept["wrong"]) == (None, "as it is", "broken, wrong")
+    assert (verdict, kept["wrong"]) == (None, "broken, wrong")
     verdicts = {facts["design"]: verdict for _, verdict, facts in findings}
-    assert verdicts == {"as it is": "pass", "wrong": "fail", "broken": "fail"}
+    assert verdicts.pop("wrong") == verdicts.pop("broken") == "fail"
+    assert verdicts.pop(kept["design"]) == "pass"
+    assert set(verdicts.values()) <= {"pass"}
     error = next(facts["error"] for _, _, facts in findings if facts["design"] == "broken")
     assert error == "ValueError: no such kernel"
 
