@@ -16,7 +16,6 @@
 
 set -uo pipefail
 export PYTHONUNBUFFERED=1
-python=${PYTHON:-python3}
 most=$((64 << 20)) # bytes of the repository's files and .gpu together
 opencvs="opencv-python opencv-python-headless opencv-contrib-python opencv-contrib-python-headless"
 
@@ -29,18 +28,21 @@ fail() {
   exit 2
 }
 
+python=$(command -v "${PYTHON:-python3}") || fail "there is no ${PYTHON:-python3}, set PYTHON"
+python=$(realpath -s "$python") # not through links: a virtual environment is one
+
 pack() {
-  local golden=$1 wheel=$2 size
-  [ -f "$wheel" ] || fail "$wheel is no file, expected a wheel of OpenCV with CUDA"
+  local golden=$1 wheel=$2 size new
+  [[ -f $wheel && $wheel = *.whl ]] || fail "$wheel is no wheel, expected OpenCV's with CUDA"
   for part in nets crf; do
     [ -d "$golden/$part" ] || fail "$golden has no folder $part, expected the original's outputs"
   done
   size=$({ git ls-files -z && find "$wheel" "$golden/nets" "$golden/crf" -type f -print0; } |
     du -cbL --files0-from=- | tail -1 | cut -f1)
   [ "$size" -le "$most" ] || fail "$((size >> 20)) MiB in all, at most $((most >> 20)) can come along"
-  rm -rf .gpu && mkdir -p .gpu/golden
-  cp -rL --no-preserve=mode "$golden/nets" "$golden/crf" .gpu/golden && cp -L "$wheel" .gpu ||
-    fail ".gpu could not be written"
+  new=$(mktemp -d) && mkdir "$new/golden" && # may be packed from what is in .gpu
+    cp -rL --no-preserve=mode "$golden/nets" "$golden/crf" "$new/golden" && cp -L "$wheel" "$new" &&
+    rm -rf .gpu && cp -r "$new" .gpu && rm -rf "$new" || fail "$here/.gpu could not be written"
   echo "packed .gpu: with the repository $((size >> 20)) of $((most >> 20)) MiB"
 }
 
@@ -49,7 +51,7 @@ rehearse() {
   [ -d .gpu ] || fail "$here has no .gpu, make it with: bash $tools/run.sh pack GOLDEN WHEEL"
   clone=$(mktemp -d)
   git clone -q . "$clone/repository" && cp -r .gpu "$clone/repository" || fail "cannot clone $here"
-  cd / && OUT=$OUT bash "$clone/repository/$tools/run.sh" "${1:-smoke}" --rehearse
+  cd / && OUT=$OUT PYTHON=$python bash "$clone/repository/$tools/run.sh" "${1:-smoke}" --rehearse
   status=$?
   rm -rf "$clone"
   return $status

@@ -45,7 +45,7 @@ def run(repository):
     def run_it(*arguments, packages=repository.parent, refuses=0):
         beside = repository.parent
         (beside / "calls").unlink(missing_ok=True)
-        environment = {**os.environ, "PYTHON": str(beside / "python"), "OUT": "results"}
+        environment = {**os.environ, "PYTHON": "./python", "OUT": "results"}
         environment |= {"CALLS": str(beside / "calls"), "PACKAGES": str(packages)}
         return subprocess.run(
             ["bash", repository / RUN, *arguments],
@@ -66,6 +66,8 @@ def test_what_has_to_come_along_is_packed_and_rehearsed(repository, run):
         if path.is_file()
     )
     assert packed == ["cv2.whl", "golden/crf/one.npz", "golden/nets/a/net"]
+    again = run("pack", "repository/.gpu/golden", "repository/.gpu/cv2.whl")
+    assert again.stdout == "packed .gpu: with the repository 0 of 64 MiB\n"
 
     (repository / "only_here").touch()  # not committed: a clean clone does not have it
     done = run("rehearse", "full", refuses=1)  # the wheel does not load
@@ -116,7 +118,7 @@ def test_too_much_is_not_packed(repository, run):
     [
         ((), "has no .gpu/golden, make it with: bash tools/gpu_check/run.sh pack"),
         (("rehearse",), "has no .gpu, make it with: bash tools/gpu_check/run.sh pack"),
-        (("pack", "golden", "missing.whl"), "missing.whl is no file"),
+        (("pack", "golden", "missing.whl"), "missing.whl is no wheel"),
         (("pack", "golden/nets", "cv2.whl"), "golden/nets has no folder nets"),
         (("pack", "golden"), "expected nothing, full, rehearse"),
         (("all",), "expected nothing, full, rehearse"),
