@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Check the GPU half on a machine with a GPU and without network, in one command.
 #
-#   bash tools/gpu_check/run.sh pack GOLDEN WHEEL   beforehand: put into .gpu/ what has to come along
+#   bash tools/gpu_check/run.sh pack GOLDEN WHEEL   beforehand: put into .gpu what comes along
 #   bash tools/gpu_check/run.sh                     smoke.py: about a minute
 #   bash tools/gpu_check/run.sh full                smoke.py, then gpu_check.py: under nine minutes
 #   bash tools/gpu_check/run.sh rehearse [full]     the same in a clean clone, without a GPU
 #
 # The repository and its folder .gpu are all that is needed: .gpu holds golden/nets and golden/crf,
-# outputs of the original software, and at most one wheel of OpenCV with CUDA. The wheel REPLACES the
-# OpenCV packages in the environment of $PYTHON (python3). Where that cannot be written, it is
+# outputs of the original software, and at most one wheel of OpenCV with CUDA. The wheel REPLACES
+# the OpenCV packages in the environment of $PYTHON (python3). Where that cannot be written, it is
 # unpacked beside, and found first. A rehearsal leaves the environment as it is.
 #
 # Results go to the folder $OUT (./gpu_out): smoke.txt, gpu_check.txt, gpu_check.json. The exit
@@ -39,7 +39,8 @@ pack() {
   done
   size=$({ git ls-files -z && find "$wheel" "$golden/nets" "$golden/crf" -type f -print0; } |
     du -cbL --files0-from=- | tail -1 | cut -f1)
-  [ "$size" -le "$most" ] || fail "$((size >> 20)) MiB in all, at most $((most >> 20)) can come along"
+  [ "$size" -le "$most" ] ||
+    fail "$((size >> 20)) MiB in all, at most $((most >> 20)) can come along"
   new=$(mktemp -d) && mkdir "$new/golden" && # may be packed from what is in .gpu
     cp -rL --no-preserve=mode "$golden/nets" "$golden/crf" "$new/golden" && cp -L "$wheel" "$new" &&
     rm -rf .gpu && cp -r "$new" .gpu && rm -rf "$new" || fail "$here/.gpu could not be written"
