@@ -4,6 +4,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,25 @@ from typing import Any
 import numpy as np
 from numba import cuda
 from rates import Rates
-from steps import Checking, Finding, GpuMemory, largest, milliseconds, photo, spread, times_of
+from steps import (
+    Checking,
+    Finding,
+    GpuMemory,
+    largest,
+    left_out,
+    milliseconds,
+    photo,
+    spread,
+    times_of,
+)
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.cuda.device import SIMULATED, Workspace, plain_errors
-from deeplab_repro.crf.cuda.lattice import build_lattice
+from deeplab_repro.crf.cuda.lattice import Lattice, build_lattice
 from deeplab_repro.crf.cuda.lists import SEGMENTS
 from deeplab_repro.crf.cuda.mean_field import DESIGN, DESIGNS
 from deeplab_repro.crf.cuda.scores import enlarged_probs
-from deeplab_repro.crf.dense_crf import dense_crf, refine_scores
+from deeplab_repro.crf.dense_crf import CrfResult, dense_crf, refine_scores
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.machine.device import Device
@@ -33,63 +44,134 @@ STAGES = ("scores in, enlarged", "begin", "image in", "lattice", "iterations", "
 _LABELS, _ITERATIONS, _RUNS = 21, 10, 60
 _IN_TURN: tuple[HW, ...] = ((375, 500), (333, 500), (500, 333), (400, 500))
 if SIMULATED:  # sizes for which the simulator takes seconds
-    _LABELS, _ITERATIONS, _IN_TURN = 3, 2, ((5, 6), (6, 5))
+    _LABELS, _ITERATIONS, _IN_TURN = 2, 1, ((2, 3), (3, 2))
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with its coarse scores, and the original's results: none for a part of an image."""
+
+    name: str
+    image: UInt8
+    coarse: CoarseScores
+    params: CrfParams
+    iterations: int
+    golden: dict[str, Any] | None
+
+    def refine(self, device: Device) -> tuple[UInt8, F32]:
+        """Labels and marginals."""
+        result = self._refine(device, True)
+        assert result.marginals is not None
+        return result.labels, result.marginals
+
+    def labels(self, device: Device) -> UInt8:
+        """The labels alone: marginals stay on the GPU."""
+        return self._refine(device, False).labels
+
+    def _refine(self, device: Device, marginals: bool) -> CrfResult[F32 | None]:
+        arguments = self.image, self.coarse, self.params, self.iterations
+        return refine_scores(*arguments, device=device, marginals=marginals)
+
+
+def golden_cases(folder: Path) -> list[Path]:
+    """The files of the golden cases; on the simulator, which is slow, the first of them."""
+    paths = sorted(folder.glob("crf/*.npz"))
+    if not paths:
+        raise FileError(f"{one_line(folder)}: has no crf/*.npz")
+    return paths[:1] if SIMULATED else paths
+
+
+def read_case(path: Path) -> Case:
+    """A golden case; on the simulator a part of it."""
+    with np.load(path) as case:
+        golden = dict(case)
+    image, scores, iterations = golden["image"], golden["scores"], int(golden["iterations"])
+    if SIMULATED:
+        height, width = _IN_TURN[0]
+        image, scores, iterations = image[:height, :width], scores[:_LABELS], _ITERATIONS
+    size = image.shape[0], image.shape[1]
+    coarse = CoarseScores(scores, STRIDE).covering(size)
+    params = CrfParams(*map(float, golden["params"]))
+    return Case(path.stem, image, coarse, params, iterations, None if SIMULATED else golden)
 
 
 def check_crf(job: Checking) -> Iterator[Finding]:
     """Every golden case, from coarse scores to labels."""
-    paths = sorted(job.golden.glob("crf/*.npz"))
-    if not paths:
-        raise FileError(f"{one_line(job.golden)}: has no crf/*.npz")
-    for path in paths[:1] if SIMULATED else paths:
+    for path in golden_cases(job.golden):
         yield check_case(path, job)
 
 
 def check_case(path: Path, job: Checking) -> Finding:
     """One case: `refine_scores` twice, once more without marginals, and `dense_crf`."""
-    with np.load(path) as case:
-        golden = dict(case)
-    image, params = golden["image"], CrfParams(*map(float, golden["params"]))
-    scores, iterations = golden["scores"], int(golden["iterations"])
-    if SIMULATED:  # a part, for which there is no result of the original
-        height, width = _IN_TURN[0]
-        image, scores, iterations = image[:height, :width], scores[:_LABELS], _ITERATIONS
-    size = image.shape[0], image.shape[1]
-    coarse = CoarseScores(scores, STRIDE).covering(size)
-
-    def refine(device: Device) -> tuple[UInt8, F32]:
-        result = refine_scores(image, coarse, params, iterations, device=device)
-        assert result.marginals is not None
-        return result.labels, result.marginals
-
-    on = job.crf_device
-    labels, marginals = refine(on)
-    again_labels, again = refine(on)
-    alone = refine_scores(image, coarse, params, iterations, device=on, marginals=False)
-    same = bool((marginals == again).all() and (labels == again_labels).all())
-    _, on_cpu = refine("cpu")
-    plain = dense_crf(image, softmax(coarse.enlarged(size)), params, iterations, device=on)
+    case, on = read_case(path), job.crf_device
+    size = case.image.shape[0], case.image.shape[1]
+    labels, marginals, same = twice(case, on)
+    _, on_cpu = case.refine("cpu")
+    probs = softmax(case.coarse.enlarged(size))
+    plain = dense_crf(case.image, probs, case.params, case.iterations, device=on)
     errors = {
         "off the CPU's": largest(marginals - on_cpu),
         "dense_crf's": largest(plain.marginals - on_cpu),
     }
-    wrong = {"labels changed without marginals": int(np.count_nonzero(labels != alone.labels))}
-    if not SIMULATED:
-        errors["off the original's"] = _golden_error(marginals, golden)
-        wrong["other labels than the original"] = int(np.count_nonzero(labels != golden["label"]))
+    wrong = {}
+    if case.golden is not None:
+        errors["off the original's"] = golden_error(marginals, case.golden)
+        wrong["other labels than the original"] = golden_labels_off(labels, case.golden)
         if on == "cuda":
-            expected = int(golden["lattice_vertices"].sum())
-            wrong["vertices too many"] = _vertices(image, params) - expected
+            expected = int(case.golden["lattice_vertices"].sum())
+            wrong["vertices too many"] = _vertices(case.image, case.params) - expected
     good = same and max(errors.values()) <= MOST_ERROR and not any(wrong.values())
-    facts = {"case": path.stem, "image": dims(size), **errors, **wrong, "same bits twice": same}
+    facts = {"case": case.name, "image": dims(size), **errors, **wrong, "same bits twice": same}
     return Finding("CRF", facts, "pass" if good else "fail")
 
 
-def _golden_error(marginals: F32, golden: dict[str, Any]) -> float:
+def look_at_crf(job: Checking) -> Iterator[Finding]:
+    """Every golden case on the GPU alone, beside the original's results, and its time."""
+    for path in golden_cases(job.golden):
+        case = read_case(path)
+        run = partial(case.labels, job.crf_device)
+        first = milliseconds(run)
+        labels, marginals, same = twice(case, job.crf_device)
+        off = others = None  # for a part of an image there is no result of the original
+        if case.golden is not None:
+            off = golden_error(marginals, case.golden)
+            others = golden_labels_off(labels, case.golden)
+        facts = {
+            "case": case.name,
+            "image": dims(labels.shape),
+            "labels off": others,
+            "marginals off": off,
+            "NaN": int(np.isnan(marginals).sum()),
+            "same bits twice": same,
+            "first ms": first,
+            **spread(times_of(run, job.count(_RUNS))),
+        }
+        good = same and not others and (off or 0) <= MOST_ERROR
+        yield Finding("CRF", facts, "pass" if good else "fail")
+
+
+def twice(case: Case, device: Device) -> tuple[UInt8, F32, bool]:
+    """The labels and marginals; whether a second run, and one without marginals, repeat them."""
+    labels, marginals = case.refine(device)
+    again_labels, again = case.refine(device)
+    same = (
+        np.array_equal(marginals, again)
+        and np.array_equal(labels, again_labels)
+        and np.array_equal(labels, case.labels(device))
+    )
+    return labels, marginals, same
+
+
+def golden_error(marginals: F32, golden: dict[str, Any]) -> float:
     """The largest difference from the original's marginals; some cases have only part of them."""
     if "marginals" in golden:
         return largest(marginals - golden["marginals"])
     return largest(marginals[:, ::4, ::4] - golden["marginals_every_4th_pixel"])
+
+
+def golden_labels_off(labels: UInt8, golden: dict[str, Any]) -> int:
+    """How many pixels have another label than in the original."""
+    return int(np.count_nonzero(labels != golden["label"]))
 
 
 def _vertices(image: UInt8, params: CrfParams) -> int:
@@ -132,9 +214,11 @@ def check_crf_speed(job: Checking) -> Iterator[Finding]:
         **memory.facts(),
     }
     yield Finding("CRF speed", facts, job.bar(found["median ms"] < MOST_MS))
-    if job.crf_device == "cuda":
-        with plain_errors():
-            yield from time_stages(image, coarse, _ITERATIONS, job)
+    if job.crf_device == "cpu":
+        yield left_out("the CRF's stages need a GPU or Numba's simulator (NUMBA_ENABLE_CUDASIM=1)")
+        return
+    with plain_errors():
+        yield from time_stages(image, coarse, _ITERATIONS, job)
 
 
 def random_scores(size: HW, labels: int) -> CoarseScores:
@@ -190,9 +274,13 @@ def time_stages(
     on_gpu, on_host = (np.median([run[i] for run in runs], axis=0) for i in range(2))
     for name, gpu, host in zip(STAGES, on_gpu, on_host, strict=True):
         yield Finding("CRF stages", {"stage": name, "GPU ms": float(gpu), "host ms": float(host)})
-    segments = int(lattice.lists.counters.copy_to_host()[SEGMENTS])
-    counts = n, len(coarse.values), lattice.vertices, segments, iterations
+    counts = n, len(coarse.values), lattice.vertices, segments_of(lattice), iterations
     yield from kernel_floors(*counts, Rates.of(job))
+
+
+def segments_of(lattice: Lattice) -> int:
+    """How many segments the lists of pixels around vertices are cut into."""
+    return int(lattice.lists.counters.copy_to_host()[SEGMENTS])
 
 
 def kernel_floors(

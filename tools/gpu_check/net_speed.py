@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from nets import last_built
 from rates import Rates, net_floor
 from steps import (
     LARGE_FOV,
@@ -60,6 +61,13 @@ def check_speed(job: Checking) -> Iterator[Finding]:
             yield from time_net(net, cases, job, precision)
 
 
+def look_at_speed(job: Checking) -> Iterator[Finding]:
+    """LargeFOV at its own size in both precisions."""
+    net = job.net(LARGE_FOV)
+    for precision in PRECISIONS:
+        yield from time_net(net, CASES[LARGE_FOV][:1], job, precision)
+
+
 def time_net(
     net: Net, cases: tuple[Case, ...], job: Checking, precision: Precision
 ) -> Iterator[Finding]:
@@ -105,6 +113,5 @@ def _input(size: HW, batch: int) -> F32:
 
 def _in_layers(engine: OpenCVEngine) -> float:
     """The host's milliseconds in the layers of the last run: on CUDA, to launch them."""
-    net = list(engine._built.values())[-1]
-    ticks, _ = net.getPerfProfile()
+    ticks, _ = last_built(engine).getPerfProfile()
     return float(1e3 * ticks / cv2.getTickFrequency())

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import Checking, Finding, times_of
+from steps import Checking, Finding, left_out, times_of
 
-import deeplab_repro.machine.opencv  # noqa: F401 - which loads cuBLAS
 from deeplab_repro.arrays import Shape
 from deeplab_repro.crf.cuda.device import plain_errors
 from deeplab_repro.errors import DeviceError
@@ -36,6 +35,7 @@ _COMPUTE_32F, _DEFAULT_KERNEL = 68, -1
 def measure_rates(job: Checking) -> Iterator[Finding]:
     """Operations a second of large matrix products, bytes a second of large copies."""
     if job.rehearsal:
+        yield left_out("a GPU's rates")
         return
     with plain_errors():
         for name, rate in (
@@ -118,6 +118,8 @@ def on_gpu(run: Callable[[], object]) -> float:
 
 def _cublas() -> tuple[Any, ctypes.c_void_p]:
     """The cuBLAS that OpenCV has loaded, and a handle to it."""
+    import deeplab_repro.machine.opencv  # noqa: F401 - which loads it
+
     maps = Path("/proc/self/maps")
     lines = maps.read_text().splitlines() if maps.is_file() else []
     paths = [line.split(maxsplit=5)[5] for line in lines if "/libcublas.so" in line]
@@ -146,8 +148,8 @@ class Rates:
     @classmethod
     def of(cls, job: Checking) -> "Rates":
         """Those that an earlier step measured, or else those of an H100's datasheet."""
-        found = job.found.get("rates", ())
-        rates, source = {each.facts["what"]: each.facts["a second"] for each in found}, "measured"
+        found = [each.facts for each in job.found.get("rates", ()) if each.kind == "rates"]
+        rates, source = {each["what"]: each["a second"] for each in found}, "measured"
         if not rates.keys() >= DATASHEET.keys():
             rates, source = DATASHEET, "an H100's datasheet"
         return cls(rates["float32"], rates["float16"], rates["memory"], source)

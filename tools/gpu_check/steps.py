@@ -1,14 +1,17 @@
-"""What gpu_check.py is made of: steps, each in its own process, and what they find.
+"""What gpu_check.py and smoke.py are made of: steps, each in its own process, and what they find.
 
 A step is a generator of findings. It may be ended when its time is over, or end itself, killed by
 the driver perhaps: what it had found by then stands, and the next step begins with a clean GPU.
 """
 
+import importlib
+import shutil
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +20,7 @@ import numpy as np
 from deeplab_repro.arrays import F32, HW, UInt8
 from deeplab_repro.bench.measures import seconds_of
 from deeplab_repro.bench.process import Process
-from deeplab_repro.crf.cuda.device import SIMULATED, plain_errors
+from deeplab_repro.crf.cuda.device import SIMULATED
 from deeplab_repro.errors import DeepLabError
 from deeplab_repro.files.images import read_image
 from deeplab_repro.machine.device import Device, Precision
@@ -34,6 +37,8 @@ LARGE_FOV = "DeepLab-LargeFOV"
 Verdict = Literal["pass", "fail", "met", "not met"]
 
 _WARM_UP = 5
+_SMI_SECONDS = 20  # that nvidia-smi may take
+_LEAST_SECONDS = 1.0  # a step with less time left is not begun
 
 # In a rehearsal the sides of images and the widths of nets are divided by it.
 _SMALLER = 8
@@ -116,17 +121,22 @@ class Checking:
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the check, and the seconds that it may take."""
+    """A part of the check, and the seconds that it may take.
+
+    check: a generator function of a Checking, by its module and name. The step's process imports
+    it: a library that does not load is the failure of the steps that need it, and no other's.
+    """
 
     name: str
-    check: Callable[[Checking], Iterator[Finding]]
+    check: str
     budget: float
 
     def findings(self, job: Checking) -> Iterator[Finding]:
         """Run the check in this process."""
         if SIMULATED:
             sys.setswitchinterval(1e-4)  # the simulator's threads wait for each other in a loop
-        yield from self.check(job)
+        module, _, function = self.check.rpartition(".")
+        yield from getattr(importlib.import_module(module), function)(job)
 
 
 @dataclass(frozen=True)
@@ -145,11 +155,35 @@ class Outcome:
         return self.error is not None or any(each.verdict == "fail" for each in self.findings)
 
 
-def run_step(step: Step, job: Checking) -> Outcome:
+def run_steps(
+    steps: Sequence[Step],
+    job: Checking,
+    seconds: float,
+    on_finding: Callable[[Finding], object] = lambda _: None,
+) -> Iterator[Outcome]:
+    """Run steps in their order, each knowing what those before it found.
+
+    seconds: all that they may take together. A step gets its budget or what is left, so that the
+    last ones are cut short, or left out, where the first ones are slow.
+    """
+    end = time.monotonic() + seconds
+    for step in steps:
+        left = end - time.monotonic()
+        if left < _LEAST_SECONDS:
+            outcome = Outcome(step.name, 0, 0, [], f"not run: all {seconds:g} s are spent")
+        else:
+            outcome = run_step(replace(step, budget=min(step.budget, left)), job, on_finding)
+        job = replace(job, found={**job.found, step.name: outcome.findings})
+        yield outcome
+
+
+def run_step(
+    step: Step, job: Checking, on_finding: Callable[[Finding], object] = lambda _: None
+) -> Outcome:
     """Run a step in its own process, which is ended when its budget is spent.
 
-    An exception ends the step, and its text is the outcome's error. For any but a DeepLabError,
-    the traceback goes to stderr too.
+    on_finding: called with each finding as it comes. An exception ends the step, and its text is
+    the outcome's error. For any but a DeepLabError, the traceback goes to stderr too.
     """
     start = time.monotonic()
     findings: list[Finding] = []
@@ -158,6 +192,7 @@ def run_step(step: Step, job: Checking) -> Outcome:
         try:
             for finding in process.each("findings", job):
                 findings.append(finding)
+                on_finding(finding)
         except DeepLabError as raised:
             error = str(raised)
     return Outcome(step.name, step.budget, time.monotonic() - start, findings, error)
@@ -187,25 +222,47 @@ def times_of(run: Callable[[], object], runs: int) -> list[float]:
     return [1e3 * seconds for seconds in seconds_of(run, runs)]
 
 
+def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """The milliseconds of each of several ways by its name; one after the other in each round.
+
+    So all of them meet the same clocks. One round is not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            times[name].append(milliseconds(run))
+    return {name: each[1:] for name, each in times.items()}
+
+
+def left_out(why: str) -> Finding:
+    """What a rehearsal finds where there is nothing to do without a GPU."""
+    return Finding("left out", {"why": why})
+
+
 def spread(times: list[float]) -> dict[str, float]:
     """The median and the least of times in milliseconds, as facts."""
     return {"median ms": statistics.median(times), "least ms": min(times)}
 
 
 class GpuMemory:
-    """The GPU's memory that has been taken since this was made, as facts; none in a rehearsal."""
+    """The GPUs' memory that has been taken since this was made, as facts.
+
+    nvidia-smi tells it, so that nets are timed where Numba has no CUDA. Without nvidia-smi, and in
+    a rehearsal, there are no facts.
+    """
 
     def __init__(self, job: Checking) -> None:
-        self._before = None if job.rehearsal else self._taken()
+        self._smi = None if job.rehearsal else shutil.which("nvidia-smi")
+        self._before = self._taken()
 
     def facts(self) -> dict[str, float]:
         """Megabytes taken, by all programs."""
-        return {} if self._before is None else {"GPU MB": (self._taken() - self._before) / 1e6}
+        return {"GPU MB": self._taken() - self._before} if self._smi else {}
 
-    @staticmethod
-    def _taken() -> int:
-        from numba import cuda
-
-        with plain_errors():
-            memory = cuda.current_context().get_memory_info()
-            return int(memory.total - memory.free)
+    def _taken(self) -> float:
+        if self._smi is None:
+            return 0
+        command = [self._smi, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS).stdout
+        mebibytes = [float(line) for line in told.splitlines() if line.strip().isdecimal()]
+        return sum(mebibytes) * 2**20 / 1e6

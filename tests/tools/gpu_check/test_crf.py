@@ -1,8 +1,5 @@
 """tools/gpu_check/crf.py: the CRF is compared and timed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,30 +48,9 @@ def test_the_crf_is_compared_with_the_originals(tool, job, crf_case):
 
 
 def test_the_crf_is_timed(tool, job):
-    (finding,) = tool("gpu_check/crf").check_crf_speed(job)  # no stages on the CPU
+    finding, stages = tool("gpu_check/crf").check_crf_speed(job)
     assert finding.facts["median ms"] >= finding.facts["least ms"] > 0
-
-
-STAGED = """
-import sys
-from pathlib import Path
-from crf import random_scores, time_stages
-from steps import Checking, photo
-sys.setswitchinterval(1e-4)
-job = Checking(Path(), rehearsal=True, found={})
-for finding in time_stages(photo((2, 3)), random_scores((2, 3), 2), 1, job):
-    print(finding.facts.get("stage"))
-"""
-
-
-def test_stages_of_the_crf_on_the_simulator():
-    environment = {**os.environ, "PYTHONPATH": f"{TOOLS / 'gpu_check'}{os.pathsep}{ROOT}"}
-    environment |= {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [sys.executable, "-c", STAGED], env=environment, capture_output=True, text=True, check=True
-    )
-    stages = ["scores in, enlarged", "begin", "image in", "lattice", "iterations", "labels out"]
-    assert done.stdout.splitlines()[: len(stages)] == stages
+    assert stages.kind == "left out"
 
 
 def test_traffic_is_of_the_kernels_that_there_are(tool):

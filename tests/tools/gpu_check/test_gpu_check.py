@@ -6,6 +6,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from tests.tools.conftest import TOOLS
 
 ROOT = TOOLS.parent
@@ -21,13 +23,13 @@ def test_a_whole_rehearsal_is_told_and_written(tool, job, tmp_path, capsys, monk
         ],
     }
 
-    def run_step(step, given):
+    def run_step(step, given, _):
         assert list(given.found) == list(found)[: len(given.found)]
         return steps.Outcome(step.name, 30, 0.1, found[step.name], None)
 
-    monkeypatch.setattr(main, "run_step", run_step)
+    monkeypatch.setattr(steps, "run_step", run_step)
     out = tmp_path / "out.json"
-    wanted = [steps.Step(name, None, 30) for name in found]
+    wanted = [steps.Step(name, "", 30) for name in found]
     assert main.check(wanted[:1], replace(job, rehearsal=False), out) == 0
     assert "all checks pass; 1 of 1 bars are met; " in capsys.readouterr().out
     assert main.check(wanted, job, out) == 1
@@ -45,8 +47,25 @@ def test_a_whole_rehearsal_is_told_and_written(tool, job, tmp_path, capsys, monk
     }
 
 
-def test_budgets_are_less_than_eight_minutes(tool):
-    assert sum(step.budget for step in tool("gpu_check/gpu_check").STEPS) < 480
+def test_a_kill_loses_only_the_running_step(tool, job, tmp_path, monkeypatch):
+    main, steps = tool("gpu_check/gpu_check"), tool("gpu_check/steps")
+
+    def run_step(step, *_):
+        if step.name == "second":
+            raise SystemExit(143)
+        return steps.Outcome(step.name, 30, 0.1, [steps.Finding("a", {"x": 1})], None)
+
+    monkeypatch.setattr(steps, "run_step", run_step)
+    out = tmp_path / "out.json"
+    with pytest.raises(SystemExit):
+        main.check([steps.Step(name, "", 30) for name in ("first", "second")], job, out)
+    assert [step["step"] for step in json.loads(out.read_text())["steps"]] == ["first"]
+
+
+def test_every_step_is_there(tool):
+    for step in (*tool("gpu_check/gpu_check").STEPS, *tool("gpu_check/smoke").PARTS):
+        module, _, name = step.check.rpartition(".")
+        assert callable(getattr(tool(f"gpu_check/{module}"), name))
 
 
 def test_without_a_gpu_it_is_one_line(tmp_path):
