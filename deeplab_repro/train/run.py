@@ -74,11 +74,10 @@ def train(
         for images, labels in batches:
             rate = solver.learning_rate
             loss = solver.step(images, labels)
-            accuracy = solver.accuracy
-            pixels, recall, iou = (math.nan,) * 3 if accuracy is None else map(float, accuracy)
             seconds = time.perf_counter() - start
             losses = (loss, solver.average_loss)
-            rows.append(LossRow(solver.iteration - 1, rate, *losses, pixels, recall, iou, seconds))
+            accuracy = solver.accuracy or (math.nan,) * 4
+            rows.append(LossRow(solver.iteration - 1, rate, *losses, *accuracy, seconds))
             on_iteration(rows[-1])
             if stopped():
                 break
