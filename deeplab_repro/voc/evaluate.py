@@ -102,6 +102,9 @@ class Evaluation:
             "mean_class_accuracy": scores.mean_class_accuracy,
             "class_accuracy": dict(zip(self.classes, scores.class_accuracy.tolist(), strict=True)),
             "absent": self.absent,
+            "classes_present": scores.n_present,
+            "mean_iou_of_present": or_none(scores.mean_iou_of_present),
+            "mean_class_accuracy_of_present": or_none(scores.mean_class_accuracy_of_present),
             "images": self.images,
             "missing": self.missing,
             "trimap": [
@@ -110,6 +113,8 @@ class Evaluation:
                     "mean_iou": or_none(each.mean_iou),
                     "pixel_accuracy": or_none(each.pixel_accuracy),
                     "class_accuracy": or_none(each.mean_class_accuracy),
+                    "classes_present": each.n_present,
+                    "mean_iou_of_present": or_none(each.mean_iou_of_present),
                 }
                 for width, each in zip(self.widths, self.trimap_scores, strict=True)
             ],
