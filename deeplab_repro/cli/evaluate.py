@@ -181,14 +181,17 @@ def _print(evaluation: "Evaluation", split: str, paper: "MethodScores | None") -
     console.print(f"mean IOU        {percent_text(scores.mean_iou)}{beside}")
     console.print(f"pixel accuracy  {percent_text(scores.pixel_accuracy)}")
     console.print(f"class accuracy  {percent_text(scores.mean_class_accuracy)}")
-    if evaluation.absent or scores.n_present < scores.n_labels:
+    if scores.n_present < scores.n_labels:
         console.print(
             f"{scores.n_present} of the {scores.n_labels} classes are in these masks or results: "
-            f"the mean IOU over them is {percent_text(scores.mean_iou_of_present)}. "
-            f"The class accuracy over the {scores.n_labels - len(evaluation.absent)} in the masks "
-            f"is {percent_text(scores.mean_class_accuracy_of_present)}."
+            f"the mean IOU over them is {percent_text(scores.mean_iou_of_present)}."
         )
     if evaluation.absent:
+        console.print(
+            f"{scores.n_labels - len(evaluation.absent)} of the {scores.n_labels} classes are in "
+            "these masks: the class accuracy over them is "
+            f"{percent_text(scores.mean_class_accuracy_of_present)}."
+        )
         absent = one_line(", ".join(evaluation.absent))
         console.print(f"None of these images has {absent}: each counts as 0 in the means.")
 

@@ -1,5 +1,6 @@
 """A whole training: its iterations, snapshots and loss curve."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from deeplab_repro.caffe import read_solver, read_train_net
 from deeplab_repro.errors import FormatError, NetError, one_line
+from deeplab_repro.files.labels import look_at
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.net.layers import SoftmaxLoss
 from deeplab_repro.net.net import Net
@@ -15,6 +17,8 @@ from deeplab_repro.train.curve import LossRow, read_curve, write_curve
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.parallel import warn_of_blas_threads
 from deeplab_repro.train.sgd import Solver
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(
@@ -38,6 +42,13 @@ def prepare(
     if net.data is None:
         raise NetError(f"net '{net.name}' has no data layer, expected IMAGE_SEG_DATA")
     data = SegData(net.data, _labels(net), parameter.random_seed or 0)
+    found = look_at([labels for _, labels in data.pairs], net.data.ignore_label)
+    if found.are_of_fewer_than(data.n_labels):
+        _log.warning(
+            "net '%s' tells %d labels apart, but %s: if these are all, train a net of %d labels "
+            "(--set NUM_LABELS=%d where its prototxt has that variable)",
+            *(net.name, data.n_labels, found, found.largest + 1, found.largest + 1),
+        )
     return Solver(parameter, net), data
 
 

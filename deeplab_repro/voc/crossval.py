@@ -177,6 +177,7 @@ def search(
     another search or scores do not fit their image, and what reading and writing raise.
     """
     names = _sample(devkit.ids(split), images, seed)
+    devkit.warn_of_other_classes(names)
     digest = _digest(devkit, split, scores, names)
     counter = _Counter(devkit, scores, names, iterations, digest, out / "counts")
     make_folder(out)
@@ -281,8 +282,8 @@ def _count(
     probs = read_probs(path, image.shape[:2])
     if len(probs) != n:
         raise ArgumentError(
-            f"{one_line(path)}: has {len(probs)} labels, but the data set has {n} classes: "
-            "give the list of its classes"
+            f"{one_line(path)}: has {len(probs)} labels, but {devkit.classes_told}: "
+            f"{devkit.classes_mend}"
         )
     places = {params: place for place, params in enumerate(settings)}
     counts = np.empty((max(1, len(settings)), n, n), np.int64)

@@ -150,6 +150,24 @@ def test_other_classes_have_no_score_in_the_paper(command, folder):
     assert "kind 20" in out
 
 
+def test_results_of_a_net_of_other_classes(refused, folder):
+    """They hold labels of the list only, as it happens, or of a longer one."""
+    record(folder, labels=11)
+    message = refused(*evaluate())
+    assert "voc: has no classes.txt, so VOC's 21 classes are assumed, but the results" in message
+    assert "of net 'DeepLab-LargeFOV', which tells 11 apart: write the names" in message
+    (folder / "voc/classes.txt").write_text("\n".join(f"kind {n}" for n in range(22)))
+    assert "voc: has 22 classes, but the results" in refused(*evaluate())
+
+
+def test_vocs_names_are_assumed_of_other_masks(command, folder, caplog):
+    for name in NAMES:
+        write_labels(folder / f"voc/SegmentationClass/{name}.png", np.where(TRUE > 10, VOID, TRUE))
+    assert command(*evaluate())[0] == 0
+    (message,) = caplog.messages
+    assert "voc: has no classes.txt, so VOC's 21 classes are assumed, but 25 label maps" in message
+
+
 def test_weights_that_have_seen_the_images(command, folder):
     record(folder, trained_on="trainval_aug")
     status, out, err = command(*evaluate("--json"))
@@ -173,7 +191,7 @@ def test_missing_results_and_absent_classes(command, folder, caplog):
     assert (found["classes_present"], found["mean_iou_of_present"]) == (20, 100)
     words = " ".join(out.split())
     assert "20 of the 21 classes are in these masks or results: the mean IOU over them is" in words
-    assert "over them is 100.00. The class accuracy over the 20 in the masks is 100.00." in words
+    assert "20 of the 21 classes are in these masks: the class accuracy over them is 100" in words
 
 
 @pytest.mark.usefixtures("folder")

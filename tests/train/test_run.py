@@ -353,3 +353,13 @@ def test_going_on_beside_a_file_that_is_no_curve(tmp_path):
         train(again, data)
     assert again.iteration == 4
     assert (tmp_path / "snap/it_loss.csv").read_text() == "mine"
+
+
+def test_a_net_of_more_labels_than_the_maps_have(tmp_path, caplog):
+    prepared(tmp_path)
+    assert not caplog.messages
+    prepared(tmp_path, train=TRAIN.replace("num_output: 5", "num_output: 21"))
+    assert caplog.messages == [
+        "net 'tiny' tells 21 labels apart, but 5 label maps hold none above 4: if these are all, "
+        "train a net of 5 labels (--set NUM_LABELS=5 where its prototxt has that variable)"
+    ]
