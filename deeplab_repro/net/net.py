@@ -250,7 +250,7 @@ class Net:
         strides = dict.fromkeys((self.input, *self.labels), Fraction(1))
         for layer, bottoms, top in self.walk():
             before = [strides[bottom] for bottom in layer.bottoms]
-            stride = stride_after(layer.op, before, bottoms, top, self.input_shape[2])
+            stride = stride_after(layer.op, before, bottoms, top, self.input_shape)
             if max(stride.as_integer_ratio()) > _LARGEST_STRIDE:
                 raise NetError(
                     f"layer '{layer.name}' ({layer.type}) comes to a stride of {stride}, "

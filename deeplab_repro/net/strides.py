@@ -17,14 +17,14 @@ _MAKES_SCORES = Convolution | InnerProduct | Pooling
 
 
 def stride_after(
-    op: LayerType, strides: Sequence[Fraction], bottoms: Sequence[Shape], top: Shape, rows: int
+    op: LayerType, strides: Sequence[Fraction], bottoms: Sequence[Shape], top: Shape, image: Shape
 ) -> Fraction:
     """The stride of a layer's top.
 
-    strides, bottoms: the strides and shapes of its bottoms. top: the shape of the top. rows: the
-    image's. For an INTERP to a size the stride is that at these shapes.
+    strides, bottoms: the strides and shapes of its bottoms. top, image: the shapes of the top and
+    of the net's input. For an INTERP to a size the stride is that at these shapes.
     """
-    stride = _meeting(strides, bottoms, rows)
+    stride = _meeting(strides, bottoms, _rows(image))
     if isinstance(op, Convolution | Pooling):
         return stride * op.stride[0]
     if isinstance(op, Deconvolution):
