@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
 from deeplab_repro.caffe.blobs import blob_pieces, read_blob
+from deeplab_repro.caffe.clashes import binary_layer, settle_binary
 from deeplab_repro.caffe.messages import net_to_message
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type
@@ -147,6 +148,8 @@ def _read_layer(reader: Reader, field: Field) -> ModelLayer:
             "a caffemodel in the V0 format of 2013, expected V1 or later: upgrade it with Caffe's "
             "upgrade_net_proto_binary"
         )
+    if field.number == _V1_LAYER:
+        settle_binary(layer.message, has_weights=bool(blobs))
     for blob in blobs:
         try:
             layer.blobs.append(read_blob(reader, blob))
@@ -175,7 +178,7 @@ def caffemodel_chunks(
     yield message.SerializeToString()
     number, blob_number = (_CURRENT_LAYER, 7) if current else (_V1_LAYER, 6)
     for out, layer in zip(layers, net.layers, strict=True):
-        pieces = [out.SerializeToString()]
+        pieces = [out.SerializeToString() if current else binary_layer(out)]
         for data in layer.weights().values():
             if hollow and isinstance(layer.op, Convolution):
                 data = np.zeros((1,) * data.ndim, "<f4")

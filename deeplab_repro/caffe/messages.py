@@ -77,10 +77,7 @@ def _write_layer(layer: Layer, out: Any) -> None:
     kind = SOFTMAX_LOSS[1] if isinstance(layer.op, SoftmaxLoss) else layer.type
     is_v1 = isinstance(out, deeplab_pb2.LayerParameter)
     if is_v1 and kind not in _TYPES_IN_V1:
-        raise NetError(
-            f"layer '{layer.name}' ({kind}) has no type in the authors' V1 format: "
-            "write the current one"
-        )
+        raise NetError(f"layer '{layer.name}' ({kind}) has no type in V1: write the current format")
     out.type = out.LayerType.Value(_TYPES_IN_V1[kind]) if is_v1 else kind
     if isinstance(layer.op, SoftmaxLoss):
         write_softmax_loss(layer.op, out)

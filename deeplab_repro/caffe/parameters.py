@@ -26,10 +26,11 @@ from deeplab_repro.net.layers import (
 )
 from deeplab_repro.net.net import Layer
 
-# The V1 name of every type that runs, and the current one. The authors' V1 has no Deconvolution.
+# The V1 name of every type that runs, and the current one. DECONVOLUTION is BVLC's alone.
 V1_TYPES = {
     "CONCAT": "Concat",
     "CONVOLUTION": "Convolution",
+    "DECONVOLUTION": "Deconvolution",
     "DROPOUT": "Dropout",
     "ELTWISE": "Eltwise",
     "INNER_PRODUCT": "InnerProduct",

@@ -18,6 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
+from deeplab_repro.caffe.clashes import settle_type
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import FormatError, one_line
 from deeplab_repro.files.whole import open_to_read
@@ -82,8 +83,12 @@ def parse_prototxt(
         if names & {"base_lr", "max_iter", "lr_policy", "train_net", "net"}:
             raise FormatError(f"{file}: this is a solver, expected a net: give the file it names")
         raise FormatError(f"{file}: no layers in it, expected the prototxt of a net")
-    schema = bvlc_pb2 if "layer" in names else deeplab_pb2
-    return _Parser(text, path).parse(schema.NetParameter())
+    if "layer" in names:
+        return _Parser(text, path).parse(bvlc_pb2.NetParameter())
+    net = _Parser(text, path).parse(deeplab_pb2.NetParameter())
+    for layer in net.layers:
+        settle_type(layer)
+    return net
 
 
 def parse_solver(

@@ -38,7 +38,10 @@ ASIDE_TYPES = {
     *("SegAccuracy", "Accuracy", "Silence", "MatRead", "MatWrite", "DenseCRF"),
     *("HDF5Output", "ArgMax"),
 }
-_LEARNING_TYPES = {"CONVOLUTION", "Convolution", "Deconvolution", "INNER_PRODUCT", "InnerProduct"}
+_LEARNING_TYPES = {
+    *("CONVOLUTION", "DECONVOLUTION", "INNER_PRODUCT"),
+    *("Convolution", "Deconvolution", "InnerProduct"),
+}
 _AUTHORS_PARAMETERS = {
     *("seg_accuracy_param", "interp_param", "softmaxloss_param", "padding_param"),
     *("mat_write_param", "mat_read_param", "dense_crf_param", "strict_dim"),
@@ -78,7 +81,7 @@ def dialect_of(layers: Sequence[Any]) -> str:
         parameters = {descriptor.name for descriptor, _ in layer.ListFields()}
         holes = {descriptor.name for descriptor, _ in layer.convolution_param.ListFields()}
         if (
-            layer.type >= deeplab_pb2.LayerParameter.IMAGE_SEG_DATA
+            (layer.type >= layer.IMAGE_SEG_DATA and layer.type != layer.DECONVOLUTION)
             or parameters & _AUTHORS_PARAMETERS
             or holes & {"hole", "hole_h", "hole_w"}
         ):

@@ -1,8 +1,10 @@
 """What several commands print: tables, progress, and what went wrong."""
 
+import itertools
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -130,17 +132,75 @@ def table_console() -> "Console":
     return console
 
 
-def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print lines of texts below a heading, all columns but the first set to the right."""
+def print_table(
+    heading: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: int = 1,
+    beside: Collection[int] = (),
+) -> None:
+    """Print lines of texts below a heading; no number is cut or broken, at any width.
+
+    left: so many columns are set to the left, the others to the right. Where the terminal is too
+    narrow, headings break between words; then the table goes on below with other columns, each part
+    with the first column; then the first column breaks between words. beside: columns that stay in
+    one part with the column before them.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, text in enumerate(heading):
-        shown.add_column(text, justify="right" if column else "left", no_wrap=not column)
+    console = table_console()
+    columns = [[text] for text in heading]
     for row in rows:
-        shown.add_row(*map(one_line, row))
-    table_console().print(shown)
+        for at, column in enumerate(columns):
+            column.append(one_line(row[at]) if at < len(row) else "")
+    if _table_width(columns) > console.width:
+        columns = [[_broken(head, _width(cells)), *cells] for head, *cells in columns]
+    for part in _parts(columns, beside, console.width):
+        shown = [columns[at] for at in part]
+        if _table_width(shown) > console.width:
+            left_over = console.width - _table_width(shown[1:]) - 2
+            shown[0] = [_broken(text, left_over) for text in shown[0]]
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for at, column in zip(part, shown, strict=True):
+            table.add_column(column[0], justify="left" if at < left else "right", no_wrap=True)
+        for cells in itertools.islice(zip(*shown, strict=True), 1, None):
+            table.add_row(*cells)
+        # What is too wide still goes over the edge, as any long line.
+        console.width = max(console.width, _table_width(shown))
+        console.print(table)
+
+
+def _broken(text: str, width: int = 1) -> str:
+    """A text in lines of this width, or of a longer word; a hyphen ends a word."""
+    return "\n".join(textwrap.wrap(text, max(1, width), break_long_words=False))
+
+
+def _width(texts: Iterable[str]) -> int:
+    """The cells that the longest line of some texts takes on a terminal."""
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for text in texts for line in text.split("\n")), default=0)
+
+
+def _table_width(columns: Sequence[Sequence[str]]) -> int:
+    """The width of a table: two blanks between its columns, and one on either side."""
+    return sum(_width(texts) + 2 for texts in columns)
+
+
+def _parts(
+    columns: Sequence[Sequence[str]], beside: Collection[int], width: int
+) -> Iterator[list[int]]:
+    """The columns of each part of a table, as many as fit beside the first column."""
+    part = [0]
+    starts = [at for at in range(1, len(columns)) if at not in beside]
+    for start, end in itertools.pairwise([*starts, len(columns)]):
+        group = range(start, end)
+        if len(part) > 1 and _table_width([columns[at] for at in (*part, *group)]) > width:
+            yield part
+            part = [0]
+        part += group
+    yield part
 
 
 def print_photos(

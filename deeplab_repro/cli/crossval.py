@@ -17,6 +17,7 @@ from deeplab_repro.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.voc.crossval import Found
 
 _N_SHOWN = 10
@@ -139,27 +140,40 @@ def run(arguments: argparse.Namespace) -> int:
 def _print(found: "Found") -> None:
     from deeplab_repro.voc.crossval import first_best
     from deeplab_repro.voc.grid import bilateral, numbers_text
+    from deeplab_repro.voc.metrics import percent_text
 
     console = table_console()
     scores = found.scores
     console.print(f"mean IOU on {len(found.names)} images of {found.split}, seed {found.seed}")
 
-    summary = [("net alone", "", "", f"{found.net:.2f}")]
+    def score(params: "CrfParams | None") -> list[str]:
+        there = found.of_present[params] if found.lacks_classes else None
+        mean_iou = found.net if params is None else scores[params]
+        of_these = [str(there.present), percent_text(there.mean_iou)] if there else []
+        return [f"{mean_iou:.2f}", *of_these]
+
+    means = ["mean IOU", *(["classes there", "their mean IOU"] if found.lacks_classes else [])]
+    summary = [["net alone", "", "", *score(None)]]
     for name, params in found.released.items():
         text = numbers_text(bilateral(params))
-        summary.append((f"released: {name}", "", text, f"{scores[params]:.2f}"))
+        summary.append([f"released: {name}", "", text, *score(params)])
     for name, tried in found.rounds.items():
         best = first_best(tried)
         text = numbers_text(bilateral(best))
-        summary.append((f"round {name}", str(len(tried)), text, f"{tried[best]:.2f}"))
-    print_table(["", "settings", "best", "mean IOU"], summary)
+        summary.append([f"round {name}", str(len(tried)), text, *score(best)])
+    print_table(["", "settings", "best", *means], summary)
 
     ranked = sorted(
         scores, key=lambda params: -scores[params]
     )  # equals stay in the order they were tried
     top = [
-        (str(rank), *(f"{number:.9g}" for number in bilateral(params)), f"{scores[params]:.2f}")
+        [str(rank), *(f"{number:.9g}" for number in bilateral(params)), *score(params)]
         for rank, params in enumerate(ranked[:_N_SHOWN], start=1)
     ]
-    print_table(["", "w1", "sigma_alpha", "sigma_beta", "mean IOU"], top)
+    print_table(["", "w1", "sigma_alpha", "sigma_beta", *means], top)
+    if found.lacks_classes:
+        console.print(
+            "Settings are ranked by the mean IOU as the authors take it: a class that is not there "
+            "counts as 0."
+        )
     console.print(f"best: --crf {numbers_text(bilateral(found.best))}")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,7 +181,17 @@ def _print(evaluation: "Evaluation", split: str, paper: "MethodScores | None") -
     console.print(f"mean IOU        {percent_text(scores.mean_iou)}{beside}")
     console.print(f"pixel accuracy  {percent_text(scores.pixel_accuracy)}")
     console.print(f"class accuracy  {percent_text(scores.mean_class_accuracy)}")
+    if scores.n_present < scores.n_labels:
+        console.print(
+            f"{scores.n_present} of the {scores.n_labels} classes are in these masks or results: "
+            f"the mean IOU over them is {percent_text(scores.mean_iou_of_present)}."
+        )
     if evaluation.absent:
+        console.print(
+            f"{scores.n_labels - len(evaluation.absent)} of the {scores.n_labels} classes are in "
+            "these masks: the class accuracy over them is "
+            f"{percent_text(scores.mean_class_accuracy_of_present)}."
+        )
         absent = one_line(", ".join(evaluation.absent))
         console.print(f"None of these images has {absent}: each counts as 0 in the means.")
 
@@ -193,14 +202,19 @@ def _print_trimap(evaluation: "Evaluation") -> None:
     scores = evaluation.trimap_scores
     heading = ["trimap width", "mean IOU", "pixel accuracy", "class accuracy"]
     rows = [
-        (
+        [
             str(width),
             *map(percent_text, (each.mean_iou, each.pixel_accuracy, each.mean_class_accuracy)),
-        )
+        ]
         for width, each in zip(evaluation.widths, scores, strict=True)
     ]
+    lacks_classes = any(each.n_present < each.n_labels for each in scores)
+    if lacks_classes:
+        heading += ["classes there", "their mean IOU"]
+        for row, each in zip(rows, scores, strict=True):
+            row += [str(each.n_present), percent_text(each.mean_iou_of_present)]
     print_table(heading, rows)
-    if any(isnan(each.mean_iou) for each in scores):
+    if lacks_classes:
         table_console().print("- is not defined: a class has no pixels so near to a border.")
 
 

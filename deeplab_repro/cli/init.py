@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.console import table_console
+from deeplab_repro.cli.console import print_table
 from deeplab_repro.cli.options import add_variables
 from deeplab_repro.errors import one_line
 
@@ -46,16 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_table(net: "Net", initialised: "Initialised") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from deeplab_repro.arrays import dims
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("layer", "weight", "initialised"):
-        table.add_column(title, no_wrap=True)
     shapes = {layer.name: layer.blobs[0].shape for layer in net.layers if layer.blobs}
-    for name, told in initialised.layers.items():
-        table.add_row(one_line(name), dims(shapes[name]), told)
-    console = table_console()
-    console.print(table)
+    rows = [(name, dims(shapes[name]), told) for name, told in initialised.layers.items()]
+    print_table(["layer", "weight", "initialised"], rows, left=3)

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from deeplab_repro.cli.console import table_console
+from deeplab_repro.cli.console import print_table, table_console
 from deeplab_repro.cli.options import add_variables
 from deeplab_repro.errors import one_line
 
@@ -108,24 +108,19 @@ def describe_caffemodel(model: "Caffemodel") -> dict[str, Any]:
 
 
 def _print_table(description: dict[str, Any]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from deeplab_repro.arrays import dims
 
     is_net = "output" in description
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("layer", no_wrap=True)
-    table.add_column("type", no_wrap=True)
-    table.add_column("output shape" if is_net else "blobs", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
+    rows = []
     for layer in description["layers"]:
         shapes = [layer["output_shape"]] if is_net else layer["blob_shapes"]
         named = ", ".join(map(dims, shapes))
         count = f"{layer['parameters']:,}" if layer["parameters"] else ""
-        table.add_row(one_line(layer["name"]), one_line(layer["type"]), named, count)
+        rows.append([layer["name"], layer["type"], named, count])
+    print_table(
+        ["layer", "type", "output shape" if is_net else "blobs", "parameters"], rows, left=3
+    )
     console = table_console()
-    console.print(table)
     lines = {
         "net": description["name"] or "(no name)",
         "dialect": description["dialect"],

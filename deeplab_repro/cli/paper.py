@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.console import progress, say, table_console
+from deeplab_repro.cli.console import print_table, progress, say, table_console
 from deeplab_repro.cli.options import add_workers, workers_of
 from deeplab_repro.errors import ArgumentError, FileError, one_line
 
@@ -124,26 +124,20 @@ def _figure2(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: "Report", names: list[str]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from deeplab_repro.paper.layout import lay_out
 
     console = table_console()
     for name in names:
         table = report.tables[name]
         texts = lay_out(table)
-        shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for column, (of, whose) in enumerate(texts.heading):
-            # Headings break between words, cells do not.
-            words = [*of.split(), whose] if whose in ("", "paper") else [whose]
-            widest = max(map(len, (*words, *(line[column] for line in texts.lines))))
-            text = "\n".join(words)
-            shown.add_column(text, justify="right" if column else "left", min_width=widest)
-        for line in texts.lines:
-            shown.add_row(*line)
+        # Ours and the difference stand beside the paper's, under its name.
+        beside = [at for at, (_, whose) in enumerate(texts.heading) if whose in ("ours", "diff.")]
+        heading = [
+            whose if at in beside else f"{of} {whose}".strip()
+            for at, (of, whose) in enumerate(texts.heading)
+        ]
         console.print(f"{table.title}: {table.caption}")
-        console.print(shown)
+        print_table(heading, texts.lines, beside=beside)
         for note in texts.notes:
             console.print(one_line(note))
     console.print(one_line(report.summary))

@@ -107,7 +107,10 @@ def _reports(solver: "Solver") -> Iterator[Any]:
             images = solver.net.input_shape[0] / seconds
             accuracy = ""
             if not math.isnan(row.pixel_accuracy):  # NaN: the net has no SEG_ACCURACY
-                accuracy = f"  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}"
+                accuracy = (
+                    f"  pixels {row.pixel_accuracy:.1%}  IOU {row.mean_iou:.1%}"
+                    f" (mean Jaccard as SEG_ACCURACY {row.mean_jaccard:.1%})"
+                )
             print(
                 f"iteration {row.iteration}  loss {row.average_loss:.4f}"
                 f"  lr {row.learning_rate:.3g}{accuracy}"

@@ -26,6 +26,10 @@ class LayerType:
         """The shapes of the learnable arrays: none."""
         return ()
 
+    def fan_in(self, weight: Shape) -> float:
+        """How many values of the bottom a value of the top is a sum of, on average."""
+        return math.prod(weight[1:])
+
     def operations(self, bottoms: Sequence[Shape]) -> int:  # noqa: ARG002
         """A convolution's additions and multiplications; those of other layers are not counted."""
         return 0
@@ -113,6 +117,9 @@ class Deconvolution(LayerType):
         channels = _grouped_channels(bottoms[0], self)
         weight = (channels, self.num_output // self.group, *self.kernel)
         return (weight, (self.num_output,)) if self.bias else (weight,)
+
+    def fan_in(self, weight: Shape) -> float:
+        return weight[0] / self.group * math.prod(self.kernel) / math.prod(self.stride)
 
 
 def _grouped_channels(bottom: Shape, op: Convolution | Deconvolution) -> int:

@@ -11,15 +11,14 @@ from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.errors import ArgumentError, NetError, WeightsError
 from deeplab_repro.net.layers import (
     Convolution,
-    Deconvolution,
     InnerProduct,
     Interp,
     LayerType,
     Padding,
-    Pooling,
     Softmax,
 )
 from deeplab_repro.net.preprocess import Preprocessing
+from deeplab_repro.net.strides import stride_after, stride_of_scores
 
 _VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, which is so wide
 # Without these limits a few hundred layers make numbers of thousands of digits.
@@ -245,22 +244,11 @@ class Net:
         return count
 
     def _strides(self) -> dict[str, Fraction]:
-        """Input rows per row of every blob, from the strides and INTERP's factors before it.
-
-        For an INTERP to a size, the factor is that at the net's own input shape.
-        """
+        """Input rows per row of every blob."""
         strides = dict.fromkeys((self.input, *self.labels), Fraction(1))
         for layer, bottoms, top in self.walk():
-            stride, op = max(strides[bottom] for bottom in layer.bottoms), layer.op
-            if isinstance(op, Convolution | Pooling):
-                stride *= op.stride[0]
-            elif isinstance(op, Deconvolution):
-                stride /= op.stride[0]
-            elif isinstance(op, Interp) and op.height is None:
-                stride *= Fraction(op.shrink_factor, op.zoom_factor)
-            elif isinstance(op, Interp):
-                rows = bottoms[0][2] + op.pad_beg + op.pad_end
-                stride *= Fraction(max(1, rows - 1), max(1, top[2] - 1))
+            before = [strides[bottom] for bottom in layer.bottoms]
+            stride = stride_after(layer.op, before, bottoms, top, self.input_shape)
             if max(stride.as_integer_ratio()) > _LARGEST_STRIDE:
                 raise NetError(
                     f"layer '{layer.name}' ({layer.type}) comes to a stride of {stride}, "
@@ -271,8 +259,12 @@ class Net:
 
     @property
     def output_stride(self) -> int:
-        """The stride at which the classifier works, before anything enlarges its scores."""
-        return round(max(self._strides().values()))
+        """The stride at which the scores are made, before anything enlarges them.
+
+        Of branches that are enlarged and added up (the MSc nets) it is the largest.
+        """
+        steps = [(layer.op, layer.bottoms, layer.tops) for layer in self.layers]
+        return round(stride_of_scores(self.output, steps, self._strides()))
 
     @property
     def field_of_view(self) -> int | None:
@@ -386,13 +378,6 @@ class Net:
                 if len(blob.shape) == 1:
                     blob.data = np.zeros(blob.shape, np.float32)
                 else:
-                    fan_in = _fan_in(layer.op, blob.shape)
+                    fan_in = layer.op.fan_in(blob.shape)
                     blob.data = rng.standard_normal(blob.shape, np.float32)
                     blob.data *= np.float32(scale * math.sqrt(2 / fan_in))
-
-
-def _fan_in(op: LayerType, weight: Shape) -> float:
-    """How many values of the bottom a value of the top is a sum of, on average."""
-    if isinstance(op, Deconvolution):
-        return weight[0] / op.group * math.prod(op.kernel) / math.prod(op.stride)
-    return math.prod(weight[1:])

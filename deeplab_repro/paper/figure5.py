@@ -28,19 +28,21 @@ def write_curves(path: Path, curves: Mapping[str, Mapping[int, Scores]]) -> None
     """Write our curves and the authors' four as CSV, atomically.
 
     curves: for each name the scores by the trimap's width in pixels, as `trimap_scores` gives them.
-    The columns are the curve, whose it is, the width, and the scores of the three panels in
-    percent, empty if not defined.
+    The columns are the curve, whose it is, the width, the scores of the three panels in percent,
+    empty if not defined, and of ours how many classes are in the trimap and the mean IOU over them.
 
     Raises FileError if the file cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("curve", "of", "width", *CURVES))
+    writer.writerow(("curve", "of", "width", *CURVES, "classes_present", "mean_iou_of_present"))
     for of, by_name in (("ours", _ours(curves)), ("paper", _authors())):
         for name, points in by_name.items():
             for width, values in points.items():
-                shown = ("" if isnan(value) else repr(value) for value in values)
-                writer.writerow((name, of, width, *shown))
+                shown = ["" if isnan(value) else repr(value) for value in values]
+                there = curves[name][width] if of == "ours" else None
+                of_these = (there.n_present, repr(there.mean_iou_of_present)) if there else ("", "")
+                writer.writerow((name, of, width, *shown, *of_these))
     with write_atomically(path) as file:
         file.write(text.getvalue().encode())
 
@@ -48,7 +50,8 @@ def write_curves(path: Path, curves: Mapping[str, Mapping[int, Scores]]) -> None
 def draw_curves(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[Path]:
     """Draw the curves that `write_curves` writes as <stem>.png and .pdf; their paths.
 
-    A curve with the name of one of the authors' four, as DeepLab-CRF, has its colour.
+    A curve with the name of one of the authors' four, as DeepLab-CRF, has its colour. Where the
+    mean IOU is not defined, that over the classes in the trimap is drawn with dots.
 
     Raises PlotError without matplotlib, FileError if a file cannot be written.
     """
@@ -67,6 +70,18 @@ def draw_curves(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[
                     lw=1.2 if of == "paper" else 2.2,
                     marker="o" if len(points) < _FEW_POINTS else None,
                     label=f"{name} ({of})" if name in authors else name,
+                )
+        for name, scores in curves.items() if index == 0 else ():
+            if any(isnan(each.mean_iou) for each in scores.values()):
+                widths = sorted(scores)
+                axes.plot(
+                    widths,
+                    [scores[width].mean_iou_of_present for width in widths],
+                    ":",
+                    color=colours[name],
+                    lw=2.2,
+                    marker="o" if len(widths) < _FEW_POINTS else None,
+                    label=f"{name}: over the classes that are there",
                 )
         axes.set(title=title, xlabel="trimap width (pixels)", ylabel="percent")
         axes.grid(alpha=0.3)

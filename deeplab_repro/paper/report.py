@@ -11,6 +11,7 @@ from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure7 import Figure7, make_figure7
 from deeplab_repro.paper.reproduce import Run, net_facts, reproduce, without_data
 from deeplab_repro.paper.tables import Measured, NotRun, Outcomes, Table, all_tables
+from deeplab_repro.voc.metrics import or_none
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
 
@@ -97,6 +98,8 @@ def _run_as_json(run: Run, outcome: Measured | NotRun) -> dict[str, Any]:
         **described,
         "not_run": None,
         "mean_iou": outcome.scores.mean_iou,
+        "classes_present": outcome.scores.n_present,
+        "mean_iou_of_present": or_none(outcome.scores.mean_iou_of_present),
         "iou": outcome.scores.iou.tolist(),
         "images": outcome.images,
         "missing": outcome.missing,

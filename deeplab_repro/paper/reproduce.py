@@ -22,6 +22,7 @@ from deeplab_repro.paper.tables import TEST, VAL, Measured, NetFacts, NotRun
 from deeplab_repro.segmenter import Recipe
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.evaluate import Evaluation, evaluate
+from deeplab_repro.voc.metrics import percent_text
 from deeplab_repro.voc.predict import Predicted, predict
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
@@ -206,6 +207,12 @@ def _remark(split: str, predicted: Predicted, evaluation: Evaluation) -> str | N
         remarks.append(
             f"measured on {evaluation.images:,} images, the paper's {split} has "
             f"{PAPER_IMAGES[split]:,}"
+        )
+    scores = evaluation.scores
+    if scores.n_present < scores.n_labels:
+        remarks.append(
+            f"{scores.n_present} of the {scores.n_labels} classes are there, the others count as "
+            f"0: the mean IOU over these is {percent_text(scores.mean_iou_of_present)}"
         )
     if predicted.failed:
         remarks.append(

@@ -6,7 +6,7 @@ layout.py makes texts of the tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
@@ -242,10 +242,25 @@ def _figure5(outcomes: Outcomes, key: str) -> Table:
             (str(width), tuple(cell(method, row) for method in curves))
             for row, width in enumerate(widths)
         ),
-        remarks=tuple(
-            f"{', '.join(methods)}: not run: {reason}" for reason, methods in not_run.items()
+        remarks=(
+            *(f"{', '.join(methods)}: not run: {reason}" for reason, methods in not_run.items()),
+            *(_remarks_on_classes(outcomes) if key == "mean_iou" else ()),
         ),
     )
+
+
+def _remarks_on_classes(outcomes: Outcomes) -> Iterator[str]:
+    """What the mean IOU is over the classes that are there, for methods of which some are not."""
+    for (method, _), outcome in outcomes.items():
+        trimap = outcome.trimap if isinstance(outcome, Measured) else {}
+        if any(each.n_present < each.n_labels for each in trimap.values()):
+            first, last = min(trimap), max(trimap)
+            means = ", ".join(
+                f"{trimap[width].mean_iou_of_present:.2f} at width {width} "
+                f"({trimap[width].n_present} of {trimap[width].n_labels} classes)"
+                for width in dict.fromkeys((first, last))
+            )
+            yield f"{method}: the mean IOU over the classes that are there is {means}."
 
 
 def _mean_iou(scores: Scores) -> float:

@@ -7,6 +7,7 @@ from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.toy.scenes import SPLITS, make_scene
 from deeplab_repro.work.progress import Progress, unwatched
 
@@ -22,6 +23,7 @@ def write_dataset(
 
         JPEGImages/ID.jpg, SegmentationClass/ID.png      the scenes; PNGs in the VOC palette
         ImageSets/Segmentation/{train,val,trainval}.txt  the ids
+        classes.txt                                      the names of VOC's 21 classes
         list/{train,val}.txt, list/{train,val}_id.txt    for the authors' prototxts: pictures
                                                          with labels, and ids; root_folder is `out`
 
@@ -60,6 +62,7 @@ def write_dataset(
         _write_lines(root / f"list/{split}_id.txt", names)
         pairs = [f"/JPEGImages/{name}.jpg /SegmentationClass/{name}.png" for name in names]
         _write_lines(root / f"list/{split}.txt", pairs)
+    _write_lines(root / "classes.txt", list(VOC_CLASSES))
     _write_lines(root / "ImageSets/Segmentation/trainval.txt", [*ids["train"], *ids["val"]])
 
 

@@ -69,6 +69,12 @@ class DemoResult:
         there = set(np.unique(np.concatenate([scene.labels.ravel() for scene in self.scenes])))
         return [name for label, name in enumerate(VOC_CLASSES) if label not in there]
 
+    @property
+    def lacks_classes(self) -> bool:
+        """Whether a mean is over classes that are in no scene and no labels."""
+        means = [scores for row in self.rows for scores in (row.scores, row.near_borders)]
+        return any(each.n_present < each.n_labels for each in means)
+
     def as_json(self) -> dict[str, Any]:
         """All numbers as plain data; None for what is not defined. IOU in the order of classes."""
         return {
@@ -84,7 +90,11 @@ class DemoResult:
                     "crf": row.with_crf,
                     "mean_iou": row.scores.mean_iou,
                     "pixel_accuracy": or_none(row.scores.pixel_accuracy),
+                    "classes_present": row.scores.n_present,
+                    "mean_iou_of_present": or_none(row.scores.mean_iou_of_present),
                     "trimap_mean_iou": or_none(row.near_borders.mean_iou),
+                    "trimap_classes_present": row.near_borders.n_present,
+                    "trimap_mean_iou_of_present": or_none(row.near_borders.mean_iou_of_present),
                     "ms": row.ms,
                     "iou": row.scores.iou.tolist(),
                 }
@@ -121,17 +131,20 @@ def measure(
 
 def table(result: DemoResult) -> list[list[str]]:
     """The rows as text, in the style of the paper's table 1: a heading, then a line a row."""
-    heading = ["", "mean IOU", "pixel accuracy", f"{TRIMAP_WIDTH} px trimap", "ms/image"]
-    return [heading] + [
-        [
-            row.title,
-            percent_text(row.scores.mean_iou),
-            percent_text(row.scores.pixel_accuracy),
-            percent_text(row.near_borders.mean_iou),
-            f"{row.ms:.0f}",
-        ]
-        for row in result.rows
-    ]
+
+    def there(scores: Scores) -> str:
+        return f"{percent_text(scores.mean_iou_of_present)} ({scores.n_present})"
+
+    near = f"{TRIMAP_WIDTH} px trimap"
+    lines = [["", "mean IOU", "pixel accuracy", near, "ms/image"]]
+    for row in result.rows:
+        means = (row.scores.mean_iou, row.scores.pixel_accuracy, row.near_borders.mean_iou)
+        lines.append([row.title, *map(percent_text, means), f"{row.ms:.0f}"])
+    if result.lacks_classes:
+        lines[0] += ["mean IOU of those there", f"{near} of those there"]
+        for line, row in zip(lines[1:], result.rows, strict=True):
+            line += [there(row.scores), there(row.near_borders)]
+    return lines
 
 
 def notes(result: DemoResult) -> list[str]:
@@ -147,6 +160,11 @@ def notes(result: DemoResult) -> list[str]:
         )
         + ".",
     ]
+    if result.lacks_classes:
+        found.append(
+            "'of those there' is the mean IOU over the classes that are in the scenes or the "
+            "labels, whose number is in brackets."
+        )
     if result.absent:
         found.append(
             f"None of these scenes has {', '.join(result.absent)}: each counts as 0 in "

@@ -13,8 +13,10 @@ class LossRow(NamedTuple):
     """One line of the loss curve.
 
     iteration: updates made before it. loss: of the batch, before the update; average_loss: of the
-    last average_loss batches. pixel_accuracy, mean_recall, mean_iou: SEG_ACCURACY of the batch, as
-    fractions; NaN if the net has none. seconds: since the training began or was resumed.
+    last average_loss batches. pixel_accuracy, mean_recall, mean_jaccard: SEG_ACCURACY of the batch,
+    as fractions; in its mean Jaccard a class that is absent counts as 1. mean_iou: the mean over
+    the classes that are in the batch's labels or results. All four are NaN if the net has no
+    SEG_ACCURACY. seconds: since the training began or was resumed.
     """
 
     iteration: int
@@ -23,6 +25,7 @@ class LossRow(NamedTuple):
     average_loss: float
     pixel_accuracy: float
     mean_recall: float
+    mean_jaccard: float
     mean_iou: float
     seconds: float
 

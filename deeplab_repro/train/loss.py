@@ -1,5 +1,7 @@
 """SOFTMAX_LOSS with its gradient, and SEG_ACCURACY (docs/original.md, sections 1.6 and 1.7)."""
 
+import math
+
 import numpy as np
 
 from deeplab_repro.arrays import F32
@@ -49,10 +51,11 @@ class SoftmaxLossStep:
 
 
 class SegAccuracyStep:
-    """One SEG_ACCURACY layer, over one batch: pixel accuracy, mean recall, mean IOU.
+    """One SEG_ACCURACY layer, over one batch: pixel accuracy, mean recall, mean Jaccard.
 
     Of equal scores the highest class wins. The mean recall is over the classes that are in the
-    labels; the IOU of a class that is in neither labels nor results counts as 1.
+    labels; in the mean Jaccard a class that is in neither labels nor results counts as 1.
+    `mean_iou`, which is not the layer's, leaves such a class out.
     """
 
     def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
@@ -60,9 +63,10 @@ class SegAccuracyStep:
         self.scores, self.labels = bottoms
         (self.top,) = tops
         self.op, self.name = layer.op, layer.name
+        self.mean_iou = math.nan
 
     def forward(self) -> None:
-        """Set the top to the three."""
+        """Set the top to the three, and the mean IOU."""
         n = self.scores.data.shape[1]
         labels, counted = _counted(
             self.name, self.labels, self.op.ignore_label, self.scores.data.shape
@@ -76,8 +80,9 @@ class SegAccuracyStep:
         with np.errstate(invalid="ignore", divide="ignore"):
             pixels = hits.sum() / confusion.sum()
             recall = np.mean(hits[present] / of_label[present]) if present.any() else np.nan
-            iou = np.where(union == hits, 1, hits / union).mean()
-        self.top.data[...] = np.array([pixels, recall, iou], np.float32)
+            jaccard = np.where(union == hits, 1, hits / union).mean()
+            self.mean_iou = float(np.mean((hits / union)[union > 0])) if union.any() else math.nan
+        self.top.data[...] = np.array([pixels, recall, jaccard], np.float32)
 
     def backward(self) -> None:
         """Do nothing: an accuracy has no gradient."""

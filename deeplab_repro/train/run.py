@@ -1,5 +1,6 @@
 """A whole training: its iterations, snapshots and loss curve."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from deeplab_repro.caffe import load_mean, read_solver, read_train_net
 from deeplab_repro.errors import FormatError, NetError, one_line
+from deeplab_repro.files.labels import look_at
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.net.layers import SoftmaxLoss
 from deeplab_repro.net.net import Net
@@ -15,6 +17,8 @@ from deeplab_repro.train.curve import LossRow, read_curve, write_curve
 from deeplab_repro.train.data import SegData
 from deeplab_repro.train.parallel import warn_of_blas_threads
 from deeplab_repro.train.sgd import Solver
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(
@@ -40,6 +44,13 @@ def prepare(
         raise NetError(f"net '{net.name}' has no data layer, expected IMAGE_SEG_DATA")
     load_mean(net, train_net)
     data = SegData(net.data, net.preprocessing, _labels(net), parameter.random_seed or 0)
+    found = look_at([labels for _, labels in data.pairs], net.data.ignore_label)
+    if found.are_of_fewer_than(data.n_labels):
+        _log.warning(
+            "net '%s' tells %d labels apart, but %s: if these are all, train a net of %d labels "
+            "(--set NUM_LABELS=%d where its prototxt has that variable)",
+            *(net.name, data.n_labels, found, found.largest + 1, found.largest + 1),
+        )
     return Solver(parameter, net), data
 
 
@@ -76,11 +87,10 @@ def train(
         for images, labels in batches:
             rate = solver.learning_rate
             loss = solver.step(images, labels)
-            accuracy = solver.accuracy
-            pixels, recall, iou = (math.nan,) * 3 if accuracy is None else map(float, accuracy)
             seconds = time.perf_counter() - start
             losses = (loss, solver.average_loss)
-            rows.append(LossRow(solver.iteration - 1, rate, *losses, pixels, recall, iou, seconds))
+            accuracy = solver.accuracy or (math.nan,) * 4
+            rows.append(LossRow(solver.iteration - 1, rate, *losses, *accuracy, seconds))
             on_iteration(rows[-1])
             if stopped():
                 break

@@ -50,11 +50,15 @@ class Solver:
         return math.fsum(self.losses) / len(self.losses)
 
     @property
-    def accuracy(self) -> F32 | None:
-        """The last batch's SEG_ACCURACY, three fractions; None if the net has none."""
+    def accuracy(self) -> tuple[float, float, float, float] | None:
+        """Of the last batch SEG_ACCURACY's three fractions, and the mean IOU of classes there.
+
+        None if the net has no SEG_ACCURACY.
+        """
         for step in self.network.steps:
             if isinstance(step, SegAccuracyStep):
-                return step.top.data.ravel().copy()
+                pixels, recall, jaccard = map(float, step.top.data.ravel())
+                return pixels, recall, jaccard, step.mean_iou
         return None
 
     @np.errstate(over="ignore", invalid="ignore")  # the loss shows it

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from deeplab_repro.jobs.refine import find_probs
 from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, SearchGrid, bilateral, numbers_text
-from deeplab_repro.voc.metrics import Confusion, confusion, image_scores
+from deeplab_repro.voc.metrics import Confusion, Scores, confusion, image_scores, or_none
 from deeplab_repro.voc.records import read_scores_record, write_or_compare
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
@@ -48,13 +48,22 @@ from deeplab_repro.work.workers import HERE, Workers
 _DIVISORS = (1, 2, 4)
 
 
+class OfPresent(NamedTuple):
+    """How many of a data set's classes there are, and their mean IOU in percent."""
+
+    present: int
+    labels: int
+    mean_iou: float
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search found; every score is mean IOU in percent.
 
     names: the ids of the images. net: the score without a CRF. released: parameters by the name of
     their model. rounds: the settings of each round with their scores: first the grid, then released
-    parameters that are not on it, then neighbours of the best.
+    parameters that are not on it, then neighbours of the best. of_present: for each setting, and
+    None for the net alone, how many classes are in the masks or labels, and the mean IOU over them.
     """
 
     split: str
@@ -65,6 +74,7 @@ class Found:
     net: float
     released: dict[str, CrfParams]
     rounds: dict[str, dict[CrfParams, float]] = field(default_factory=dict)
+    of_present: dict[CrfParams | None, OfPresent] = field(default_factory=dict)
 
     @property
     def scores(self) -> dict[CrfParams, float]:
@@ -76,9 +86,20 @@ class Found:
         """The best setting, the first of equals."""
         return first_best(self.scores)
 
+    @property
+    def lacks_classes(self) -> bool:
+        """Whether some class is in no mask and no labels: it counts as 0 in the scores."""
+        return any(each.present < each.labels for each in self.of_present.values())
+
     def as_json(self) -> dict[str, Any]:
         """All numbers as plain data."""
         scores = self.scores
+
+        def plain(params: CrfParams) -> dict[str, float | None]:
+            names = ("w1", "sigma_alpha", "sigma_beta")
+            numbers = dict(zip(names, bilateral(params), strict=True))
+            return {**numbers, "mean_iou": scores[params], **self._of_present_as_json(params)}
+
         return {
             "split": self.split,
             "images": len(self.names),
@@ -86,15 +107,22 @@ class Found:
             "iterations": self.iterations,
             "grid": self.grid.axes,
             "net_mean_iou": self.net,
-            "best": _plain(self.best, scores),
-            "released": {name: _plain(params, scores) for name, params in self.released.items()},
+            **{f"net_{key}": value for key, value in self._of_present_as_json(None).items()},
+            "best": plain(self.best),
+            "released": {name: plain(params) for name, params in self.released.items()},
             "rounds": [
-                {"name": name, "settings": len(tried), "best": _plain(first_best(tried), tried)}
+                {"name": name, "settings": len(tried), "best": plain(first_best(tried))}
                 for name, tried in self.rounds.items()
             ],
-            "settings": [_plain(params, scores) for params in scores],
+            "settings": [plain(params) for params in scores],
             "names": self.names,
         }
+
+    def _of_present_as_json(self, params: CrfParams | None) -> dict[str, float | None]:
+        if params not in self.of_present:
+            return {}
+        present, _, mean_iou = self.of_present[params]
+        return {"classes_present": present, "mean_iou_of_present": or_none(mean_iou)}
 
 
 def first_best(scores: Mapping[CrfParams, float]) -> CrfParams:
@@ -149,6 +177,7 @@ def search(
     another search or scores do not fit their image, and what reading and writing raise.
     """
     names = _sample(devkit.ids(split), images, seed)
+    devkit.warn_of_other_classes(names)
     digest = _digest(devkit, split, scores, names)
     counter = _Counter(devkit, scores, names, iterations, digest, out / "counts")
     make_folder(out)
@@ -165,7 +194,8 @@ def search(
     write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
     # In this process: this is quick, and finds unreadable files before the long work.
     (net,) = counter.scores("0-net", (), HERE, progress)
-    found = Found(split, names, seed, iterations, grid, net, dict(released or {}))
+    found = Found(split, names, seed, iterations, grid, net.mean_iou, dict(released or {}))
+    found.of_present[None] = _of_present(net)
 
     def try_out(kind: str, settings: Sequence[CrfParams]) -> None:
         tried = found.scores
@@ -173,7 +203,9 @@ def search(
         if new:
             name = f"{len(found.rounds) + 1}-{kind}"
             scored = counter.scores(name, new, workers, progress)
-            found.rounds[name] = dict(zip(new, scored, strict=True))
+            both = list(zip(new, scored, strict=True))
+            found.rounds[name] = {params: each.mean_iou for params, each in both}
+            found.of_present.update((params, _of_present(each)) for params, each in both)
 
     try_out("grid", grid.settings())
     try_out("released", list(found.released.values()))
@@ -198,8 +230,8 @@ class _Counter:
 
     def scores(
         self, round_: str, settings: Sequence[CrfParams], workers: Workers, progress: Progress
-    ) -> list[float]:
-        """The mean IOU of each setting in percent; without settings, that of the net alone."""
+    ) -> list[Scores]:
+        """The scores of each setting; without settings, those of the net alone."""
         folder = self.folder / round_
         make_folder(folder)
         remove_unfinished(folder)
@@ -223,7 +255,11 @@ class _Counter:
                 _keep(folder / name, what + name, counts)
                 total += counts
                 advance()
-        return [image_scores(counts).mean_iou for counts in total]
+        return [image_scores(counts) for counts in total]
+
+
+def _of_present(scores: Scores) -> OfPresent:
+    return OfPresent(scores.n_present, scores.n_labels, scores.mean_iou_of_present)
 
 
 def _count(
@@ -246,8 +282,8 @@ def _count(
     probs = read_probs(path, image.shape[:2])
     if len(probs) != n:
         raise ArgumentError(
-            f"{one_line(path)}: has {len(probs)} labels, but the data set has {n} classes: "
-            "give the list of its classes"
+            f"{one_line(path)}: has {len(probs)} labels, but {devkit.classes_told}: "
+            f"{devkit.classes_mend}"
         )
     places = {params: place for place, params in enumerate(settings)}
     counts = np.empty((max(1, len(settings)), n, n), np.int64)
@@ -316,8 +352,3 @@ def _keep(path: Path, what: str, counts: Confusion) -> None:
     deflated = zlib.compress(counts.astype("<i8").tobytes(), 1)  # mostly zeros
     with write_atomically(path) as file:
         file.write(hashlib.sha256(what.encode() + deflated).digest() + deflated)
-
-
-def _plain(params: CrfParams, scores: Mapping[CrfParams, float]) -> dict[str, float]:
-    names = ("w1", "sigma_alpha", "sigma_beta")
-    return {**dict(zip(names, bilateral(params), strict=True)), "mean_iou": scores[params]}

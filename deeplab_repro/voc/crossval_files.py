@@ -23,9 +23,13 @@ def write_found(out: Path, found: Found) -> None:
     """
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(["round", "w1", "sigma_alpha", "sigma_beta", "mean_iou"])
+    names = ("w1", "sigma_alpha", "sigma_beta", "mean_iou", "classes_present")
+    table.writerow(["round", *names, "mean_iou_of_present"])
     for name, tried in found.rounds.items():
-        table.writerows([name, *bilateral(params), score] for params, score in tried.items())
+        for params, score in tried.items():
+            there = found.of_present[params]
+            numbers = (*bilateral(params), score, there.present, there.mean_iou)
+            table.writerow([name, *numbers])
     with write_atomically(out / "crossval.csv") as file:
         file.write(text.getvalue().encode())
     with write_atomically(out / "crossval.json") as file:
@@ -45,11 +49,18 @@ def write_heat_map(path: Path, found: Found) -> None:
     height = rows * (_CELL[1] * len(grid.sigma_beta) + 0.8) + 0.5
     figure = new_figure(max(width, 6), height)
     best = numbers_text(bilateral(found.best))
-    figure.suptitle(
+    title = (
         f"mean IOU on {len(found.names)} images of {found.split}: net alone {found.net:.2f}, "
-        f"best of all {best}: {scores[found.best]:.2f}",
-        fontsize="medium",
+        f"best of all {best}: {scores[found.best]:.2f}"
     )
+    if found.lacks_classes:
+        net, of_best = found.of_present[None], found.of_present[found.best]
+        title += (
+            f"\nover the classes that are there: net alone {net.mean_iou:.2f} "
+            f"({net.present} of {net.labels}), best of all {of_best.mean_iou:.2f} "
+            f"({of_best.present} of {of_best.labels})"
+        )
+    figure.suptitle(title, fontsize="medium")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels[len(grid.w1) :]:
         axes.remove()

@@ -1,8 +1,9 @@
 """A data set in VOCdevkit's layout: its splits, photos, true labels and folders of results."""
 
+import logging
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import FileError, FormatError, ImageError, one_line
 from deeplab_repro.files.images import VOID, read_labels
+from deeplab_repro.files.labels import look_at
 from deeplab_repro.files.pictures import palette
 from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.models.registry import VOC_CLASSES
@@ -17,6 +19,7 @@ from deeplab_repro.models.registry import VOC_CLASSES
 _LISTS, _MASKS, _PHOTOS = "ImageSets/Segmentation", "SegmentationClass", "JPEGImages"
 _CLASSES = "classes.txt"
 _MOST_LIST_BYTES = 1 << 26
+_log = logging.getLogger(__name__)
 
 # How OpenCV and Pillow turn colours to grey: weights of red, green and blue, and a shift.
 _LUMINANCES = ((4899, 9617, 1868, 14), (19595, 38470, 7471, 16))
@@ -31,11 +34,13 @@ class Devkit:
         SegmentationClass/<id>.png           true labels, 255 void; test has none
         classes.txt                          names by label, one a line; without it VOC's 21
 
-    `open_devkit` makes one and checks the folder.
+    `open_devkit` makes one and checks the folder. assumed: whether the classes are VOC's only
+    because no list names others.
     """
 
     root: Path
     classes: tuple[str, ...]
+    assumed: bool = field(default=False, compare=False)
 
     @property
     def year(self) -> str:
@@ -51,6 +56,31 @@ class Devkit:
     def absolute(self) -> "Devkit":
         """The same data set, for a process with another working directory."""
         return replace(self, root=self.root.absolute())
+
+    @property
+    def classes_told(self) -> str:
+        """How many classes there are and who says so, to begin a message."""
+        root = one_line(self.root)
+        if self.assumed:
+            return f"{root}: has no {_CLASSES}, so VOC's {self.n_labels} classes are assumed"
+        return f"{root}: has {self.n_labels} classes"
+
+    @property
+    def classes_mend(self) -> str:
+        """What to do where the classes are others, to end a message."""
+        return (
+            f"write the names of its classes, by label, one a line, to "
+            f"{one_line(self.root / _CLASSES)}, or name such a file with --classes"
+        )
+
+    def warn_of_other_classes(self, names: list[str]) -> None:
+        """Warn if the classes are assumed, and the masks of these images seem to be of others."""
+        if not self.assumed:
+            return
+        found = look_at([path for name in names if (path := self.mask(name)).is_file()])
+        if found.are_of_fewer_than(self.n_labels):
+            told, mend = self.classes_told, self.classes_mend
+            _log.warning("%s, but %s: if its classes are others, %s", told, found, mend)
 
     def ids(self, split: str) -> list[str]:
         """The ids of a split, in the list's order.
@@ -129,7 +159,10 @@ class Devkit:
                 f"{expected}{besides}: its values are the brightness of VOC's colours, it was "
                 "converted to grey: save the palette's indices (Pillow: mode P, as opened)"
             )
-        raise ImageError(f"{expected}{besides} ({len(wrong)} other labels in all)")
+        raise ImageError(
+            f"{expected}{besides} ({len(wrong)} other labels in all): if the data set has more "
+            f"classes, {self.classes_mend}"
+        )
 
 
 def _luminances(n_labels: int) -> list[set[int]]:
@@ -159,7 +192,7 @@ def open_devkit(
         raise FileError(f"{name}: has no {_LISTS}, expected VOCdevkit's layout: {mend}")
     named = Path(classes) if classes is not None else root / _CLASSES
     if classes is None and not named.exists():
-        return Devkit(root, VOC_CLASSES)
+        return Devkit(root, VOC_CLASSES, assumed=True)
     return Devkit(root, read_classes(named))
 
 

@@ -102,6 +102,9 @@ class Evaluation:
             "mean_class_accuracy": scores.mean_class_accuracy,
             "class_accuracy": dict(zip(self.classes, scores.class_accuracy.tolist(), strict=True)),
             "absent": self.absent,
+            "classes_present": scores.n_present,
+            "mean_iou_of_present": or_none(scores.mean_iou_of_present),
+            "mean_class_accuracy_of_present": or_none(scores.mean_class_accuracy_of_present),
             "images": self.images,
             "missing": self.missing,
             "trimap": [
@@ -110,6 +113,8 @@ class Evaluation:
                     "mean_iou": or_none(each.mean_iou),
                     "pixel_accuracy": or_none(each.pixel_accuracy),
                     "class_accuracy": or_none(each.mean_class_accuracy),
+                    "classes_present": each.n_present,
+                    "mean_iou_of_present": or_none(each.mean_iou_of_present),
                 }
                 for width, each in zip(self.widths, self.trimap_scores, strict=True)
             ],
@@ -138,7 +143,8 @@ def evaluate(
 
     Raises FileError where there are no results, or only those of another split, or true labels are
     missing; ImageError for a picture that does not hold labels, holds others than the classes, or
-    has another size than the image; ArgumentError for a trimap's width.
+    has another size than the image; ArgumentError for a trimap's width, and for results of a net
+    that tells another number of classes apart.
     """
     for width in widths:
         check_width(width)
@@ -149,6 +155,13 @@ def evaluate(
     folder = find_results(results, split)
     given = _names_with_results(folder, names, split)
     devkit.require(given, split, masks=True)
+    record = _record(folder, split)
+    if record and record.labels != devkit.n_labels:
+        raise ArgumentError(
+            f"{devkit.classes_told}, but the results in {one_line(folder)} are of net "
+            f"'{record.model}', which tells {record.labels} apart: {devkit.classes_mend}"
+        )
+    devkit.warn_of_other_classes(given)
     total = np.zeros((n_tables, devkit.n_labels, devkit.n_labels), np.int64)
     iou = dict.fromkeys(given, np.nan)
     # A cluster's workers have another working directory.
@@ -167,7 +180,7 @@ def evaluate(
         trimap=total[1:],
         per_image=iou,
         missing=[name for name in names if name not in iou],
-        record=_record(folder, split),
+        record=record,
     )
 
 

@@ -6,7 +6,7 @@ labelled j. The matrices of all images are added up and scored once. All scores 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,10 @@ class Scores:
 
     pixel_accuracy: the share of all pixels with the right label. class_accuracy: the same for each
     class's own pixels, n float64. iou: each class's intersection over union, n float64.
-    mean_class_accuracy, mean_iou: their means; `image_scores` and `trimap_scores` say over which
-    classes.
+    mean_class_accuracy, mean_iou: their means as the authors take them; `image_scores` and
+    `trimap_scores` say over which classes. n_present: how many classes have true or given pixels;
+    mean_iou_of_present: the mean IOU over these. mean_class_accuracy_of_present: the mean over the
+    classes with true pixels. These two means are NaN if there are no pixels.
     """
 
     pixel_accuracy: float
@@ -36,6 +38,14 @@ class Scores:
     mean_class_accuracy: float
     iou: npt.NDArray[np.float64]
     mean_iou: float
+    n_present: int
+    mean_iou_of_present: float
+    mean_class_accuracy_of_present: float
+
+    @property
+    def n_labels(self) -> int:
+        """How many classes there are, present or not."""
+        return len(self.iou)
 
 
 def confusion(labels_true: np.ndarray, labels: np.ndarray, n_labels: int) -> Confusion:
@@ -91,8 +101,15 @@ def image_scores(counts: Confusion) -> Scores:
     A class without pixels scores 0, and both means are over all classes. The pixel accuracy is NaN
     if no pixel was counted.
     """
-    accuracy, iou = (np.nan_to_num(values) for values in _by_class(counts))
-    return Scores(_pixel_accuracy(counts), accuracy, float(accuracy.mean()), iou, float(iou.mean()))
+    there = trimap_scores(counts)
+    accuracy, iou = np.nan_to_num(there.class_accuracy), np.nan_to_num(there.iou)
+    return replace(
+        there,
+        class_accuracy=accuracy,
+        mean_class_accuracy=float(accuracy.mean()),
+        iou=iou,
+        mean_iou=float(iou.mean()),
+    )
 
 
 def trimap_scores(counts: Confusion) -> Scores:
@@ -102,9 +119,16 @@ def trimap_scores(counts: Confusion) -> Scores:
     pixels, the mean IOU over all of them: NaN if one of them is missing.
     """
     accuracy, iou = _by_class(counts)
-    present = accuracy[~np.isnan(accuracy)]
-    mean_accuracy = float(present.mean()) if present.size else np.nan
-    return Scores(_pixel_accuracy(counts), accuracy, mean_accuracy, iou, float(iou.mean()))
+    return Scores(
+        pixel_accuracy=_pixel_accuracy(counts),
+        class_accuracy=accuracy,
+        mean_class_accuracy=_mean_of_defined(accuracy),
+        iou=iou,
+        mean_iou=float(iou.mean()),
+        n_present=int(np.count_nonzero(~np.isnan(iou))),
+        mean_iou_of_present=_mean_of_defined(iou),
+        mean_class_accuracy_of_present=_mean_of_defined(accuracy),
+    )
 
 
 def mean_iou_of_present(counts: Confusion) -> float:
@@ -112,9 +136,7 @@ def mean_iou_of_present(counts: Confusion) -> float:
 
     This ranks images: the mean over all classes says little about an image with two.
     """
-    iou = _by_class(counts)[1]
-    present = iou[~np.isnan(iou)]
-    return float(present.mean()) if present.size else np.nan
+    return _mean_of_defined(_by_class(counts)[1])
 
 
 def percent_text(value: float) -> str:
@@ -125,6 +147,11 @@ def percent_text(value: float) -> str:
 def or_none(value: float) -> float | None:
     """A score for JSON, which has no NaN: None if it is not defined."""
     return None if math.isnan(value) else value
+
+
+def _mean_of_defined(values: npt.NDArray[np.float64]) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else np.nan
 
 
 def _pixel_accuracy(counts: Confusion) -> float:

@@ -109,6 +109,7 @@ def predict(
         scores=None if scores is None else precision or (kept.precision if kept else "float16"),
     )
     _check_labels(record, devkit)
+    devkit.warn_of_other_classes(names)
     _check_training_set(record, force)
     folders = _begin(out, folder, scores, net, record)
     done = {name for name in names if (folder / f"{name}.png").is_file()}
@@ -265,8 +266,8 @@ def _released_as(file: str) -> str | None:
 def _check_labels(record: Record, devkit: Devkit) -> None:
     if record.labels != devkit.n_labels:
         raise ArgumentError(
-            f"{one_line(devkit.root)}: has {devkit.n_labels} classes, but net '{record.model}' "
-            f"tells {record.labels} apart: give the list of its classes"
+            f"{devkit.classes_told}, but net '{record.model}' tells {record.labels} apart: "
+            f"{devkit.classes_mend}"
         )
 
 

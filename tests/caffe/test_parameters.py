@@ -12,12 +12,14 @@ from deeplab_repro.net.layers import (
     Eltwise,
     InnerProduct,
     Interp,
+    LayerType,
     Padding,
     Pooling,
     ReLU,
     Softmax,
     Split,
 )
+from deeplab_repro.net.net import Layer, Net
 from tests.caffe.caffe_files import INPUT, current, refused, v1
 
 BIG = "4294967295"
@@ -76,6 +78,11 @@ SAME_IN_BOTH = [
         "CONVOLUTION",
         convolution("kernel_size: 3 group: 3 bias_term: false"),
         Convolution(6, (3, 3), group=3, bias=False),
+    ),
+    (
+        "DECONVOLUTION",
+        convolution("kernel_size: 4 stride: 2 pad: 1 group: 3"),
+        Deconvolution(6, (4, 4), (1, 1), (2, 2), 3),
     ),
     ("POOLING", pooling("kernel_size: 2 stride: 2"), Pooling("MAX", (2, 2), stride=(2, 2))),
     ("POOLING", pooling("pool: AVE kernel_size: 3 pad: 1"), Pooling("AVE", (3, 3), (1, 1))),
@@ -240,16 +247,17 @@ def test_values_that_do_not_run(tmp_path, kind, parameters, problem):
     assert message.startswith(str(tmp_path / "net.prototxt"))
 
 
-def test_v1_has_no_deconvolution(tmp_path):
-    """BVLC's V1 has it under the number of the authors' IMAGE_SEG_DATA."""
-    layer = v1("DECONVOLUTION", convolution("kernel_size: 3"))
-    refused(lambda: operation(tmp_path, layer), "'type' is 'DECONVOLUTION', expected one of")
-    path = tmp_path / "net.prototxt"
-    path.write_text(INPUT + current("Deconvolution", convolution("kernel_size: 3")))
-    found = read_net(path)
+class Novel(LayerType):
+    """A type that no Caffe of 2014 had."""
+
+
+def test_a_type_that_v1_lacks(tmp_path):
+    found = Net("net", "data", (1, 3, 9, 9), [Layer("y", Novel(), ("data",), ("y",))])
     refused(
-        lambda: prototxt_text(found), r"'y' \(Deconvolution\) .* V1 .*: write the current", NetError
+        lambda: prototxt_text(found),
+        r"'y' \(Novel\) has no type in V1: write the current",
+        NetError,
     )
     with pytest.raises(NetError):
         write_caffemodel(found, tmp_path / "net.caffemodel")
-    assert [file.name for file in tmp_path.iterdir()] == ["net.prototxt"]
+    assert not list(tmp_path.iterdir())

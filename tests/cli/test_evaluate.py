@@ -101,7 +101,12 @@ def test_json(command):
     assert list(found["iou"]) == list(VOC_CLASSES)
     assert found["mean_iou"] == pytest.approx(np.mean(list(found["iou"].values())))
     assert [each["width"] for each in found["trimap"]] == [1, 3, 5]
-    assert set(found["trimap"][0]) == {"width", "mean_iou", "pixel_accuracy", "class_accuracy"}
+    assert set(found["trimap"][0]) == {
+        *("width", "mean_iou", "pixel_accuracy", "class_accuracy"),
+        *("classes_present", "mean_iou_of_present"),
+    }
+    assert found["classes_present"] == 21
+    assert found["mean_iou_of_present"] == found["mean_iou"]
     assert found["trained_on"] is found["paper"] is None
     assert "per_image" not in found
 
@@ -145,6 +150,24 @@ def test_other_classes_have_no_score_in_the_paper(command, folder):
     assert "kind 20" in out
 
 
+def test_results_of_a_net_of_other_classes(refused, folder):
+    """They hold labels of the list only, as it happens, or of a longer one."""
+    record(folder, labels=11)
+    message = refused(*evaluate())
+    assert "voc: has no classes.txt, so VOC's 21 classes are assumed, but the results" in message
+    assert "of net 'DeepLab-LargeFOV', which tells 11 apart: write the names" in message
+    (folder / "voc/classes.txt").write_text("\n".join(f"kind {n}" for n in range(22)))
+    assert "voc: has 22 classes, but the results" in refused(*evaluate())
+
+
+def test_vocs_names_are_assumed_of_other_masks(command, folder, caplog):
+    for name in NAMES:
+        write_labels(folder / f"voc/SegmentationClass/{name}.png", np.where(TRUE > 10, VOID, TRUE))
+    assert command(*evaluate())[0] == 0
+    (message,) = caplog.messages
+    assert "voc: has no classes.txt, so VOC's 21 classes are assumed, but 25 label maps" in message
+
+
 def test_weights_that_have_seen_the_images(command, folder):
     record(folder, trained_on="trainval_aug")
     status, out, err = command(*evaluate("--json"))
@@ -163,7 +186,12 @@ def test_missing_results_and_absent_classes(command, folder, caplog):
     assert out.startswith("1 of 25 images of 'val', in percent")
     assert "no result for 24 of the 25 images of 'val' in out/results" in caplog.text
     assert "None of these images has dog: each counts as 0 in the means." in out
-    assert json.loads(command(*evaluate("--json"))[1])["missing"] == NAMES[1:]
+    found = json.loads(command(*evaluate("--json"))[1])
+    assert found["missing"] == NAMES[1:]
+    assert (found["classes_present"], found["mean_iou_of_present"]) == (20, 100)
+    words = " ".join(out.split())
+    assert "20 of the 21 classes are in these masks or results: the mean IOU over them is" in words
+    assert "20 of the 21 classes are in these masks: the class accuracy over them is 100" in words
 
 
 @pytest.mark.usefixtures("folder")
@@ -173,6 +201,20 @@ def test_trimaps(command):
     widths = [line.split()[0] for line in out.partition("trimap width")[2].splitlines()[2:4]]
     assert widths == ["2", "1"]
     assert "not defined" not in out
+    assert "there" not in out
+
+
+def test_trimaps_that_lack_a_class(command, folder):
+    mask = TRUE.copy()
+    mask[:7, 30:] = VOID  # all of class 6
+    for name in NAMES:
+        write_labels(folder / f"voc/SegmentationClass/{name}.png", mask)
+        write_labels(results_folder(folder / "out", "val") / f"{name}.png", TRUE % VOID)
+    status, out, _ = command(*evaluate("--trimap", "1"))
+    assert status == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert ["1", "-", "100.00", "100.00", "20", "100.00"] in rows
+    assert "classes there their mean IOU" in " ".join(out.split())
 
 
 @pytest.mark.usefixtures("folder")

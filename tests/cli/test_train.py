@@ -72,7 +72,7 @@ def test_a_training(command, folder, monkeypatch):
     for i, line in enumerate(told):
         assert re.fullmatch(
             rf"iteration {i}  loss {number}  lr 0\.001  pixels {number}%  IOU {number}%"
-            rf"  {number} images/s  0:00:0\d left",
+            rf" \(mean Jaccard as SEG_ACCURACY {number}%\)  {number} images/s  0:00:0\d left",
             line,
         )
     assert len(told) == 3

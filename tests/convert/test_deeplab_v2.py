@@ -163,7 +163,7 @@ def test_aspp_runs(net):
 @pytest.mark.parametrize("net", [SCALES], indirect=True)
 def test_scales_are_fused(net):
     assert net.output_shape() == (1, 21, 129, 129)
-    assert net.output_stride == 16  # of the image at half its size
+    assert net.output_stride == 8  # there all scales meet
     assert net.coarse_output == ("fc8_max", 8, 0)
     assert net.ending_in_scores().layers == net.layers
     assert net.fitting_size((100, 129)) == (129, 129)

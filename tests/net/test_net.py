@@ -174,9 +174,8 @@ def test_strides_of_branches_at_several_scales():
         shape=(1, 3, 65, 65),
     )
     assert n.output_shape() == (1, 4, 9, 9)
-    assert n.output_stride == 11  # 8 * 64/48
+    assert n.output_stride == 8
     assert n.field_of_view == 36  # the larger of 4/3 * 2 + 32 and 1 * 4 + 32
-    # The branches meet at 8 again.
     assert n.ending_in_scores().layers[-1].op == Interp(zoom_factor=8)
 
 

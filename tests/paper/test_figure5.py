@@ -38,6 +38,7 @@ def test_numbers(tmp_path):
     assert float(ours[0]["pixel_accuracy"]) == float(ours[0]["class_accuracy"]) == 100 * 11 / 21
     assert float(ours[2]["mean_iou"]) == 100 * 50 / 70
     assert (ours[3]["mean_iou"], ours[3]["class_accuracy"]) == ("", "100.0")
+    assert (ours[3]["classes_present"], ours[3]["mean_iou_of_present"]) == ("1", "100.0")
 
 
 def test_the_authors_own_curves_are_beside(tmp_path):

@@ -21,7 +21,7 @@ from tests.conftest import smooth_photo
 from tests.html_page import Page
 
 IOU = np.full(21, 50.0)
-SCORES = Scores(90.0, IOU, 50.0, IOU, 61.0)
+SCORES = Scores(90.0, IOU, 50.0, IOU, 61.0, 21, 61.0, 50.0)
 PANELS = 3
 
 

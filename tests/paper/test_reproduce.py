@@ -71,7 +71,11 @@ def test_scores_are_those_of_the_files(devkit, ran):
             assert outcome.trimap[width].pixel_accuracy == expected.pixel_accuracy
         assert len(outcome.trimap) == 40
         assert (outcome.images, outcome.missing) == (SCENES, 0)
-        assert outcome.remark == "measured on 2 images, the paper's val has 1,449"
+        assert outcome.remark == (
+            "measured on 2 images, the paper's val has 1,449; "
+            f"{outcome.scores.n_present} of the 21 classes are there, the others count as 0: the "
+            f"mean IOU over these is {outcome.scores.mean_iou_of_present:.2f}"
+        )
     net, crf = (outcomes[run.method, "val"].scores for run in (NET, CRF))
     assert net.mean_iou != crf.mean_iou
 
@@ -146,7 +150,7 @@ def test_test_is_scored_only_where_its_labels_are(devkit, with_test, tmp_path):
     assert outcome_of(devkit, run, tmp_path) == NotRun(TEST_LABELS)
     outcome = outcome_of(with_test, run, tmp_path)
     assert isinstance(outcome, Measured)
-    assert outcome.remark == "measured on 2 images, the paper's test has 1,456"
+    assert outcome.remark.startswith("measured on 2 images, the paper's test has 1,456; ")
     assert not outcome.trimap
     next((with_test.root / "SegmentationClass").iterdir()).unlink()
     assert outcome_of(with_test, run, tmp_path) == NotRun(TEST_LABELS)

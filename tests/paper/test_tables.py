@@ -1,6 +1,7 @@
 """The paper's tables filled with ours, and how they are laid out as text."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ OURS = "DeepLab-CRF-LargeFOV"
 
 def scores(mean, of_class=50.0):
     each = np.full(21, of_class)
-    return Scores(mean + 20, each, mean + 10, each, mean)
+    return Scores(mean + 20, each, mean + 10, each, mean, 21, mean, mean + 10)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_a_result_fills_the_cells_of_its_method_and_no_others(tables):
 
 def test_table3_has_every_class(tables):
     of_class = np.arange(21.0)
-    result = Measured(Scores(0.0, of_class, 0.0, of_class, 71.0), {}, 1456)
+    result = Measured(Scores(0.0, of_class, 0.0, of_class, 71.0, 21, 71.0, 0.0), {}, 1456)
     rows = {
         row["method"]: row["cells"] for row in tables({(OURS, "test"): result})["table3"]["rows"]
     }
@@ -119,6 +120,19 @@ def test_a_score_that_is_not_defined_is_not_a_number_of_json(tables):
     assert cell["ours"] is None
     assert cell["why_not"].startswith("not defined: ")
     json.dumps(made, allow_nan=False)
+
+
+def test_trimaps_that_lack_classes_have_another_mean(tables):
+    lacking = {
+        width: replace(scores(np.nan), n_present=9, mean_iou_of_present=44.5)
+        for width in (1, 20, 40)
+    }
+    made = tables({("DeepLab", "val"): Measured(scores(60.0), lacking, 3)})
+    assert made["figure5_mean_iou"]["remarks"] == [
+        "DeepLab: the mean IOU over the classes that are there is 44.50 at width 1 (9 of 21 "
+        "classes), 44.50 at width 40 (9 of 21 classes)."
+    ]
+    assert made["figure5_pixel_accuracy"]["remarks"] == []
 
 
 # --- how they are laid out

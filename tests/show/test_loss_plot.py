@@ -12,8 +12,8 @@ from deeplab_repro.show.plot import PlotError
 from deeplab_repro.train.curve import LossRow, write_curve
 
 ROWS = [
-    LossRow(0, 0.1, 3, 3, 0.5, 0.25, 0.125, 1),
-    LossRow(1, 0.1, 2.5, 2.75, *[float("nan")] * 3, 2),
+    LossRow(0, 0.1, 3, 3, 0.5, 0.25, 0.125, 0.0625, 1),
+    LossRow(1, 0.1, 2.5, 2.75, *[float("nan")] * 4, 2),
 ]
 
 

@@ -106,6 +106,9 @@ def test_what_few_scenes_lack_is_told():
     assert row["trimap_mean_iou"] is None
     assert row["mean_iou"] == pytest.approx(100 * (len(there) - 1) / 21)
     assert [line[3] for line in table(result)[1:]] == ["-", "-"]
+    assert (row["classes_present"], row["mean_iou_of_present"]) == (len(there) - 1, 100)
+    assert table(result)[1][5:] == [f"100.00 ({row['classes_present']})"] * 2
+    assert "'of those there'" in notes(result)[2]
 
 
 def test_enough_scenes_have_every_class(scenes):

@@ -15,9 +15,9 @@ HEADER = ",".join(LossRow._fields)
         b"",
         b"a,b\n1,2\n",
         f"{HEADER}\n1,2,3\n".encode(),
-        f"{HEADER}\nx,1,1,1,1,1,1,1\n".encode(),
+        f"{HEADER}\nx,1,1,1,1,1,1,1,1\n".encode(),
         b"\x89PNG\r\n\x1a\n\0",
-        f"{HEADER}\n1,1,1,1,1,1,1,1,1\n".encode(),
+        f"{HEADER}\n1,1,1,1,1,1,1,1,1,1\n".encode(),
     ],
 )
 def test_a_file_that_is_no_curve(tmp_path, content):

@@ -394,3 +394,16 @@ def test_equal_scores_are_of_the_highest_class_and_absent_classes_count_as_1():
     made = step(SegAccuracy(), scores, labels_of(*[2] * 9, *[0] * 3))
     # Nine of twelve; all of class 2 and none of class 0; IOU 0, 1 (absent), 9/12, 1 (absent).
     np.testing.assert_allclose(made.top.data.ravel(), [0.75, 0.5, 2.75 / 4], rtol=1e-6)
+    assert made.mean_iou == 0.75 / 2
+
+
+def test_a_net_that_finds_only_background():
+    """Three of four classes are nowhere, or not found: what SEG_ACCURACY says of it is 75 %."""
+    scores = blob(np.zeros((2, 4, 2, 3)))
+    scores.data[:, 0] = 1
+    made = step(SegAccuracy((255,)), scores, labels_of(*[0] * 6, *[1] * 5, 255))
+    background = 6 / 11
+    np.testing.assert_allclose(made.top.data[0, 0, 0, 2], (background + 2) / 4, rtol=1e-6)
+    assert made.mean_iou == background / 2
+    made = step(SegAccuracy((255,)), scores, labels_of(*[255] * 12))
+    assert np.isnan(made.mean_iou)

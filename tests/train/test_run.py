@@ -166,7 +166,7 @@ def test_the_loss_curve(tmp_path):
         assert row.average_loss == pytest.approx(np.mean(losses))
         assert 0 <= row.pixel_accuracy <= 1
         assert 0 <= row.mean_recall <= 1
-        assert 0 <= row.mean_iou <= 1
+        assert 0 <= row.mean_iou <= row.mean_jaccard + 1e-6 <= 1 + 1e-6  # float32
     seconds = [row.seconds for row in rows]
     assert seconds == sorted(seconds)
 
@@ -174,7 +174,7 @@ def test_the_loss_curve(tmp_path):
 def test_the_curve_of_a_net_without_accuracy(tmp_path):
     train(*prepared(tmp_path, train=TRAIN.replace(ACCURACY, "")))
     rows = read_curve(tmp_path / "snap/it_loss.csv")
-    assert np.isnan([row[4:7] for row in rows]).all()
+    assert np.isnan([row[4:8] for row in rows]).all()
 
 
 def without_seconds(rows: list[LossRow]) -> list[LossRow]:
@@ -353,3 +353,13 @@ def test_going_on_beside_a_file_that_is_no_curve(tmp_path):
         train(again, data)
     assert again.iteration == 4
     assert (tmp_path / "snap/it_loss.csv").read_text() == "mine"
+
+
+def test_a_net_of_more_labels_than_the_maps_have(tmp_path, caplog):
+    prepared(tmp_path)
+    assert not caplog.messages
+    prepared(tmp_path, train=TRAIN.replace("num_output: 5", "num_output: 21"))
+    assert caplog.messages == [
+        "net 'tiny' tells 21 labels apart, but 5 label maps hold none above 4: if these are all, "
+        "train a net of 5 labels (--set NUM_LABELS=5 where its prototxt has that variable)"
+    ]

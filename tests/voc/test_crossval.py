@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numba
 import numpy as np
@@ -87,7 +87,7 @@ def undisturbed(tmp_path_factory):
 
 
 def naive_scores(devkit, folder, names, settings, iterations):
-    """The mean IOU of each setting, one call of the CRF after the other; None for the net alone."""
+    """The scores of each setting, one call of the CRF after the other; None for the net alone."""
     scores = {}
     for params in settings:
         counts = np.zeros((4, 4), np.int64)
@@ -98,7 +98,7 @@ def naive_scores(devkit, folder, names, settings, iterations):
             if params:
                 labels = dense_crf(image, probs, params, iterations).labels
             counts += confusion(read_labels(devkit.mask(name)), labels, 4)
-        scores[params] = image_scores(counts).mean_iou
+        scores[params] = image_scores(counts)
     return scores
 
 
@@ -125,7 +125,11 @@ def test_every_score_is_that_of_the_obvious_loop(split, tmp_path, monkeypatch):
     assert around
     tried = [params for each in found.rounds.values() for params in each]
     assert len(set(tried)) == len(tried)
-    expected = naive_scores(devkit, probs, found.names, [None, *tried], 1)
+    by_loop = naive_scores(devkit, probs, found.names, [None, *tried], 1)
+    assert found.of_present == {
+        params: (each.n_present, 4, each.mean_iou_of_present) for params, each in by_loop.items()
+    }
+    expected = {params: each.mean_iou for params, each in by_loop.items()}
     assert found.net == expected.pop(None)
     assert found.scores == expected
     best = max(expected.values())
@@ -160,7 +164,8 @@ def by_formula(monkeypatch, score):
     """Have settings scored by a formula of w1, sigma_alpha and sigma_beta."""
 
     def scores(self, round_, settings, workers, watch):  # noqa: ARG001
-        return [score(*bilateral(params)) for params in settings] or [0.0]
+        found = [score(*bilateral(params)) for params in settings] or [0.0]
+        return [replace(image_scores(np.eye(21)), mean_iou=each) for each in found]
 
     monkeypatch.setattr(crossval._Counter, "scores", scores)
 

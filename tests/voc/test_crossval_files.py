@@ -8,7 +8,7 @@ import pytest
 
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.files.images import read_image
-from deeplab_repro.voc.crossval import Found
+from deeplab_repro.voc.crossval import Found, OfPresent
 from deeplab_repro.voc.crossval_files import write_found, write_heat_map
 from deeplab_repro.voc.grid import SearchGrid, bilateral
 
@@ -19,7 +19,10 @@ def found():
     scores = {p: 60 + p.w1 - p.sigma_beta / 7 for p in grid.settings()}
     around = {CrfParams(9, 45, 2): 69.1}
     rounds = {"1-grid": scores, "2-around": around}
-    return Found("val", ["a", "b"], 10, 5, grid, 61.5, {"DeepLab": CrfParams(5, 50, 3)}, rounds)
+    there = {params: OfPresent(12, 21, score * 21 / 12) for params, score in scores.items()}
+    there |= {None: OfPresent(12, 21, 71.0), CrfParams(9, 45, 2): OfPresent(13, 21, 80.5)}
+    released = {"DeepLab": CrfParams(5, 50, 3)}
+    return Found("val", ["a", "b"], 10, 5, grid, 61.5, released, rounds, there)
 
 
 def test_numbers_as_files(found, tmp_path):
@@ -35,7 +38,12 @@ def test_numbers_as_files(found, tmp_path):
     assert [rows[0]["round"], rows[-1]["round"]] == ["1-grid", "2-around"]
     written = json.loads((tmp_path / "crossval.json").read_text())
     assert written == json.loads(json.dumps(found.as_json()))
-    assert written["best"] == {"w1": 9, "sigma_alpha": 45, "sigma_beta": 2, "mean_iou": 69.1}
+    assert written["best"] == {
+        **{"w1": 9, "sigma_alpha": 45, "sigma_beta": 2, "mean_iou": 69.1},
+        **{"classes_present": 13, "mean_iou_of_present": 80.5},
+    }
+    assert written["net_classes_present"] == 12
+    assert [rows[-1][name] for name in ("classes_present", "mean_iou_of_present")] == ["13", "80.5"]
     assert written["rounds"][0]["best"]["sigma_alpha"] == 40
     assert written["released"]["DeepLab"]["mean_iou"] == found.scores[CrfParams(5, 50, 3)]
 

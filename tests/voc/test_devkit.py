@@ -173,3 +173,42 @@ def test_labels_beyond_the_classes(root):
     assert_one_line(error, "a.png: has label 20, expected 0 to 2 and 255 (3 other labels in all)")
     with pytest.raises(DeepLabError, match="has label 255, expected 0 to 2 "):
         devkit.check(np.full((2, 2), VOID, np.uint8), devkit.mask("a"), void=None)
+
+
+# --- other classes than VOC's
+
+
+def test_masks_of_other_classes_are_told_where_vocs_are_assumed(root, caplog):
+    ids = ["0016E5_07959", "0016E5_08159"]
+    list_of(root, "\n".join(ids))
+    devkit = open_devkit(root)
+    devkit.warn_of_other_classes(ids)  # without masks, as a test split
+    write_labels(devkit.mask(ids[0]), np.array([[*range(11), VOID]], np.uint8))
+    devkit.mask(ids[1]).write_bytes(b"broken")
+    assert not caplog.messages
+    devkit.warn_of_other_classes(ids)
+    assert caplog.messages == [
+        f"{root}: has no classes.txt, so VOC's 21 classes are assumed, but 1 of 2 label maps hold "
+        "none above 10: if its classes are others, write the names of its classes, by label, one a "
+        f"line, to {root}/classes.txt, or name such a file with --classes"
+    ]
+    caplog.clear()
+    (root / "classes.txt").write_text("\n".join(VOC_CLASSES))
+    open_devkit(root).warn_of_other_classes(ids)
+    assert not caplog.messages
+
+
+def test_vocs_masks_are_never_doubted(root, caplog):
+    devkit = open_devkit(root)
+    for name in devkit.ids("val"):
+        write_labels(devkit.mask(name), np.array([[*range(11), VOID]], np.uint8))
+    devkit.warn_of_other_classes(devkit.ids("val"))
+    assert not caplog.messages
+
+
+def test_a_label_above_the_classes_has_a_mend(root):
+    devkit = open_devkit(root)
+    write_labels(devkit.mask("a"), np.array([[0, 21, 31]], np.uint8))
+    with pytest.raises(ImageError) as error:
+        devkit.read_mask("a")
+    assert_one_line(error, "has label 31, expected 0 to 20 and 255", f"to {root}/classes.txt, or")

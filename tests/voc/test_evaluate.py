@@ -150,8 +150,13 @@ def test_what_is_not_defined_is_null(devkit, results):
     assert found.absent == list(devkit.classes[1:])
     numbers = json.loads(json.dumps(found.as_json(per_image=True), allow_nan=False))
     undefined = {"mean_iou": None, "pixel_accuracy": None, "class_accuracy": None}
+    undefined |= {"classes_present": 0, "mean_iou_of_present": None}
     assert numbers["trimap"] == [{"width": 2, **undefined}]
     assert numbers["mean_iou"] == pytest.approx(numbers["iou"]["background"] / 21)
+    there = numbers["classes_present"]
+    assert numbers["mean_iou_of_present"] == pytest.approx(numbers["iou"]["background"] / there)
+    background = numbers["class_accuracy"]["background"]
+    assert numbers["mean_class_accuracy_of_present"] == background
 
 
 def test_files(devkit, results, tmp_path):

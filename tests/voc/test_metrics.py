@@ -123,6 +123,9 @@ def test_a_class_that_is_missing():
     np.testing.assert_array_equal(band.iou, [100, np.nan, 100])
     assert band.mean_class_accuracy == 100
     assert np.isnan(band.mean_iou)
+    for scores in (whole, band):
+        assert (scores.n_present, scores.n_labels) == (2, 3)
+        assert scores.mean_iou_of_present == scores.mean_class_accuracy_of_present == 100
 
 
 def test_a_class_that_is_given_but_not_true():
@@ -130,7 +133,10 @@ def test_a_class_that_is_given_but_not_true():
     band = trimap_scores(counts)
     assert band.mean_class_accuracy == 75
     np.testing.assert_array_equal(band.iou, [75, 0])
-    np.testing.assert_array_equal(image_scores(counts).class_accuracy, [75, 0])
+    whole = image_scores(counts)
+    np.testing.assert_array_equal(whole.class_accuracy, [75, 0])
+    assert (whole.n_present, whole.mean_iou_of_present) == (2, 37.5)
+    assert whole.mean_class_accuracy_of_present == 75
 
 
 def test_of_an_image_only_what_is_there_counts():
