@@ -44,6 +44,15 @@ def add_photos(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_force(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """--force, for `check_targets`. also: what else it does."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help=f"{also}replace files that deeplab-repro did not make (those that are read never)",
+    )
+
+
 def add_iterations(parser: argparse.ArgumentParser) -> None:
     """--iterations N."""
     parser.add_argument(

@@ -1,6 +1,7 @@
 """Open files to read, and write them whole or not at all."""
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     so does any OSError in the block.
     """
     target = writable_target(path)
+    is_new = not target.exists()
     temporary = _temporary(target)
     # tempfile would make it 0600; this way the umask decides, as for any new file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -66,7 +68,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
-            os.replace(temporary, target)
+            _take_name(temporary, target, is_new)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 temporary.unlink()
@@ -85,12 +87,13 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
     Raises FileError as `write_atomically`.
     """
     targets = [writable_target(path) for path in paths]
+    are_new = [not target.exists() for target in targets]
     files = [_temporary(target) for target in targets]
     try:
         yield files
-        for path, file, target in zip(paths, files, targets, strict=True):
+        for path, file, target, is_new in zip(paths, files, targets, are_new, strict=True):
             try:
-                os.replace(file, target)
+                _take_name(file, target, is_new)
             except OSError as error:
                 what = f"{one_line(path)}: cannot be written"
                 raise FileError(f"{what}: {_reason(error)}") from error
@@ -103,6 +106,16 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
         for file in files:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 file.unlink(missing_ok=True)
+
+
+def _take_name(file: Path, target: Path, is_new: bool) -> None:
+    """Give a written file its name; what somebody else wrote there meanwhile is not replaced.
+
+    is_new: whether nothing was there at the beginning.
+    """
+    if is_new and target.exists():
+        raise FileExistsError(errno.EEXIST, "somebody else wrote it meanwhile")
+    os.replace(file, target)
 
 
 def _temporary(target: Path) -> Path:

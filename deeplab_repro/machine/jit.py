@@ -1,11 +1,14 @@
 """How this package compiles functions with Numba: without the GIL, and kept on disk if possible."""
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numba as numba  # for others to import from here
+
+from deeplab_repro.machine.home import has_cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +20,18 @@ def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any]) ->
     a cache each process compiles it anew.
     """
     try:
-        return decorator(cache=True)(function)
+        return decorator(cache=_can_keep(function))(function)
     except RuntimeError as error:
         logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", error)
         return decorator(cache=False)(function)
+
+
+def _can_keep(function: Callable[..., Any]) -> bool:
+    """Whether Numba has a folder for it: its own, one beside the function, or the user's."""
+    # Else Numba would make one called `~`.
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return not given.startswith("~")
+    return has_cache_folder() or os.access(os.path.dirname(function.__code__.co_filename), os.W_OK)
 
 
 def jit(function: Callable[..., Any]) -> Any:

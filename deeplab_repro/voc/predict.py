@@ -22,6 +22,7 @@ from deeplab_repro.errors import (
     ResourceError,
     one_line,
 )
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.machine.device import Precision
@@ -223,7 +224,7 @@ def pack(predicted: Predicted, path: Path) -> None:
     top = predicted.folder.parents[3]
     with (
         write_atomically(path) as file,
-        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        gzip.GzipFile(filename=f"{MADE_BY}.tar", mode="wb", fileobj=file, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as archive,
     ):
         for each in files:
