@@ -76,7 +76,8 @@ def _tables(arguments: argparse.Namespace) -> int:
     if (arguments.voc is None) != (arguments.models is None):
         given, other = ("voc", "models") if arguments.voc else ("models", "voc")
         raise ArgumentError(f"--{given} is given without --{other}: running the nets needs both")
-    check = partial(check_targets, {arguments.out: targets(arguments.out)}, (), arguments.force)
+    written = {arguments.out: targets(arguments.out, with_curves=arguments.voc is not None)}
+    check = partial(check_targets, written, (), arguments.force)
     check()
     if arguments.models and not arguments.models.is_dir():
         raise FileError(f"{one_line(arguments.models)}: is no folder, expected one of weights")

@@ -52,14 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     parameter = solver.parameter
     if arguments.resume:
         solver.restore(arguments.resume)
+    files = (arguments.solver, arguments.weights, arguments.resume)
+    read = [Path(name) for name in files if name]
+    check_untouched(solver, read, arguments.resume and Path(arguments.resume), arguments.force)
+    if arguments.resume:
         say(f"continues from iteration {solver.iteration}")
     elif arguments.weights:
         left = solver.load(arguments.weights, partial=True)
         if left:
             say(f"{', '.join(left)}: not in {arguments.weights}, so filled as the net says")
-    files = (arguments.solver, arguments.weights, arguments.resume)
-    read = [Path(name) for name in files if name]
-    check_untouched(solver, read, arguments.resume and Path(arguments.resume), arguments.force)
     say(
         f"net '{solver.net.name}', {solver.net.parameters:,} parameters, {len(data.pairs)} images, "
         f"batches of {data.data.batch_size}, {parameter.max_iter} iterations"

@@ -33,8 +33,8 @@ _BEGIN = re.compile(
     re.DOTALL,
 )
 _END = re.compile(
-    rb"PK\x05\x06.{16}.\0deeplab-repro [^\0]+\Z"  # .npz
-    rb"|\xc2\xa9\x07.deeplab-repro [^\0]+\Z"  # caffemodel
+    rb"PK\x05\x06.{16}.\0deeplab-repro [\w.+]+\Z"  # .npz
+    rb"|\xc2\xa9\x07.deeplab-repro [\w.+]+\Z"  # caffemodel
     rb"|/Creator \(deeplab-repro .+%%EOF\s*\Z",  # PDF
     re.DOTALL,
 )

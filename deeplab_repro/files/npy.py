@@ -52,10 +52,11 @@ def write_npy(file: BinaryIO, array: F32) -> None:
 
     The head is filled up with blanks, as the format allows: `marks.made_here` knows its length.
     """
-    head = f"{np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))}"
+    array = np.ascontiguousarray(array)
+    head = str(dict(sorted(np.lib.format.header_data_from_array_1_0(array).items())))
     file.write(np.lib.format.magic(1, 0) + struct.pack("<H", _HEAD))
     file.write(head.ljust(_HEAD - 1).encode("latin-1") + b"\n")
-    file.write(np.ascontiguousarray(array).data)
+    file.write(array.data)
 
 
 def read_header(file: IO[bytes], name: str) -> Header:

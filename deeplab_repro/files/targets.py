@@ -35,17 +35,17 @@ def check_targets(
     there = [target for _, target in written.values() if target.exists()]
     read = _by_identity(inputs) if there else {}
     for target in there:
-        writable_target(target)
-        name = one_line(target)
         if source := read.get(_identity(target)):
-            same = "" if source == str(target) else f" the same file as {one_line(source)}, and"
+            same = "" if source == str(target) else f", as {one_line(target)} is the same file"
             raise FileError(
-                f"{name}: is{same} read, so nothing may overwrite it: give the results another name"
+                f"{one_line(source)}: the results would overwrite it{same}: give them another name"
             )
+    for target in there:
+        writable_target(target)
         if not (force or made_here(target)):
             raise FileError(
-                f"{name}: is there already, and not known to be of deeplab-repro's making: give "
-                "the results another name, or --force to replace it"
+                f"{one_line(target)}: is there already, and not known to be deeplab-repro's own: "
+                "give the results another name, or --force to replace it"
             )
     for folder in {target.parent: None for _, target in written.values()}:
         existing = _existing(folder)

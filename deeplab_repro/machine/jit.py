@@ -31,7 +31,10 @@ def _can_keep(function: Callable[..., Any]) -> bool:
     # Else Numba would make one called `~`.
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         return not given.startswith("~")
-    return has_cache_folder() or os.access(os.path.dirname(function.__code__.co_filename), os.W_OK)
+    beside = os.path.dirname(function.__code__.co_filename)
+    cache = os.path.join(beside, "__pycache__")
+    place = cache if os.path.exists(cache) else beside
+    return has_cache_folder() or os.access(place, os.W_OK | os.X_OK)
 
 
 def jit(function: Callable[..., Any]) -> Any:

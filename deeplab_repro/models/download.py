@@ -151,7 +151,7 @@ class _Transfer:
             raise self._too_much(f"has {origin.length:,} bytes")
         with _writing(self.part):
             # Without a note it may be a browser's.
-            if self.part.exists() and self.part.stat().st_size and not self.note.exists():
+            if self.part.is_file() and self.part.stat().st_size and not self.note.exists():
                 raise FileError(
                     f"{one_line(self.part)}: is not a part that deeplab-repro fetched: move it"
                 )

@@ -14,11 +14,12 @@ from deeplab_repro.paper.report import READING, TITLE, Report
 from deeplab_repro.show.plot import PlotError
 
 _REPORTS = ("index.html", "paper.md", "paper.json")
+_FIGURE5 = ("figure5.csv", "figure5.png", "figure5.pdf")
 
 
-def targets(out: Path) -> list[Path]:
-    """The files that `write_report` writes; the figure's only where there is something to draw."""
-    return [out / name for name in (*_REPORTS, "figure5.csv", "figure5.png", "figure5.pdf")]
+def targets(out: Path, with_curves: bool = False) -> list[Path]:
+    """The files that `write_report` writes; with_curves: where there are some of ours."""
+    return [out / name for name in (*_REPORTS, *(_FIGURE5 if with_curves else ()))]
 
 
 def write_report(out: Path, report: Report) -> None:
