@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_force, add_variables
+from deeplab_repro.cli.options import add_force, add_variables, files_read
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ArgumentError("--input, --softmax and --classes go with --to onnx")
     if arguments.to != "caffe" and not arguments.interp:
         raise ArgumentError("--no-interp goes with --to caffe")
-    read = filter(None, (arguments.prototxt, arguments.weights, arguments.classes))
     targets = file_names(arguments.to, arguments.out)
-    check_targets({Path(arguments.out): targets}, read, arguments.force)
+    check_targets({Path(arguments.out): targets}, files_read(arguments), arguments.force)
     net = _net(arguments)
     options = OnnxOptions(
         labels=_labels(net, arguments.classes) if is_onnx else (),

@@ -152,6 +152,15 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
     )
 
 
+def files_read(arguments: argparse.Namespace) -> list[Path]:
+    """What --model, --prototxt, --weights and --classes name: files that no result overwrites."""
+    from deeplab_repro.models.loading import files_of
+
+    model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
+    classes = getattr(arguments, "classes", None)
+    return [*files_of(model, arguments.weights), *([Path(classes)] if classes else [])]
+
+
 def add_devkit(parser: argparse.ArgumentParser) -> None:
     """--voc DIR, --split NAME and --classes F, for `devkit_of`."""
     parser.add_argument(

@@ -105,6 +105,7 @@ def _told(doing: str, images: int) -> Iterator[Callable[[], None]]:
 def _figure2(arguments: argparse.Namespace) -> int:
     from deeplab_repro.files.images import read_image
     from deeplab_repro.files.targets import check_targets, make_folder
+    from deeplab_repro.models.loading import files_of
     from deeplab_repro.paper.figure2 import make_figure2, write_figure2
     from deeplab_repro.segmenter import DeepLab
 
@@ -112,10 +113,13 @@ def _figure2(arguments: argparse.Namespace) -> int:
         raise ArgumentError("--figure2 takes neither --voc nor --models: draw it on its own")
     target = arguments.out / f"figure2_{arguments.figure2.stem}.png"
     image = read_image(arguments.figure2)
-    read = filter(None, (arguments.figure2, arguments.weights))
-    check_targets({arguments.figure2: [target]}, read, arguments.force)
-    model = DeepLab(arguments.model or "DeepLab-LargeFOV", arguments.weights)
+    name = arguments.model or "DeepLab-LargeFOV"
+    read = [arguments.figure2, *files_of(name, arguments.weights)]
+    check = partial(check_targets, {arguments.figure2: [target]}, read, arguments.force)
+    check()
+    model = DeepLab(name, arguments.weights)
     figure = make_figure2(model, image)
+    check()
     make_folder(arguments.out)
     write_figure2(target, figure)
     labels = [maps.name for maps in figure.maps]

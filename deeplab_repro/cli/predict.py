@@ -14,6 +14,7 @@ from deeplab_repro.cli.options import (
     add_net,
     add_workers,
     devkit_of,
+    files_read,
     recipe_of,
     workers_of,
 )
@@ -66,8 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     devkit = devkit_of(arguments)
     if arguments.tar:
-        read = filter(None, (arguments.prototxt, arguments.weights, arguments.classes))
-        check_targets({arguments.out: [arguments.tar]}, read, arguments.force)
+        check_targets({arguments.out: [arguments.tar]}, files_read(arguments), arguments.force)
     predicted = predict(
         devkit,
         arguments.split,

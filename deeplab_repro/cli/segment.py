@@ -12,6 +12,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_net,
     add_photos,
+    files_read,
     recipe_of,
 )
 
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from deeplab_repro.models.loading import RANDOM
 
     paths = find_photos(arguments.images)
-    read = filter(None, (arguments.prototxt, arguments.weights))
+    read = files_read(arguments)
     check_outputs(paths, arguments.out, arguments.save, read, arguments.force)
     model = recipe_of(arguments).build()
     photos = segment_files(model, paths, arguments.out, arguments.save, arguments.force)

@@ -1,7 +1,6 @@
 """Open files to read, and write them whole or not at all."""
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -55,11 +54,11 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     block raises or is interrupted, a file already at `path` stays as it was and nothing is left
     behind. Permissions follow the umask; a symbolic link stays one, its target is replaced.
 
-    Raises FileError for a missing folder, a folder or device at `path`, no permission or no space;
-    so does any OSError in the block.
+    Raises FileError for a missing folder, a folder or device at `path`, no permission or no space,
+    and for a file that somebody else wrote there meanwhile; so does any OSError in the block.
     """
     target = writable_target(path)
-    is_new = not target.exists()
+    new = [] if target.exists() else [target]
     temporary = _temporary(target)
     # tempfile would make it 0600; this way the umask decides, as for any new file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -68,7 +67,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
-            _take_name(temporary, target, is_new)
+            _refuse_newcomers(new)
+            os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 temporary.unlink()
@@ -87,13 +87,14 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
     Raises FileError as `write_atomically`.
     """
     targets = [writable_target(path) for path in paths]
-    are_new = [not target.exists() for target in targets]
+    new = [target for target in targets if not target.exists()]
     files = [_temporary(target) for target in targets]
     try:
         yield files
-        for path, file, target, is_new in zip(paths, files, targets, are_new, strict=True):
+        _refuse_newcomers(new)
+        for path, file, target in zip(paths, files, targets, strict=True):
             try:
-                _take_name(file, target, is_new)
+                os.replace(file, target)
             except OSError as error:
                 what = f"{one_line(path)}: cannot be written"
                 raise FileError(f"{what}: {_reason(error)}") from error
@@ -108,14 +109,11 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
                 file.unlink(missing_ok=True)
 
 
-def _take_name(file: Path, target: Path, is_new: bool) -> None:
-    """Give a written file its name; what somebody else wrote there meanwhile is not replaced.
-
-    is_new: whether nothing was there at the beginning.
-    """
-    if is_new and target.exists():
-        raise FileExistsError(errno.EEXIST, "somebody else wrote it meanwhile")
-    os.replace(file, target)
+def _refuse_newcomers(targets: Sequence[Path]) -> None:
+    """Raise FileError if there is a file by now where there was none."""
+    for target in targets:
+        if target.exists():
+            raise FileError(f"{one_line(target)}: cannot be written: somebody else did meanwhile")
 
 
 def _temporary(target: Path) -> Path:

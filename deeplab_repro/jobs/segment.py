@@ -69,7 +69,7 @@ def check_outputs(
     paths: Iterable[Path],
     out: Path,
     outputs: Collection[str] = (),
-    others: Iterable[str] = (),
+    others: Iterable[Path] = (),
     force: bool = False,
 ) -> None:
     """Raise what `check_targets` raises. others: files that are read, besides the photos."""

@@ -173,6 +173,43 @@ def test_what_comes_while_the_net_runs(command, monkeypatch):
     assert Path("out/a.png").read_bytes() == b"mine"
 
 
+RECORDS = {
+    "p/predict.val.json": COMMANDS["predict"],
+    "s/scores.json": (*COMMANDS["predict"], "--scores", "s"),
+    "found/search.json": COMMANDS["crossval"],
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_of_another_program(refused, folder, name):
+    (folder / name).parent.mkdir()
+    (folder / name).write_text('{"mine": 1}')
+    assert f"{name}: is broken, or another program's" in refused(*RECORDS[name])
+    assert (folder / name).read_text() == '{"mine": 1}'
+
+
+def test_labels_of_others_among_those_of_predict(command, refused, folder):
+    arguments = (*COMMANDS["predict"], "--scores", "s")
+    assert command(*arguments)[0] == 0
+    (folder / "s/a.npz").unlink()  # so that its labels are made anew
+    path = folder / "p/results/VOC2012/Segmentation/comp6_val_cls/a.png"
+    own = path.read_bytes()
+    path.write_bytes(b"mine")
+    assert "comp6_val_cls/a.png: is there already" in refused(*arguments)
+    assert path.read_bytes() == b"mine"
+    assert command(*arguments, "--force")[0] == 0
+    assert path.read_bytes() == own
+
+
+def test_fetched_weights_are_read_too(refused, folder, monkeypatch):
+    """By the name of their model."""
+    from deeplab_repro.models import loading
+
+    monkeypatch.setattr(loading, "weights_file", lambda *_: folder / "tiny.caffemodel")
+    arguments = ("convert", "--model", "ToyVOC-LargeFOV", "--to", "caffe", "--out", "tiny")
+    assert "tiny.caffemodel: the results would overwrite it" in refused(*arguments, "--force")
+
+
 # --- train: what it made is not replaced either
 
 
