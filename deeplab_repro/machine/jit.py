@@ -19,11 +19,14 @@ def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any]) ->
     Numba refuses to define a function then (a read-only installation with no home folder). Without
     a cache each process compiles it anew.
     """
+    reason: object = "there is no folder for it"
     try:
-        return decorator(cache=_can_keep(function))(function)
+        if _can_keep(function):
+            return decorator(cache=True)(function)
     except RuntimeError as error:
-        logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", error)
-        return decorator(cache=False)(function)
+        reason = error
+    logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", reason)
+    return decorator(cache=False)(function)
 
 
 def _can_keep(function: Callable[..., Any]) -> bool:
