@@ -1,7 +1,7 @@
 """Tells the files that this tool made, and may replace, from those of others.
 
-Where a format has a place for it, a file says itself who made it. Tables and other plain text have
-none: a note in their folder has a digest of each, so that one that was changed since is another's.
+Where a format has a place for it, a file says itself who made it. Tables and JSON have none: a note
+in their folder has a digest of each, so that one that was changed since is another's.
 """
 
 import hashlib
@@ -27,7 +27,6 @@ _BEGIN = re.compile(
     rb"|\x93NUMPY\x01\0\xb6\x01\{'descr': "
     rb"|MATLAB 5\.0 MAT-file, written by deeplab-repro"
     rb"|\x08.\x12\x0ddeeplab-repro"  # ONNX
-    rb"|# deeplab-repro "  # prototxt
     rb"|<!DOCTYPE html>.{1,200}<meta name=\"generator\" content=\"deeplab-repro "
     rb"|\x1f\x8b.{8}deeplab-repro ",  # gzip
     re.DOTALL,
@@ -38,6 +37,7 @@ _END = re.compile(
     rb"|/Creator \(deeplab-repro .+%%EOF\s*\Z",  # PDF
     re.DOTALL,
 )
+_SIGNED = b"# deeplab-repro "
 _BEGINNING, _ENDING = 1 << 11, 1 << 16  # bytes
 
 
@@ -53,10 +53,19 @@ def made_here(path: str | os.PathLike[str]) -> bool:
             ending = file.read()
         if _BEGIN.match(beginning) or _END.search(ending):
             return True
+        if beginning.startswith(_SIGNED):
+            first, _, text = path.read_bytes().partition(b"\n")
+            return first.endswith(_digest(text))
         known = (_noted(path.parent) or {}).get(path.name, [])
-        return known != [] and hashlib.sha256(path.read_bytes()).hexdigest() in known
+        return known != [] and _digest(path.read_bytes()).decode() in known
     except (OSError, ValueError):  # ValueError: a null character in the name
         return False
+
+
+def signed(text: str) -> bytes:
+    """A text below a comment with the mark and its digest: once it is changed, it is another's."""
+    content = text.encode()
+    return b"# %b %b\n%b" % (MADE_BY.encode(), _digest(content), content)
 
 
 def write_noted(path: Path, content: bytes) -> None:
@@ -67,12 +76,16 @@ def write_noted(path: Path, content: bytes) -> None:
     files = _noted(path.parent)
     if files is not None:
         # The old file's digest stays until the new file is there.
-        known = [*files.get(path.name, [])[-1:], hashlib.sha256(content).hexdigest()]
+        known = [*files.get(path.name, [])[-1:], _digest(content).decode()]
         note = {"made_by": MADE_BY, "files": {**files, path.name: list(dict.fromkeys(known))}}
         with write_atomically(path.with_name(NOTE)) as file:
             file.write(json.dumps(note, indent=1).encode())
     with write_atomically(path) as file:
         file.write(content)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _noted(folder: Path) -> dict[str, list[str]] | None:
