@@ -17,6 +17,7 @@ from deeplab_repro.caffe.names import unused_name
 from deeplab_repro.caffe.parameters import V1_TYPES, write_parameters
 from deeplab_repro.caffe.preprocessing import write_preprocessing
 from deeplab_repro.errors import NetError
+from deeplab_repro.files.marks import signed
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
 from deeplab_repro.net.net import ImageSegData, Layer, Net
@@ -38,7 +39,7 @@ def prototxt_text(net: Net, current: bool = False) -> str:
 def write_prototxt(net: Net, path: str | Path, current: bool = False) -> None:
     """Write the net's prototxt, atomically. Raises what `prototxt_text` raises, and FileError."""
     with write_atomically(path) as file:
-        file.write(prototxt_text(net, current).encode())
+        file.write(signed(prototxt_text(net, current)))
 
 
 def net_to_message(net: Net, current: bool) -> Any:

@@ -28,6 +28,7 @@ from deeplab_repro.cli import (
 )
 from deeplab_repro.cli.console import say
 from deeplab_repro.errors import DeepLabError, one_line
+from deeplab_repro.machine.home import drop_unexpanded
 from deeplab_repro.version import __version__
 
 COMMANDS = (
@@ -71,6 +72,7 @@ class _Formatter(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status: 0, or 2 after an error that the user can mend."""
+    drop_unexpanded()
     # OpenCV would print its own account of what becomes a DeepLabError.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,12 +1,11 @@
 """deeplab-repro convert: write a net with its weights in another format."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_variables
+from deeplab_repro.cli.options import add_force, add_variables, files_read
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="run both on a seeded input first, and write nothing where they differ",
     )
+    add_force(parser)
     add_variables(parser)
     caffe = parser.add_argument_group("caffe")
     caffe.add_argument(
@@ -63,6 +63,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files; print their names and what the check found."""
     from deeplab_repro.errors import ArgumentError
+    from deeplab_repro.files.targets import check_targets
     from deeplab_repro.jobs.convert import OnnxOptions, convert_files, file_names
 
     is_onnx = arguments.to == "onnx"
@@ -70,10 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ArgumentError("--input, --softmax and --classes go with --to onnx")
     if arguments.to != "caffe" and not arguments.interp:
         raise ArgumentError("--no-interp goes with --to caffe")
-    sources = [os.path.realpath(name) for name in (arguments.prototxt, arguments.weights) if name]
-    for target in file_names(arguments.to, arguments.out):
-        if os.path.realpath(target) in sources:
-            raise ArgumentError(f"{one_line(target)} is what is converted: give another --out")
+    targets = file_names(arguments.to, arguments.out)
+    check_targets({Path(arguments.out): targets}, files_read(arguments), arguments.force)
     net = _net(arguments)
     options = OnnxOptions(
         labels=_labels(net, arguments.classes) if is_onnx else (),

@@ -5,7 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from deeplab_repro.cli.console import print_photos, say
-from deeplab_repro.cli.options import add_device, add_iterations, add_photos, crf_params, numbers
+from deeplab_repro.cli.options import (
+    add_device,
+    add_force,
+    add_iterations,
+    add_photos,
+    crf_params,
+    numbers,
+)
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -54,6 +61,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add_iterations(parser)
     add_device(parser, "CRF", "which is the cpu for now")
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -69,8 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     w2, sigma_gamma = arguments.positional
     params = replace(arguments.crf, w2=w2, sigma_gamma=sigma_gamma)
     paths = find_photos(arguments.images)
-    jobs, without = plan(paths, arguments.probs, arguments.out, arguments.marginals)
-    photos = refine_files(jobs, params, arguments.iterations, arguments.device)
+    jobs, without = plan(
+        paths, arguments.probs, arguments.out, arguments.marginals, arguments.force
+    )
+    photos = refine_files(jobs, params, arguments.iterations, arguments.device, arguments.force)
     last, failures = print_photos("refining", len(jobs), photos)
     if without:
         which = f"{without[0]} has" if len(without) == 1 else f"{len(without)} photos have"

@@ -3,12 +3,14 @@
 import argparse
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.console import print_table, progress, say, table_console
 from deeplab_repro.cli.options import (
     add_devkit,
+    add_force,
     add_iterations,
     add_workers,
     devkit_of,
@@ -80,6 +82,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "(default: the model that made the scores)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with every setting")
+    add_force(parser)
     add_workers(parser)
     parser.set_defaults(run=run)
 
@@ -106,13 +109,19 @@ def _values(text: str) -> tuple[float, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, write what was found, and print it."""
+    from deeplab_repro.files.targets import check_targets
     from deeplab_repro.show.plot import PlotError
     from deeplab_repro.voc.crossval import released_crfs, search
-    from deeplab_repro.voc.crossval_files import write_found, write_heat_map
+    from deeplab_repro.voc.crossval_files import OUTPUTS, write_found, write_heat_map
     from deeplab_repro.voc.grid import SearchGrid
 
+    devkit = devkit_of(arguments)
+    targets = [arguments.out / name for name in OUTPUTS]
+    read = [*filter(None, (arguments.classes,))]
+    check = partial(check_targets, {arguments.out: targets}, read, arguments.force)
+    check()
     found = search(
-        devkit_of(arguments),
+        devkit,
         arguments.split,
         arguments.scores,
         arguments.out,
@@ -124,6 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=workers_of(arguments),
         progress=progress,
     )
+    check()
     write_found(arguments.out, found)
     try:
         write_heat_map(arguments.out / "heatmap.png", found)

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.console import print_table, progress, say, table_console
-from deeplab_repro.cli.options import whole_number
+from deeplab_repro.cli.options import add_force, whole_number
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="another number draws other scenes (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with every class's IOU")
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -53,10 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     from deeplab_repro.toy.demo_page import write_contact_sheet, write_page
 
     page, sheet = arguments.out / "index.html", arguments.out / "contact_sheet.png"
-    check_targets({arguments.out: [page, sheet]}, ())
+    check = partial(check_targets, {arguments.out: [page, sheet]}, (), arguments.force)
+    check()
     models = [(name, DeepLab(name)) for name in _MODELS]
     say("drawing and segmenting; the first run compiles the CRF, which takes about 15 seconds")
     result = measure(models, arguments.scenes, arguments.seed, progress)
+    check()
     make_folder(arguments.out)
     write_contact_sheet(sheet, result)
     write_page(page, result)

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.console import print_table, progress, say, table_console
-from deeplab_repro.cli.options import add_devkit, add_workers, devkit_of, workers_of
+from deeplab_repro.cli.options import add_devkit, add_force, add_workers, devkit_of, workers_of
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from deeplab_repro.voc.devkit import Devkit
     from deeplab_repro.voc.evaluate import Evaluation
 
+_CURVES = ("trimap.csv", "trimap.png", "trimap.pdf")
 _SHOWN = 20  # of the worst images; the files have all
 
 
@@ -56,6 +58,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "figure 5 as trimap.csv, .png and .pdf",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_force(parser)
     add_workers(parser)
     parser.set_defaults(run=run)
 
@@ -89,8 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
     devkit = devkit_of(arguments)
     if arguments.method is not None:
         check_method(arguments.method)
-    if arguments.out:
-        check_targets({arguments.out: [arguments.out / name for name in OUTPUTS]}, ())
+    names = (*OUTPUTS, *(_CURVES if arguments.trimap else ()))
+    targets = {arguments.out: [arguments.out / name for name in names]} if arguments.out else {}
+    results = [arguments.results / f"{name}.png" for name in devkit.ids(arguments.split)]
+    read = [*results, *filter(None, (arguments.classes,))]
+    check = partial(check_targets, targets, read, arguments.force)
+    check()
     evaluation = evaluate(
         devkit,
         arguments.split,
@@ -116,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"'{arguments.split}': these scores are inflated"
         )
     if arguments.out:
+        check()
         make_folder(arguments.out)
         report = {**evaluation.as_json(per_image=True), "paper": theirs}
         write_evaluation(arguments.out, evaluation, report)

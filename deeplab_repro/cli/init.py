@@ -1,10 +1,12 @@
 """deeplab-repro init: make the first weights of a net from a classification net's."""
 
 import argparse
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.console import print_table
-from deeplab_repro.cli.options import add_variables
+from deeplab_repro.cli.options import add_force, add_variables
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -27,16 +29,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--out", metavar="F", required=True, help="the caffemodel to write")
     add_variables(parser)
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the weights, and print how each layer was initialised."""
     from deeplab_repro.caffe import read_net
+    from deeplab_repro.files.targets import check_targets
     from deeplab_repro.train.initialise import initialise, write_initialised
 
+    check = partial(
+        check_targets,
+        {Path(arguments.out): [Path(arguments.out)]},
+        (arguments.net, arguments.weights),
+        arguments.force,
+    )
+    check()
     net = read_net(arguments.net, dict(arguments.variables))
     initialised = initialise(net, arguments.weights)
+    check()
     write_initialised(net, arguments.out)
     _print_table(net, initialised)
     if initialised.unused:

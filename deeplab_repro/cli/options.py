@@ -44,6 +44,15 @@ def add_photos(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_force(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """--force, for `check_targets`. also: what else it does."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help=f"{also}replace files that deeplab-repro did not make (those that are read never)",
+    )
+
+
 def add_iterations(parser: argparse.ArgumentParser) -> None:
     """--iterations N."""
     parser.add_argument(
@@ -141,6 +150,15 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
         precision=arguments.precision,
         engine=arguments.engine,
     )
+
+
+def files_read(arguments: argparse.Namespace) -> list[Path]:
+    """What --model, --prototxt, --weights and --classes name: files that no result overwrites."""
+    from deeplab_repro.models.loading import files_of
+
+    model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
+    classes = getattr(arguments, "classes", None)
+    return [*files_of(model, arguments.weights), *([Path(classes)] if classes else [])]
 
 
 def add_devkit(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,12 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.console import print_table, progress, say, table_console
-from deeplab_repro.cli.options import add_workers, workers_of
+from deeplab_repro.cli.options import add_force, add_workers, workers_of
 from deeplab_repro.errors import ArgumentError, FileError, one_line
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--weights", metavar="F", help="for figure 2; ToyVOC's models have their own"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -74,12 +76,15 @@ def _tables(arguments: argparse.Namespace) -> int:
     if (arguments.voc is None) != (arguments.models is None):
         given, other = ("voc", "models") if arguments.voc else ("models", "voc")
         raise ArgumentError(f"--{given} is given without --{other}: running the nets needs both")
-    check_targets({arguments.out: targets(arguments.out)}, ())
+    written = {arguments.out: targets(arguments.out, with_curves=arguments.voc is not None)}
+    check = partial(check_targets, written, (), arguments.force)
+    check()
     if arguments.models and not arguments.models.is_dir():
         raise FileError(f"{one_line(arguments.models)}: is no folder, expected one of weights")
     devkit = arguments.voc and open_devkit(arguments.voc)
     runs = paper_runs(arguments.models)
     report = make_report(devkit, runs, arguments.out, workers_of(arguments), _told)
+    check()
     write_report(arguments.out, report)
     if arguments.json:
         print(json.dumps(report.as_json()))
@@ -100,6 +105,7 @@ def _told(doing: str, images: int) -> Iterator[Callable[[], None]]:
 def _figure2(arguments: argparse.Namespace) -> int:
     from deeplab_repro.files.images import read_image
     from deeplab_repro.files.targets import check_targets, make_folder
+    from deeplab_repro.models.loading import files_of
     from deeplab_repro.paper.figure2 import make_figure2, write_figure2
     from deeplab_repro.segmenter import DeepLab
 
@@ -107,9 +113,13 @@ def _figure2(arguments: argparse.Namespace) -> int:
         raise ArgumentError("--figure2 takes neither --voc nor --models: draw it on its own")
     target = arguments.out / f"figure2_{arguments.figure2.stem}.png"
     image = read_image(arguments.figure2)
-    check_targets({arguments.figure2: [target]}, [arguments.figure2])
-    model = DeepLab(arguments.model or "DeepLab-LargeFOV", arguments.weights)
+    name = arguments.model or "DeepLab-LargeFOV"
+    read = [arguments.figure2, *files_of(name, arguments.weights)]
+    check = partial(check_targets, {arguments.figure2: [target]}, read, arguments.force)
+    check()
+    model = DeepLab(name, arguments.weights)
     figure = make_figure2(model, image)
+    check()
     make_folder(arguments.out)
     write_figure2(target, figure)
     labels = [maps.name for maps in figure.maps]

@@ -9,10 +9,12 @@ from deeplab_repro.cli.options import (
     add_device,
     add_devkit,
     add_engine,
+    add_force,
     add_iterations,
     add_net,
     add_workers,
     devkit_of,
+    files_read,
     recipe_of,
     workers_of,
 )
@@ -50,10 +52,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--tar", metavar="F.tgz", type=Path, help="pack the results for the test server"
     )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="segment val with weights that were trained on it; the results are marked",
+    add_force(
+        parser,
+        "segment val with weights that were trained on it (the results are marked), and ",
     )
     add_workers(parser)
     parser.set_defaults(run=run)
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     devkit = devkit_of(arguments)
     if arguments.tar:
-        check_targets({arguments.out: [arguments.tar]}, ())
+        check_targets({arguments.out: [arguments.tar]}, files_read(arguments), arguments.force)
     predicted = predict(
         devkit,
         arguments.split,

@@ -8,9 +8,11 @@ from deeplab_repro.cli.console import crf_text, print_photos, say
 from deeplab_repro.cli.options import (
     add_device,
     add_engine,
+    add_force,
     add_iterations,
     add_net,
     add_photos,
+    files_read,
     recipe_of,
 )
 
@@ -43,6 +45,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=(),
         help=f"besides the labels, a comma-separated list of {', '.join(_OUTPUTS[1:])}",
     )
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -61,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     from deeplab_repro.models.loading import RANDOM
 
     paths = find_photos(arguments.images)
-    check_outputs(paths, arguments.out, arguments.save)
+    read = files_read(arguments)
+    check_outputs(paths, arguments.out, arguments.save, read, arguments.force)
     model = recipe_of(arguments).build()
-    photos = segment_files(model, paths, arguments.out, arguments.save)
+    photos = segment_files(model, paths, arguments.out, arguments.save, arguments.force)
     last, failures = print_photos("segmenting", len(paths), photos)
     if last:
         say(ran_on(model))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from deeplab_repro.cli.console import progress, say
-from deeplab_repro.cli.options import whole_number
+from deeplab_repro.cli.options import add_force, whole_number
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -13,8 +13,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "toyvoc",
         help="draw ToyVOC, a small data set laid out as VOC 2012",
         description="Draw ToyVOC: small scenes with VOC's 20 classes and their labels, laid out "
-        "as VOC 2012, with the authors' lists. The same arguments give the same files. Existing "
-        "files are replaced.",
+        "as VOC 2012, with the authors' lists. The same arguments give the same files, "
+        "and take the place of an earlier set.",
     )
     parser.add_argument(
         "--out",
@@ -38,6 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=0,
         help="another number draws other scenes (default: %(default)s)",
     )
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,6 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw and write the scenes."""
     from deeplab_repro.toy.dataset import write_dataset
 
-    write_dataset(arguments.out, arguments.train, arguments.val, arguments.seed, progress)
+    write_dataset(
+        arguments.out,
+        arguments.train,
+        arguments.val,
+        arguments.seed,
+        progress,
+        force=arguments.force,
+    )
     say(f"{arguments.train} scenes for train and {arguments.val} for val are in {arguments.out}")
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplab_repro.cli.console import duration, say
-from deeplab_repro.cli.options import add_variables, whole_number
+from deeplab_repro.cli.options import add_force, add_variables, whole_number
 
 if TYPE_CHECKING:
     from deeplab_repro.train.curve import LossRow
@@ -24,7 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="train a net as Caffe did, on the CPU",
         description="Train a net with Caffe's SGD, on the CPU. Writes snapshots, <prefix>_iter_N "
         ".caffemodel and .solverstate, and the loss curve, <prefix>_loss.csv. Ctrl-C writes a "
-        "snapshot and stops.",
+        "snapshot and stops. Snapshots of another training are not overwritten.",
     )
     parser.add_argument("--solver", metavar="F", type=Path, required=True, help="its prototxt")
     begin = parser.add_mutually_exclusive_group()
@@ -38,6 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--iterations", metavar="N", type=whole_number(0), help="instead of the solver's max_iter"
     )
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,12 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and name the last snapshot."""
     from deeplab_repro.show.loss_plot import plot_losses
     from deeplab_repro.show.plot import PlotError
-    from deeplab_repro.train.run import prepare, train
+    from deeplab_repro.train.run import check_untouched, prepare, train
 
     solver, data = prepare(arguments.solver, dict(arguments.variables), arguments.iterations)
     parameter = solver.parameter
     if arguments.resume:
         solver.restore(arguments.resume)
+    files = (arguments.solver, arguments.weights, arguments.resume)
+    read = [Path(name) for name in files if name]
+    check_untouched(solver, read, arguments.resume and Path(arguments.resume), arguments.force)
+    if arguments.resume:
         say(f"continues from iteration {solver.iteration}")
     elif arguments.weights:
         left = solver.load(arguments.weights, partial=True)

@@ -27,7 +27,7 @@ def write_caffe(net: Net, prototxt: Path, caffemodel: Path, *, interp: bool = Tr
     no Deconvolution can replace, and FileError.
     """
     stock = stock_net(net, interp=interp)
-    write_caffemodel(stock, caffemodel, current=True)
+    write_caffemodel(stock, caffemodel, current=True, marked=True)
     write_prototxt(stock, prototxt, current=True)
 
 

@@ -51,6 +51,7 @@ import numpy as np
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.net_json import net_from_json, net_to_json
 from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, one_line
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
 from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
@@ -71,6 +72,7 @@ def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
     description = net_to_json(net).encode()
     _check_length(len(description), NetError)
     with write_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.comment = MADE_BY.encode()
         archive.writestr(_entry(_NET), description)
         if net.preprocessing and net.preprocessing.mean_image:
             _write_array(archive, _MEAN, net.preprocessing.mean_image.loaded())

@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import UInt8, dims
 from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.preprocess import check_image
 
@@ -87,11 +88,22 @@ def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
     _save(path, Image.fromarray(image), formats[extension])
 
 
+def marked(file_format: str) -> dict[str, Any]:
+    """Options of Pillow's `save` that mark a PNG or JPEG as this tool's: see `marks.made_here`."""
+    from PIL.PngImagePlugin import PngInfo
+
+    if file_format == "JPEG":
+        return {"comment": MADE_BY}
+    texts = PngInfo()
+    texts.add_text("Software", MADE_BY)
+    return {"pnginfo": texts}
+
+
 def _save(path: str | os.PathLike[str], picture: "Image", file_format: str) -> None:
     # Encoded in memory first: Pillow would report a full disk as an encoder's error number.
     encoded = io.BytesIO()
     try:
-        picture.save(encoded, file_format, quality=92)
+        picture.save(encoded, file_format, quality=92, **marked(file_format))
     except OSError as error:
         shape = f"{picture.height}x{picture.width}"
         raise ArgumentError(

@@ -1,45 +1,103 @@
-"""Check that results can be written, before any work is done."""
+"""Check that results can be written and lose nothing, before any work is done."""
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from deeplab_repro.errors import FileError, one_line
+from deeplab_repro.files.marks import made_here
+from deeplab_repro.files.whole import writable_target
 
 
-def check_targets(targets: Mapping[Path, Iterable[Path]], inputs: Iterable[Path]) -> None:
-    """Raise FileError if results would overwrite each other or an input, or cannot be written.
+def check_targets(
+    targets: Mapping[Path, Iterable[Path]],
+    inputs: Iterable[str | os.PathLike[str]],
+    force: bool = False,
+) -> None:
+    """Raise FileError if results would take the place of others, or cannot be written.
 
-    targets: the files that are written for each picture; their folders need not exist.
+    They never overwrite each other, nor an input, under whatever name: a link leads to the same
+    file. Without `force` they also overwrite no file that this tool did not make.
+
+    targets: the files that are written for each picture; their folders need not exist. inputs: the
+    files that are read; names of none count for nothing.
     """
-    read = {os.path.realpath(path): path for path in inputs}
-    written: dict[Path, Path] = {}
+    written: dict[str, tuple[Path, Path]] = {}  # by the place on the disk
     for path, files in targets.items():
         for target in files:
-            other = written.setdefault(target, path)
+            other, _ = written.setdefault(_place(target), (path, target))
             if other != path:
                 raise FileError(
                     f"{one_line(path)} and {one_line(other)} would both be written to "
                     f"{one_line(target)}: segment them one at a time, with another --out"
                 )
-            overwritten = read.get(os.path.realpath(target))
-            if overwritten:
-                raise FileError(
-                    f"{one_line(overwritten)}: the results of {one_line(path)} would "
-                    "overwrite it: give another --out"
-                )
-    for folder in {target.parent: None for target in written}:
-        existing = next(f for f in (folder, *folder.absolute().parents) if os.path.exists(f))
+    there = [target for _, target in written.values() if target.exists()]
+    read = _by_identity(inputs) if there else {}
+    for target in there:
+        if source := read.get(_identity(target)):
+            same = "" if source == str(target) else f", as {one_line(target)} is the same file"
+            raise FileError(
+                f"{one_line(source)}: the results would overwrite it{same}: give them another name"
+            )
+    for target in there:
+        writable_target(target)
+        if not (force or made_here(target)):
+            raise FileError(
+                f"{one_line(target)}: is there already, and not known to be deeplab-repro's own: "
+                "give the results another name, or --force to replace it"
+            )
+    for folder in {target.parent: None for _, target in written.values()}:
+        existing = _existing(folder)
         if not existing.is_dir():
             name = one_line(existing)
             raise FileError(f"{name}: is a file, expected a folder for the results")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise FileError(f"{one_line(existing)}: cannot be written to: give another --out")
+        _refuse_tilde(folder)
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder for results, and those above it. Raises FileError if that cannot be done."""
+    _refuse_tilde(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{one_line(folder)}: cannot be made: {error.strerror}") from error
+
+
+def _refuse_tilde(folder: Path) -> None:
+    """A shell puts the home folder for ~, but not after a = or in quotes."""
+    if any(each.name == "~" and not each.exists() for each in (folder, *folder.parents)):
+        raise FileError(f"{one_line(folder)}: there is no folder ~: write the home folder in full")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(each for each in (folder, *folder.absolute().parents) if os.path.exists(each))
+
+
+def _place(target: Path) -> str:
+    """Where a file is or will be, the same for all names of it."""
+    place = os.path.realpath(target)
+    return place.casefold() if _ignores_case(_existing(target.parent)) else place
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether A and a are one file there, as on Windows and mostly on macOS."""
+    folder = folder.absolute()
+    other = folder.with_name(folder.name.swapcase()) if folder.name else folder
+    return other.name != folder.name and other.exists() and other.samefile(folder)
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _by_identity(paths: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str]:
+    found: dict[tuple[int, int], str] = {}
+    for path in paths:
+        with suppress(OSError, ValueError):  # no file: a model's name, or missing, as is said later
+            found.setdefault(_identity(path), os.fspath(path))
+    return found

@@ -54,10 +54,11 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     block raises or is interrupted, a file already at `path` stays as it was and nothing is left
     behind. Permissions follow the umask; a symbolic link stays one, its target is replaced.
 
-    Raises FileError for a missing folder, a folder or device at `path`, no permission or no space;
-    so does any OSError in the block.
+    Raises FileError for a missing folder, a folder or device at `path`, no permission or no space,
+    and for a file that somebody else wrote there meanwhile; so does any OSError in the block.
     """
     target = writable_target(path)
+    new = [] if target.exists() else [target]
     temporary = _temporary(target)
     # tempfile would make it 0600; this way the umask decides, as for any new file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -66,6 +67,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
+            _refuse_newcomers(new)
             os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to tell
@@ -85,9 +87,11 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
     Raises FileError as `write_atomically`.
     """
     targets = [writable_target(path) for path in paths]
+    new = [target for target in targets if not target.exists()]
     files = [_temporary(target) for target in targets]
     try:
         yield files
+        _refuse_newcomers(new)
         for path, file, target in zip(paths, files, targets, strict=True):
             try:
                 os.replace(file, target)
@@ -103,6 +107,13 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
         for file in files:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 file.unlink(missing_ok=True)
+
+
+def _refuse_newcomers(targets: Sequence[Path]) -> None:
+    """Raise FileError if there is a file by now where there was none."""
+    for target in targets:
+        if target.exists():
+            raise FileError(f"{one_line(target)}: cannot be written: somebody else did meanwhile")
 
 
 def _temporary(target: Path) -> Path:

@@ -13,6 +13,7 @@ from deeplab_repro.crf.dense_crf import dense_crf, load
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, ResourceError, one_line
 from deeplab_repro.files.images import read_image
+from deeplab_repro.files.npy import write_npy
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import FORMATS, read_probs
 from deeplab_repro.files.targets import check_targets, make_folder
@@ -37,15 +38,25 @@ class PhotoFiles:
     labels: Path
     marginals: Path | None = None
 
+    @property
+    def written(self) -> list[Path]:
+        """The files to be written."""
+        return [self.labels, self.marginals] if self.marginals else [self.labels]
+
 
 def plan(
-    photos: Sequence[Path], probs: Path, out: Path, marginals: Path | None = None
+    photos: Sequence[Path],
+    probs: Path,
+    out: Path,
+    marginals: Path | None = None,
+    force: bool = False,
 ) -> tuple[list[PhotoFiles], list[Path]]:
     """What there is to do, and the photos that have no probabilities.
 
     probs, out and marginals: for one photo three files. Or three folders, in which the files of
     photo.jpg are photo.npy (.npz, .bin, .mat), as `segment` writes it photo.probs.npy, or as the
-    original does photo_blob_0.mat; photo.png; and photo.marginals.npy.
+    original does photo_blob_0.mat; photo.png; and photo.marginals.npy. force: replace files that
+    this tool did not make.
 
     Raises FileError for probabilities that are missing, or there twice for one photo, and files
     that would be overwritten; ArgumentError for a file where a folder should be, or several photos
@@ -57,8 +68,8 @@ def plan(
     else:
         found = {}
         jobs = [_of_files(photos, probs, out, marginals)]
-    targets = {job.photo: [p for p in (job.labels, job.marginals) if p] for job in jobs}
-    check_targets(targets, [*photos, *(job.probs for job in jobs)])
+    targets = {job.photo: job.written for job in jobs}
+    check_targets(targets, [*photos, *(job.probs for job in jobs)], force)
     return jobs, [photo for photo, file in found.items() if file is None]
 
 
@@ -119,7 +130,11 @@ def _of_files(photos: Sequence[Path], probs: Path, out: Path, marginals: Path | 
 
 
 def refine_files(
-    jobs: Iterable[PhotoFiles], params: CrfParams, iterations: int = 10, device: AnyDevice = "auto"
+    jobs: Iterable[PhotoFiles],
+    params: CrfParams,
+    iterations: int = 10,
+    device: AnyDevice = "auto",
+    force: bool = False,
 ) -> Iterator[Photo | Failed]:
     """Take photos and their probabilities through the CRF; write labels and marginals.
 
@@ -154,12 +169,14 @@ def refine_files(
     def write(photo: Photo) -> Photo:
         assert photo.segmentation
         job = by_path[photo.path]
+        # Once more, for what came there while the CRF ran.
+        check_targets({photo.path: job.written}, [photo.path, job.probs], force)
         make_folder(job.labels.parent)
         write_labels(job.labels, photo.segmentation.labels)
         if job.marginals:
             make_folder(job.marginals.parent)
             with write_atomically(job.marginals) as file:
-                np.save(file, np.asarray(photo.segmentation.marginals))
+                write_npy(file, np.asarray(photo.segmentation.marginals))
         return photo
 
     used = crf_device(device)

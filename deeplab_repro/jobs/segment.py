@@ -5,10 +5,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.images import read_image
+from deeplab_repro.files.npy import write_npy
 from deeplab_repro.files.pictures import overlay, write_image, write_labels
 from deeplab_repro.files.probs import write_bin, write_scores_mat
 from deeplab_repro.files.targets import check_targets, make_folder
@@ -33,7 +32,11 @@ OUTPUTS = tuple(_ENDINGS)
 
 
 def segment_files(
-    model: DeepLab, paths: Iterable[Path], out: Path, outputs: Collection[str] = ()
+    model: DeepLab,
+    paths: Iterable[Path],
+    out: Path,
+    outputs: Collection[str] = (),
+    force: bool = False,
 ) -> Iterator[Photo | Failed]:
     """Segment photo files and write the results to the folder `out`, which is made if need be.
 
@@ -43,8 +46,10 @@ def segment_files(
     <stem>_blob_0.mat (the scores). A photo that cannot be read or segmented is yielded as Failed,
     and the others go on.
 
-    Raises FileError where something cannot be written, DeviceError where a device fails, and
-    ArgumentError for outputs that do not exist.
+    force: replace files that this tool did not make.
+
+    Raises FileError where something cannot be written or is in the way, DeviceError where a device
+    fails, and ArgumentError for outputs that do not exist.
     """
     unknown = sorted(set(outputs) - set(OUTPUTS))
     if unknown:
@@ -55,15 +60,21 @@ def segment_files(
         read=lambda path: Photo(path, read_image(path)),
         score=lambda photo: replace(photo, segmentation=model.run_net(photo.image)),
         refine=partial(_refine, model, "marginals" in outputs),
-        write=partial(_write, out, outputs),
+        write=partial(_write, out, outputs, force),
     )
     return stages.many(paths, io_threads(model.device), model.load_crf)
 
 
-def check_outputs(paths: Iterable[Path], out: Path, outputs: Collection[str] = ()) -> None:
-    """Raise FileError if results would overwrite each other or a photo, or cannot be written."""
+def check_outputs(
+    paths: Iterable[Path],
+    out: Path,
+    outputs: Collection[str] = (),
+    others: Iterable[Path] = (),
+    force: bool = False,
+) -> None:
+    """Raise what `check_targets` raises. others: files that are read, besides the photos."""
     targets = {path: list(_targets(out, path, outputs).values()) for path in paths}
-    check_targets(targets, targets)
+    check_targets(targets, [*targets, *others], force)
 
 
 def _targets(out: Path, path: Path, outputs: Collection[str]) -> dict[str, Path]:
@@ -77,11 +88,13 @@ def _refine(model: DeepLab, marginals: bool, photo: Photo) -> Photo:
     return replace(photo, segmentation=model.refine(photo.image, photo.segmentation, marginals))
 
 
-def _write(out: Path, outputs: Collection[str], photo: Photo) -> Photo:
+def _write(out: Path, outputs: Collection[str], force: bool, photo: Photo) -> Photo:
     made = photo.segmentation
     assert made
     make_folder(out)
     targets = _targets(out, photo.path, outputs)
+    # Once more, for what came there while the net ran.
+    check_targets({photo.path: targets.values()}, [photo.path], force)
     for name, target in targets.items():
         if name == "labels":
             write_labels(target, made.labels)
@@ -93,5 +106,5 @@ def _write(out: Path, outputs: Collection[str], photo: Photo) -> Photo:
             write_scores_mat(target, made.scores)
         else:
             with write_atomically(target) as file:
-                np.save(file, getattr(made, name))
+                write_npy(file, getattr(made, name))
     return replace(photo, written=tuple(targets.values()))

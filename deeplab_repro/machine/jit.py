@@ -1,11 +1,14 @@
 """How this package compiles functions with Numba: without the GIL, and kept on disk if possible."""
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numba as numba  # for others to import from here
+
+from deeplab_repro.machine.home import has_cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -16,11 +19,25 @@ def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any]) ->
     Numba refuses to define a function then (a read-only installation with no home folder). Without
     a cache each process compiles it anew.
     """
+    reason: object = "there is no folder for it"
     try:
-        return decorator(cache=True)(function)
+        if _can_keep(function):
+            return decorator(cache=True)(function)
     except RuntimeError as error:
-        logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", error)
-        return decorator(cache=False)(function)
+        reason = error
+    logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", reason)
+    return decorator(cache=False)(function)
+
+
+def _can_keep(function: Callable[..., Any]) -> bool:
+    """Whether Numba has a folder for it: its own, one beside the function, or the user's."""
+    # Else Numba would make one called `~`.
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return not given.startswith("~")
+    beside = os.path.dirname(function.__code__.co_filename)
+    cache = os.path.join(beside, "__pycache__")
+    place = cache if os.path.exists(cache) else beside
+    return has_cache_folder() or os.access(place, os.W_OK | os.X_OK)
 
 
 def jit(function: Callable[..., Any]) -> Any:

@@ -66,6 +66,8 @@ def download(
         transfer.discard()
         raise
     with _writing(target):
+        if target.exists():
+            raise FileError(f"{one_line(target)}: somebody else wrote it meanwhile: fetch it again")
         os.replace(transfer.part, target)
     transfer.discard()
     return result
@@ -147,8 +149,14 @@ class _Transfer:
         """Empty the part, and note what will come."""
         if origin.length is not None and origin.length > self.most_bytes:
             raise self._too_much(f"has {origin.length:,} bytes")
-        with _writing(self.part), open(self.part, "wb"):
-            pass
+        with _writing(self.part):
+            # Without a note it may be a browser's.
+            if self.part.is_file() and self.part.stat().st_size and not self.note.exists():
+                raise FileError(
+                    f"{one_line(self.part)}: is not a part that deeplab-repro fetched: move it"
+                )
+            with open(self.part, "wb"):
+                pass
         with write_atomically(self.note) as file:
             file.write(json.dumps(asdict(origin)).encode())
 

@@ -37,10 +37,12 @@ def user_folder() -> Path:
 
     Raises FileError where the user has no home.
     """
-    if given := os.environ.get("DEEPLAB_REPRO_HOME"):
-        return Path(os.path.abspath(given))
     try:
+        if given := os.environ.get("DEEPLAB_REPRO_HOME"):
+            return Path(given).expanduser().absolute()
         home = Path.home()
+        if not home.is_absolute():
+            raise RuntimeError
     except RuntimeError:
         raise FileError(
             "there is no home folder to keep weights in: set DEEPLAB_REPRO_HOME to a folder"

@@ -25,6 +25,17 @@ def load_net(
     return net
 
 
+def files_of(model: str | Path | None, weights: str | Path | None) -> list[Path]:
+    """The prototxt and the caffemodel that `load_net` reads, as far as they are files.
+
+    Raises ArgumentError for names that there are not, and what `weights_file` raises.
+    """
+    files: list[str | Path | None] = [weights_file(weights, model)]
+    if model is not None:
+        files.append(model if _is_path(model) else get_model(str(model)).test_prototxt)
+    return [Path(file) for file in files if file and not str(file).startswith(RANDOM)]
+
+
 def read_model(model: str | Path, variables: Mapping[str, str] | None = None) -> Net:
     """The net of a model of MODELS, or of a prototxt with its mean_file, without weights.
 

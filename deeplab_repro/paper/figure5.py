@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import isnan
 from pathlib import Path
 
-from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.files.marks import write_noted
 from deeplab_repro.models.published import published
 from deeplab_repro.show.plot import new_figure, write_figure
 from deeplab_repro.voc.metrics import Scores
@@ -43,8 +43,7 @@ def write_curves(path: Path, curves: Mapping[str, Mapping[int, Scores]]) -> None
                 there = curves[name][width] if of == "ours" else None
                 of_these = (there.n_present, repr(there.mean_iou_of_present)) if there else ("", "")
                 writer.writerow((name, of, width, *shown, *of_these))
-    with write_atomically(path) as file:
-        file.write(text.getvalue().encode())
+    write_noted(path, text.getvalue().encode())
 
 
 def draw_curves(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[Path]:

@@ -4,8 +4,8 @@ import contextlib
 import json
 from pathlib import Path
 
+from deeplab_repro.files.marks import write_noted
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure5 import draw_curves, write_curves
 from deeplab_repro.paper.layout import TextTable, lay_out
@@ -13,10 +13,13 @@ from deeplab_repro.paper.page import page
 from deeplab_repro.paper.report import READING, TITLE, Report
 from deeplab_repro.show.plot import PlotError
 
+_REPORTS = ("index.html", "paper.md", "paper.json")
+_FIGURE5 = ("figure5.csv", "figure5.png", "figure5.pdf")
 
-def targets(out: Path) -> list[Path]:
-    """The files that `write_report` writes in any case."""
-    return [out / name for name in ("index.html", "paper.md", "paper.json")]
+
+def targets(out: Path, with_curves: bool = False) -> list[Path]:
+    """The files that `write_report` writes; with_curves: where there are some of ours."""
+    return [out / name for name in (*_REPORTS, *(_FIGURE5 if with_curves else ()))]
 
 
 def write_report(out: Path, report: Report) -> None:
@@ -36,9 +39,8 @@ def write_report(out: Path, report: Report) -> None:
         markdown(report, figure5.name if figure5 else None).encode(),
         json.dumps(report.as_json()).encode(),
     )
-    for path, content in zip(targets(out), contents, strict=True):
-        with write_atomically(path) as file:
-            file.write(content)
+    for name, content in zip(_REPORTS, contents, strict=True):
+        write_noted(out / name, content)
 
 
 def markdown(report: Report, figure5: str | None) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.errors import DeepLabError
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import write_atomically
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def write_figure(path: Path, figure: "Figure") -> None:
     encoded = io.BytesIO()
     kind = path.suffix[1:]
     # A PDF would have the time in it.
-    metadata = {"CreationDate": None} if kind == "pdf" else None
+    pdf = {"Creator": MADE_BY, "CreationDate": None}
+    metadata = pdf if kind == "pdf" else {"Software": MADE_BY}
     dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
     figure.savefig(encoded, format=kind, dpi=dpi, metadata=metadata)
     with write_atomically(path) as file:

@@ -10,6 +10,7 @@ import numpy as np
 
 from deeplab_repro.arrays import UInt8
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.pictures import palette
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.show import LEAST_SHARE
@@ -18,6 +19,7 @@ _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="$made_by">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
@@ -52,7 +54,9 @@ $body
 
 def page(title: str, body: str, style: str = "") -> bytes:
     """A whole page, encoded. title is plain text; body and style (CSS) are put in as they are."""
-    return _PAGE.substitute(title=html.escape(title), body=body, style=style).encode()
+    return _PAGE.substitute(
+        title=html.escape(title), made_by=MADE_BY, body=body, style=style
+    ).encode()
 
 
 def table_row(cell: str, texts: Sequence[str]) -> str:

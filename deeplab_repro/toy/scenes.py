@@ -17,6 +17,7 @@ from scipy import ndimage
 from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.toy.drawing.backgrounds import PLACES, Setting, noise
 from deeplab_repro.toy.drawing.objects import KINDS
 from deeplab_repro.toy.drawing.pen import Pen
@@ -239,5 +240,5 @@ def _photograph(rng: np.random.Generator, image: F32) -> bytes:
     grain = rng.standard_normal((height, width, 3), np.float32) * rng.uniform(1, 5)
     pixels = np.clip(np.rint(np.asarray(picture, np.float32) + grain), 0, 255).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=int(rng.integers(84, 96)))
+    Image.fromarray(pixels).save(file, "JPEG", quality=int(rng.integers(84, 96)), comment=MADE_BY)
     return file.getvalue()

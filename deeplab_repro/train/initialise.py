@@ -96,7 +96,7 @@ def write_initialised(net: Net, path: str | Path) -> None:
     # Not a new Net: that would check that the layers hold together, and these need not.
     part = copy.copy(net)
     part.layers = [layer for layer in net.layers if layer.blobs and layer.blobs[0].data is not None]
-    write_caffemodel(part, path)
+    write_caffemodel(part, path, marked=True)
 
 
 def regular_taps(new: int, old: int) -> np.ndarray:

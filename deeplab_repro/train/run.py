@@ -1,16 +1,17 @@
 """A whole training: its iterations, snapshots and loss curve."""
 
+import glob
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from deeplab_repro.caffe import load_mean, read_solver, read_train_net
-from deeplab_repro.errors import FormatError, NetError, one_line
+from deeplab_repro.errors import FileError, FormatError, NetError, one_line
 from deeplab_repro.files.labels import look_at
-from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.net.layers import SoftmaxLoss
 from deeplab_repro.net.net import Net
 from deeplab_repro.train.curve import LossRow, read_curve, write_curve
@@ -61,6 +62,33 @@ def _labels(net: Net) -> int:
     return shapes[loss.bottoms[0]][1]
 
 
+def check_untouched(
+    solver: Solver, inputs: Iterable[Path], resumed: Path | None = None, force: bool = False
+) -> None:
+    """Raise FileError if the training would overwrite another's snapshots or loss curve.
+
+    inputs: files that are read; they are never overwritten. resumed: the solverstate to continue
+    from; the snapshots beside it are the training's own. force: overwrite the others.
+    """
+    prefix = solver.parameter.snapshot_prefix
+    curve, plot = Path(f"{prefix}_loss.csv"), Path(f"{prefix}_loss.png")
+    stem = Path(f"{prefix}_iter_")
+    there = sorted(stem.parent.glob(f"{glob.escape(stem.name)}*"))
+    snapshots = [each for each in there if each.suffix in (".caffemodel", ".solverstate")]
+    is_own = resumed is not None and any(each.samefile(resumed) for each in snapshots)
+    for path in (*snapshots, curve):
+        if path.exists() and not (force or is_own):
+            raise FileError(
+                f"{one_line(path)}: is of another training: go on with that by --resume, change "
+                "snapshot_prefix, or overwrite it with --force"
+            )
+    now = f"{stem.name}{solver.iteration}"  # only later ones are written
+    coming = [each for each in snapshots if not resumed or each.stem != now]
+    read = list(inputs)
+    check_targets({Path(prefix): [curve, *coming]}, read, force=True)
+    check_targets({Path(prefix): [plot]}, read, force)
+
+
 def train(
     solver: Solver,
     data: SegData,
@@ -100,8 +128,11 @@ def train(
                 write_curve(rows, curve)
     finally:
         batches.close()
+    last = Path(f"{parameter.snapshot_prefix}_iter_{solver.iteration}.caffemodel")
+    if first and solver.iteration == first and last.exists():
+        return last  # there was nothing to do, and it is what was resumed
     if rows:
         write_curve(rows, curve)
     if written != solver.iteration:
         solver.snapshot()
-    return Path(f"{parameter.snapshot_prefix}_iter_{solver.iteration}.caffemodel")
+    return last

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.files.marks import write_noted
 from deeplab_repro.show.plot import new_figure, write_figure
 from deeplab_repro.voc.crossval import Found
 from deeplab_repro.voc.grid import bilateral, numbers_text
 
 _MOST_COLUMNS = 3
 _CELL = (0.55, 0.38)  # width and height in inches
+
+
+OUTPUTS = ("crossval.csv", "crossval.json", "heatmap.png")
 
 
 def write_found(out: Path, found: Found) -> None:
@@ -30,10 +33,8 @@ def write_found(out: Path, found: Found) -> None:
             there = found.of_present[params]
             numbers = (*bilateral(params), score, there.present, there.mean_iou)
             table.writerow([name, *numbers])
-    with write_atomically(out / "crossval.csv") as file:
-        file.write(text.getvalue().encode())
-    with write_atomically(out / "crossval.json") as file:
-        file.write(json.dumps(found.as_json(), indent=1).encode())
+    write_noted(out / "crossval.csv", text.getvalue().encode())
+    write_noted(out / "crossval.json", json.dumps(found.as_json(), indent=1).encode())
 
 
 def write_heat_map(path: Path, found: Found) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import dims
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError, one_line
 from deeplab_repro.files.images import read_labels
-from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.files.marks import write_noted
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.metrics import (
@@ -225,8 +225,7 @@ def write_evaluation(out: Path, evaluation: Evaluation, report: dict[str, Any]) 
         json.dumps(report, indent=1).encode(),
     )
     for name, content in zip(OUTPUTS, contents, strict=True):
-        with write_atomically(out / name) as file:
-            file.write(content)
+        write_noted(out / name, content)
 
 
 def _names_with_results(folder: Path, names: list[str], split: str) -> list[str]:

@@ -22,7 +22,8 @@ from deeplab_repro.errors import (
     ResourceError,
     one_line,
 )
-from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.marks import MADE_BY
+from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import available_memory
@@ -84,7 +85,8 @@ def predict(
         the scores as they are kept.
     precision: of kept scores; None for that of those that are there, or else float16.
     workers: on a cluster, all paths are to mean the same files.
-    force: do it even if the weights were trained on val, and the split has its images.
+    force: do it even if the weights were trained on val, and the split has its images; and replace
+        PNGs of others.
 
     Raises ArgumentError where `out` or `scores` hold what was made in another way, where the net
     has other labels than the data set, and for weights trained on val; FileError for photos that
@@ -116,6 +118,8 @@ def predict(
     if scores is not None:
         done -= unkept
     todo = [name for name in names if name not in done]
+    targets = {devkit.photo(name): [folder / f"{name}.png"] for name in todo}
+    check_targets(targets, map(devkit.photo, names), force)
     # A cluster's workers have another working directory.
     segmenting = Segmenting(
         devkit.absolute(),
@@ -224,7 +228,7 @@ def pack(predicted: Predicted, path: Path) -> None:
     top = predicted.folder.parents[3]
     with (
         write_atomically(path) as file,
-        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        gzip.GzipFile(filename=f"{MADE_BY}.tar", mode="wb", fileobj=file, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as archive,
     ):
         for each in files:

@@ -98,6 +98,8 @@ def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> N
     begun work without a record; and what `read_record` raises.
     """
     if not is_begun:
+        if path.exists() and (_read_fields(path) or {}).keys() != wanted.keys():
+            raise _broken(path)
         with write_atomically(path) as file:
             file.write(json.dumps(wanted, indent=1).encode())
         return

@@ -156,7 +156,7 @@ def test_pictures_without_a_map(command):
         (["a.png", "--probs", "a.npy", "--out", "a.png"], "would overwrite it"),
         (
             ["a.png", "--probs", "a.npy", "--out", "x.png", "--marginals", "a.npy"],
-            "a.npy: the results of a.png would overwrite it",
+            "a.npy: the results would overwrite it",
         ),
         (["a.png", "--probs", "a.npy", "--out", "a.npy/x.png"], "a.npy: is a file, expected"),
         (

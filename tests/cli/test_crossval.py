@@ -104,7 +104,7 @@ def test_ranges_are_matlabs(refused, crossval, monkeypatch, text, values):
         (("--images", "0"), "'0' is not a whole number from 1"),
         (("--split", "test"), "the splits here are val"),
         (("--scores", "nowhere"), "nowhere: is not a folder"),
-        (("--out", "classes.txt"), "classes.txt: cannot be made"),
+        (("--out", "classes.txt"), "classes.txt: is a file, expected a folder"),
     ],
 )
 def test_bad_input(refused, crossval, arguments, part):

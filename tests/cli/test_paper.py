@@ -6,11 +6,12 @@ import os
 import pytest
 
 from deeplab_repro.files.images import read_image
+from deeplab_repro.files.marks import NOTE
 from deeplab_repro.files.pictures import write_image
 from deeplab_repro.toy.dataset import write_dataset
 from deeplab_repro.toy.scenes import make_scene
 
-FILES = {"index.html", "paper.md", "paper.json"}
+FILES = {"index.html", "paper.md", "paper.json", NOTE}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_bad_numbers(refused, tmp_path, arguments, part):
 def test_out_is_missing_or_a_file(refused, tmp_path):
     assert "--out" in refused("toyvoc")
     (tmp_path / "file").write_text("here")
-    assert "file/JPEGImages: cannot be made" in refused("toyvoc", "--out", tmp_path / "file")
+    assert "file: is a file, expected a folder" in refused("toyvoc", "--out", tmp_path / "file")
 
 
 def test_a_picture_cannot_be_written(refused, tmp_path):

@@ -77,6 +77,26 @@ def test_of_several_files_all_old_ones_stay(tmp_path, kind):
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_what_comes_meanwhile_is_kept(tmp_path):
+    (tmp_path / "b").write_bytes(b"old")
+    target, expected = tmp_path / "a", "a: cannot be written: somebody else did meanwhile"
+    with pytest.raises(FileError, match=expected), write_atomically(target):
+        target.write_bytes(b"mine")
+    assert target.read_bytes() == b"mine"
+    target.unlink()
+
+    def write(*paths: Path) -> None:
+        with replace_together(paths) as files:
+            for file in files:
+                file.write_bytes(b"new")
+            target.write_bytes(b"mine")
+
+    with pytest.raises(FileError, match=expected):
+        write(tmp_path / "b", target)
+    assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"mine", b"old"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
 def test_of_several_files_one_cannot_be_written(tmp_path):
     for names in (("a", "missing/b"), ("missing/b", "a")):
         with pytest.raises(FileError) as error, replace_together([tmp_path / n for n in names]):

@@ -40,11 +40,11 @@ def test_results_that_would_overwrite_each_other(pictures):
 
 def test_results_that_would_overwrite_a_picture(pictures):
     (a,) = pictures("a.png")
-    with pytest.raises(FileError, match=r"a.png: the results of a.png would overwrite it"):
+    with pytest.raises(FileError, match=r"a.png: the results would overwrite it"):
         check_outputs([a], Path("."))
     b, c = pictures("b.jpg", "b.overlay.jpg")
     check_outputs([b, c], Path("."))
-    with pytest.raises(FileError, match=r"b.overlay.jpg: the results of b.jpg would overwrite"):
+    with pytest.raises(FileError, match=r"b.overlay.jpg: the results would overwrite"):
         check_outputs([b, c], Path("."), ["overlay"])
 
 

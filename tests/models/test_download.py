@@ -186,12 +186,30 @@ def test_a_part_of_something_else(server, get, tmp_path, changes):
     assert get(url) == DATA
 
 
-@pytest.mark.parametrize("note", [None, b"", b"[1]"])
+@pytest.mark.parametrize("note", [b"", b"[1]"])
 def test_a_part_without_a_sound_note(server, get, tmp_path, note):
     (tmp_path / "there.part").write_bytes(b"x" * 100_000)
-    if note is not None:
-        (tmp_path / "there.part.json").write_bytes(note)
+    (tmp_path / "there.part.json").write_bytes(note)
     assert get(server.page("/", good(DATA))) == DATA
+
+
+def test_a_part_without_a_note_is_anothers(server, get, tmp_path):
+    (tmp_path / "there.part").write_bytes(b"")  # of a run that was killed between the two
+    assert get(server.page("/", good(DATA))) == DATA
+    (tmp_path / "there").unlink()
+    (tmp_path / "there.part").write_bytes(b"of a browser")
+    with pytest.raises(FileError, match=r"there.part: is not a part that .* fetched: move it"):
+        get(server.url("/"))
+    assert (tmp_path / "there.part").read_bytes() == b"of a browser"
+
+
+def test_what_came_meanwhile_is_kept(server, get, tmp_path):
+    def check(_):
+        (tmp_path / "there").write_bytes(b"mine")
+
+    with pytest.raises(FileError, match="there: somebody else wrote it meanwhile"):
+        get(server.page("/", good(DATA)), check=check)
+    assert (tmp_path / "there").read_bytes() == b"mine"
 
 
 def test_a_part_that_is_whole_needs_no_server(server, get, tmp_path):

@@ -130,6 +130,9 @@ def test_the_folder(home, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEEPLAB_REPRO_HOME", "here")
     assert user_folder() == tmp_path / "here"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DEEPLAB_REPRO_HOME", "~/here")
+    assert user_folder() == tmp_path / "here"
     monkeypatch.setenv("DEEPLAB_REPRO_HOME", "")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
@@ -155,9 +158,16 @@ def test_nobody_home(monkeypatch):
 
     monkeypatch.delenv("DEEPLAB_REPRO_HOME")
     monkeypatch.setattr(Path, "home", nobody)
-    with pytest.raises(FileError) as error:
+    for settings in ({}, {"DEEPLAB_REPRO_HOME": "~/here", "HOME": "~"}):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(FileError) as error:
+            user_folder()
+        assert_one_line(error, "set DEEPLAB_REPRO_HOME")
+    monkeypatch.delenv("DEEPLAB_REPRO_HOME")
+    monkeypatch.setattr(Path, "home", lambda: Path("relative"))
+    with pytest.raises(FileError, match="set DEEPLAB_REPRO_HOME"):
         user_folder()
-    assert_one_line(error, "set DEEPLAB_REPRO_HOME")
 
 
 def test_nothing_else_loads_what_speaks_to_the_web():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import FileError
+from deeplab_repro.files.marks import NOTE
 from deeplab_repro.files.pictures import palette, write_image
 from deeplab_repro.paper import write
 from deeplab_repro.paper.figure7 import Figure7, Panel
@@ -155,7 +156,7 @@ def test_without_predictions_there_are_neither_panels_nor_curves(tmp_path):
     page = texts(tmp_path)[0]
     assert "<script" not in page
     assert "<img" not in page
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in targets(tmp_path)}
+    assert {*tmp_path.iterdir()} == {*targets(tmp_path), tmp_path / NOTE}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

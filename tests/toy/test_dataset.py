@@ -8,6 +8,7 @@ import pytest
 
 from deeplab_repro.errors import ArgumentError, FileError
 from deeplab_repro.files.images import read_image, read_labels
+from deeplab_repro.files.marks import NOTE
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.toy import dataset
 from deeplab_repro.toy.dataset import write_dataset
@@ -33,7 +34,8 @@ def test_the_layout_is_vocdevkits(toy):
     lists = {f"list/{name}.txt" for name in ("train", "val", "train_id", "val_id")}
     pictures = {f"JPEGImages/{name}.jpg" for name in ids}
     labels = {f"SegmentationClass/{name}.png" for name in ids}
-    assert set(contents(toy)) == {"classes.txt"} | sets | lists | pictures | labels
+    notes = {f"{folder}{NOTE}" for folder in ("", "ImageSets/Segmentation/", "list/")}
+    assert set(contents(toy)) == {"classes.txt"} | sets | lists | pictures | labels | notes
     assert contents(toy)["classes.txt"].decode().split() == list(VOC_CLASSES)
     for split, names in (("train", ids[:3]), ("val", ids[3:]), ("trainval", ids)):
         assert (toy / f"ImageSets/Segmentation/{split}.txt").read_text().split() == names
@@ -73,7 +75,7 @@ def test_interrupted_it_leaves_no_lists_and_nothing_half_written(tmp_path):
     assert len(contents(tmp_path)) == 2  # a picture and its labels
     progress = Watched()
     write_dataset(tmp_path, 1, 1, progress=progress)
-    assert len(contents(tmp_path)) == 4 + 8
+    assert len(contents(tmp_path)) == 4 + 8 + 3  # pictures, lists, notes
     assert progress.told == [("drawing", 2, 2)]
 
 
@@ -94,5 +96,5 @@ def test_bad_numbers(tmp_path, arguments, part):
 
 def test_out_is_a_file(tmp_path):
     (tmp_path / "file").write_text("here")
-    with pytest.raises(FileError, match="cannot be made"):
+    with pytest.raises(FileError, match="is a file, expected a folder"):
         write_dataset(tmp_path / "file", 1, 1)
