@@ -17,6 +17,7 @@ from deeplab_repro.engines.opencv_cuda import (
     pooled_otherwise,
     target,
 )
+from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
@@ -31,6 +32,13 @@ logger = logging.getLogger(__name__)
 _KEPT = 2
 _BYTES_KEPT_ON_CUDA = 4 << 30
 _INPUT = "data"
+
+PHASES_ON_CUDA = False
+"""Whether convolutions with small holes run on the phases of their bottom on CUDA.
+
+tools/gpu_check measures it beside the plain net (its step "net speed"): where it gains on GPUs in
+both precisions, this is the place to make it the default.
+"""
 
 _COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them again for its convolutions
 _COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 makes several while it reads ONNX
@@ -68,7 +76,8 @@ def _read_caffe(stock: Net) -> "cv2.dnn.Net":
     """
     prototxt, caffemodel = to_caffe(stock, hollow=True)
     net = cv2.dnn.readNetFromCaffe(
-        np.frombuffer(prototxt, np.uint8), np.frombuffer(caffemodel, np.uint8)
+        np.frombuffer(with_parameters(prototxt, stock), np.uint8),
+        np.frombuffer(caffemodel, np.uint8),
     )
     for layer in stock.layers:
         if isinstance(layer.op, Convolution):
@@ -82,16 +91,24 @@ class OpenCVEngine:
     """A net that OpenCV's dnn runs as a whole. Use one engine per thread.
 
     device: "cpu", or "cuda" where `opencv_device` has found it. precision: "float32", or on CUDA
-    "float16", in which case inputs and outputs are float32 all the same. Engines of one net share
-    nothing that changes.
+    "float16", in which case inputs and outputs are float32 all the same. phases: on CUDA run the
+    convolutions with small holes on the phases of their bottom (see phases_in_net.py). Engines of
+    one net share nothing that changes.
     """
 
     name = f"OpenCV {cv2.__version__}"
 
-    def __init__(self, net: Net, device: Device, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        net: Net,
+        device: Device,
+        precision: Precision = "float32",
+        phases: bool = PHASES_ON_CUDA,
+    ) -> None:
         self.net = net
         self.device: Device = device
         self.precision: Precision = precision
+        self._phases = phases
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = numbered(net)
         usual = net.output, net.coarse_output[0]
@@ -213,6 +230,8 @@ class OpenCVEngine:
             )
         last = max(map(int, outputs))
         wanted = replace(self._numbered, layers=self._numbered.layers[: last + 1])
+        if self._phases:
+            wanted = in_phases(wanted, shape, outputs)
         net = _read_caffe(stock_net(wanted, shape))
         # With fusion OpenCV makes the bottoms of a Concat in one piece of memory, and gives each of
         # them from its beginning: the wrong part.
@@ -224,7 +243,7 @@ class OpenCVEngine:
     def _warn_of_layers_on_cpu(self, net: "cv2.dnn.Net") -> None:
         self._warned = True
         if left := layers_on_cpu(net):
-            names = ", ".join(f"'{self.net.layers[number].name}'" for number in left)
+            names = ", ".join(f"'{self.net.layers[number].name}'" for number in dict.fromkeys(left))
             logger.warning(
                 "net '%s': OpenCV %s runs on the CPU the layers that its CUDA backend lacks: %s",
                 self.net.name,

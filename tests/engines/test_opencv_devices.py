@@ -149,21 +149,6 @@ def test_scores_that_are_no_numbers(tiny):
 # --- how it runs on CUDA
 
 
-@pytest.fixture
-def on_cuda(monkeypatch):
-    """Make an engine for CUDA, which runs with OpenCV's CPU in its place."""
-    if not opencv.BY_CAFFE:
-        pytest.skip("OpenCV 5 runs our nets on the CPU only")
-    monkeypatch.setattr(cv2.dnn, "DNN_BACKEND_CUDA", cv2.dnn.DNN_BACKEND_OPENCV)
-    monkeypatch.setattr(opencv, "target", lambda _: cv2.dnn.DNN_TARGET_CPU)
-
-    def make(net, precision="float32"):
-        net.fill_random(0)
-        return OpenCVEngine(net, "cuda", precision)
-
-    return make
-
-
 def test_a_net_for_every_size(on_cuda, tiny, monkeypatch):
     engine = on_cuda(read_net(tiny))
     engine.build()

@@ -1,7 +1,5 @@
 """Nets in parts: which parts these are, and the same blobs as of the net run whole."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,17 +16,6 @@ from deeplab_repro.net.net import Layer
 from deeplab_repro.net.preprocess import preprocess
 from tests.conftest import PAPER
 from tests.slow_layers import net_of, random_input
-
-
-def way_of_a_wide_layer(op, _):
-    """The way of a layer that were wide enough for another than OpenCV's."""
-    return faster_way(replace(op, num_output=1024) if isinstance(op, Convolution) else op, 512)
-
-
-@pytest.fixture
-def narrow_as_wide(monkeypatch):
-    """Small nets go the ways of large ones."""
-    monkeypatch.setattr(module, "faster_way", way_of_a_wide_layer)
 
 
 def in_parts(net, *names):

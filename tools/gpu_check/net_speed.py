@@ -12,6 +12,7 @@ from steps import (
     Checking,
     Finding,
     GpuMemory,
+    largest,
     milliseconds,
     photo,
     spread,
@@ -58,6 +59,8 @@ def check_speed(job: Checking) -> Iterator[Finding]:
         net = job.net(name)
         for precision in PRECISIONS:
             yield from time_net(net, cases, job, precision)
+            if name == LARGE_FOV:
+                yield time_phases(net, cases[0], job, precision)
 
 
 def time_net(
@@ -97,6 +100,32 @@ def time_net(
     back = milliseconds(partial(engine.blobs, inputs[0], [coarse]))
     facts = {**which, "build ms": building, "back to the first size ms": back, **taken}
     yield Finding("nets built", facts)
+
+
+def time_phases(net: Net, case: Case, job: Checking, precision: Precision) -> Finding:
+    """The net with its convolutions with holes in phases, beside the plain one.
+
+    Where phases gain in both precisions, PHASES_ON_CUDA of engines/opencv.py is to be True.
+    """
+    data, coarse = _input(job.size(*case.size), case.batch), net.coarse_output[0]
+    times, scores = {}, []
+    for phases in (False, True):
+        engine = OpenCVEngine(net, job.device, job.precision(precision), phases=phases)
+        run = partial(engine.blobs, data, [coarse])
+        scores.append(run()[coarse])
+        times[phases] = spread(times_of(run, job.count(_RUNS)))["median ms"]
+    plain, other = scores
+    facts = {
+        "net": net.name,
+        "precision": job.precision(precision),
+        "input": dims(data.shape),
+        "plain ms": times[False],
+        "in phases ms": times[True],
+        "faster": "in phases" if times[True] < times[False] else "plain",
+        "largest difference": largest(other - plain),
+        "deviation of scores": float(plain.std()),
+    }
+    return Finding("phases", facts)
 
 
 def _input(size: HW, batch: int) -> F32:

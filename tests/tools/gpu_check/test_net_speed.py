@@ -14,3 +14,12 @@ def test_nets_are_timed_beside_their_floors(tool, job):
     assert all(each.facts["median ms"] > each.facts["floor ms"] > 0 for each in timed)
     assert built.facts["build ms"] > 0
     assert replace(job, rehearsal=False).bar(False) == "not met"
+
+
+def test_phases_are_timed_beside_the_plain_net(tool, job):
+    """In a rehearsal both are the plain net, on the CPU."""
+    speed = tool("gpu_check/net_speed")
+    found = speed.time_phases(job.net("DeepLab-LargeFOV"), speed.Case((200, 306)), job, "float16")
+    assert found.facts["faster"] in ("in phases", "plain")
+    assert found.facts["largest difference"] == 0 < found.facts["deviation of scores"]
+    assert found.verdict is None
