@@ -52,9 +52,8 @@ def relu(blob, slope=0.0):
 def ways(net, *outputs):
     """Of every part its way and its layers, as in "phases: a b"."""
     with_numbers, numbers = numbered(net)
-    names = {str(index): layer.name for index, layer in enumerate(net.layers)}
     found = parts(with_numbers, [numbers[name] for name in outputs or [net.output]])
-    return [f"{part.way}: {' '.join(names[layer.name] for layer in part.layers)}" for part in found]
+    return [f"{part.way}: {' '.join(layer.name for layer in part.layers)}" for part in found]
 
 
 # --- which parts
@@ -211,7 +210,7 @@ def test_a_product_without_weights():
     net = net_of(conv("a", "data", size=1, channels=1024), shape=(1, 512, 2, 2))
     made, _ = in_parts(net, "a")
     net.layers[0].blobs[0].data = None
-    with pytest.raises(WeightsError, match="layer '0' has no weights"):
+    with pytest.raises(WeightsError, match="layer 'a' has no weights"):
         made.blobs(random_input(1, 512, 2, 2))
 
 
