@@ -1,19 +1,22 @@
 """Writes a net in another format, and checks first that the new files give the same scores."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import Shape, UInt8, dims
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.convert.onnx import write_onnx
 from deeplab_repro.engines.engine import check_finite
+from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cuda import BY_CAFFE
@@ -21,9 +24,10 @@ from deeplab_repro.errors import ConversionError, FileError, NetError, one_line
 from deeplab_repro.files.whole import replace_together
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
+from deeplab_repro.net.layers import Dropout, Softmax, Split
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.preprocess import MEAN_BGR, preprocess
-from deeplab_repro.net.scores import softmax
+from deeplab_repro.net.scores import CoarseScores, softmax
 
 Format = Literal["caffe", "onnx", "npz"]
 
@@ -34,18 +38,35 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
 }
 """The formats, and how the names of their files end."""
 
-# Of max(1, standard deviation). Sums in another order differ by a tenth of that.
-_TOLERANCE = 1e-4
+# Of an output's standard deviation: sums in another order differ by a tenth of that. But no less
+# than this share of its root mean square, which is all that float32 resolves.
+_TOLERANCE, _RESOLUTION = 1e-4, 1e-6
+# Where the net's own run is off by more, twice as much is allowed, up to so many tolerances: then
+# that is what rounding makes of this net, and more than that is a fault.
+_MOST_TOLERANCES = 10
+# Of probabilities the logarithms are judged, which are the scores before the softmax up to a number
+# for each pixel. Below this float32 has few digits of them, and in the end none.
+_LEAST_LOGARITHM = -80.0
 _SEED = 0
+# Pixels of a photo in which light changes smoothly, and how far pixels scatter around that.
+_PATCH, _GRAIN = 32, 8.0
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference between an output of the converted file and the net's own."""
+    """The largest difference between an output of the converted file and what it should be.
+
+    in_logarithms: the output is probabilities, and the difference is that of their logarithms.
+    of_engine: None where the file was compared with OpenCV's run of the net. Where these two differ
+    by more than the tolerance, both were compared with a run in float64, and this is OpenCV's
+    largest difference from that.
+    """
 
     output: str
     largest: float
     tolerance: float
+    in_logarithms: bool = False
+    of_engine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +99,8 @@ def convert_files(
     """Write the net, with weights, in another format: to `out` with that format's endings.
 
     interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run the net and the files
-    on a seeded input first. No output may differ by more than 1e-4 times its standard deviation, or
-    1e-4 if that is more; for probabilities it is the standard deviation of their scores.
+    on a seeded picture first. No output may differ by more than 1e-4 times its standard deviation;
+    of probabilities these are the logarithms. Where one does, a run in float64 tells which is off.
 
     Raises what the format's writer raises, FileError, and NetError for a train net that would be
     ONNX or run. With verify also ConversionError, which names the output that differs, WeightsError
@@ -122,73 +143,137 @@ def _check(
         f"net '{net.name}' at {dims(net.input_shape)}",
         "convert it without verifying, or from a prototxt with a smaller input",
     )
-    data, expected = _expected(net, onnx if to == "onnx" else OnnxOptions())
+    reference = _Reference(net, onnx if to == "onnx" else OnnxOptions())
     if to == "onnx":
-        what, found = run_onnx(files[0], data)
+        what, found = run_onnx(files[0], reference.data)
     elif to == "caffe" and BY_CAFFE:
         prototxt, caffemodel = files
-        what, found = run_caffe(prototxt, caffemodel, data)
+        what, found = run_caffe(prototxt, caffemodel, reference.data)
     else:
         again = read_npz(files[0]) if to == "npz" else read_net(files[0])
         if to == "caffe":
             load_weights(again, files[1])
-        what, found = "what was read back", list(_run(again, data).values())
+        what, found = "what was read back", list(_run(again, reference.data).values())
     return what, [
-        _compared(name, theirs, ours, tolerance)
-        for (name, (theirs, tolerance)), ours in zip(expected.items(), found, strict=True)
+        _compared(name, ours, reference)
+        for name, ours in zip(reference.outputs, found, strict=True)
     ]
 
 
-def _expected(
-    net: Net, onnx: OnnxOptions
-) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, float]]]:
-    """A seeded input for the converted net, and of each output the net's own and a tolerance."""
-    rng = np.random.default_rng(_SEED)
-    if onnx.rgb_uint8:
-        net = net.ending_in_scores()
-        # If possible a size that does not fit the net: larger on one axis, smaller on the other.
-        batch, _, height, width = net.input_shape
-        if net.fits_any_size:
-            height, width = height + 3, max(1, width - 3)
-        size, mean = net.fitting_size((height, width)), net.mean_bgr or MEAN_BGR
-        data = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
-        images = np.concatenate([preprocess(image, size, mean) for image in data])
-        blobs = {"scores": _run(net, images)[net.output][:, :, :height, :width]}
-    else:
-        data = rng.standard_normal(net.input_shape, np.float32)
-        data *= 64
-        blobs = _run(net, data)
-    for blob in blobs.values():
-        check_finite(net, blob)
-    expected = {name: (blob, _tolerance(blob)) for name, blob in blobs.items()}
-    if onnx.softmax and not net.ends_in_softmax:
-        _, (scores, tolerance) = expected.popitem()  # the output
-        # The rounding errors are those of the scores, and a softmax enlarges no difference.
-        expected["probs"] = np.stack([softmax(each) for each in scores]), tolerance
-    return data, expected
+class _Reference:
+    """An input for the converted net, and what the net itself makes of it.
+
+    data: what the file takes. outputs: by their names in the file, as OpenCV makes them.
+    probabilities: the names of those that are.
+    """
+
+    def __init__(self, net: Net, onnx: OnnxOptions) -> None:
+        self._net, self._softmax, self._size = net, onnx.softmax and not net.ends_in_softmax, None
+        batch, channels, height, width = net.input_shape
+        rng = np.random.default_rng(_SEED)
+        mean = net.mean_bgr or MEAN_BGR
+        if onnx.rgb_uint8:
+            self._net = net = net.ending_in_scores()
+            # If possible a size that does not fit the net: larger on one axis, smaller on another.
+            if net.fits_any_size:
+                height, width = height + 3, max(1, width - 3)
+            size, self._size = net.fitting_size((height, width)), (height, width)
+            self.data = _pictures(rng, (batch, height, width, channels))
+            self._inputs = np.concatenate([preprocess(each, size, mean) for each in self.data])
+        else:
+            pictures = _pictures(rng, (batch, height, width, channels))
+            if channels == len(mean):
+                images = [preprocess(each, (height, width), mean) for each in pictures]
+                self.data = np.concatenate(images)
+            else:
+                self.data = pictures.transpose(0, 3, 1, 2) - np.float32(128)
+            self._inputs = self.data
+        self.outputs = self._as_in_file(_run(net, self._inputs))
+        for values in self.outputs.values():
+            check_finite(net, values)
+        made = {name for name in net.outputs if _are_probabilities(net, name)}
+        self.probabilities = made | {"probs"} if self._softmax else made
+
+    @cached_property
+    def exact(self) -> dict[str, np.ndarray]:
+        """The outputs in float64."""
+        return self._as_in_file(exact_blobs(self._net, self._inputs, self._net.outputs))
+
+    def _as_in_file(self, blobs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self._size:
+            height, width = self._size
+            blobs = {"scores": blobs[self._net.output][:, :, :height, :width]}
+        if self._softmax:
+            *others, (_, scores) = blobs.items()
+            blobs = dict(others) | {"probs": np.stack([softmax(each) for each in scores])}
+        return blobs
 
 
-def _tolerance(blob: np.ndarray) -> float:
-    return _TOLERANCE * max(1.0, float(blob.std(dtype=np.float64)))
+def _pictures(rng: np.random.Generator, shape: Shape) -> UInt8:
+    """NxHxWxC: light that changes smoothly, with some grain, as in photos."""
+    n, height, width, channels = shape
+    cells = [-(-side // _PATCH) + 1 for side in (height, width)]
+    light = rng.uniform(0, 256, (n * channels, *cells)).astype(np.float32)
+    smooth = CoarseScores(light, _PATCH).enlarged((height, width))
+    grainy = smooth + _GRAIN * rng.standard_normal(smooth.shape, np.float32)
+    pixels = np.clip(grainy, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.reshape(n, channels, height, width).transpose(0, 2, 3, 1))
+
+
+def _are_probabilities(net: Net, blob: str) -> bool:
+    """Whether a Softmax makes the blob."""
+    for layer in reversed(net.layers):
+        if blob in layer.tops:
+            if not isinstance(layer.op, Dropout | Split):  # these pass on their bottom
+                return isinstance(layer.op, Softmax)
+            blob = layer.bottoms[0]
+    return False
 
 
 def _run(net: Net, data: np.ndarray) -> dict[str, np.ndarray]:
     return OpenCVEngine(net, "cpu").blobs(data, net.outputs)
 
 
-def _compared(name: str, theirs: np.ndarray, ours: np.ndarray, tolerance: float) -> Difference:
+def _compared(name: str, ours: np.ndarray, reference: _Reference) -> Difference:
+    """How far an output of the converted net is from what it should be."""
+    theirs = reference.outputs[name]
     if ours.shape != theirs.shape:
         raise ConversionError(
             f"output '{name}' of the converted net is {dims(ours.shape)}, expected "
             f"{dims(theirs.shape)}: nothing was written, please report this"
         )
-    largest = float(np.abs(ours - theirs).max())
+    in_logarithms = name in reference.probabilities
+
+    def difference(one: np.ndarray, other: np.ndarray) -> float:
+        if in_logarithms:
+            one, other = _logarithms(one), _logarithms(other)
+        return float(np.abs(one - other.astype(np.float64)).max())
+
+    tolerance = _tolerance(_logarithms(theirs) if in_logarithms else theirs)
+    largest, of_engine = difference(ours, theirs), None
     if not largest <= tolerance:  # NaN too
+        exact = reference.exact[name]
+        largest, of_engine = difference(ours, exact), difference(theirs, exact)
+        tolerance = max(tolerance, min(2 * of_engine, _MOST_TOLERANCES * tolerance))
+    if not largest <= tolerance:
         raise ConversionError(
-            f"output '{name}' of the converted net differs by {largest:.3g}, expected at most "
-            f"{tolerance:.3g}: nothing was written, please report this"
+            f"output '{name}' of the converted net differs by {largest:.3g} from a run in float64"
+            f"{' (in logarithms)' if in_logarithms else ''}, expected at most {tolerance:.3g} "
+            f"({OpenCVEngine.name} differs by {of_engine:.3g}): nothing was written, please report "
+            "this"
         )
-    return Difference(name, largest, tolerance)
+    return Difference(name, largest, tolerance, in_logarithms, of_engine)
+
+
+def _logarithms(probabilities: np.ndarray) -> np.ndarray:
+    least = np.exp(_LEAST_LOGARITHM)
+    return np.log(np.maximum(probabilities.astype(np.float64), least))
+
+
+def _tolerance(values: np.ndarray) -> float:
+    deviation = values.std(dtype=np.float64)
+    size = math.sqrt(np.square(values, dtype=np.float64).mean())
+    return max(_TOLERANCE * float(deviation), _RESOLUTION * size)
 
 
 # --- run by others: from the bytes, since OpenCV crashes on a file name that is not UTF-8
