@@ -37,7 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="run both on a seeded input first, and write nothing where they differ",
+        help="run both on a seeded picture first, and write nothing where they differ",
     )
     add_variables(parser)
     caffe = parser.add_argument_group("caffe")

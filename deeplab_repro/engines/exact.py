@@ -26,10 +26,13 @@ from deeplab_repro.net.scores import interp_positions
 F64 = npt.NDArray[np.float64]
 
 
-def exact_blobs(net: Net, data: np.ndarray, names: Iterable[str]) -> dict[str, F64]:
+def exact_blobs(
+    net: Net, data: np.ndarray, names: Iterable[str], rounded: bool = False
+) -> dict[str, F64]:
     """Run the net on NxCxHxW (BGR minus mean); the named blobs, float64.
 
-    Of a blob that layers change in place, the last. Raises NetError where the net does not fit the
+    rounded: round every blob to float32, which shows the least that rounding makes of this net. Of
+    a blob that layers change in place, the last. Raises NetError where the net does not fit the
     size, and WeightsError where a layer has no weights.
     """
     names = list(names)
@@ -38,6 +41,8 @@ def exact_blobs(net: Net, data: np.ndarray, names: Iterable[str]) -> dict[str, F
     for number, layer in enumerate(net.layers, start=1):
         bottoms = (blobs[bottom] for bottom in layer.bottoms)
         top = _RULES[layer.type](layer.op, *bottoms, **layer.weights())
+        if rounded:
+            top = top.astype(np.float32).astype(np.float64)
         blobs.update(dict.fromkeys(layer.tops, top))
         kept = set(names).union(*(later.bottoms for later in net.layers[number:]))
         blobs = {name: blob for name, blob in blobs.items() if name in kept}

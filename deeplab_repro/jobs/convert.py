@@ -41,9 +41,9 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
 # Of an output's standard deviation: sums in another order differ by a tenth of that. But no less
 # than this share of its root mean square, which is all that float32 resolves.
 _TOLERANCE, _RESOLUTION = 1e-4, 1e-6
-# Where the net's own run is off by more, twice as much is allowed, up to so many tolerances: then
-# that is what rounding makes of this net, and more than that is a fault.
-_MOST_TOLERANCES = 10
+# Where OpenCV's run of the net is off by more, twice as much is allowed, as far as that may come of
+# rounding: up to so many tolerances, or times what it does that every blob is rounded to float32.
+_MOST_TOLERANCES, _MOST_ROUNDINGS = 10, 64
 # Of probabilities the logarithms are judged, which are the scores before the softmax up to a number
 # for each pixel. Below this float32 has few digits of them, and in the end none.
 _LEAST_LOGARITHM = -80.0
@@ -100,7 +100,8 @@ def convert_files(
 
     interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run the net and the files
     on a seeded picture first. No output may differ by more than 1e-4 times its standard deviation;
-    of probabilities these are the logarithms. Where one does, a run in float64 tells which is off.
+    of probabilities these are the logarithms. Where one does, a run in float64 tells which is off,
+    and a second what comes of rounding.
 
     Raises what the format's writer raises, FileError, and NetError for a train net that would be
     ONNX or run. With verify also ConversionError, which names the output that differs, WeightsError
@@ -138,11 +139,7 @@ def _check(
     net: Net, to: Format, files: list[Path], onnx: OnnxOptions
 ) -> tuple[str, list[Difference]]:
     """What ran the files, and how far their outputs differ from the net's."""
-    require_memory(
-        2 * net.activation_bytes(net.input_shape),  # there are copies of the input and the outputs
-        f"net '{net.name}' at {dims(net.input_shape)}",
-        "convert it without verifying, or from a prototxt with a smaller input",
-    )
+    _require_memory(net, 2)  # there are copies of the input and the outputs
     reference = _Reference(net, onnx if to == "onnx" else OnnxOptions())
     if to == "onnx":
         what, found = run_onnx(files[0], reference.data)
@@ -158,6 +155,15 @@ def _check(
         _compared(name, ours, reference)
         for name, ours in zip(reference.outputs, found, strict=True)
     ]
+
+
+def _require_memory(net: Net, blobs: int) -> None:
+    """Raise ResourceError where there is too little for so many times the net's blobs."""
+    require_memory(
+        blobs * net.activation_bytes(net.input_shape),
+        f"net '{net.name}' at {dims(net.input_shape)}",
+        "convert it without verifying, or from a prototxt with a smaller input",
+    )
 
 
 class _Reference:
@@ -197,7 +203,17 @@ class _Reference:
     @cached_property
     def exact(self) -> dict[str, np.ndarray]:
         """The outputs in float64."""
-        return self._as_in_file(exact_blobs(self._net, self._inputs, self._net.outputs))
+        return self._in_float64(rounded=False)
+
+    @cached_property
+    def rounded(self) -> dict[str, np.ndarray]:
+        """The same with every blob rounded to float32."""
+        return self._in_float64(rounded=True)
+
+    def _in_float64(self, rounded: bool) -> dict[str, np.ndarray]:
+        _require_memory(self._net, 4)  # float64, with copies
+        blobs = exact_blobs(self._net, self._inputs, self._net.outputs, rounded)
+        return self._as_in_file(blobs)
 
     def _as_in_file(self, blobs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._size:
@@ -254,7 +270,9 @@ def _compared(name: str, ours: np.ndarray, reference: _Reference) -> Difference:
     if not largest <= tolerance:  # NaN too
         exact = reference.exact[name]
         largest, of_engine = difference(ours, exact), difference(theirs, exact)
-        tolerance = max(tolerance, min(2 * of_engine, _MOST_TOLERANCES * tolerance))
+        rounding = difference(reference.rounded[name], exact)
+        most = max(_MOST_TOLERANCES * tolerance, _MOST_ROUNDINGS * rounding)
+        tolerance = max(tolerance, min(2 * of_engine, most))
     if not largest <= tolerance:
         raise ConversionError(
             f"output '{name}' of the converted net differs by {largest:.3g} from a run in float64"

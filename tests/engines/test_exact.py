@@ -109,6 +109,14 @@ def test_in_place_and_passed_on():
     np.testing.assert_array_equal(found["a"], np.maximum(DATA, 0))
 
 
+def test_rounded_to_float32():
+    op = Convolution(6, (3, 3))
+    net = one_layer(op, SHAPE)
+    found, plain = (exact_blobs(net, DATA, ["a"], rounded)["a"] for rounded in (True, False))
+    np.testing.assert_array_equal(found, plain.astype(np.float32))
+    assert (found != plain).any()
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["DeepLab", "DeepLab-MSc-LargeFOV"])
 def test_the_originals_scores(golden, name):

@@ -262,6 +262,20 @@ def test_no_false_alarm(tmp_path, make):
     assert converted.differences[0].tolerance < 1e-4 * 60
 
 
+def test_no_false_alarm_where_rounding_is_all_there_is(tmp_path):
+    """The difference of two branches that are nearly the same: float32 keeps few of its digits."""
+    net = net_of(
+        conv("a", "data", "a"),
+        conv("b", "a", "b"),
+        conv("c", "a", "c"),
+        Layer("d", Eltwise("SUM", (1.0, -1.0)), ("b", "c"), ("d",)),
+    )
+    net.layers[2].blobs[0].data[:] = net.layers[1].blobs[0].data * np.float32(1 + 1e-5)
+    (difference,) = checked(net, "onnx", tmp_path / "x").differences
+    assert 0 < difference.largest <= difference.tolerance
+    assert difference.of_engine > 0
+
+
 def test_of_probabilities_the_logarithms_are_judged(tmp_path):
     """As these are the scores, whatever passes the probabilities on."""
     net = net_of(
