@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from deeplab_repro.arrays import Shape, UInt8, dims
+from deeplab_repro.arrays import HW, Shape, UInt8, dims
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import read_npz, write_npz
@@ -175,12 +175,12 @@ class _Reference:
     """
 
     def __init__(self, net: Net, onnx: OnnxOptions) -> None:
-        self._net, self._softmax, self._size = net, onnx.softmax and not net.ends_in_softmax, None
+        self._size: HW | None = None  # of a photo
         batch, channels, height, width = net.input_shape
         rng = np.random.default_rng(_SEED)
         mean = net.mean_bgr or MEAN_BGR
         if onnx.rgb_uint8:
-            self._net = net = net.ending_in_scores()
+            net = net.ending_in_scores()
             # If possible a size that does not fit the net: larger on one axis, smaller on another.
             if net.fits_any_size:
                 height, width = height + 3, max(1, width - 3)
@@ -195,6 +195,7 @@ class _Reference:
             else:
                 self.data = pictures.transpose(0, 3, 1, 2) - np.float32(128)
             self._inputs = self.data
+        self._net, self._softmax = net, onnx.softmax and not net.ends_in_softmax
         self.outputs = self._as_in_file(_run(net, self._inputs))
         for values in self.outputs.values():
             check_finite(net, values)

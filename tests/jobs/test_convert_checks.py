@@ -208,6 +208,15 @@ def test_any_net(tmp_path, net, to):
     assert [difference.output for difference in converted.differences] == net.outputs
 
 
+def test_photos_of_a_net_that_ends_in_softmax(tmp_path):
+    """In the file it is the option's that is left."""
+    net = net_of(conv("c", "data", "c"), layer("p", Softmax(), "c", "p"))
+    for options, output in ((PHOTOS, "probs"), (OnnxOptions(rgb_uint8=True), "scores")):
+        (difference,) = checked(net, "onnx", tmp_path / "x", onnx=options).differences
+        assert difference.output == output
+        assert difference.in_logarithms == (output == "probs")
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_photos_of_nets_that_fix_their_size(tmp_path, batch):
     fixed = layer("i", Interp(height=20, width=26), "c", "i")
