@@ -12,7 +12,7 @@ from deeplab_repro.convert import onnx_model_pb2, write_caffe, write_onnx
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
 from deeplab_repro.errors import ConversionError, DeviceError, NetError
 from deeplab_repro.jobs import convert as module
-from deeplab_repro.jobs.convert import ENDINGS, run_caffe, run_onnx
+from deeplab_repro.jobs.convert import ENDINGS, OnnxOptions, run_caffe, run_onnx
 from deeplab_repro.net.layers import (
     Concat,
     Convolution,
