@@ -9,6 +9,7 @@ from deeplab_repro.cli.options import add_force, add_variables, files_read
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
+    from deeplab_repro.jobs.convert import Difference
     from deeplab_repro.net.net import Net
 
 
@@ -35,7 +36,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="run both on a seeded input first, and write nothing where they differ",
+        help="run both on a seeded picture first, and write nothing where they differ",
     )
     add_force(parser)
     add_variables(parser)
@@ -88,15 +89,24 @@ def run(arguments: argparse.Namespace) -> int:
         verify=arguments.verify,
     )
     for difference in converted.differences:
-        print(
-            one_line(
-                f"{difference.output}: differs by at most {difference.largest:.2g} "
-                f"(allowed: {difference.tolerance:.2g}), run with {converted.checked_with}"
-            )
-        )
+        print(one_line(_told(difference, converted.checked_with)))
     for file in converted.files:
         print(f"written: {one_line(file)} ({file.stat().st_size:,} bytes)")
     return 0
+
+
+def _told(difference: "Difference", checked_with: str | None) -> str:
+    """What the check found of one output."""
+    from deeplab_repro.engines.opencv import OpenCVEngine
+
+    of_engine = difference.of_engine
+    return (
+        f"{difference.output}{' (its logarithms)' if difference.in_logarithms else ''}: "
+        f"differs by at most {difference.largest:.2g}"
+        f"{'' if of_engine is None else ' from a run in float64'} "
+        f"(allowed: {difference.tolerance:.2g}), run with {checked_with}"
+        f"{'' if of_engine is None else f'; {OpenCVEngine.name} differs by {of_engine:.2g}'}"
+    )
 
 
 def _net(arguments: argparse.Namespace) -> "Net":

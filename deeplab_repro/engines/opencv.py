@@ -14,9 +14,15 @@ from deeplab_repro.engines.opencv_cuda import (
     BY_CAFFE,
     gpu_error,
     layers_on_cpu,
-    pooled_otherwise,
     target,
 )
+from deeplab_repro.engines.opencv_shapes import (
+    check_poolings,
+    check_shapes,
+    pooled_otherwise,
+    pools_by_axis,
+)
+from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
@@ -32,15 +38,21 @@ _KEPT = 2
 _BYTES_KEPT_ON_CUDA = 4 << 30
 _INPUT = "data"
 
+PHASES_ON_CUDA = False
+"""Whether convolutions with small holes run on the phases of their bottom on CUDA.
+
+tools/gpu_check measures it beside the plain net (its step "net speed"): where it gains on GPUs in
+both precisions, this is the place to make it the default.
+"""
+
 _COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them again for its convolutions
 _COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 makes several while it reads ONNX
 
 
 def numbered(net: Net) -> tuple[Net, dict[str, str]]:
-    """The net with numbers for names, and the number of every blob by its given name.
+    """The net with numbers for its blobs, and the number of every blob by its given name.
 
-    A blob that layers change in place has the last one's. OpenCV knows a blob by the layer that
-    makes it, and names a convolution after its blob: given names would clash.
+    A blob that layers change in place has the last one's. Layers keep their names, for messages.
     """
     numbers = {net.input: _INPUT}
     layers = []
@@ -48,27 +60,36 @@ def numbered(net: Net) -> tuple[Net, dict[str, str]]:
         bottoms = tuple(numbers[bottom] for bottom in layer.bottoms)
         alone = isinstance(layer.op, Concat) and len(bottoms) == 1
         op = Split() if alone else layer.op  # OpenCV 4.14 does not write what one blob alone joins
-        layers.append(replace(layer, name=str(index), op=op, bottoms=bottoms, tops=(str(index),)))
+        layers.append(replace(layer, op=op, bottoms=bottoms, tops=(str(index),)))
         numbers.update(dict.fromkeys(layer.tops, str(index)))
     if numbers[net.input] == _INPUT:  # else a layer changes the input in place
         del numbers[net.input]
     return replace(net, input=_INPUT, layers=layers), numbers
 
 
+def _named_by_blob(net: Net) -> Net:
+    """The net, each layer with the name of its blob.
+
+    OpenCV 4 knows a blob by the layer that makes it, and names a convolution after its blob.
+    """
+    return replace(net, layers=[replace(layer, name=layer.tops[0]) for layer in net.layers])
+
+
 def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str]) -> "cv2.dnn.Net":
-    """A net of OpenCV 5, which gives these outputs and no other blobs."""
+    """A net of OpenCV from our ONNX, which gives these outputs and no other blobs."""
     return cv2.dnn.readNetFromONNX(np.frombuffer(to_onnx(net, shape, outputs), np.uint8))
 
 
 def _read_caffe(stock: Net) -> "cv2.dnn.Net":
-    """A net of OpenCV 4, which shares the arrays of the convolutions.
+    """A net of OpenCV 4 from Caffe's files, which shares the arrays of the convolutions.
 
     From the caffemodel's bytes OpenCV would copy the weights four times, which took longer than
     everything else before the first run.
     """
     prototxt, caffemodel = to_caffe(stock, hollow=True)
     net = cv2.dnn.readNetFromCaffe(
-        np.frombuffer(prototxt, np.uint8), np.frombuffer(caffemodel, np.uint8)
+        np.frombuffer(with_parameters(prototxt, stock), np.uint8),
+        np.frombuffer(caffemodel, np.uint8),
     )
     for layer in stock.layers:
         if isinstance(layer.op, Convolution):
@@ -82,16 +103,28 @@ class OpenCVEngine:
     """A net that OpenCV's dnn runs as a whole. Use one engine per thread.
 
     device: "cpu", or "cuda" where `opencv_device` has found it. precision: "float32", or on CUDA
-    "float16", in which case inputs and outputs are float32 all the same. Engines of one net share
-    nothing that changes.
+    "float16", in which case inputs and outputs are float32 all the same. phases: on CUDA run the
+    convolutions with small holes on the phases of their bottom (see phases_in_net.py). Engines of
+    one net share nothing that changes.
     """
 
     name = f"OpenCV {cv2.__version__}"
 
-    def __init__(self, net: Net, device: Device, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        net: Net,
+        device: Device,
+        precision: Precision = "float32",
+        phases: bool = PHASES_ON_CUDA,
+    ) -> None:
         self.net = net
         self.device: Device = device
         self.precision: Precision = precision
+        self._phases = phases
+        # From ONNX, where pads say the sizes, OpenCV 4 pools as Caffe in all nets.
+        by_axis = device == "cpu" and any(pools_by_axis(layer.op) for layer in net.layers)
+        self._by_caffe = BY_CAFFE and not by_axis
+        self._checked: set[Shape] = set()
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = numbered(net)
         usual = net.output, net.coarse_output[0]
@@ -130,6 +163,7 @@ class OpenCVEngine:
         outputs = self._outputs(names)
         try:
             net = self._cv2_net(data.shape, outputs)
+            self._check_shapes(net, data.shape)
             net.setInput(data, _INPUT)
             found = dict(zip(outputs, net.forward(outputs), strict=True))
         except cv2.error as error:
@@ -174,7 +208,7 @@ class OpenCVEngine:
         if self.device == "cpu":
             # A built net takes other sizes, at a fraction of the cost of building one.
             shape = self.net.input_shape if self.net.fits_any_size else shape
-            outputs = () if BY_CAFFE else outputs
+            outputs = () if self._by_caffe else outputs
         net = self._built.pop((shape, outputs), None)
         if net is None:
             self._make_room(shape)
@@ -182,6 +216,16 @@ class OpenCVEngine:
             net = build(shape, outputs)
         self._built[shape, outputs] = net  # the last used is the last to go
         return net
+
+    def _check_shapes(self, net: "cv2.dnn.Net", shape: Shape) -> None:
+        """Check at the first run on each size that OpenCV makes Caffe's shapes inside the net too.
+
+        Of a net from ONNX OpenCV does not tell them. There the pads say which size a pooling makes.
+        """
+        if self._by_caffe and shape not in self._checked:
+            check_poolings(self.net, shape)
+            check_shapes(net, self._numbered, shape)
+            self._checked.add(shape)
 
     def _make_room(self, shape: Shape) -> None:
         """Drop built nets, the longest unused first, until one more may be kept."""
@@ -196,15 +240,16 @@ class OpenCVEngine:
         return n_bytes <= _BYTES_KEPT_ON_CUDA
 
     def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
-        if not BY_CAFFE:  # OpenCV 5's engine has no other device, and warns where one is set
+        if not self._by_caffe:  # OpenCV 5's engine has no other device, and warns where one is set
             return _read_onnx(self._numbered, shape, outputs)
-        net = _read_caffe(stock_net(self._numbered, shape))
+        net = _read_caffe(stock_net(_named_by_blob(self._numbered), shape))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
         return net
 
     def _built_on_cuda(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         """OpenCV's net for one size, as far as the wanted blobs: the rest would take memory."""
+        check_poolings(self.net, shape)
         if layer := pooled_otherwise(self.net, shape):
             raise NetError(
                 f"net '{self.net.name}' at {dims(shape)}: OpenCV's CUDA pools differently from "
@@ -212,7 +257,10 @@ class OpenCVEngine:
                 "or another size"
             )
         last = max(map(int, outputs))
-        wanted = replace(self._numbered, layers=self._numbered.layers[: last + 1])
+        wanted = _named_by_blob(self._numbered)
+        wanted = replace(wanted, layers=wanted.layers[: last + 1])
+        if self._phases:
+            wanted = in_phases(wanted, shape, outputs)
         net = _read_caffe(stock_net(wanted, shape))
         # With fusion OpenCV makes the bottoms of a Concat in one piece of memory, and gives each of
         # them from its beginning: the wrong part.
@@ -224,7 +272,7 @@ class OpenCVEngine:
     def _warn_of_layers_on_cpu(self, net: "cv2.dnn.Net") -> None:
         self._warned = True
         if left := layers_on_cpu(net):
-            names = ", ".join(f"'{self.net.layers[number].name}'" for number in left)
+            names = ", ".join(f"'{self.net.layers[number].name}'" for number in dict.fromkeys(left))
             logger.warning(
                 "net '%s': OpenCV %s runs on the CPU the layers that its CUDA backend lacks: %s",
                 self.net.name,

@@ -1,4 +1,4 @@
-"""Whether OpenCV's dnn can run on CUDA, and how its results there differ from the CPU's.
+"""Whether OpenCV's dnn can run on CUDA, and what fails there.
 
 OpenCV itself falls back to the CPU without a message, or stops at an assertion; so this checks
 first. OpenCV forbids cuDNN to round to TF32 in float32 (it asks for FMA), and cuBLAS never does so
@@ -10,13 +10,10 @@ import re
 from dataclasses import dataclass
 from functools import partial
 
-from deeplab_repro.arrays import Shape
 from deeplab_repro.errors import DeepLabError, DeviceError, ResourceError
 from deeplab_repro.machine.device import Device, Precision, resolve_device
 from deeplab_repro.machine.gpus import cuda_version, driver_problem, find_gpus
 from deeplab_repro.machine.opencv import cv2, told_by
-from deeplab_repro.net.layers import Pooling
-from deeplab_repro.net.net import Net
 
 _BUILD = (
     "make a wheel of OpenCV 4 with tools/opencv_cuda/build.py of the repository, "
@@ -159,25 +156,6 @@ def layers_on_cpu(net: "cv2.dnn.Net") -> list[int]:
     Call it after the first run.
     """
     return [int(found[1]) for found in map(_ON_CPU.search, net.dump().splitlines()) if found]
-
-
-def pooled_otherwise(net: Net, shape: Shape) -> str | None:
-    """The first layer that OpenCV's CUDA pools differently from Caffe; None where there is none.
-
-    OpenCV keeps windows that begin behind the image, which Caffe drops, and writes past the blob's
-    end; and its average counts what a last window covers beyond the padding. None of the paper's
-    nets has such windows at the sizes that `Net.fitting_size` gives.
-    """
-    for layer, bottoms, top in net.walk(shape):
-        op = layer.op
-        if not isinstance(op, Pooling) or op.kernel == (0, 0):
-            continue
-        sizes = zip(bottoms[0][2:], top[2:], op.pad, op.kernel, op.stride, strict=True)
-        for n_in, n_out, pad, kernel, stride in sizes:
-            beyond = (n_out - 1) * stride + kernel - (n_in + 2 * pad)
-            if beyond < 0 or (beyond > 0 and op.method == "AVE"):
-                return layer.name
-    return None
 
 
 def gpu_error(what: str, text: str) -> DeepLabError:

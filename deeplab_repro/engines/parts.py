@@ -107,13 +107,14 @@ def _needed(net: Net, outputs: set[str]) -> list[Layer]:
 def _continues(part: Part, layer: Layer, way: Way) -> bool:
     """Whether a layer, the only one that takes what the part makes, belongs to the part."""
     if part.way == way == "phases":
-        return _convolution(layer).hole == _convolution(part.layers[0]).hole
+        return convolution(layer).hole == convolution(part.layers[0]).hole
     if isinstance(layer.op, ReLU):
         return part.way == "phases" or (part.way == "product" and not layer.op.negative_slope)
     return isinstance(layer.op, Dropout) and part.way in ("phases", "product")
 
 
-def _convolution(layer: Layer) -> Convolution:
+def convolution(layer: Layer) -> Convolution:
+    """What a layer that is a convolution does."""
     assert isinstance(layer.op, Convolution)
     return layer.op
 
@@ -150,8 +151,8 @@ class InParts:
                 return partial(_product, first, any(isinstance(x.op, ReLU) for x in part.layers))
             if part.way == "whole":
                 return partial(_whole, engine_of(part.layers), part.tops)
-            hole = _convolution(first).hole
-            steps = [engine_of(layers, hole) for layers in _ordinary(part.layers)]
+            hole = convolution(first).hole
+            steps = [engine_of(layers, hole) for layers in ordinary(part.layers)]
             return partial(_phases, steps, hole)
 
         self._runs = [run_of(part) for part in self.parts]
@@ -176,7 +177,7 @@ def _whole(engine: Engine, tops: Sequence[str], data: np.ndarray) -> Iterable[np
     return engine.blobs(data, tops).values()
 
 
-def _ordinary(layers: Sequence[Layer]) -> list[list[Layer]]:
+def ordinary(layers: Sequence[Layer]) -> list[list[Layer]]:
     """A block's layers as they run on the phases, one list for each convolution."""
     steps: list[list[Layer]] = []
     for layer in layers:
@@ -197,7 +198,7 @@ def _phases(engines: Sequence[Engine], hole: HW, data: np.ndarray) -> Iterable[n
 
 
 def _product(layer: Layer, relu: bool, data: np.ndarray) -> Iterable[np.ndarray]:
-    return [convolve(data, _convolution(layer), **layer.weights(), relu=relu)]
+    return [convolve(data, convolution(layer), **layer.weights(), relu=relu)]
 
 
 def _join(layer: Layer, *arrays: np.ndarray) -> Iterable[np.ndarray]:

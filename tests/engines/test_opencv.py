@@ -313,6 +313,7 @@ def test_opencvs_errors_become_ours(tiny, monkeypatch, method, code, text, kind)
     class Broken:
         setInput = setParam = getLayerId = lambda *_: None  # noqa: N815
         setPreferableBackend = setPreferableTarget = setInput  # noqa: N815
+        getLayersShapes = lambda *_: ([], [], [])  # noqa: E731, N815
         forward = fail
 
     net = read_net(tiny)

@@ -1,7 +1,5 @@
 """Nets in parts: which parts these are, and the same blobs as of the net run whole."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,17 +16,6 @@ from deeplab_repro.net.net import Layer
 from deeplab_repro.net.preprocess import preprocess
 from tests.conftest import PAPER
 from tests.slow_layers import net_of, random_input
-
-
-def way_of_a_wide_layer(op, _):
-    """The way of a layer that were wide enough for another than OpenCV's."""
-    return faster_way(replace(op, num_output=1024) if isinstance(op, Convolution) else op, 512)
-
-
-@pytest.fixture
-def narrow_as_wide(monkeypatch):
-    """Small nets go the ways of large ones."""
-    monkeypatch.setattr(module, "faster_way", way_of_a_wide_layer)
 
 
 def in_parts(net, *names):
@@ -65,9 +52,8 @@ def relu(blob, slope=0.0):
 def ways(net, *outputs):
     """Of every part its way and its layers, as in "phases: a b"."""
     with_numbers, numbers = numbered(net)
-    names = {str(index): layer.name for index, layer in enumerate(net.layers)}
     found = parts(with_numbers, [numbers[name] for name in outputs or [net.output]])
-    return [f"{part.way}: {' '.join(names[layer.name] for layer in part.layers)}" for part in found]
+    return [f"{part.way}: {' '.join(layer.name for layer in part.layers)}" for part in found]
 
 
 # --- which parts
@@ -224,7 +210,7 @@ def test_a_product_without_weights():
     net = net_of(conv("a", "data", size=1, channels=1024), shape=(1, 512, 2, 2))
     made, _ = in_parts(net, "a")
     net.layers[0].blobs[0].data = None
-    with pytest.raises(WeightsError, match="layer '0' has no weights"):
+    with pytest.raises(WeightsError, match="layer 'a' has no weights"):
         made.blobs(random_input(1, 512, 2, 2))
 
 

@@ -33,4 +33,4 @@ def checked(net, to, out, **options):
 def assert_agree(converted):
     for difference in converted.differences:
         assert 0 <= difference.largest <= difference.tolerance
-        assert difference.tolerance >= 1e-4
+        assert difference.of_engine is None  # a run in float64 was not needed

@@ -49,7 +49,8 @@ from deeplab_repro.net.preprocess import preprocess
 
 # The first of each is what the others are compared with: so it is of the CRF's DESIGNS.
 ENGINES: dict[str, Callable[[Net, Device, Precision], OpenCVEngine]] = {
-    "as it is": OpenCVEngine,
+    "plain": partial(OpenCVEngine, phases=False),
+    "conv5 in phases": partial(OpenCVEngine, phases=True),  # PHASES_ON_CUDA of engines/opencv.py
 }
 
 _ITERATIONS, _LABELS, _ROUNDS = 10, 21, 7
