@@ -4,7 +4,7 @@ The dialects' parameters have the same names except in three cases: concat_dim o
 dilation, and sizes as scalars or as lists.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deeplab_repro.arrays import HW
@@ -48,14 +48,19 @@ def runs(kind: str) -> bool:
     return V1_TYPES.get(kind, kind) in _READERS
 
 
+def do_not_run(lacking: Mapping[str, str]) -> str:
+    """The message on types that do not run, each with the name of a layer."""
+    named = [f"layer '{name}' has type '{kind}'" for kind, name in lacking.items()]
+    more = [f"and {len(named) - 20} more"] if len(named) > 20 else []
+    does = "which does" if len(named) == 1 else "which do"
+    return f"{', '.join(named[:20] + more)}, {does} not run here; these do: {', '.join(_READERS)}"
+
+
 def read_parameters(message: Any, kind: str) -> LayerType:
     """The layer type of a layer message; NetError, naming layer and field, if it does not run."""
     reader = _READERS.get(V1_TYPES.get(kind, kind))
     if reader is None:
-        raise NetError(
-            f"layer '{message.name}' has type '{kind}', which does not run here; "
-            f"these do: {', '.join(_READERS)}"
-        )
+        raise NetError(do_not_run({kind: message.name}))
     try:
         return reader(message)
     except NetError as error:
@@ -77,20 +82,24 @@ def _pair(parameters: Any, name: str, default: int, least: int = 1) -> HW:
         values = list(value)
     else:
         values = [value] if parameters.HasField(name) else []
-    by_axis = [
-        getattr(parameters, f"{stem}_{axis}")
+    by_axis = {
+        axis: getattr(parameters, f"{stem}_{axis}")
         for axis in "hw"
         if f"{stem}_{axis}" in parameters.DESCRIPTOR.fields_by_name
         and parameters.HasField(f"{stem}_{axis}")
-    ]
+    }
     if values and by_axis:
         raise NetError(f"both {name} and {stem}_h or {stem}_w, expected one or the other")
-    if len(by_axis) == 1:
+    # A convolution of current Caffe takes one pad alone; the other is 0.
+    one_will_do = name == "pad" and hasattr(value, "append")
+    if len(by_axis) == 1 and not one_will_do:
         raise NetError(f"only one of {stem}_h and {stem}_w, expected both")
     if len(values) > 2:
         raise NetError(f"{name} has {len(values)} values, expected height and width")
-    height, width = by_axis or (values * 2)[:2] or (default, default)
-    if len(values) == 2:
+    height, width = (values * 2)[:2] or (default, default)
+    if by_axis:
+        height, width = (by_axis.get(axis, 0) for axis in "hw")
+    elif len(values) == 2:
         height, width = values
     if min(height, width) < least:
         raise NetError(f"{name} is {min(height, width)}, expected at least {least}")
@@ -210,12 +219,12 @@ def _write_pooling(op: Pooling, message: Any) -> None:
 
 def _read_interp(message: Any) -> Interp:
     p = message.interp_param
-    given = [name for name in ("zoom_factor", "shrink_factor") if p.HasField(name)]
-    given += ["height and width"] * p.HasField("height")
-    if len(given) != 1 or p.HasField("height") != p.HasField("width"):
+    names = ("zoom_factor", "shrink_factor", "height", "width")
+    given = [name for name in names if p.HasField(name)]
+    if not given or (set(given) & {"height", "width"} and given != ["height", "width"]):
         raise NetError(
-            f"the size is given by {', '.join(given) or 'nothing'}, expected one of zoom_factor, "
-            "shrink_factor, height and width"
+            f"the size is given by {', '.join(given) or 'nothing'}, expected zoom_factor or "
+            "shrink_factor or both, or else height and width"
         )
     for name in ("zoom_factor", "shrink_factor"):
         _count(p, name)
@@ -230,10 +239,11 @@ def _write_interp(op: Interp, message: Any) -> None:
     p = message.interp_param
     if op.height is not None and op.width is not None:
         p.height, p.width = op.height, op.width
-    elif op.shrink_factor > 1:
-        p.shrink_factor = op.shrink_factor
     else:
-        p.zoom_factor = op.zoom_factor
+        if op.shrink_factor > 1:
+            p.shrink_factor = op.shrink_factor
+        if op.zoom_factor > 1 or op.shrink_factor == 1:
+            p.zoom_factor = op.zoom_factor
     if op.pad_beg or op.pad_end:
         p.pad_beg, p.pad_end = op.pad_beg, op.pad_end
 

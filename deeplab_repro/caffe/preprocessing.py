@@ -30,6 +30,16 @@ def data_field(layer: Any, name: str) -> Any:
     return getattr(layer.transform_param, name)
 
 
+def names_size(layer: Any) -> bool:
+    """Whether a data layer names the size of its images."""
+    images = layer.image_data_param
+    return bool(
+        layer.HasField("memory_data_param")
+        or data_field(layer, "crop_size")
+        or (images.new_height and images.new_width)
+    )
+
+
 def data_shape(layer: Any) -> Shape:
     """The shape of one image as a data layer gives it to the net, NxCxHxW."""
     if layer.HasField("memory_data_param"):

@@ -9,9 +9,10 @@ from typing import Any
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.names import is_plain_name, shown
-from deeplab_repro.caffe.parameters import read_parameters, runs
-from deeplab_repro.caffe.preprocessing import data_shape, read_preprocessing
+from deeplab_repro.caffe.parameters import do_not_run, read_parameters, runs
+from deeplab_repro.caffe.preprocessing import data_shape, names_size, read_preprocessing
 from deeplab_repro.caffe.prototxt import parse_prototxt
+from deeplab_repro.caffe.sharing import share_weights
 from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.layers import Split
 from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
@@ -105,47 +106,75 @@ def _test_net(message: Any) -> Net:
     check_sizes(inputs)
     (image, input_shape), *others = inputs.items()
 
-    aside = {name for name, _ in others}
-    aside.update(top for layer in data_layers for top in layer.top if top != image)
-    made = {image}
-    dense_crf = None
-    layers = []
+    why_aside = {name: "a second input, and nets of several do not run here" for name, _ in others}
+    labels = (top for layer in data_layers for top in layer.top if top != image)
+    why_aside.update(dict.fromkeys(labels, "which only training has"))
+    kept = _layers_that_run(included, image, why_aside)
+    crfs = [layer for layer in included if layer_type(layer) in ("DENSE_CRF", "DenseCRF")]
+    # Our own files have it on the image's Input layer, where Caffe does not look at it.
+    named = [layer for layer in included if layer_type(layer) == "Input" and image in layer.top]
+    bringing = [*named, *data_layers]
+    preprocessing = preprocessing_of(bringing[0]) if bringing else None
+    try:
+        net = Net(
+            name=message.name,
+            input=image,
+            input_shape=input_shape,
+            layers=[layer for layer, _ in kept],
+            dialect=dialect_of(everything),
+            preprocessing=preprocessing,
+            dense_crf=_dense_crf(crfs[-1].dense_crf_param) if crfs else None,
+        )
+    except NetError as error:
+        if not data_layers or names_size(data_layers[0]):
+            raise
+        raise NetError(
+            f"{error} (at {dims(input_shape[2:])}, as the file names no size: write "
+            f"input: \"{image}\" and four input_dim in place of layer '{data_layers[0].name}')"
+        ) from None
+    check_learners(net)
+    share_weights(kept)
+    return net
+
+
+def _layers_that_run(
+    included: Sequence[Any], image: str, why_aside: dict[str, str]
+) -> list[tuple[Layer, Any]]:
+    """The layers that lead from the image to its scores, each with its message.
+
+    why_aside: what is known of blobs that do not come from the image alone; it is added to. Raises
+    NetError.
+    """
+    made, kept = {image}, []
+    lacking: dict[str, str] = {}  # types that do not run here, and their first layer
     for layer in included:
         kind = layer_type(layer)
         if kind in DATA_TYPES or kind == "Input":
             continue
-        if kind in ("DENSE_CRF", "DenseCRF"):
-            dense_crf = _dense_crf(layer.dense_crf_param)
-        takes = [bottom for bottom in layer.bottom if bottom in aside]
+        takes = [bottom for bottom in layer.bottom if bottom in why_aside]
+        is_aside = kind in ASIDE_TYPES | _LOSS_TYPES
         only_labels = takes and len(takes) == len(layer.bottom) and kind not in _LEARNING_TYPES
-        if kind in ASIDE_TYPES | _LOSS_TYPES or only_labels or (takes and not runs(kind)):
-            aside.update(top for top in layer.top if top not in made)
+        if is_aside or only_labels or (takes and not runs(kind)):
+            why = f"of layer '{layer.name}' ({kind}), which is left out here"
+            why = why_aside[takes[0]] if only_labels and not is_aside else why
+            why_aside.update((top, why) for top in layer.top if top not in made)
             continue
         if takes:
             raise NetError(
-                f"layer '{layer.name}' ({kind}) takes '{takes[0]}', which only training has"
+                f"layer '{layer.name}' ({kind}) takes '{takes[0]}', {why_aside[takes[0]]}"
             )
+        made.update(layer.top)
+        if not runs(kind):
+            lacking.setdefault(kind, layer.name)
+            continue
         op = read_parameters(layer, kind)
         if len(layer.top) != 1 and not (isinstance(op, Split) and layer.top):
             raise NetError(f"layer '{layer.name}' ({kind}) has {len(layer.top)} tops, expected 1")
-        made.update(layer.top)
-        layers.append(
-            Layer(layer.name, op, tuple(layer.bottom), tuple(layer.top), [], layer.strict_dim)
-        )
-    # Our own files have it on the image's Input layer, where Caffe does not look at it.
-    named = [layer for layer in included if layer_type(layer) == "Input" and image in layer.top]
-    bringing = [*named, *data_layers]
-    net = Net(
-        name=message.name,
-        input=image,
-        input_shape=input_shape,
-        layers=layers,
-        dialect=dialect_of(everything),
-        preprocessing=preprocessing_of(bringing[0]) if bringing else None,
-        dense_crf=dense_crf,
-    )
-    check_learners(net)
-    return net
+        names = tuple(layer.bottom), tuple(layer.top)
+        kept.append((Layer(layer.name, op, *names, [], layer.strict_dim), layer))
+    if lacking:
+        raise NetError(do_not_run(lacking))
+    return kept
 
 
 def layers_of(message: Any) -> list[Any]:
@@ -223,18 +252,29 @@ def _inputs(message: Any, layers: list[Any], data_layers: list[Any]) -> dict[str
     if inputs:
         return inputs
     if not data_layers or not data_layers[0].top:
-        raise NetError("the net has no input, expected 'input' with 4 'input_dim' or a data layer")
+        raise NetError(_no_input(layers))
     image, *labels = data_layers[0].top
     # The shapes of the labels do not matter: nothing that takes them is run.
     return {image: data_shape(data_layers[0]), **dict.fromkeys(labels, ())}
 
 
+def _no_input(layers: list[Any]) -> str:
+    bringing = [layer for layer in layers if layer.top and not layer.bottom]
+    if not bringing:
+        return "the net has no input, expected 'input' with 4 'input_dim' or a data layer"
+    layer = bringing[0]
+    image = layer.top[0]
+    return (
+        f"layer '{layer.name}' ({layer_type(layer)}) brings the net's input, and does not run here:"
+        f' write input: "{image}" and four input_dim in its place'
+    )
+
+
 def declared_inputs(message: Any, layers: list[Any]) -> dict[str, Shape]:
     """The inputs that the net names with their shapes, in order; none where a layer brings them."""
     names = list(message.input)
-    shapes: list[Shape] = []
+    shapes: list[Shape] = [tuple(shape.dim) for shape in message.input_shape]
     if isinstance(message, bvlc_pb2.NetParameter):
-        shapes = [tuple(shape.dim) for shape in message.input_shape]
         for layer in layers:
             if layer.type == "Input":
                 names += layer.top

@@ -18,6 +18,7 @@ from deeplab_repro.caffe.learning import (
 from deeplab_repro.caffe.parameters import read_parameters
 from deeplab_repro.caffe.preprocessing import data_field
 from deeplab_repro.caffe.prototxt import parse_prototxt
+from deeplab_repro.caffe.sharing import param_names
 from deeplab_repro.caffe.structure import (
     ASIDE_TYPES,
     DATA_TYPES,
@@ -180,9 +181,7 @@ def _refuse_shared_weights(layers: Sequence[Any]) -> None:
     """Refuse layers that share weights by a name in `param`: here they would not share them."""
     owners: dict[str, str] = {}
     for layer in layers:
-        for parameter in layer.param:
-            # V1 has the name alone.
-            name = parameter if isinstance(parameter, str) else parameter.name
+        for name in param_names(layer):
             if name and name in owners:
                 raise NetError(
                     f"layers '{owners[name]}' and '{layer.name}' share the weights of a param "

@@ -29,18 +29,33 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     # As in Caffe, of two layers of one name the last one counts.
     by_name = {layer.name: layer for layer in model.layers}
     learners = [layer for layer in net.layers if layer.blobs]
-    missing = [layer.name for layer in learners if layer.name not in by_name]
+    # Of layers that share their blobs one is enough.
+    given = {id(blob) for layer in learners if layer.name in by_name for blob in layer.blobs}
+    missing = [x.name for x in learners if not given.issuperset(map(id, x.blobs))]
     if missing and not (partial and len(missing) < len(learners)):
         raise WeightsError(f"{source}: {_missing(missing, learners, model)}")
     loaded = [
-        (blob, data)
+        (layer.name, blob, data)
         for layer in learners
         if layer.name in by_name
         for blob, data in _fitted(source, layer, by_name[layer.name])
     ]
-    for blob, data in loaded:
+    _check_copies(source, loaded)
+    for _, blob, data in loaded:
         blob.data = data
     return missing
+
+
+def _check_copies(source: str, loaded: list[tuple[str, Blob, np.ndarray]]) -> None:
+    """Refuse a file in which layers that share a blob have different values for it."""
+    first: dict[int, tuple[str, np.ndarray]] = {}
+    for name, blob, data in loaded:
+        owner, expected = first.setdefault(id(blob), (name, data))
+        if owner != name and not np.array_equal(data, expected):
+            raise WeightsError(
+                f"{source}: layers '{owner}' and '{name}' have different weights, but the net "
+                "lets them share one param; use the net that it was made for"
+            )
 
 
 def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:

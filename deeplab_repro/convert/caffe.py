@@ -73,7 +73,7 @@ def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool, names: set[str
     # A zoom factor holds at any input size; the other parameters are replaced by the size itself.
     if not interp:
         layer = _bilinear(layer, op, channels=top[1])
-    elif op.zoom_factor > 1:
+    elif op.only_zooms:
         layer = replace(layer, op=Interp(zoom_factor=op.zoom_factor))
     else:
         layer = replace(layer, op=Interp(height=top[2], width=top[3]))

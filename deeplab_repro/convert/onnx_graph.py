@@ -35,6 +35,7 @@ class Graph:
     def __init__(self, name: str) -> None:
         self._graph = schema.GraphProto(name=name)
         self._constants: dict[str, tuple[np.ndarray, np.dtype]] = {}
+        self._names_by_place: dict[tuple[Any, ...], str] = {}  # by the array's memory
         self._names: set[str] = set()
         self._node_names: set[str] = set()
 
@@ -53,10 +54,15 @@ class Graph:
         _describe(self._graph.output.add(name=value), dtype, axes)
 
     def constant(self, name: str, data: np.ndarray, dtype: str = "float32") -> str:
-        """Add a constant of this type, float32 or int64. Returns its name."""
-        name = self.name(name)
-        self._constants[name] = data, np.dtype(dtype)
-        return name
+        """Add a constant of this type, float32 or int64. Returns its name.
+
+        One array is stored once, also if several layers share it: then under its first name.
+        """
+        place = data.ctypes.data, data.shape, data.strides
+        if place not in self._names_by_place:
+            self._names_by_place[place] = name = self.name(name)
+            self._constants[name] = data, np.dtype(dtype)
+        return self._names_by_place[place]
 
     def node(self, kind: str, inputs: Sequence[str], value: str, **attributes: Any) -> str:
         """Add a node that makes `value`, a name that `name` gave. Returns `value`."""

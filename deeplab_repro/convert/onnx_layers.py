@@ -166,7 +166,7 @@ def _interp(place: Place, op: Interp) -> None:
         source = place.step("Slice", _slice(place, source, -op.pad_beg, -op.pad_end))
         size = tuple(n + op.pad_beg + op.pad_end for n in size)
     factor = op.zoom_factor
-    if factor > 1:
+    if op.only_zooms:
         # With a row and a column more, which change nothing: OpenCV 5.0 reads past a single one.
         padded = place.step("Pad", _pad(place, source, (0, 0), (1, 1)))
         enlarged = place.step(
@@ -176,7 +176,7 @@ def _interp(place: Place, op: Interp) -> None:
             coordinate_transformation_mode="asymmetric",
         )
         place.node("Slice", _slice(place, enlarged, 0, 2 * factor - 1))
-    elif all((n - 1) % op.shrink_factor == 0 for n in size) and op.height is None:
+    elif factor == 1 and not op.height and all((n - 1) % op.shrink_factor == 0 for n in size):
         place.node("Slice", _slice(place, source, 0, 0, op.shrink_factor))
     else:
         for axis in (2, 3):

@@ -177,7 +177,8 @@ class Pooling(LayerType):
 class Interp(LayerType):
     """Bilinear resizing with aligned corners, after a crop of -pad_beg and -pad_end pixels.
 
-    The size is a factor (zoom_factor, shrink_factor) or height and width.
+    The size is height and width, or it is divided by shrink_factor and then multiplied by
+    zoom_factor; either way there is one interpolation.
     """
 
     zoom_factor: int = 1
@@ -186,6 +187,11 @@ class Interp(LayerType):
     width: int | None = None
     pad_beg: int = 0
     pad_end: int = 0
+
+    @property
+    def only_zooms(self) -> bool:
+        """Whether it enlarges by a whole number, at any size."""
+        return self.zoom_factor > 1 and self.shrink_factor == 1 and self.height is None
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         n, c, *size = _image(bottoms[0])

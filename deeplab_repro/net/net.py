@@ -232,7 +232,8 @@ class Net:
     @property
     def parameters(self) -> int:
         """How many numbers the net learns: weights and biases."""
-        return sum(layer.parameters for layer in self.layers)
+        blobs = {id(blob): blob for layer in self.layers for blob in layer.blobs}  # some are shared
+        return sum(math.prod(blob.shape) for blob in blobs.values())
 
     def operations(self, blob: str, input_shape: Shape | None = None) -> int:
         """The operations of the convolutions up to a blob; a multiply-add counts as two."""
@@ -318,12 +319,12 @@ class Net:
     def fits_any_size(self) -> bool:
         """Whether the net takes images of any size.
 
-        With an InnerProduct it does not, nor with an INTERP to a size; an INTERP that shrinks is
-        run and converted as one to the size that it makes.
+        With an InnerProduct it does not, nor with an INTERP to a size; an INTERP that shrinks, also
+        one that enlarges again, is run and converted as one to the size that it makes.
         """
         return not any(
             isinstance(layer.op, InnerProduct)
-            or (isinstance(layer.op, Interp) and layer.op.zoom_factor == 1)
+            or (isinstance(layer.op, Interp) and not layer.op.only_zooms)
             for layer in self.layers
         )
 

@@ -5,6 +5,7 @@ import pytest
 from deeplab_repro.errors import NetError
 from tests.caffe.caffe_files import CONV, INPUT, current, net, refused, v1
 
+IP = "inner_product_param { num_output: 2 }"
 BIG = "4294967295"
 
 
@@ -65,7 +66,29 @@ def test_a_layer_that_does_not_run_on_the_way_to_the_scores_is_refused(tmp_path,
         (
             "input: 'data' input: 'label' input_dim: [1, 3, 9, 9]"
             + v1("ELTWISE").replace('bottom: "data"', 'bottom: "data" bottom: "label"'),
+            "takes 'label', a second input, and nets of several do not run here",
+        ),
+        (
+            v1("DATA", 'top: "label"', "", "data") + v1("CONVOLUTION", CONV, "label"),
             "takes 'label', which only training has",
+        ),
+        (
+            INPUT + v1("ARGMAX", top="best") + v1("CONVOLUTION", CONV, "best"),
+            r"takes 'best', of layer 'best' \(ARGMAX\), which is left out here",
+        ),
+        (
+            v1("DUMMY_DATA", "", "", "data") + v1("CONVOLUTION", CONV),
+            r"layer 'data' \(DUMMY_DATA\) brings the net's input, .* four input_dim in its place",
+        ),
+        (
+            INPUT + v1("TANH", top="t") + v1("MVN", bottom="t", top="m") + v1("TANH", bottom="m"),
+            "layer 't' has type 'TANH', layer 'm' has type 'MVN', which do not run here",
+        ),
+        (
+            current("Data", "", "", "data")
+            + current("InnerProduct", IP, top="p")
+            + current("Eltwise", 'bottom: "data"', "p"),
+            r"expected one shape \(at 513x513, as the file names no size: write input: \"data\" ",
         ),
         (
             "input: 'data' input: 'other' input_dim: [1, 3, 9, 9]"

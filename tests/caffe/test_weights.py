@@ -13,13 +13,15 @@ from deeplab_repro.caffe import (
     read_caffemodel,
     read_net,
 )
-from deeplab_repro.errors import FileError, WeightsError
+from deeplab_repro.errors import FileError, NetError, WeightsError
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Layer, Net
 from tests.caffe.caffe_files import (
+    CONV,
     GOLDEN,
     GOLDEN_NETS,
     INPUT,
+    current,
     current_layer,
     field,
     floats,
@@ -206,3 +208,57 @@ def test_an_unreplaced_classifier_is_the_classic(tmp_path):
         "no layer 'fc8_exper/voc12'.*'fc8_voc12'",
         WeightsError,
     )
+
+
+# --- weights that layers share
+
+
+def sharing(tmp_path, *, second: str = CONV) -> Net:
+    """Two convolutions of one image that share both params."""
+    path = tmp_path / "shared.prototxt"
+    params = 'param { name: "w" } param { name: "b" }'
+    image = INPUT + current("Convolution", f"{params} {CONV}", top="a")
+    path.write_text(image + current("Convolution", f"{params} {second}", top="b"))
+    return read_net(path)
+
+
+OWN = {"a": [(2, 3, 3, 3), (2,)], "b": [(2, 3, 3, 3), (2,)]}
+
+
+@pytest.mark.parametrize("names", ["a", "b", "ab"])
+def test_one_copy_of_shared_weights_is_enough(tmp_path, names):
+    found = sharing(tmp_path)
+    assert found.parameters == 2 * 3 * 9 + 2
+    assert load_weights(found, model(**{name: OWN[name] for name in names})) == []
+    first, second = found.layers
+    assert first.blobs[0].data is second.blobs[0].data is not None
+    assert first.blobs[1].data is second.blobs[1].data is not None
+
+
+def test_copies_of_shared_weights_that_differ_are_refused(tmp_path):
+    found, weights = sharing(tmp_path), model(**OWN)
+    weights.layers[1].blobs[1][1] = 7
+    refused(
+        lambda: load_weights(found, weights),
+        "layers 'a' and 'b' have different weights, but the net lets them share one param",
+        WeightsError,
+    )
+    assert found.layers[0].blobs[0].data is None
+
+
+def test_shared_weights_have_one_shape(tmp_path):
+    other = "convolution_param { num_output: 2 kernel_size: 1 }"
+    refused(
+        lambda: sharing(tmp_path, second=other),
+        "layer 'b' shares param 'w' with layer 'a', but wants 2x3x1x1 where that has 2x3x3x3",
+        NetError,
+    )
+
+
+def test_v1_names_params_without_braces(tmp_path):
+    path = tmp_path / "shared.prototxt"
+    params = 'param: "w" param: ""'
+    path.write_text(INPUT + "".join(v1("CONVOLUTION", params + CONV, top=x) for x in "ab"))
+    first, second = read_net(path).layers
+    assert first.blobs[0] is second.blobs[0]
+    assert first.blobs[1] is not second.blobs[1]

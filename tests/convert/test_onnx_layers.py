@@ -119,6 +119,9 @@ def test_poolings_of_the_whole_image(method):
     st.integers(-1, 0),
     st.builds(lambda z: {"zoom_factor": z}, st.integers(1, 8))
     | st.builds(lambda f: {"shrink_factor": f}, st.integers(1, 4))
+    | st.builds(
+        lambda z, f: {"zoom_factor": z, "shrink_factor": f}, st.integers(2, 5), st.integers(2, 4)
+    )
     | st.builds(lambda h, w: {"height": h, "width": w}, st.integers(1, 20), st.integers(1, 20)),
 )
 def test_interpolations(shape, pad_beg, pad_end, size):

@@ -40,8 +40,14 @@ def check_every_blob(make_engine, folder):
 
 
 def check_layers(make_engine, golden, atol):
-    """Compare the authors' own layers, each alone."""
+    """Compare the authors' own layers, each alone: v1's, and v2's INTERP with both factors."""
     for file in sorted(golden.glob("layers/*/*.prototxt")):
         with np.load(file.with_suffix(".npz")) as arrays:
             ours = scores_of(make_engine(read_net(file), "cpu"), arrays["x"])
             np.testing.assert_allclose(ours, arrays["y"], rtol=0, atol=atol, err_msg=file.stem)
+    for folder in sorted(golden.glob("v2/interp_*")):
+        net = read_net(folder / "deploy.prototxt")
+        with np.load(folder / "blobs.npz") as arrays:
+            ours = scores_of(make_engine(net, "cpu"), arrays["data"])
+            # Positions up to 55 are rounded: 4e-6 off, times differences of up to 6.
+            np.testing.assert_allclose(ours, arrays["i"], rtol=0, atol=2.5e-5, err_msg=folder.name)

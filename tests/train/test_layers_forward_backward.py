@@ -312,6 +312,17 @@ def test_the_authors_layers_alone(golden, kind):
             np.testing.assert_allclose(found, arrays["y"], rtol=rtol, err_msg=file.stem)
 
 
+@pytest.mark.golden
+def test_the_second_releases_interp_with_both_factors(golden):
+    folders = sorted(golden.glob("v2/interp_*"))
+    assert folders
+    for folder in folders:
+        (layer,) = read_net(folder / "deploy.prototxt").layers
+        with np.load(folder / "blobs.npz") as arrays:
+            found = step(layer.op, blob(arrays["data"])).top.data
+            np.testing.assert_array_equal(found, arrays["i"], err_msg=folder.name)
+
+
 # --- loss and accuracy
 
 

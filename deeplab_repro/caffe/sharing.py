@@ -1,0 +1,31 @@
+"""Weights that layers share because their `param` has the same name."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from deeplab_repro.arrays import dims
+from deeplab_repro.errors import NetError
+from deeplab_repro.net.net import Blob, Layer
+
+
+def param_names(message: Any) -> list[str]:
+    """The names in a layer message's `param`, one for each of its blobs; "" for none."""
+    # V1 has the name alone.
+    return [each if isinstance(each, str) else each.name for each in message.param]
+
+
+def share_weights(layers: Iterable[tuple[Layer, Any]]) -> None:
+    """Let layers whose messages name a param alike have one blob, that of the first of them.
+
+    Raises NetError for blobs of different shapes.
+    """
+    owners: dict[str, tuple[str, Blob]] = {}
+    for layer, message in layers:
+        for index, (name, blob) in enumerate(zip(param_names(message), layer.blobs, strict=False)):
+            owner, shared = owners.setdefault(name, (layer.name, blob)) if name else ("", blob)
+            if shared.shape != blob.shape:
+                raise NetError(
+                    f"layer '{layer.name}' shares param '{name}' with layer '{owner}', but wants "
+                    f"{dims(blob.shape)} where that has {dims(shared.shape)}"
+                )
+            layer.blobs[index] = shared
