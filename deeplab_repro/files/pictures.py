@@ -11,6 +11,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import UInt8, dims
 from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.marks import MadeOf, marked
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.preprocess import check_image
 
@@ -55,8 +56,12 @@ def overlay(image: UInt8, labels: UInt8) -> UInt8:
     return np.rint(out).astype(np.uint8)
 
 
-def write_labels(path: str | os.PathLike[str], labels: UInt8) -> None:
+def write_labels(
+    path: str | os.PathLike[str], labels: UInt8, made_of: MadeOf | None = None
+) -> None:
     """Write labels (HxW uint8) as an indexed PNG with the VOC palette, atomically.
+
+    made_of: for a mark in the PNG (see `files.marks`), or None for no mark.
 
     Raises ArgumentError for another shape or dtype, FileError if the file cannot be written.
     """
@@ -65,7 +70,7 @@ def write_labels(path: str | os.PathLike[str], labels: UInt8) -> None:
     _check_labels(labels)
     picture = Image.fromarray(labels)
     picture.putpalette(palette().tobytes())
-    _save(path, picture, "PNG")
+    _save(path, picture, "PNG", made_of)
 
 
 def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
@@ -87,7 +92,12 @@ def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
     _save(path, Image.fromarray(image), formats[extension])
 
 
-def _save(path: str | os.PathLike[str], picture: "Image", file_format: str) -> None:
+def _save(
+    path: str | os.PathLike[str],
+    picture: "Image",
+    file_format: str,
+    made_of: MadeOf | None = None,
+) -> None:
     # Encoded in memory first: Pillow would report a full disk as an encoder's error number.
     encoded = io.BytesIO()
     try:
@@ -97,8 +107,9 @@ def _save(path: str | os.PathLike[str], picture: "Image", file_format: str) -> N
         raise ArgumentError(
             f"{one_line(path)}: {file_format} cannot hold an image of {shape}: {one_line(error)}"
         ) from error
+    content = encoded.getvalue()
     with write_atomically(path) as file:
-        file.write(encoded.getbuffer())
+        file.write(marked(content, made_of) if made_of else content)
 
 
 def _boundary(labels: UInt8) -> npt.NDArray[np.bool_]:

@@ -5,7 +5,6 @@ run with the same arguments goes on with what is missing. The files are the same
 """
 
 import gzip
-import hashlib
 import logging
 import math
 import tarfile
@@ -22,13 +21,17 @@ from deeplab_repro.errors import (
     ResourceError,
     one_line,
 )
+from deeplab_repro.files.holding import hold
+from deeplab_repro.files.marks import is_made_of, sha256_of, sha256_of_text
 from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import available_memory
-from deeplab_repro.models.loading import RANDOM
+from deeplab_repro.models.loading import RANDOM, read_model
 from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.net import Net
 from deeplab_repro.segmenter import DeepLab, Recipe, published_crf
+from deeplab_repro.version import __version__
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (
     NetRecord,
@@ -77,7 +80,8 @@ def predict(
     """Segment what of a split has no labels yet.
 
     Writes <out>/results/<year>/Segmentation/comp6_<split>_cls/<id>.png, palette PNGs of the photos'
-    size, and <out>/predict.<split>.json, which says how they were made.
+    size, and <out>/predict.<split>.json, which says how they were made. Labels and scores that are
+    there count if they are whole and were made of the photo as it is now; others are made again.
 
     scores: a folder for the net's coarse scores, <id>.npz (see `probs.write_coarse`). Where they
         are there the net does not run; if all are, no weights are needed. The labels are made of
@@ -88,17 +92,16 @@ def predict(
 
     Raises ArgumentError where `out` or `scores` hold what was made in another way, where the net
     has other labels than the data set, and for weights trained on val; FileError for photos that
-    are missing and what cannot be written; DeviceError for a device that a worker does not have;
-    and what `DeepLab` raises.
+    are missing, folders that another run works on and what cannot be written; DeviceError for a
+    device that a worker does not have; and what `DeepLab` raises.
     """
     names = devkit.ids(split)
     devkit.require(names, split, masks=False)
-    folder = results_folder(out, split, devkit.year)
-    unkept = {name for name in names if scores is None or not (scores / f"{name}.npz").is_file()}
     kept = None if scores is None else read_scores_record(scores)
     # On the CPU whatever was asked for: a cluster's GPUs are not here.
     mine = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
-    net, crf, model = _resolve(mine, None if unkept else kept, scores is not None)
+    has_all = scores is not None and kept is not None and _has_all(devkit, names, scores, kept)
+    net, crf, model = _resolve(mine, kept if has_all else None, scores is not None)
     if model:
         net = replace(net, arithmetic=recipe.precision)
     record = Record(
@@ -110,48 +113,65 @@ def predict(
     )
     _check_labels(record, devkit)
     _check_training_set(record, force)
-    folders = _begin(out, folder, scores, net, record)
-    done = {name for name in names if (folder / f"{name}.png").is_file()}
-    if scores is not None:
-        done -= unkept
-    todo = [name for name in names if name not in done]
-    # A cluster's workers have another working directory.
-    segmenting = Segmenting(
-        devkit.absolute(),
-        folder.absolute(),
-        recipe.absolute(),
-        record,
-        scores and scores.absolute(),
-    )
-    outcomes = _outcomes(segmenting, todo, model, workers)
-    model = None  # workers build their own, and need the memory
+    folder = results_folder(out, split, devkit.year)
     failed = []
-    with progress(f"segmenting {split}", len(names)) as advance:
-        for _ in done:
-            advance()
-        for name, outcome in outcomes:
-            if isinstance(outcome, ResourceError):
-                failed.append(Failed(devkit.photo(name), outcome))
-            elif isinstance(outcome, DeepLabError):
-                raise outcome  # affects every image: a full disk, a device that is not there
-            elif outcome:
-                failed.append(outcome)
-            advance()
-    for each in folders:
-        remove_unfinished(each)
+    with hold(*([out] if scores is None else [out, scores])) as held:
+        folders = _begin(out, folder, scores, record)
+        # A cluster's workers have another working directory.
+        segmenting = Segmenting(
+            devkit.absolute(),
+            folder.absolute(),
+            recipe.absolute(),
+            record,
+            scores and scores.absolute(),
+            held,
+        )
+        todo = [name for name in names if not segmenting.is_done(name)]
+        outcomes = _outcomes(segmenting, todo, model, workers)
+        model = None  # workers build their own, and need the memory
+        with progress(f"segmenting {split}", len(names)) as advance:
+            for _ in range(len(names) - len(todo)):
+                advance()
+            for name, outcome in outcomes:
+                if isinstance(outcome, ResourceError):
+                    failed.append(Failed(devkit.photo(name), outcome))
+                elif isinstance(outcome, DeepLabError):
+                    raise outcome  # affects every image: a full disk, a device that is not there
+                elif outcome:
+                    failed.append(outcome)
+                advance()
+        for each in folders:
+            remove_unfinished(each)
     return Predicted(folder, record, names, failed)
 
 
-def _begin(
-    out: Path, folder: Path, scores: Path | None, net: NetRecord, record: Record
-) -> list[Path]:
+def _has_all(devkit: Devkit, names: list[str], scores: Path, kept: ScoresRecord) -> bool:
+    """Whether the kept scores of all photos are there, and made of these. Warns if some are not."""
+    there = [name for name in names if (scores / f"{name}.npz").exists()]
+    unfit = [
+        name
+        for name in there
+        if not is_made_of(scores / f"{name}.npz", devkit.photo(name), kept.digest)
+    ]
+    if unfit:
+        _log.warning(
+            "%s: the scores of %s (and of %d more) are broken, or of another photo than %s: they "
+            "are made again",
+            one_line(scores),
+            unfit[0],
+            len(unfit) - 1,
+            one_line(devkit.photo(unfit[0])),
+        )
+    return len(there) == len(names) and not unfit
+
+
+def _begin(out: Path, folder: Path, scores: Path | None, record: Record) -> list[Path]:
     """Make the folders that are worked on, with the records of what is in them; return them."""
     make_folder(folder)
     write_or_compare(record_path(out, record.split), asdict(record), any(folder.glob("*.png")))
-    folders = [folder]
-    if scores is not None and record.scores is not None:
-        make_folder(scores)
-        made = asdict(ScoresRecord(**asdict(net), precision=record.scores))
+    folders = [out, folder]
+    if scores is not None and record.scores_record is not None:
+        made = asdict(record.scores_record)
         write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
         folders.append(scores)
     for each in folders:
@@ -184,10 +204,10 @@ def _resolve(
 
     kept: of the scores, if all are kept.
     """
-    if kept and recipe.weights is None and recipe.model in (None, kept.model):
+    if kept and recipe.weights is None and _asks_for(recipe, kept):
         net = NetRecord(**{each.name: getattr(kept, each.name) for each in fields(NetRecord)})
         crf = published_crf(net.model) if recipe.crf == "model" else recipe.crf
-        return net, crf, None
+        return replace(net, version=__version__), crf, None
     model = recipe.build()
     if keeps_scores and model.net.coarse_output[1] == 1:
         _log.warning(
@@ -196,6 +216,19 @@ def _resolve(
             model.net.name,
         )
     return _net_record(model), model.crf, model
+
+
+def _asks_for(recipe: Recipe, kept: ScoresRecord) -> bool:
+    """Whether a recipe means the net that made kept scores."""
+    if recipe.model is None:
+        return True
+    net = read_model(recipe.model, recipe.variables).ending_in_scores()
+    return _net_digest(net) == kept.net_sha256
+
+
+def _net_digest(net: Net) -> str:
+    """A digest of all that a net is but its weights: the current format holds the mean too."""
+    return sha256_of_text(prototxt_text(net, current=True))
 
 
 def _most_processes(model: DeepLab | None) -> int:
@@ -234,19 +267,19 @@ def pack(predicted: Predicted, path: Path) -> None:
 
 def _net_record(model: DeepLab) -> NetRecord:
     weights = str(model.weights)
-    digest, trained_on = "", None
+    digest, trained_on = sha256_of_text(weights), None
     if not weights.startswith(RANDOM):
-        with open_to_read(weights) as (file, _):
-            digest = hashlib.sha256(file.read()).hexdigest()
+        digest = sha256_of(weights)
         trained_on = read_caffemodel(weights).training_list or _released_as(Path(weights).name)
     return NetRecord(
         model=model.net.name,
         labels=model.net.output_shape()[1],
-        net_sha256=hashlib.sha256(prototxt_text(model.net).encode()).hexdigest(),
+        net_sha256=_net_digest(model.net),
         weights=Path(weights).name,
         weights_sha256=digest,
         trained_on=trained_on,
         arithmetic=model.precision,
+        version=__version__,
     )
 
 
