@@ -27,6 +27,9 @@ _NAME = ".deeplab.lock"
 _LONGEST_COMMAND = 100
 _MOST_BYTES = 1000
 
+# A process that was forked off a moment ago may still have its parent's lock.
+_SECONDS_TO_LET_GO = 0.2
+
 _log = logging.getLogger(__name__)
 
 # Of the locks that this process has. A forked child would keep them alive, so it closes them.
@@ -103,9 +106,12 @@ def _locked(folder: Path, holder: str, shared: bool) -> Iterator[bool]:
         return
     _descriptors.add(descriptor)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
-        os.fsync(descriptor)  # a cluster's workers are to see it
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+            os.fsync(descriptor)  # a cluster's workers are to see it
+        except OSError as error:
+            raise FileError(f"{one_line(path)}: cannot be written: {error.strerror}") from error
         yield True
     finally:
         # With the last who reads it the file goes too, unless it is another's by now.
@@ -125,6 +131,7 @@ def _lock(path: Path, shared: bool) -> int | None:
     if fcntl is None:
         return None
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    latest = time.monotonic() + _SECONDS_TO_LET_GO
     while True:
         try:
             descriptor = os.open(path, flags, 0o666)
@@ -139,10 +146,12 @@ def _lock(path: Path, shared: bool) -> int | None:
             with contextlib.suppress(FileNotFoundError):
                 is_mine = os.path.samestat(os.fstat(descriptor), os.stat(path))
         except BlockingIOError:
-            raise FileError(
-                f"{one_line(path.parent)}: is in use by {_holder(path) or 'another process'}: wait "
-                "until it has ended, or give another folder"
-            ) from None
+            if time.monotonic() > latest:
+                raise FileError(
+                    f"{one_line(path.parent)}: is in use by {_holder(path) or 'another process'}: "
+                    "wait until it has ended, or give another folder"
+                ) from None
+            time.sleep(_SECONDS_TO_LET_GO / 10)
         except OSError:
             return None
         finally:

@@ -175,6 +175,8 @@ def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord | None:
 def _read_fields(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
+    if path.is_file() and not path.stat().st_size:
+        raise _broken(path)
     with open_to_read(path) as (file, _):
         content = file.read(_MOST_BYTES)
     try:
