@@ -104,9 +104,16 @@ def scores_record_path(scores: Path) -> Path:
 def read_record(out: Path, split: str) -> Record | None:
     """Read how the results of a split in `out` were made; None without a record.
 
-    Raises FileError if the record cannot be read, FormatError if it is broken.
+    Raises FileError if the record cannot be read, FormatError if it is broken or another split's.
     """
-    return _read(record_path(out, split), Record)
+    record = _read(record_path(out, split), Record)
+    if record and record.split != split:
+        raise FormatError(
+            f"{one_line(record_path(out, split))}: is the record of split "
+            f"{_value_text(record.split)!a}, expected that of '{split}': the results beside it may "
+            "be that split's too, give another folder"
+        )
+    return record
 
 
 def read_scores_record(scores: Path) -> ScoresRecord | None:
@@ -120,13 +127,14 @@ def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> N
     wanted: plain data by field. Raises ArgumentError for a difference, naming the first, and for
     begun work without a record; and what `read_record` raises.
     """
-    if is_begun:
-        _compare(path, wanted)
+    if is_begun and _compared(path, wanted) == wanted:
+        return
     with write_atomically(path) as file:
         file.write(json.dumps(wanted, indent=1).encode())
 
 
-def _compare(path: Path, wanted: Mapping[str, Any]) -> None:
+def _compared(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The record that is there, which differs from the wanted one in names at most."""
     there = _read_fields(path)
     if there is None:
         raise ArgumentError(
@@ -139,6 +147,7 @@ def _compare(path: Path, wanted: Mapping[str, Any]) -> None:
                 f"{one_line(path)}: was made with {name} {_text(name, there)}, not with "
                 f"{_text(name, wanted)}: give another folder"
             )
+    return there
 
 
 def _text(name: str, record: Mapping[str, Any]) -> str:
@@ -167,6 +176,8 @@ def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord | None:
     try:
         if values.get("crf"):
             values["crf"] = CrfParams(**values["crf"])
+        if not isinstance(values.get("trained_on"), str | None):
+            raise TypeError
         return kind(**values)
     except (DeepLabError, TypeError) as error:
         raise _broken(path) from error

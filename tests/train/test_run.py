@@ -11,6 +11,7 @@ import pytest
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net, read_solverstate
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import FileError, FormatError, NetError, TrainingError
+from deeplab_repro.files.holding import hold
 from deeplab_repro.train.curve import LossRow, read_curve
 from deeplab_repro.train.run import prepare, train
 from tests.conftest import assert_one_line
@@ -316,6 +317,18 @@ def disk_full(monkeypatch):
             monkeypatch.setattr(os, "fdopen", lambda *a, **k: Full(own_fdopen(*a, **k)))
 
     return fill
+
+
+def test_one_training_at_a_time(tmp_path):
+    solver, data = prepared(tmp_path)
+    with hold(tmp_path / "snap"), pytest.raises(FileError, match="is in use by process"):
+        train(solver, data)
+    assert solver.iteration == 0
+    left = tmp_path / "snap/.deeplab-0123.tmp"
+    left.write_bytes(b"half of a snapshot")
+    train(solver, data)
+    assert names(tmp_path / "snap") == snapshots(2, 4, 6)
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(

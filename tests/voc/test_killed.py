@@ -60,7 +60,7 @@ def commands(devkit: Devkit, recipe: Recipe, tmp_path: Path, out: Path) -> dict[
     states = sorted(out.glob("*.solverstate"))
     split = ["--voc", devkit.root, "--split", "val", "--out", out, "--scores", out]
     net = ["--prototxt", recipe.model, "--weights", recipe.weights, "--iterations", "2"]
-    grid = ["--w1", "3,4", "--sigma-alpha", "9", "--sigma-beta", "5", "--iterations", "1"]
+    grid = ["--w1", "3,4,5", "--sigma-alpha", "9", "--sigma-beta", "5", "--iterations", "1"]
     made = {
         "predict": ["predict", *split, *net, "--crf", "3,20,10", "--workers", "0"],
         "other": ["predict", *split, *net, "--crf", "9,20,10", "--workers", "0"],
