@@ -109,7 +109,8 @@ def _locked(folder: Path, holder: str, shared: bool) -> Iterator[bool]:
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, holder.encode(), 0)
-            os.fsync(descriptor)  # a cluster's workers are to see it
+            # Once more: NFS then shows a cluster's workers what stands in it.
+            fcntl.flock(descriptor, _mode(shared))
         except OSError as error:
             raise FileError(f"{one_line(path)}: cannot be written: {error.strerror}") from error
         yield True
@@ -141,7 +142,7 @@ def _lock(path: Path, shared: bool) -> int | None:
             raise FileError(f"{one_line(path)}: cannot be written: {error.strerror}") from error
         is_mine = False
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, _mode(shared))
             # Its last holder may have removed it in between: then it keeps nobody out.
             with contextlib.suppress(FileNotFoundError):
                 is_mine = os.path.samestat(os.fstat(descriptor), os.stat(path))
@@ -159,6 +160,10 @@ def _lock(path: Path, shared: bool) -> int | None:
                 os.close(descriptor)
         if is_mine:
             return descriptor
+
+
+def _mode(shared: bool) -> int:
+    return (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
 
 
 def _holder(path: Path) -> str:

@@ -21,6 +21,9 @@ _KEYWORD = b"deeplab-repro:made-of"
 _TEXT = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{64}) [0-9a-f]{64}")
 _LENGTH = 3 * 64 + 2
 
+# Bytes that are read at a time: below the size from which memory is fetched from the system anew.
+_PART = 1 << 16
+
 # The end of a PNG, and that of a .zip without a comment: a mark comes before the one, and in place
 # of the other.
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -41,7 +44,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """The digest of a file's content, in hex. Raises FileError if it cannot be read."""
     digest = hashlib.sha256()
     with open_to_read(path) as (file, _):
-        while part := file.read(1 << 20):
+        while part := file.read(_PART):
             digest.update(part)
     return digest.hexdigest()
 
@@ -89,11 +92,12 @@ def unmarked(path: str | os.PathLike[str]) -> tuple[MadeOf | None, bytes]:
     """
     try:
         with open_to_read(path) as (file, size):
-            file.seek(max(0, size - _LENGTH - len(_PNG_END) - 4))
-            if not _TEXT.search(file.read()):
-                return None, b""
-            require_memory(2 * size, one_line(path))
-            file.seek(0)
+            if size > _PART:
+                file.seek(size - _LENGTH - 4 - len(_PNG_END))
+                if not _TEXT.search(file.read()):
+                    return None, b""
+                file.seek(0)
+                require_memory(2 * size, "the file")
             content = file.read()
     except (FileError, ResourceError):
         return None, b""
