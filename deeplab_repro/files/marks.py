@@ -1,8 +1,9 @@
 """Marks: a file says in itself what it was made of, and so is found by that and not by its name.
 
 A mark is text at the end of the file: in a PNG a text chunk, in a .npz the archive's comment; other
-programs read past it. It holds the digest of all that lies before it too, so that a file that was
-cut short, emptied or changed is known. File and mark are written in one piece: they always agree.
+programs read past it. It holds the digest of what lies before it too, so that a file that was cut
+short, emptied or changed is known; of a .npz it is the directory, whose checksums are compared when
+the arrays are read. File and mark are written in one piece: they always agree.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,8 @@ _LENGTH = 3 * 64 + 2
 
 # Bytes that are read at a time: below the size from which memory is fetched from the system anew.
 _PART = 1 << 16
+# The end of a .npz with its directory: three arrays take a fifth of it.
+_DIRECTORY = 1024
 
 # The end of a PNG, and that of a .zip without a comment: a mark comes before the one, and in place
 # of the other.
@@ -66,11 +70,15 @@ def read_mark(path: str | os.PathLike[str]) -> MadeOf | None:
     return unmarked(path)[0]
 
 
-def is_made_of(path: str | os.PathLike[str], source: Path, settings: str) -> bool:
-    """Whether a file is whole, and was made of `source` as it is now with these settings."""
+def is_made_of(path: str | os.PathLike[str], settings: str, inputs: Callable[[], str]) -> bool:
+    """Whether a file is whole, and was made with these settings and inputs.
+
+    inputs: gives their digest, which is asked for only if all else is right. A FileError that it
+    raises is a no.
+    """
     made_of = read_mark(path)
     try:
-        return made_of is not None and made_of == (sha256_of(source), settings)
+        return made_of is not None and made_of.settings == settings and made_of.inputs == inputs()
     except FileError:
         return False
 
@@ -92,17 +100,20 @@ def unmarked(path: str | os.PathLike[str]) -> tuple[MadeOf | None, bytes]:
     """
     try:
         with open_to_read(path) as (file, size):
+            content = file.read(4)
             if size > _PART:
-                file.seek(size - _LENGTH - 4 - len(_PNG_END))
-                if not _TEXT.search(file.read()):
-                    return None, b""
-                file.seek(0)
-                require_memory(2 * size, "the file")
-            content = file.read()
+                file.seek(size - _DIRECTORY - _LENGTH - 2)
+                end = file.read()
+                if _is_zip(content):
+                    content += end
+                elif _TEXT.search(end):
+                    require_memory(2 * size, "the file")
+                    file.seek(4)
+            content += file.read()
     except (FileError, ResourceError):
         return None, b""
-    end = len(content) - (4 + len(_PNG_END) if _is_png(content) else 0)
-    text = content[max(0, end - _LENGTH) : end]
+    end_of_text = len(content) - (4 + len(_PNG_END) if _is_png(content) else 0)
+    text = content[max(0, end_of_text - _LENGTH) : end_of_text]
     match = _TEXT.fullmatch(text)
     if match is None:
         return None, b""
@@ -123,7 +134,7 @@ def _is_zip(content: bytes) -> bool:
 def _text(head: bytes, made_of: MadeOf) -> bytes:
     """The text of a mark: what the file was made of, and the digest of that and of the file."""
     given = " ".join(made_of).encode()
-    digest = hashlib.sha256(head)
+    digest = hashlib.sha256(head[-_DIRECTORY:] if _is_zip(head) else head)
     digest.update(given)
     return given + b" " + digest.hexdigest().encode()
 

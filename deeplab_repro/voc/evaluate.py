@@ -18,7 +18,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import dims
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError, one_line
 from deeplab_repro.files.images import read_labels
-from deeplab_repro.files.marks import is_made_of, read_mark
+from deeplab_repro.files.marks import is_made_of, read_mark, sha256_of
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.voc.devkit import Devkit
@@ -296,7 +296,7 @@ def _count(
 def _is_made_so(result: Path, photo: Path, settings: str) -> bool:
     """Whether a result was made with these settings, and of the photo if that is there."""
     if photo.is_file():
-        return is_made_of(result, photo, settings)
+        return is_made_of(result, settings, partial(sha256_of, photo))
     mark = read_mark(result)
     return mark is not None and mark.settings == settings
 

@@ -7,9 +7,11 @@ run with the same arguments goes on with what is missing. The files are the same
 import gzip
 import logging
 import math
+import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, partial
 from pathlib import Path
 
 from deeplab_repro.caffe import prototxt_text, read_caffemodel
@@ -100,7 +102,8 @@ def predict(
     kept = None if scores is None else read_scores_record(scores)
     # On the CPU whatever was asked for: a cluster's GPUs are not here.
     mine = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
-    has_all = scores is not None and kept is not None and _has_all(devkit, names, scores, kept)
+    digest = cache(lambda name: sha256_of(devkit.photo(name)))
+    has_all = scores is not None and kept is not None and _has_all(scores, names, kept, digest)
     net, crf, model = _resolve(mine, kept if has_all else None, scores is not None)
     if model:
         net = replace(net, arithmetic=recipe.precision)
@@ -126,7 +129,7 @@ def predict(
             scores and scores.absolute(),
             held,
         )
-        todo = [name for name in names if not segmenting.is_done(name)]
+        todo = [name for name in names if not segmenting.is_done(name, digest)]
         outcomes = _outcomes(segmenting, todo, model, workers)
         model = None  # workers build their own, and need the memory
         with progress(f"segmenting {split}", len(names)) as advance:
@@ -145,22 +148,23 @@ def predict(
     return Predicted(folder, record, names, failed)
 
 
-def _has_all(devkit: Devkit, names: list[str], scores: Path, kept: ScoresRecord) -> bool:
-    """Whether the kept scores of all photos are there, and made of these. Warns if some are not."""
-    there = [name for name in names if (scores / f"{name}.npz").exists()]
+def _has_all(
+    scores: Path, names: list[str], kept: ScoresRecord, digest: Callable[[str], str]
+) -> bool:
+    """Whether the kept scores of all photos are there and their own. Warns where some are not."""
+    there = [name for name in names if os.path.exists(scores / f"{name}.npz")]
     unfit = [
         name
         for name in there
-        if not is_made_of(scores / f"{name}.npz", devkit.photo(name), kept.digest)
+        if not is_made_of(scores / f"{name}.npz", kept.digest, partial(digest, name))
     ]
     if unfit:
         _log.warning(
-            "%s: the scores of %s (and of %d more) are broken, or of another photo than %s: they "
-            "are made again",
+            "%s: the scores of %s (and of %d more) are broken, or of another photo than it is now: "
+            "they are made again",
             one_line(scores),
             unfit[0],
             len(unfit) - 1,
-            one_line(devkit.photo(unfit[0])),
         )
     return len(there) == len(names) and not unfit
 
@@ -270,7 +274,8 @@ def _net_record(model: DeepLab) -> NetRecord:
     digest, trained_on = sha256_of_text(weights), None
     if not weights.startswith(RANDOM):
         digest = sha256_of(weights)
-        trained_on = read_caffemodel(weights).training_list or _released_as(Path(weights).name)
+        described = read_caffemodel(weights, weights=False)
+        trained_on = described.training_list or _released_as(Path(weights).name)
     return NetRecord(
         model=model.net.name,
         labels=model.net.output_shape()[1],

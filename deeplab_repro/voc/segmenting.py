@@ -1,10 +1,13 @@
 """Labels for the images of a split: what a worker needs to make them, one image a call."""
 
+import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from deeplab_repro.errors import ArgumentError, FileError, FormatError
 from deeplab_repro.files.holding import NOTHING_HELD, Held
 from deeplab_repro.files.images import read_image
 from deeplab_repro.files.marks import MadeOf, is_made_of, sha256_of
@@ -15,6 +18,8 @@ from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation, refine
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
 from deeplab_repro.work.outcomes import Failed
+
+_log = logging.getLogger(__name__)
 
 _models = threading.local()
 
@@ -53,31 +58,36 @@ class Segmenting:
         """What is done with each image."""
         return Stages(self._read, self._score, self._refine, self._write)
 
-    def is_done(self, name: str) -> bool:
+    def is_done(self, name: str, digest: Callable[[str], str]) -> bool:
         """Whether an image's labels, and its scores if they are to be kept, are there and whole.
 
-        They must have been made of the photo as it is now, as the record says.
+        They must have been made as the record says, and of the photo as it is now; digest: of a
+        photo, by its name.
         """
-        photo = self.devkit.photo(name)
-        if self.scores is not None and not self._has_scores(photo):
+        photo, inputs = self.devkit.photo(name), partial(digest, name)
+        if self.scores is not None and not self._has_scores(photo, inputs):
             return False
-        return is_made_of(self._labels(photo), photo, self.record.digest)
+        return is_made_of(self._labels(photo), self.record.digest, inputs)
 
-    def _has_scores(self, photo: Path) -> bool:
-        """Whether the kept scores of a photo are its own, and whole."""
+    def _has_scores(self, photo: Path, inputs: Callable[[], str]) -> bool:
+        """Whether the kept scores of a photo are its own."""
         kept, record = self._kept(photo), self.record.scores_record
-        return kept is not None and record is not None and is_made_of(kept, photo, record.digest)
+        return kept is not None and record is not None and is_made_of(kept, record.digest, inputs)
 
     def _read(self, path: Path) -> Photo:
         """The image, and its scores if they were kept."""
         photo = Photo(path, read_image(path), sha256=sha256_of(path))
-        if not self._has_scores(path):
+        if not self._has_scores(path, lambda: photo.sha256):
             return photo
         kept = self._kept(path)
         assert kept
         size = photo.image.shape[0], photo.image.shape[1]
-        coarse = read_coarse(kept)
-        coarse.check_covers(size)
+        try:
+            coarse = read_coarse(kept)
+            coarse.check_covers(size)
+        except (FileError, FormatError, ArgumentError) as error:
+            _log.warning("%s; the net runs again", error)
+            return photo
         return replace(photo, segmentation=Segmentation(size, coarse))
 
     def _score(self, photo: Photo) -> Photo:
@@ -106,7 +116,7 @@ class Segmenting:
         assert made
         assert made.coarse
         self.held.check()
-        if kept is not None and record is not None and not self._has_scores(photo.path):
+        if kept is not None and record is not None and made.net_seconds:  # the net did run
             write_coarse(kept, made.coarse, MadeOf(photo.sha256, record.digest))
         made_of = MadeOf(photo.sha256, self.record.digest)
         write_labels(self._labels(photo.path), made.labels, made_of)

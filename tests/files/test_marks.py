@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_repro.errors import FileError
+from deeplab_repro.errors import FileError, FormatError
 from deeplab_repro.files.images import read_labels
 from deeplab_repro.files.marks import (
     MadeOf,
@@ -76,6 +76,21 @@ def test_other_readers_read_past_it(tmp_path):
     assert unmarked(tmp_path / "a") == (MADE_OF, b"some counts")
 
 
+def test_of_an_archive_the_directory_is_compared(tmp_path):
+    path = tmp_path / "a.npz"
+    for side in (3, 300):  # a small file, and one of which only the end is read
+        values = np.random.default_rng(0).random((2, side, side), np.float32)
+        write_coarse(path, CoarseScores(values, 8, 0), MADE_OF)
+        assert read_mark(path) == MADE_OF
+        content = path.read_bytes()
+        for place in range(len(content) - 500, len(content)):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            assert read_mark(path) is None
+        path.write_bytes(content[:90] + bytes([content[90] ^ 1]) + content[91:])
+        with pytest.raises(FormatError, match="broken"):
+            read_coarse(path)
+
+
 @KINDS
 def test_every_change_is_seen(tmp_path, write):
     path = tmp_path / "a"
@@ -119,15 +134,19 @@ def test_what_it_was_made_of_is_compared(tmp_path):
     photo, path = tmp_path / "a.jpg", tmp_path / "a.npz"
     photo.write_bytes(b"a photo")
     write_npz(path)
-    assert is_made_of(path, photo, MADE_OF.settings)
-    assert not is_made_of(path, photo, sha256_of_text("other settings"))
+
+    def inputs():
+        return sha256_of(photo)
+
+    assert is_made_of(path, MADE_OF.settings, inputs)
+    assert not is_made_of(path, sha256_of_text("other settings"), inputs)
     check_made_of(path, photo)
     photo.write_bytes(b"another")
-    assert not is_made_of(path, photo, MADE_OF.settings)
+    assert not is_made_of(path, MADE_OF.settings, inputs)
     with pytest.raises(FileError) as error:
         check_made_of(path, photo)
     assert_one_line(error, path, "was made of another photo", photo)
     photo.write_bytes(b"")
-    assert not is_made_of(path, photo, MADE_OF.settings)
+    assert not is_made_of(path, MADE_OF.settings, inputs)
     write_npz(path, None)  # says nothing
     check_made_of(path, photo)

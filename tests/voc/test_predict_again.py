@@ -33,10 +33,11 @@ def test_what_a_killed_run_left_is_removed(devkit, recipe, tmp_path, whole):
 def spoil(path, how, other):
     """Break a result or kept scores, or put another's in its place."""
     content = path.read_bytes()
+    half = len(content) // 2
     broken = {
         "empty": b"",
         "cut short": content[:-1],
-        "changed": content[:60] + bytes([content[60] ^ 1]) + content[61:],
+        "changed": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
         "no such file": b"no picture, and no scores",
         "another photo's": other.read_bytes(),
     }
@@ -68,13 +69,25 @@ def test_what_does_not_check_out_is_made_again(devkit, recipe, tmp_path, whole, 
     assert [name for name in NAMES if now[name] != kept[name]] == ["b"]
 
 
+def test_scores_that_break_when_they_are_read(devkit, recipe, tmp_path, photo, caplog):
+    write_image(devkit.photo("b"), photo(200, 260))  # its scores are longer than their directory
+    predict(devkit, "val", tmp_path / "whole", recipe, scores=tmp_path / "whole/s")
+    out = shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    spoil(out / "s/b.npz", "changed", out / "s/c.npz")
+    shutil.rmtree(out / "results")
+    predicted = predict(devkit, "val", out, recipe, scores=out / "s")
+    assert not predicted.failed
+    assert "b.npz" in caplog.text
+    assert files(out) == files(tmp_path / "whole")
+
+
 def test_other_photos_of_the_same_names(devkit, recipe, tmp_path, whole, photo, caplog):
     out = shutil.copytree(whole, tmp_path / "out")
     write_image(devkit.photo("b"), photo(29, 38, seed=9))
     without = replace(recipe, model=None, weights=None)
     with pytest.raises(ArgumentError, match="needs weights"):
         predict(devkit, "val", tmp_path / "new", without, scores=out / "s")
-    assert "the scores of b (and of 0 more) are broken, or of another photo than" in caplog.text
+    assert "the scores of b (and of 0 more) are broken, or of another photo than it" in caplog.text
     predict(devkit, "val", out, recipe, scores=out / "s")
     predict(devkit, "val", tmp_path / "fresh", recipe, scores=tmp_path / "fresh/s")
     assert files(out) == files(tmp_path / "fresh")
