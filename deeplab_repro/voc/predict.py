@@ -29,10 +29,11 @@ from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import available_memory
-from deeplab_repro.models.loading import RANDOM, read_model
+from deeplab_repro.models.fetched import weights_file
+from deeplab_repro.models.loading import RANDOM, read_model, require_weights
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.net import Net
-from deeplab_repro.segmenter import DeepLab, Recipe, published_crf
+from deeplab_repro.segmenter import DEFAULT_MODEL, DeepLab, Recipe, check_net, published_crf
 from deeplab_repro.version import __version__
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (
@@ -100,13 +101,9 @@ def predict(
     names = devkit.ids(split)
     devkit.require(names, split, masks=False)
     kept = None if scores is None else read_scores_record(scores)
-    # On the CPU whatever was asked for: a cluster's GPUs are not here.
-    mine = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
     digest = cache(lambda name: sha256_of(devkit.photo(name)))
     has_all = scores is not None and kept is not None and _has_all(scores, names, kept, digest)
-    net, crf, model = _resolve(mine, kept if has_all else None, scores is not None)
-    if model:
-        net = replace(net, arithmetic=recipe.precision)
+    net, crf = _resolve(recipe, kept if has_all else None)
     record = Record(
         **asdict(net),
         split=split,
@@ -119,7 +116,6 @@ def predict(
     folder = results_folder(out, split, devkit.year)
     failed = []
     with hold(*([out] if scores is None else [out, scores])) as held:
-        folders = _begin(out, folder, scores, record)
         # A cluster's workers have another working directory.
         segmenting = Segmenting(
             devkit.absolute(),
@@ -130,6 +126,10 @@ def predict(
             held,
         )
         todo = [name for name in names if not segmenting.is_done(name, digest)]
+        # Not where all is done, and not where kept scores stand in for weights.
+        needs_net = bool(todo) and not (has_all and recipe.weights is None)
+        model = _build(recipe, workers, scores is not None) if needs_net else None
+        folders = _begin(out, folder, scores, record)
         outcomes = _outcomes(segmenting, todo, model, workers)
         model = None  # workers build their own, and need the memory
         with progress(f"segmenting {split}", len(names)) as advance:
@@ -201,25 +201,32 @@ def _outcomes(
     return replace(workers, processes=processes).map(segmenting, names)
 
 
-def _resolve(
-    recipe: Recipe, kept: ScoresRecord | None, keeps_scores: bool
-) -> tuple[NetRecord, CrfParams | None, DeepLab | None]:
-    """What the net is, the CRF's parameters, and the model, which kept scores do without.
+def _resolve(recipe: Recipe, kept: ScoresRecord | None) -> tuple[NetRecord, CrfParams | None]:
+    """What the net is, and the CRF's parameters.
 
-    kept: of the scores, if all are kept.
+    kept: of the scores, if all are kept: they do without weights.
     """
     if kept and recipe.weights is None and _asks_for(recipe, kept):
-        net = NetRecord(**{each.name: getattr(kept, each.name) for each in fields(NetRecord)})
-        crf = published_crf(net.model) if recipe.crf == "model" else recipe.crf
-        return replace(net, version=__version__), crf, None
-    model = recipe.build()
+        made = {each.name: getattr(kept, each.name) for each in fields(NetRecord)}
+        record, block = NetRecord(**made | {"version": __version__}), None
+    else:
+        net = read_model(recipe.model or DEFAULT_MODEL, recipe.variables).ending_in_scores()
+        check_net(net)
+        record, block = _net_record(net, recipe), net.dense_crf
+    return record, published_crf(record.model, block) if recipe.crf == "model" else recipe.crf
+
+
+def _build(recipe: Recipe, workers: Workers, keeps_scores: bool) -> DeepLab:
+    """The model; for a cluster, whose GPUs are not here, on the CPU whatever was asked for."""
+    mine = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
+    model = mine.build()
     if keeps_scores and model.net.coarse_output[1] == 1:
         _log.warning(
             "net '%s' adds up branches at full size: its scores are kept for every pixel, which "
             "takes some 6 MB a photo of VOC's size",
             model.net.name,
         )
-    return _net_record(model), model.crf, model
+    return model
 
 
 def _asks_for(recipe: Recipe, kept: ScoresRecord) -> bool:
@@ -269,21 +276,21 @@ def pack(predicted: Predicted, path: Path) -> None:
                 archive.addfile(info, content)
 
 
-def _net_record(model: DeepLab) -> NetRecord:
-    weights = str(model.weights)
+def _net_record(net: Net, recipe: Recipe) -> NetRecord:
+    weights = str(require_weights(net, weights_file(recipe.weights, recipe.model or DEFAULT_MODEL)))
     digest, trained_on = sha256_of_text(weights), None
     if not weights.startswith(RANDOM):
         digest = sha256_of(weights)
         described = read_caffemodel(weights, weights=False)
         trained_on = described.training_list or _released_as(Path(weights).name)
     return NetRecord(
-        model=model.net.name,
-        labels=model.net.output_shape()[1],
-        net_sha256=_net_digest(model.net),
+        model=net.name,
+        labels=net.output_shape()[1],
+        net_sha256=_net_digest(net),
         weights=Path(weights).name,
         weights_sha256=digest,
         trained_on=trained_on,
-        arithmetic=model.precision,
+        arithmetic=recipe.precision,
         version=__version__,
     )
 
