@@ -102,7 +102,8 @@ def predict(
     devkit.require(names, split, masks=False)
     kept = None if scores is None else read_scores_record(scores)
     digest = cache(lambda name: sha256_of(devkit.photo(name)))
-    has_all = scores is not None and kept is not None and _has_all(scores, names, kept, digest)
+    unkept = set() if scores is None else _unkept(scores, names, kept, digest)
+    has_all = kept is not None and not unkept
     net, crf = _resolve(recipe, kept if has_all else None)
     record = Record(
         **asdict(net),
@@ -125,7 +126,7 @@ def predict(
             scores and scores.absolute(),
             held,
         )
-        todo = [name for name in names if not segmenting.is_done(name, digest)]
+        todo = [name for name in names if name in unkept or not segmenting.has_labels(name, digest)]
         # Not where all is done, and not where kept scores stand in for weights.
         needs_net = bool(todo) and not (has_all and recipe.weights is None)
         model = _build(recipe, workers, scores is not None) if needs_net else None
@@ -148,16 +149,17 @@ def predict(
     return Predicted(folder, record, names, failed)
 
 
-def _has_all(
-    scores: Path, names: list[str], kept: ScoresRecord, digest: Callable[[str], str]
-) -> bool:
-    """Whether the kept scores of all photos are there and their own. Warns where some are not."""
-    there = [name for name in names if os.path.exists(scores / f"{name}.npz")]
-    unfit = [
+def _unkept(
+    scores: Path, names: list[str], kept: ScoresRecord | None, digest: Callable[[str], str]
+) -> set[str]:
+    """The ids whose scores are not kept, or are not their own. Warns of the latter."""
+    there = [name for name in names if os.path.exists(scores / f"{name}.npz")] if kept else []
+    fit = {
         name
         for name in there
-        if not is_made_of(scores / f"{name}.npz", kept.digest, partial(digest, name))
-    ]
+        if kept and is_made_of(scores / f"{name}.npz", kept.digest, partial(digest, name))
+    }
+    unfit = [name for name in there if name not in fit]
     if unfit:
         _log.warning(
             "%s: the scores of %s (and of %d more) are broken, or of another photo than it is now: "
@@ -166,7 +168,7 @@ def _has_all(
             unfit[0],
             len(unfit) - 1,
         )
-    return len(there) == len(names) and not unfit
+    return set(names) - fit
 
 
 def _begin(out: Path, folder: Path, scores: Path | None, record: Record) -> list[Path]:

@@ -58,29 +58,22 @@ class Segmenting:
         """What is done with each image."""
         return Stages(self._read, self._score, self._refine, self._write)
 
-    def is_done(self, name: str, digest: Callable[[str], str]) -> bool:
-        """Whether an image's labels, and its scores if they are to be kept, are there and whole.
+    def has_labels(self, name: str, digest: Callable[[str], str]) -> bool:
+        """Whether an image's labels are there and whole, and made as the record says.
 
-        They must have been made as the record says, and of the photo as it is now; digest: of a
-        photo, by its name.
+        They must have been made of the photo as it is now; digest: of a photo, by its name.
         """
-        photo, inputs = self.devkit.photo(name), partial(digest, name)
-        if self.scores is not None and not self._has_scores(photo, inputs):
-            return False
-        return is_made_of(self._labels(photo), self.record.digest, inputs)
-
-    def _has_scores(self, photo: Path, inputs: Callable[[], str]) -> bool:
-        """Whether the kept scores of a photo are its own."""
-        kept, record = self._kept(photo), self.record.scores_record
-        return kept is not None and record is not None and is_made_of(kept, record.digest, inputs)
+        labels = self._labels(self.devkit.photo(name))
+        return is_made_of(labels, self.record.digest, partial(digest, name))
 
     def _read(self, path: Path) -> Photo:
         """The image, and its scores if they were kept."""
         photo = Photo(path, read_image(path), sha256=sha256_of(path))
-        if not self._has_scores(path, lambda: photo.sha256):
+        kept, record = self._kept(path), self.record.scores_record
+        if kept is None or record is None:
             return photo
-        kept = self._kept(path)
-        assert kept
+        if not is_made_of(kept, record.digest, lambda: photo.sha256):
+            return photo
         size = photo.image.shape[0], photo.image.shape[1]
         try:
             coarse = read_coarse(kept)
