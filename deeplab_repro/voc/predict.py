@@ -116,7 +116,9 @@ def predict(
     _check_training_set(record, force)
     folder = results_folder(out, split, devkit.year)
     failed = []
-    with hold(*([out] if scores is None else [out, scores])) as held:
+    reading = [] if scores is None or unkept else [scores]
+    writing = [out] if scores is None or reading else [out, scores]
+    with hold(*writing, reading=reading) as held:
         # A cluster's workers have another working directory.
         segmenting = Segmenting(
             devkit.absolute(),
@@ -130,7 +132,10 @@ def predict(
         # Not where all is done, and not where kept scores stand in for weights.
         needs_net = bool(todo) and not (has_all and recipe.weights is None)
         model = _build(recipe, workers, scores is not None) if needs_net else None
-        folders = _begin(out, folder, scores, record)
+        _begin(out, folder, scores, record)
+        writing.append(folder)
+        for each in writing:
+            remove_unfinished(each)
         outcomes = _outcomes(segmenting, todo, model, workers)
         model = None  # workers build their own, and need the memory
         with progress(f"segmenting {split}", len(names)) as advance:
@@ -144,7 +149,7 @@ def predict(
                 elif outcome:
                     failed.append(outcome)
                 advance()
-        for each in folders:
+        for each in writing:
             remove_unfinished(each)
     return Predicted(folder, record, names, failed)
 
@@ -171,18 +176,13 @@ def _unkept(
     return set(names) - fit
 
 
-def _begin(out: Path, folder: Path, scores: Path | None, record: Record) -> list[Path]:
-    """Make the folders that are worked on, with the records of what is in them; return them."""
+def _begin(out: Path, folder: Path, scores: Path | None, record: Record) -> None:
+    """Make the folder of the results, and write or compare the records of what is made."""
     make_folder(folder)
     write_or_compare(record_path(out, record.split), asdict(record), any(folder.glob("*.png")))
-    folders = [out, folder]
     if scores is not None and record.scores_record is not None:
         made = asdict(record.scores_record)
         write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
-        folders.append(scores)
-    for each in folders:
-        remove_unfinished(each)
-    return folders
 
 
 def _outcomes(

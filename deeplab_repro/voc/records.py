@@ -124,17 +124,18 @@ def read_scores_record(scores: Path) -> ScoresRecord | None:
 def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> None:
     """Write the record of work that starts, or compare with the record of work that `is_begun`.
 
-    wanted: plain data by field. Raises ArgumentError for a difference, naming the first, and for
-    begun work without a record; and what `read_record` raises.
+    wanted: plain data by field. A model and weights of other names are no difference: what they
+    hold is compared. Raises ArgumentError for a difference, naming the first, and for begun work
+    without a record; and what `read_record` raises.
     """
-    if is_begun and _compared(path, wanted) == wanted:
+    if is_begun:
+        _compare(path, wanted)
         return
     with write_atomically(path) as file:
         file.write(json.dumps(wanted, indent=1).encode())
 
 
-def _compared(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The record that is there, which differs from the wanted one in names at most."""
+def _compare(path: Path, wanted: Mapping[str, Any]) -> None:
     there = _read_fields(path)
     if there is None:
         raise ArgumentError(
@@ -147,7 +148,6 @@ def _compared(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
                 f"{one_line(path)}: was made with {name} {_text(name, there)}, not with "
                 f"{_text(name, wanted)}: give another folder"
             )
-    return there
 
 
 def _text(name: str, record: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ def test_what_a_killed_run_left_is_removed(devkit, recipe, tmp_path, whole):
     for folder in (out, out / "s", out / "results/VOC2012/Segmentation/comp6_val_cls"):
         (folder / ".deeplab-0123.tmp").write_bytes(b"half of a pi")
     (out / ".deeplab.lock").write_text("process 7")
+    (out / "s/b.npz").unlink()
     predict(devkit, "val", out, recipe, scores=out / "s")
     assert files(out) == files(whole)
 
@@ -100,6 +101,8 @@ def test_one_run_at_a_time(devkit, recipe, tmp_path):
             predict(devkit, "val", tmp_path / "out", recipe, scores=tmp_path / "s")
     assert not list(tmp_path.glob("out/*"))
     predict(devkit, "val", tmp_path, recipe, scores=tmp_path)  # one folder for both
+    with hold(reading=[tmp_path]), hold(tmp_path / "new"):  # where all are kept, others read too
+        predict(devkit, "val", tmp_path / "more", recipe, scores=tmp_path)
 
 
 def test_an_orphan_writes_nothing_into_another_run(devkit, recipe, tmp_path, monkeypatch):
@@ -143,7 +146,7 @@ def test_files_are_known_by_content_and_not_by_name(devkit, recipe, tmp_path, wh
     before = (whole / "results/VOC2012/Segmentation/comp6_val_cls/a.png").stat()
     predicted = predict(devkit, "val", whole, renamed, scores=whole / "s")
     assert (predicted.folder / "a.png").stat() == before
-    assert read_record(whole, "val").weights == "other.caffemodel"
+    assert read_record(whole, "val").digest == predicted.record.digest
     # Of the same name, but another net.
     text = Path(recipe.model).read_text()
     for change in ("hole: 1", "hole: 2"):
