@@ -27,7 +27,7 @@ from tests.voc.small import files
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 
-KILLS = int(os.environ.get("DEEPLAB_REPRO_KILLS", "6"))
+KILLS = int(os.environ.get("DEEPLAB_REPRO_KILLS", "5"))
 NAMES = [f"p{i}" for i in range(6)]
 OTHER = CrfParams(9, 20, 10)
 Command = list[str]
