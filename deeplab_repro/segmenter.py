@@ -148,7 +148,7 @@ class DeepLab:
     ) -> None:
         check_iterations(iterations)
         net = read_model(model, variables).ending_in_scores()
-        _check_net(net)
+        check_net(net)
         self.crf = published_crf(net.name, net.dense_crf) if crf == "model" else crf
         if not isinstance(self.crf, CrfParams | None):
             raise ArgumentError(f"crf is {crf!r}, expected 'model', CrfParams or None")
@@ -275,7 +275,7 @@ def refine(
     return replace(segmentation, refined=refined, crf_seconds=time.perf_counter() - start)
 
 
-def _check_net(net: Net) -> None:
+def check_net(net: Net) -> None:
     """Raise NetError unless the net takes a colour image to scores of labels that fit uint8."""
     if net.input_shape[1:2] != (3,):
         raise NetError(

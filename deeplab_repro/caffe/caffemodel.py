@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,25 +73,25 @@ class Caffemodel:
         return None
 
 
-def read_caffemodel(path: str | Path) -> Caffemodel:
-    """Read a caffemodel of either dialect.
+def read_caffemodel(path: str | Path, weights: bool = True) -> Caffemodel:
+    """Read a caffemodel of either dialect; without its weights on request, which is quick.
 
     The weights go from the file straight into their arrays, so that reading takes little more time
     than the file's bytes, and no more memory than its floats. Raises FileError, FormatError where
     the file is cut off, broken or something else, and ResourceError where it is larger than the
     free memory.
     """
-    return read_binary(path, "a caffemodel", _read_net)
+    return read_binary(path, "a caffemodel", partial(_read_net, weights=weights))
 
 
-def _read_net(reader: Reader, size: int) -> Caffemodel:
+def _read_net(reader: Reader, size: int, weights: bool) -> Caffemodel:
     name = ""
     layers: list[ModelLayer] = []
     for field in reader.fields(0, size):
         if field.kind == wire.BYTES and field.number in (_V1_LAYER, _CURRENT_LAYER):
             if len(layers) == _MOST_LAYERS:
                 raise FormatError(f"broken: more than {_MOST_LAYERS} layers, too many for a net")
-            layers.append(_read_layer(reader, field))
+            layers.append(_read_layer(reader, field, weights))
         elif field.number == _NAME and field.kind == wire.VARINT:
             raise FormatError(
                 "this is a .solverstate, a .binaryproto or an ONNX file, expected a caffemodel: "
@@ -121,7 +122,7 @@ def _parsed(message: Any, data: bytes) -> Any:
     return message
 
 
-def _read_layer(reader: Reader, field: Field) -> ModelLayer:
+def _read_layer(reader: Reader, field: Field, weights: bool) -> ModelLayer:
     schema: Any = deeplab_pb2 if field.number == _V1_LAYER else bvlc_pb2
     numbers = schema.LayerParameter.DESCRIPTOR.fields_by_name
     blob_number, *essential = (numbers[name].number for name in ("blobs", "name", "type"))
@@ -152,7 +153,7 @@ def _read_layer(reader: Reader, field: Field) -> ModelLayer:
         )
     if field.number == _V1_LAYER:
         settle_binary(layer.message, has_weights=bool(blobs))
-    for blob in blobs:
+    for blob in blobs if weights else ():
         try:
             layer.blobs.append(read_blob(reader, blob))
         except FormatError as error:

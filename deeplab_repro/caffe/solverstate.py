@@ -1,5 +1,6 @@
 """Reads and writes solverstates, the binary files from which Caffe's solver resumes."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.solver import SolverState
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
+# Ours. Caffe skips the fields that it does not know.
+_DIGESTS = {1000: "learned_sha256", 1001: "training_sha256"}
 _KINDS = {
     _ITER: wire.VARINT,
     _LEARNED_NET: wire.BYTES,
     _HISTORY: wire.BYTES,
     _CURRENT_STEP: wire.VARINT,
+    **dict.fromkeys(_DIGESTS, wire.BYTES),
 }
 _LAYER = 100  # of a caffemodel in the current format
 _LONGEST_PATH = 4096  # bytes
@@ -38,6 +42,8 @@ def read_solverstate(path: str | Path) -> SolverState:
 def write_solverstate(state: SolverState, path: str | Path) -> None:
     """Write a state in Caffe's format of 2014 (legacy dims), which every Caffe since reads.
 
+    The digests are fields of our own, which Caffe skips.
+
     Raises FileError, and ArgumentError where the state could not be read again.
     """
     problem = _problem(state)
@@ -53,6 +59,9 @@ def _chunks(state: SolverState) -> Iterator[bytes | memoryview]:
     for array in state.history:
         yield from blob_pieces(_HISTORY, array, current=False)
     yield schema(current_step=state.current_step).SerializeToString()
+    for number, name in _DIGESTS.items():
+        if digest := getattr(state, name):
+            yield wire.prefix(number, len(digest)) + digest.encode()
 
 
 def _problem(state: SolverState) -> str | None:
@@ -63,6 +72,9 @@ def _problem(state: SolverState) -> str | None:
     learned = state.learned_net
     if not learned.isprintable() or len(learned.encode(errors="replace")) > _LONGEST_PATH:
         return f"learned_net is {shown(learned)}, expected the path of a caffemodel"
+    for name in _DIGESTS.values():
+        if not re.fullmatch("([0-9a-f]{64})?", getattr(state, name)):
+            return f"{name} is {shown(getattr(state, name))}, expected a SHA-256 in hex"
     return None
 
 
@@ -85,6 +97,10 @@ def _read_state(reader: Reader, size: int) -> SolverState:
                 raise FormatError(f"{where}: {error}") from None
         elif field.number == _CURRENT_STEP:
             state.current_step = wire.signed(field.value, 32)
+        elif field.number in _DIGESTS:
+            end = min(field.end, field.begin + _LONGEST_PATH)
+            digest = reader.between(field.begin, end).decode("latin-1")
+            setattr(state, _DIGESTS[field.number], digest)
     if iteration is None:
         raise FormatError(f"no iter in it, expected a solverstate: {_MEND}")
     state.iteration = iteration

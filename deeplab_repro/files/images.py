@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplab_repro.arrays import UInt8
-from deeplab_repro.errors import ImageError, ResourceError, one_line
+from deeplab_repro.errors import FileError, ImageError, ResourceError, one_line
 from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.machine.memory import require_memory
 
@@ -73,6 +73,17 @@ def read_labels(path: str | os.PathLike[str]) -> UInt8:
     Raises what `read_image` raises; ImageError too for a PNG in colour.
     """
     return _read(path, ("PNG",), _to_labels)
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is there and is a whole picture."""
+    try:
+        read_image(path)
+    except (FileError, ImageError):
+        return False
+    except ResourceError:
+        return True  # too large to read
+    return True
 
 
 def _read(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import UInt8, dims
 from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.made_of import MadeOf, marked
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.preprocess import check_image
@@ -56,8 +57,12 @@ def overlay(image: UInt8, labels: UInt8) -> UInt8:
     return np.rint(out).astype(np.uint8)
 
 
-def write_labels(path: str | os.PathLike[str], labels: UInt8) -> None:
+def write_labels(
+    path: str | os.PathLike[str], labels: UInt8, made_of: MadeOf | None = None
+) -> None:
     """Write labels (HxW uint8) as an indexed PNG with the VOC palette, atomically.
+
+    made_of: for a mark in the PNG (see `files.made_of`), or None for no mark.
 
     Raises ArgumentError for another shape or dtype, FileError if the file cannot be written.
     """
@@ -66,7 +71,7 @@ def write_labels(path: str | os.PathLike[str], labels: UInt8) -> None:
     _check_labels(labels)
     picture = Image.fromarray(labels)
     picture.putpalette(palette().tobytes())
-    _save(path, picture, "PNG")
+    _save(path, picture, "PNG", made_of)
 
 
 def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
@@ -88,7 +93,7 @@ def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
     _save(path, Image.fromarray(image), formats[extension])
 
 
-def marked(file_format: str) -> dict[str, Any]:
+def own_mark(file_format: str) -> dict[str, Any]:
     """Options of Pillow's `save` that mark a PNG or JPEG as this tool's: see `marks.made_here`."""
     from PIL.PngImagePlugin import PngInfo
 
@@ -99,18 +104,24 @@ def marked(file_format: str) -> dict[str, Any]:
     return {"pnginfo": texts}
 
 
-def _save(path: str | os.PathLike[str], picture: "Image", file_format: str) -> None:
+def _save(
+    path: str | os.PathLike[str],
+    picture: "Image",
+    file_format: str,
+    made_of: MadeOf | None = None,
+) -> None:
     # Encoded in memory first: Pillow would report a full disk as an encoder's error number.
     encoded = io.BytesIO()
     try:
-        picture.save(encoded, file_format, quality=92, **marked(file_format))
+        picture.save(encoded, file_format, quality=92, **own_mark(file_format))
     except OSError as error:
         shape = f"{picture.height}x{picture.width}"
         raise ArgumentError(
             f"{one_line(path)}: {file_format} cannot hold an image of {shape}: {one_line(error)}"
         ) from error
+    content = encoded.getvalue()
     with write_atomically(path) as file:
-        file.write(encoded.getbuffer())
+        file.write(marked(content, made_of) if made_of else content)
 
 
 def _boundary(labels: UInt8) -> npt.NDArray[np.bool_]:

@@ -4,6 +4,7 @@ A .bin holds the input of the original's dense CRF: probabilities at the image's
 the output of its net: scores, padded to the net's input (docs/original.md, sections 1.10, 3 and 4).
 """
 
+import io
 import math
 import os
 import struct
@@ -15,6 +16,7 @@ import numpy as np
 
 from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
+from deeplab_repro.files.made_of import MadeOf, marked
 from deeplab_repro.files.mat import read_mat, write_mat
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
 from deeplab_repro.files.whole import open_to_read, write_atomically
@@ -67,14 +69,21 @@ def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
     return found
 
 
-def write_coarse(path: str | os.PathLike[str], coarse: CoarseScores) -> None:
+def write_coarse(
+    path: str | os.PathLike[str], coarse: CoarseScores, made_of: MadeOf | None = None
+) -> None:
     """Write coarse scores as a .npz: `scores` CxHxW, `stride` and `offset`, atomically.
 
-    See `deeplab_repro.net.scores`. Raises FileError if the file cannot be written.
+    See `deeplab_repro.net.scores`. made_of: for a mark in the file (see `files.made_of`), or None.
+
+    Raises FileError if the file cannot be written.
     """
     arrays = (coarse.values, np.int64(coarse.stride), np.int64(coarse.offset))
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **dict(zip(_COARSE_NAMES, arrays, strict=True)))
+    content = archive.getvalue()
     with write_atomically(path) as file:
-        np.savez_compressed(file, **dict(zip(_COARSE_NAMES, arrays, strict=True)))
+        file.write(marked(content, made_of) if made_of else content)
 
 
 def write_bin(path: str | os.PathLike[str], probs: F32) -> None:

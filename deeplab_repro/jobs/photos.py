@@ -23,7 +23,7 @@ class Photo:
 
     path: of its file. image: HxWx3 uint8 RGB. probs: CxHxW float32, where they are read from a file
     in place of a net's scores. segmentation: what the net and then the CRF made of the image.
-    written: the files with its results.
+    written: the files with its results. sha256: of its file, for results that are marked with it.
     """
 
     path: Path
@@ -31,6 +31,7 @@ class Photo:
     probs: F32 | None = None
     segmentation: Segmentation | None = None
     written: tuple[Path, ...] = ()
+    sha256: str = ""
 
 
 def unchanged(photo: Photo) -> Photo:

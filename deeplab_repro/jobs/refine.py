@@ -13,6 +13,7 @@ from deeplab_repro.crf.dense_crf import dense_crf, load
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, ResourceError, one_line
 from deeplab_repro.files.images import read_image
+from deeplab_repro.files.made_of import check_made_of
 from deeplab_repro.files.npy import write_npy
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import FORMATS, read_probs
@@ -148,8 +149,9 @@ def refine_files(
     by_path = {job.photo: job for job in jobs}
 
     def read(path: Path) -> Photo:
-        image = read_image(path)
-        return Photo(path, image, probs=read_probs(by_path[path].probs, image.shape[:2]))
+        image, probs = read_image(path), by_path[path].probs
+        check_made_of(probs, path)
+        return Photo(path, image, probs=read_probs(probs, image.shape[:2]))
 
     def refine(photo: Photo) -> Photo:
         assert photo.probs is not None

@@ -61,6 +61,18 @@ def fill(net: Net, weights: str | Path | None) -> None:
 
     Raises ArgumentError for no weights, or another seed, and what `load_weights` raises.
     """
+    name = str(require_weights(net, weights))
+    if name.startswith(RANDOM):
+        seed = name.removeprefix(RANDOM)
+        if not (seed.isdecimal() and seed.isascii() and len(seed) < 10):
+            raise ArgumentError(f"weights are '{name}', expected {RANDOM} and a whole number")
+        net.fill_random(int(seed))
+    else:
+        load_weights(net, name)
+
+
+def require_weights(net: Net, weights: str | Path | None) -> str | Path:
+    """Return the weights that a net was given. Raises ArgumentError for none."""
     if weights is None:
         known = MODELS.get(net.name)
         released = known is not None and known.train_weights is not None
@@ -69,11 +81,4 @@ def fill(net: Net, weights: str | Path | None) -> None:
             "ones (the labels then mean nothing)"
             + (f"; deeplab-repro fetch {net.name} gets the released ones" if released else "")
         )
-    name = str(weights)
-    if name.startswith(RANDOM):
-        seed = name.removeprefix(RANDOM)
-        if not (seed.isdecimal() and seed.isascii() and len(seed) < 10):
-            raise ArgumentError(f"weights are '{name}', expected {RANDOM} and a whole number")
-        net.fill_random(int(seed))
-    else:
-        load_weights(net, weights)
+    return weights

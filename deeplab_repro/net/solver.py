@@ -37,10 +37,13 @@ class SolverState:
     """What training resumes from: the next iteration, and the momentum of every blob.
 
     learned_net: the caffemodel that was written with it. history: one float32 array per learnable
-    blob, in the order of the net's layers.
+    blob, in the order of the net's layers. learned_sha256: of that caffemodel's content, in hex;
+    training_sha256: of the net and the settings of the training. Both are empty in Caffe's files.
     """
 
     iteration: int
     learned_net: str
     history: list[np.ndarray] = field(default_factory=list)
     current_step: int = 0
+    learned_sha256: str = ""
+    training_sha256: str = ""

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from deeplab_repro.caffe import load_mean, read_solver, read_train_net
 from deeplab_repro.errors import FileError, FormatError, NetError, one_line
+from deeplab_repro.files.holding import hold
 from deeplab_repro.files.labels import look_at
-from deeplab_repro.files.targets import check_targets, make_folder
+from deeplab_repro.files.targets import check_targets
+from deeplab_repro.files.whole import remove_unfinished
 from deeplab_repro.net.layers import SoftmaxLoss
 from deeplab_repro.net.net import Net
 from deeplab_repro.train.curve import LossRow, read_curve, write_curve
@@ -99,12 +101,25 @@ def train(
 
     Snapshots are written every `snapshot` iterations and at the end, each with the loss curve,
     <prefix>_loss.csv; a resumed run continues the curve. Raises TrainingError if the loss becomes
-    NaN (the last snapshot then stays the last), FileError if something cannot be written, and what
-    the data raise.
+    NaN (the last snapshot then stays the last), FileError if something cannot be written or another
+    run works on the folder, and what the data raise.
     """
     warn_of_blas_threads()
     parameter = solver.parameter
-    make_folder(Path(parameter.snapshot_prefix).absolute().parent)
+    folder = Path(parameter.snapshot_prefix).absolute().parent
+    with hold(folder):
+        remove_unfinished(folder)
+        _train(solver, data, on_iteration, stopped)
+    return Path(f"{parameter.snapshot_prefix}_iter_{solver.iteration}.caffemodel")
+
+
+def _train(
+    solver: Solver,
+    data: SegData,
+    on_iteration: Callable[[LossRow], None],
+    stopped: Callable[[], bool],
+) -> None:
+    parameter = solver.parameter
     curve = Path(f"{parameter.snapshot_prefix}_loss.csv")
     old = read_curve(curve) if solver.iteration and curve.exists() else []
     rows = [row for row in old if row.iteration < solver.iteration]
@@ -124,15 +139,15 @@ def train(
                 break
             if parameter.snapshot and solver.iteration % parameter.snapshot == 0:
                 written = solver.iteration
-                solver.snapshot()
+                # The curve first: it may be ahead of a snapshot, but never behind.
                 write_curve(rows, curve)
+                solver.snapshot()
     finally:
         batches.close()
     last = Path(f"{parameter.snapshot_prefix}_iter_{solver.iteration}.caffemodel")
     if first and solver.iteration == first and last.exists():
-        return last  # there was nothing to do, and it is what was resumed
+        return  # there was nothing to do, and it is what was resumed
     if rows:
         write_curve(rows, curve)
     if written != solver.iteration:
         solver.snapshot()
-    return last

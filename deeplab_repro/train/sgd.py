@@ -1,7 +1,10 @@
 """Caffe's SGD: a train net, its learning rates, its momentum (docs/original.md, section 6)."""
 
+import json
+import logging
 import math
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +12,22 @@ import numpy as np
 from deeplab_repro.arrays import F32, dims
 from deeplab_repro.caffe import (
     load_weights,
+    prototxt_text,
     read_solverstate,
     write_caffemodel,
     write_solverstate,
 )
 from deeplab_repro.errors import FormatError, TrainingError, one_line
+from deeplab_repro.files.made_of import sha256_of, sha256_of_text
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.solver import SolverParameter, SolverState
 from deeplab_repro.train.loss import SegAccuracyStep
 from deeplab_repro.train.network import Network
+
+_log = logging.getLogger(__name__)
+
+# Settings that change no update; max_iter does with lr_policy "poly".
+_NOT_LEARNED_BY = ("train_net", "average_loss", "display", "snapshot", "snapshot_prefix")
 
 
 class Solver:
@@ -92,8 +102,18 @@ class Solver:
                 history += rate * blob.diff
             blob.data -= history
 
+    @property
+    def digest(self) -> str:
+        """A digest of the net and the settings, its data layer's too: of what makes the updates."""
+        settings = asdict(self.parameter)
+        for name in (*_NOT_LEARNED_BY, *(["max_iter"] if settings["lr_policy"] != "poly" else [])):
+            del settings[name]
+        return sha256_of_text(json.dumps([settings, prototxt_text(self.net, current=True)]))
+
     def snapshot(self) -> tuple[Path, Path]:
         """Write <prefix>_iter_<N>.caffemodel and .solverstate, each atomically.
+
+        The solverstate comes last, and holds the caffemodel's digest: the two belong together.
 
         Raises FileError if they cannot be written.
         """
@@ -101,15 +121,24 @@ class Solver:
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
         write_caffemodel(self.net, model)
         current_step = sum(self.iteration >= value for value in self.parameter.stepvalue)
-        write_solverstate(
-            SolverState(self.iteration, str(model), self.history, current_step), state
+        made = SolverState(
+            self.iteration,
+            str(model),
+            self.history,
+            current_step,
+            learned_sha256=sha256_of(model),
+            training_sha256=self.digest,
         )
+        write_solverstate(made, state)
         return model, state
 
     def restore(self, path: str | Path) -> None:
         """Continue from a solverstate and the caffemodel that it names, which may lie beside it.
 
-        Raises FileError, FormatError or WeightsError if they cannot be read or are of another net.
+        Warns where another net of the same shapes, or other settings, had written them.
+
+        Raises FileError, FormatError or WeightsError if they cannot be read, are of another net, or
+        are not of the same snapshot.
         """
         state = read_solverstate(path)
         found = [array.size for array in state.history]
@@ -129,7 +158,19 @@ class Solver:
             )
         model = Path(state.learned_net)
         beside = Path(path).parent / model.name
-        self.load(beside if beside.exists() else model)
+        model = beside if beside.exists() else model
+        if state.learned_sha256 and state.learned_sha256 != sha256_of(model):
+            raise FormatError(
+                f"{one_line(model)}: is not the caffemodel that was written with {one_line(path)}: "
+                "resume from another snapshot"
+            )
+        self.load(model)
+        if state.training_sha256 not in ("", self.digest):
+            _log.warning(
+                "%s: was written by a training with another net, other settings or another list "
+                "of images: this one goes on with its own",
+                one_line(path),
+            )
         for history, array in zip(self.history, state.history, strict=True):
             history[...] = array.reshape(history.shape)
         self.iteration = state.iteration

@@ -9,10 +9,9 @@ Each image's counts are a file of their own, so a search that is stopped at any 
 kill -9, can go on where it was and finds the same.
 """
 
-import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,16 +30,32 @@ from deeplab_repro.errors import (
     ResourceError,
     one_line,
 )
+from deeplab_repro.files.holding import hold
 from deeplab_repro.files.images import read_image
+from deeplab_repro.files.made_of import (
+    MadeOf,
+    check_made_of,
+    marked,
+    read_mark,
+    sha256_of,
+    sha256_of_text,
+    unmarked,
+)
 from deeplab_repro.files.probs import read_probs
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
+from deeplab_repro.files.whole import remove_unfinished, write_atomically
 from deeplab_repro.jobs.refine import find_probs
 from deeplab_repro.models.registry import MODELS, get_model
+from deeplab_repro.version import __version__
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, SearchGrid, bilateral, numbers_text
 from deeplab_repro.voc.metrics import Confusion, Scores, confusion, image_scores, or_none
-from deeplab_repro.voc.records import read_scores_record, write_or_compare
+from deeplab_repro.voc.records import (
+    ScoresRecord,
+    read_scores_record,
+    scores_record_path,
+    write_or_compare,
+)
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
 
@@ -173,48 +188,56 @@ def search(
     After the grid the search tries the best setting's 26 neighbours at the grid's steps, then those
     of the new best, until none is better; then the same at half the steps, and at a quarter.
 
-    Raises FileError where photos, masks or scores are missing, ArgumentError where `out` holds
-    another search or scores do not fit their image, and what reading and writing raise.
+    Raises FileError where photos, masks or scores are missing, scores were made of other photos, or
+    another run works on a folder; ArgumentError where `out` holds another search or scores do not
+    fit their image; and what reading and writing raise.
     """
     names = _sample(devkit.ids(split), images, seed)
     devkit.warn_of_other_classes(names)
-    digest = _digest(devkit, split, scores, names)
-    counter = _Counter(devkit, scores, names, iterations, digest, out / "counts")
-    make_folder(out)
-    remove_unfinished(out)
-    asked = {
-        "split": split,
-        "images": len(names),
-        "seed": seed,
-        "labels": devkit.n_labels,
-        "iterations": iterations,
-        **{name: numbers_text(values) for name, values in grid.axes.items()},
-        "sha256_of_photos_masks_and_scores": digest,
-    }
-    write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
-    # In this process: this is quick, and finds unreadable files before the long work.
-    (net,) = counter.scores("0-net", (), HERE, progress)
-    found = Found(split, names, seed, iterations, grid, net.mean_iou, dict(released or {}))
-    found.of_present[None] = _of_present(net)
+    files = _find_files(devkit, split, scores, names)
+    with hold(out, reading=[scores]):
+        inputs = {name: _digest(*each) for name, each in files.items()}
+        _check_scores(files, read_scores_record(scores))
+        counter = _Counter(devkit, scores, inputs, iterations, out / "counts")
+        asked = {
+            "split": split,
+            "images": len(names),
+            "seed": seed,
+            "labels": devkit.n_labels,
+            "iterations": iterations,
+            **{name: numbers_text(values) for name, values in grid.axes.items()},
+            "sha256_of_photos_masks_and_scores": sha256_of_text(json.dumps(inputs)),
+            "version": __version__,
+        }
+        remove_unfinished(out)
+        write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
+        # In this process: this is quick, and finds unreadable files before the long work.
+        (net,) = counter.scores("0-net", (), HERE, progress)
+        found = Found(split, names, seed, iterations, grid, net.mean_iou, dict(released or {}))
+        found.of_present[None] = _of_present(net)
+        _climb(found, lambda name, new: counter.scores(name, new, workers, progress))
+    return found
+
+
+def _climb(found: Found, score: Callable[[str, Sequence[CrfParams]], list[Scores]]) -> None:
+    """Score the grid, the released settings, and then neighbours of the best, round after round."""
 
     def try_out(kind: str, settings: Sequence[CrfParams]) -> None:
         tried = found.scores
         new = [params for params in dict.fromkeys(settings) if params not in tried]
         if new:
             name = f"{len(found.rounds) + 1}-{kind}"
-            scored = counter.scores(name, new, workers, progress)
-            both = list(zip(new, scored, strict=True))
+            both = list(zip(new, score(name, new), strict=True))
             found.rounds[name] = {params: each.mean_iou for params, each in both}
             found.of_present.update((params, _of_present(each)) for params, each in both)
 
-    try_out("grid", grid.settings())
+    try_out("grid", found.grid.settings())
     try_out("released", list(found.released.values()))
     for divisor in _DIVISORS:
         centre = None
         while centre != found.best:
             centre = found.best
-            try_out("around", grid.around(centre, divisor))
-    return found
+            try_out("around", found.grid.around(centre, divisor))
 
 
 @dataclass(frozen=True)
@@ -223,9 +246,8 @@ class _Counter:
 
     devkit: Devkit
     probs: Path
-    names: list[str]
+    inputs: dict[str, str]
     iterations: int
-    digest: str
     folder: Path
 
     def scores(
@@ -236,11 +258,14 @@ class _Counter:
         make_folder(folder)
         remove_unfinished(folder)
         n = self.devkit.n_labels
-        what = json.dumps([self.digest, self.iterations, n, *map(astuple, settings)])
+        what = json.dumps([__version__, self.iterations, n, *map(astuple, settings)])
+        made_of = {
+            name: MadeOf(inputs, sha256_of_text(what)) for name, inputs in self.inputs.items()
+        }
         total = np.zeros((max(1, len(settings)), n, n), np.int64)
         missing = []
-        for name in self.names:
-            kept = _read_kept(folder / name, what + name)
+        for name in self.inputs:
+            kept = _read_kept(folder / name, made_of[name])
             if kept is None:
                 missing.append(name)
             else:
@@ -252,7 +277,7 @@ class _Counter:
             for name, counts in workers.map(function, missing):
                 if isinstance(counts, DeepLabError):
                     raise counts
-                _keep(folder / name, what + name, counts)
+                _keep(folder / name, made_of[name], counts)
                 total += counts
                 advance()
         return [image_scores(counts) for counts in total]
@@ -307,8 +332,10 @@ def _sample(names: list[str], images: int, seed: int) -> list[str]:
     return [names[place] for place in sorted(chosen)]
 
 
-def _digest(devkit: Devkit, split: str, folder: Path, names: list[str]) -> str:
-    """A digest of the images' ids, photos, masks and scores. Raises FileError if one is missing."""
+def _find_files(
+    devkit: Devkit, split: str, folder: Path, names: list[str]
+) -> dict[str, tuple[Path, Path, Path]]:
+    """Photo, mask and scores of each image. Raises FileError if one is missing."""
     devkit.require(names, split, masks=False)
     devkit.require(names, split, masks=True)
     if not folder.is_dir():
@@ -321,34 +348,44 @@ def _digest(devkit: Devkit, split: str, folder: Path, names: list[str]) -> str:
             f"of {len(names)} images): expected {missing[0]}.npz or alike, as `predict --scores` "
             "keeps them"
         )
-    digest = hashlib.sha256()
-    for name, path in found.items():
-        for each in (devkit.photo(name), devkit.mask(name), path):
-            assert each is not None
-            with open_to_read(each) as (file, size):
-                digest.update(f"{name} {size} ".encode())
-                while part := file.read(1 << 20):
-                    digest.update(part)
-    return digest.hexdigest()
+    return {
+        name: (devkit.photo(name), devkit.mask(name), path) for name, path in found.items() if path
+    }
+
+
+def _digest(*files: Path) -> str:
+    """A digest of the content of files."""
+    return sha256_of_text(" ".join(map(sha256_of, files)))
+
+
+def _check_scores(
+    files: Mapping[str, tuple[Path, Path, Path]], record: ScoresRecord | None
+) -> None:
+    """Raise FileError for scores that are not of their photo, or not as their folder's record says.
+
+    Only those that `predict` kept say what they are of.
+    """
+    for photo, _, scores in files.values():
+        check_made_of(scores, photo)
+        mark = read_mark(scores)
+        if mark and record and mark.settings != record.digest:
+            raise FileError(
+                f"{one_line(scores)}: was made in another way than "
+                f"{scores_record_path(scores.parent).name} beside it says: give another folder"
+            )
 
 
 # --- the counts of an image on disk
 
 
-def _read_kept(path: Path, what: str) -> Confusion | None:
-    """Read kept counts; None if they are missing, broken, or not of `what`."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None  # missing; or unreadable, and then writing it will say why
-    digest, deflated = content[:32], content[32:]
-    if hashlib.sha256(what.encode() + deflated).digest() != digest:
-        return None
-    return np.frombuffer(zlib.decompress(deflated), "<i8")
+def _read_kept(path: Path, made_of: MadeOf) -> Confusion | None:
+    """Read kept counts; None if they are missing, broken, or not of this."""
+    found, deflated = unmarked(path)
+    return np.frombuffer(zlib.decompress(deflated), "<i8") if found == made_of else None
 
 
-def _keep(path: Path, what: str, counts: Confusion) -> None:
-    """Write counts with a digest of them and of `what`, which says what they are of."""
+def _keep(path: Path, made_of: MadeOf, counts: Confusion) -> None:
+    """Write counts with a mark that says what they are of."""
     deflated = zlib.compress(counts.astype("<i8").tobytes(), 1)  # mostly zeros
     with write_atomically(path) as file:
-        file.write(hashlib.sha256(what.encode() + deflated).digest() + deflated)
+        file.write(marked(deflated, made_of))

@@ -127,7 +127,7 @@ class Devkit:
     def require(self, names: list[str], split: str, masks: bool) -> None:
         """Raise FileError if the photo of one of these ids is missing, or with `masks` the mask."""
         where = self.mask if masks else self.photo
-        missing = [name for name in names if not where(name).is_file()]
+        missing = [name for name in names if not os.path.isfile(where(name))]
         if missing:
             raise FileError(
                 f"{one_line(where(missing[0]))}: does not exist, but split '{split}' names "

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import dims
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError, one_line
 from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.made_of import is_made_of, read_mark, sha256_of
 from deeplab_repro.files.marks import write_noted
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.voc.devkit import Devkit
@@ -139,7 +140,8 @@ def evaluate(
 
     results: see `find_results`. widths: of trimaps, in pixels. workers: they change no number.
 
-    Images without a result are left out, as the authors do; a warning counts them.
+    Images without a result are left out, as the authors do; a warning counts them. Another one
+    counts the results that are not what predict's record says, or of another photo.
 
     Raises FileError where there are no results, or only those of another split, or true labels are
     missing; ImageError for a picture that does not hold labels, holds others than the classes, or
@@ -154,8 +156,8 @@ def evaluate(
     names = devkit.ids(split)
     folder = find_results(results, split)
     given = _names_with_results(folder, names, split)
-    devkit.require(given, split, masks=True)
     record = _record(folder, split)
+    devkit.require(given, split, masks=True)
     if record and record.labels != devkit.n_labels:
         raise ArgumentError(
             f"{devkit.classes_told}, but the results in {one_line(folder)} are of net "
@@ -165,14 +167,26 @@ def evaluate(
     total = np.zeros((n_tables, devkit.n_labels, devkit.n_labels), np.int64)
     iou = dict.fromkeys(given, np.nan)
     # A cluster's workers have another working directory.
-    count = partial(_count, devkit.absolute(), folder.absolute(), tuple(widths))
+    settings = record.digest if record else None
+    count = partial(_count, devkit.absolute(), folder.absolute(), tuple(widths), settings)
+    strange = []
     with progress(f"scoring {split}", len(given)) as advance:
         for name, counted in workers.map(count, given):
             if isinstance(counted, DeepLabError):
                 raise counted
-            where, counts, iou[name] = counted
+            where, counts, iou[name], is_as_recorded = counted
+            if not is_as_recorded:
+                strange.append(name)
             total.reshape(-1)[where] += counts
             advance()
+    if strange:
+        _log.warning(
+            "results in %s that are changed, or made in another way or of another photo than the "
+            "record of predict says: %d, as %s: run predict again",
+            one_line(folder),
+            len(strange),
+            min(strange),
+        )
     return Evaluation(
         classes=devkit.classes,
         confusion=total[0],
@@ -259,11 +273,13 @@ def _names_with_results(folder: Path, names: list[str], split: str) -> list[str]
 
 
 def _count(
-    devkit: Devkit, folder: Path, widths: tuple[int, ...], name: str
-) -> tuple[npt.NDArray[np.intp], Confusion, float]:
+    devkit: Devkit, folder: Path, widths: tuple[int, ...], settings: str | None, name: str
+) -> tuple[npt.NDArray[np.intp], Confusion, float, bool]:
     """Count one image: places in the flat table of all matrices, the counts there, its mean IOU.
 
     An image has few classes, so this is a hundredth of the table, and goes through a pipe.
+
+    settings: with which predict made the result, if it did; last comes whether that is true.
     """
     _keep_freed_memory()
     mask, result = devkit.mask(name), folder / f"{name}.png"
@@ -284,7 +300,16 @@ def _count(
         trimap = trimap_confusions(labels_true, labels, devkit.n_labels, widths)
         counts = np.concatenate([counts, trimap.ravel()])
     where = np.flatnonzero(counts)
-    return where, counts[where], mean_iou_of_present(image)
+    is_as_recorded = settings is None or _is_made_so(result, devkit.photo(name), settings)
+    return where, counts[where], mean_iou_of_present(image), is_as_recorded
+
+
+def _is_made_so(result: Path, photo: Path, settings: str) -> bool:
+    """Whether a result was made with these settings, and of the photo if that is there."""
+    if photo.is_file():
+        return is_made_of(result, settings, partial(sha256_of, photo))
+    mark = read_mark(result)
+    return mark is not None and mark.settings == settings
 
 
 @cache

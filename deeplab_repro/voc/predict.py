@@ -5,12 +5,13 @@ run with the same arguments goes on with what is missing. The files are the same
 """
 
 import gzip
-import hashlib
 import logging
 import math
+import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, partial
 from pathlib import Path
 
 from deeplab_repro.caffe import prototxt_text, read_caffemodel
@@ -22,14 +23,20 @@ from deeplab_repro.errors import (
     ResourceError,
     one_line,
 )
+from deeplab_repro.files.holding import hold
+from deeplab_repro.files.images import is_picture
+from deeplab_repro.files.made_of import is_made_of, sha256_of, sha256_of_text
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import available_memory
-from deeplab_repro.models.loading import RANDOM
+from deeplab_repro.models.fetched import weights_file
+from deeplab_repro.models.loading import RANDOM, read_model, require_weights
 from deeplab_repro.models.registry import MODELS
-from deeplab_repro.segmenter import DeepLab, Recipe, published_crf
+from deeplab_repro.net.net import Net
+from deeplab_repro.segmenter import DEFAULT_MODEL, DeepLab, Recipe, check_net, published_crf
+from deeplab_repro.version import __version__
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (
     NetRecord,
@@ -78,7 +85,8 @@ def predict(
     """Segment what of a split has no labels yet.
 
     Writes <out>/results/<year>/Segmentation/comp6_<split>_cls/<id>.png, palette PNGs of the photos'
-    size, and <out>/predict.<split>.json, which says how they were made.
+    size, and <out>/predict.<split>.json, which says how they were made. Labels and scores that are
+    there count if they are whole and were made of the photo as it is now; others are made again.
 
     scores: a folder for the net's coarse scores, <id>.npz (see `probs.write_coarse`). Where they
         are there the net does not run; if all are, no weights are needed. The labels are made of
@@ -90,19 +98,16 @@ def predict(
 
     Raises ArgumentError where `out` or `scores` hold what was made in another way, where the net
     has other labels than the data set, and for weights trained on val; FileError for photos that
-    are missing and what cannot be written; DeviceError for a device that a worker does not have;
-    and what `DeepLab` raises.
+    are missing, folders that another run works on and what cannot be written; DeviceError for a
+    device that a worker does not have; and what `DeepLab` raises.
     """
     names = devkit.ids(split)
     devkit.require(names, split, masks=False)
-    folder = results_folder(out, split, devkit.year)
-    unkept = {name for name in names if scores is None or not (scores / f"{name}.npz").is_file()}
     kept = None if scores is None else read_scores_record(scores)
-    # On the CPU whatever was asked for: a cluster's GPUs are not here.
-    mine = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
-    net, crf, model = _resolve(mine, None if unkept else kept, scores is not None)
-    if model:
-        net = replace(net, arithmetic=recipe.precision)
+    digest = cache(lambda name: sha256_of(devkit.photo(name)))
+    unkept = set() if scores is None else _unkept(scores, names, kept, digest)
+    has_all = kept is not None and not unkept
+    net, crf = _resolve(recipe, kept if has_all else None)
     record = Record(
         **asdict(net),
         split=split,
@@ -113,55 +118,79 @@ def predict(
     _check_labels(record, devkit)
     devkit.warn_of_other_classes(names)
     _check_training_set(record, force)
-    folders = _begin(out, folder, scores, net, record)
-    done = {name for name in names if (folder / f"{name}.png").is_file()}
-    if scores is not None:
-        done -= unkept
-    todo = [name for name in names if name not in done]
-    targets = {devkit.photo(name): [folder / f"{name}.png"] for name in todo}
-    check_targets(targets, map(devkit.photo, names), force)
-    # A cluster's workers have another working directory.
-    segmenting = Segmenting(
-        devkit.absolute(),
-        folder.absolute(),
-        recipe.absolute(),
-        record,
-        scores and scores.absolute(),
-    )
-    outcomes = _outcomes(segmenting, todo, model, workers)
-    model = None  # workers build their own, and need the memory
+    folder = results_folder(out, split, devkit.year)
     failed = []
-    with progress(f"segmenting {split}", len(names)) as advance:
-        for _ in done:
-            advance()
-        for name, outcome in outcomes:
-            if isinstance(outcome, ResourceError):
-                failed.append(Failed(devkit.photo(name), outcome))
-            elif isinstance(outcome, DeepLabError):
-                raise outcome  # affects every image: a full disk, a device that is not there
-            elif outcome:
-                failed.append(outcome)
-            advance()
-    for each in folders:
-        remove_unfinished(each)
+    reading = [] if scores is None or unkept else [scores]
+    writing = [out] if scores is None or reading else [out, scores]
+    with hold(*writing, reading=reading) as held:
+        # A cluster's workers have another working directory.
+        segmenting = Segmenting(
+            devkit.absolute(),
+            folder.absolute(),
+            recipe.absolute(),
+            record,
+            scores and scores.absolute(),
+            held,
+        )
+        todo = [name for name in names if name in unkept or not segmenting.has_labels(name, digest)]
+        # What is no picture any more is made again, whoever wrote it.
+        pictures = {devkit.photo(name): [folder / f"{name}.png"] for name in todo}
+        targets = {photo: files for photo, files in pictures.items() if is_picture(files[0])}
+        check_targets(targets, map(devkit.photo, names), force)
+        # Not where all is done, and not where kept scores stand in for weights.
+        needs_net = bool(todo) and not (has_all and recipe.weights is None)
+        model = _build(recipe, workers, scores is not None) if needs_net else None
+        _begin(out, folder, scores, record)
+        writing.append(folder)
+        for each in writing:
+            remove_unfinished(each)
+        outcomes = _outcomes(segmenting, todo, model, workers)
+        model = None  # workers build their own, and need the memory
+        with progress(f"segmenting {split}", len(names)) as advance:
+            for _ in range(len(names) - len(todo)):
+                advance()
+            for name, outcome in outcomes:
+                if isinstance(outcome, ResourceError):
+                    failed.append(Failed(devkit.photo(name), outcome))
+                elif isinstance(outcome, DeepLabError):
+                    raise outcome  # affects every image: a full disk, a device that is not there
+                elif outcome:
+                    failed.append(outcome)
+                advance()
+        for each in writing:
+            remove_unfinished(each)
     return Predicted(folder, record, names, failed)
 
 
-def _begin(
-    out: Path, folder: Path, scores: Path | None, net: NetRecord, record: Record
-) -> list[Path]:
-    """Make the folders that are worked on, with the records of what is in them; return them."""
+def _unkept(
+    scores: Path, names: list[str], kept: ScoresRecord | None, digest: Callable[[str], str]
+) -> set[str]:
+    """The ids whose scores are not kept, or are not their own. Warns of the latter."""
+    there = [name for name in names if os.path.exists(scores / f"{name}.npz")] if kept else []
+    fit = {
+        name
+        for name in there
+        if kept and is_made_of(scores / f"{name}.npz", kept.digest, partial(digest, name))
+    }
+    unfit = [name for name in there if name not in fit]
+    if unfit:
+        _log.warning(
+            "%s: the scores of %s (and of %d more) are broken, or of another photo than it is now: "
+            "they are made again",
+            one_line(scores),
+            unfit[0],
+            len(unfit) - 1,
+        )
+    return set(names) - fit
+
+
+def _begin(out: Path, folder: Path, scores: Path | None, record: Record) -> None:
+    """Make the folder of the results, and write or compare the records of what is made."""
     make_folder(folder)
     write_or_compare(record_path(out, record.split), asdict(record), any(folder.glob("*.png")))
-    folders = [folder]
-    if scores is not None and record.scores is not None:
-        make_folder(scores)
-        made = asdict(ScoresRecord(**asdict(net), precision=record.scores))
+    if scores is not None and record.scores_record is not None:
+        made = asdict(record.scores_record)
         write_or_compare(scores_record_path(scores), made, any(scores.glob("*.npz")))
-        folders.append(scores)
-    for each in folders:
-        remove_unfinished(each)
-    return folders
 
 
 def _outcomes(
@@ -182,25 +211,47 @@ def _outcomes(
     return replace(workers, processes=processes).map(segmenting, names)
 
 
-def _resolve(
-    recipe: Recipe, kept: ScoresRecord | None, keeps_scores: bool
-) -> tuple[NetRecord, CrfParams | None, DeepLab | None]:
-    """What the net is, the CRF's parameters, and the model, which kept scores do without.
+def _resolve(recipe: Recipe, kept: ScoresRecord | None) -> tuple[NetRecord, CrfParams | None]:
+    """What the net is, and the CRF's parameters.
 
-    kept: of the scores, if all are kept.
+    kept: of the scores, if all are kept: they do without weights.
     """
-    if kept and recipe.weights is None and recipe.model in (None, kept.model):
-        net = NetRecord(**{each.name: getattr(kept, each.name) for each in fields(NetRecord)})
-        crf = published_crf(net.model) if recipe.crf == "model" else recipe.crf
-        return net, crf, None
-    model = recipe.build()
+    if kept and recipe.weights is None and _asks_for(recipe, kept):
+        made = {each.name: getattr(kept, each.name) for each in fields(NetRecord)}
+        record, block = NetRecord(**made | {"version": __version__}), None
+    else:
+        net = read_model(recipe.model or DEFAULT_MODEL, recipe.variables).ending_in_scores()
+        check_net(net)
+        record, block = _net_record(net, recipe), net.dense_crf
+    return record, published_crf(record.model, block) if recipe.crf == "model" else recipe.crf
+
+
+def _build(recipe: Recipe, workers: Workers, keeps_scores: bool) -> DeepLab:
+    """The model; for a cluster, whose GPUs are not here, on the CPU whatever was asked for."""
+    mine = replace(recipe, device="cpu", precision="float32") if workers.scheduler else recipe
+    model = mine.build()
     if keeps_scores and model.net.coarse_output[1] == 1:
         _log.warning(
             "net '%s' adds up branches at full size: its scores are kept for every pixel, which "
             "takes some 6 MB a photo of VOC's size",
             model.net.name,
         )
-    return _net_record(model), model.crf, model
+    return model
+
+
+def _asks_for(recipe: Recipe, kept: ScoresRecord) -> bool:
+    """Whether a recipe means the net that made kept scores."""
+    if recipe.model is None:
+        return True
+    net = read_model(recipe.model, recipe.variables).ending_in_scores()
+    return _net_digest(net) == kept.net_sha256
+
+
+def _net_digest(net: Net) -> str:
+    """A digest of all that a net is but its weights, the mean included."""
+    mean = net.preprocessing.mean_image if net.preprocessing else None
+    values = mean.loaded().tobytes().hex() if mean else ""
+    return sha256_of_text(prototxt_text(net, current=True) + values)
 
 
 def _most_processes(model: DeepLab | None) -> int:
@@ -237,24 +288,22 @@ def pack(predicted: Predicted, path: Path) -> None:
                 archive.addfile(info, content)
 
 
-def _net_record(model: DeepLab) -> NetRecord:
-    weights = str(model.weights)
-    digest, trained_on = "", None
+def _net_record(net: Net, recipe: Recipe) -> NetRecord:
+    weights = str(require_weights(net, weights_file(recipe.weights, recipe.model or DEFAULT_MODEL)))
+    digest, trained_on = sha256_of_text(weights), None
     if not weights.startswith(RANDOM):
-        with open_to_read(weights) as (file, _):
-            digest = hashlib.sha256(file.read()).hexdigest()
-        trained_on = read_caffemodel(weights).training_list or _released_as(Path(weights).name)
-    net_digest = hashlib.sha256(prototxt_text(model.net).encode())
-    if model.net.preprocessing and model.net.preprocessing.mean_image:
-        net_digest.update(model.net.preprocessing.mean_image.loaded().tobytes())
+        digest = sha256_of(weights)
+        described = read_caffemodel(weights, weights=False)
+        trained_on = described.training_list or _released_as(Path(weights).name)
     return NetRecord(
-        model=model.net.name,
-        labels=model.net.output_shape()[1],
-        net_sha256=net_digest.hexdigest(),
+        model=net.name,
+        labels=net.output_shape()[1],
+        net_sha256=_net_digest(net),
         weights=Path(weights).name,
         weights_sha256=digest,
         trained_on=trained_on,
-        arithmetic=model.precision,
+        arithmetic=recipe.precision,
+        version=__version__,
     )
 
 

@@ -1,22 +1,28 @@
 """Small JSON files beside results and kept scores that record how these were made.
 
 A run that goes on compares them with its own settings, so that results of two settings are never
-mixed. `evaluate` reads in them what it scores.
+mixed. `evaluate` reads in them what it scores. Each result has their digest in its mark too.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, one_line
+from deeplab_repro.files.made_of import sha256_of_text
 from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.device import Precision
 
 _MOST_BYTES = 1 << 20
 _LONGEST_SHOWN = 80
+_SHOWN_OF_DIGEST = 12
+
+# Names change no result: what they stand for is compared.
+_NAMES = ("model", "weights")
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,11 @@ class NetRecord:
     """A net with its weights.
 
     model: its name in the registry, or in its prototxt. labels: how many classes it has.
-    weights: the caffemodel's file name; weights_sha256 and net_sha256: digests of that file and of
-    the net's prototxt. trained_on: the list that the weights were trained on, as train_aug; None
-    if unknown. arithmetic: the precision in which the net ran.
+    weights: the caffemodel's file name; weights_sha256 and net_sha256: digests of that file (of
+    the text random:SEED, if they are) and of the net's prototxt. trained_on: the list that the
+    weights were trained on, as train_aug; None if unknown. arithmetic: the precision in which the
+    net ran. version: of this package. What runs the net, and where, is no part of it: they differ
+    by rounding only.
     """
 
     model: str
@@ -36,6 +44,13 @@ class NetRecord:
     weights_sha256: str
     trained_on: str | None
     arithmetic: Precision
+    version: str
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all that changes results, for their marks."""
+        content = {name: value for name, value in asdict(self).items() if name not in _NAMES}
+        return sha256_of_text(json.dumps(content, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,14 @@ class Record(NetRecord):
     crf: CrfParams | None
     iterations: int
     scores: Precision | None
+
+    @cached_property
+    def scores_record(self) -> ScoresRecord | None:
+        """How the kept scores were made; None if none are kept."""
+        if self.scores is None:
+            return None
+        net = {each.name: getattr(self, each.name) for each in fields(NetRecord)}
+        return ScoresRecord(**net, precision=self.scores)
 
     @property
     def title(self) -> str:
@@ -81,9 +104,16 @@ def scores_record_path(scores: Path) -> Path:
 def read_record(out: Path, split: str) -> Record | None:
     """Read how the results of a split in `out` were made; None without a record.
 
-    Raises FileError if the record cannot be read, FormatError if it is broken.
+    Raises FileError if the record cannot be read, FormatError if it is broken or another split's.
     """
-    return _read(record_path(out, split), Record)
+    record = _read(record_path(out, split), Record)
+    if record and record.split != split:
+        raise FormatError(
+            f"{one_line(record_path(out, split))}: is the record of split "
+            f"{_value_text(record.split)!a}, expected that of '{split}': the results beside it may "
+            "be that split's too, give another folder"
+        )
+    return record
 
 
 def read_scores_record(scores: Path) -> ScoresRecord | None:
@@ -94,15 +124,20 @@ def read_scores_record(scores: Path) -> ScoresRecord | None:
 def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> None:
     """Write the record of work that starts, or compare with the record of work that `is_begun`.
 
-    wanted: plain data by field. Raises ArgumentError for a difference, naming the first, and for
-    begun work without a record; and what `read_record` raises.
+    wanted: plain data by field. A model and weights of other names are no difference: what they
+    hold is compared. Raises ArgumentError for a difference, naming the first, and for begun work
+    without a record; and what `read_record` raises.
     """
-    if not is_begun:
-        if path.exists() and (_read_fields(path) or {}).keys() != wanted.keys():
-            raise _broken(path)
-        with write_atomically(path) as file:
-            file.write(json.dumps(wanted, indent=1).encode())
+    if is_begun:
+        _compare(path, wanted)
         return
+    if path.exists() and (_read_fields(path) or {}).keys() != wanted.keys():
+        raise _broken(path)
+    with write_atomically(path) as file:
+        file.write(json.dumps(wanted, indent=1).encode())
+
+
+def _compare(path: Path, wanted: Mapping[str, Any]) -> None:
     there = _read_fields(path)
     if there is None:
         raise ArgumentError(
@@ -110,18 +145,27 @@ def write_or_compare(path: Path, wanted: Mapping[str, Any], is_begun: bool) -> N
             "made: give another folder"
         )
     for name, value in wanted.items():
-        if there.get(name) != value:
+        if name not in _NAMES and there.get(name) != value:
             raise ArgumentError(
-                f"{one_line(path)}: was made with {name} {_text(there.get(name))}, not with "
-                f"{_text(value)}: give another folder"
+                f"{one_line(path)}: was made with {name} {_text(name, there)}, not with "
+                f"{_text(name, wanted)}: give another folder"
             )
 
 
-def _text(value: object) -> str:
+def _text(name: str, record: Mapping[str, Any]) -> str:
+    """A field of a record in words; of a file's digest the beginning, and the file's name."""
+    if not name.endswith("_sha256"):
+        return _value_text(record.get(name))
+    begin = _value_text(record.get(name))[:_SHOWN_OF_DIGEST]
+    called = record.get(name.removesuffix("_sha256"))
+    return f"{begin} ({_value_text(called)})" if called else begin
+
+
+def _value_text(value: object) -> str:
     if isinstance(value, dict):  # the CRF's parameters
-        return ",".join(map(_text, value.values()))
+        return ",".join(map(_value_text, value.values()))
     text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return text[:_LONGEST_SHOWN]
+    return one_line(text, _LONGEST_SHOWN)
 
 
 _AnyRecord = TypeVar("_AnyRecord", bound=NetRecord)
@@ -134,6 +178,8 @@ def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord | None:
     try:
         if values.get("crf"):
             values["crf"] = CrfParams(**values["crf"])
+        if not isinstance(values.get("trained_on"), str | None):
+            raise TypeError
         return kind(**values)
     except (DeepLabError, TypeError) as error:
         raise _broken(path) from error
@@ -142,6 +188,8 @@ def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord | None:
 def _read_fields(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
+    if path.is_file() and not path.stat().st_size:
+        raise _broken(path)
     with open_to_read(path) as (file, _):
         content = file.read(_MOST_BYTES)
     try:

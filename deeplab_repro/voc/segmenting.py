@@ -1,11 +1,16 @@
 """Labels for the images of a split: what a worker needs to make them, one image a call."""
 
+import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from deeplab_repro.errors import ArgumentError, FileError, FormatError
+from deeplab_repro.files.holding import NOTHING_HELD, Held
 from deeplab_repro.files.images import read_image
+from deeplab_repro.files.made_of import MadeOf, is_made_of, sha256_of
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import read_coarse, write_coarse
 from deeplab_repro.jobs.photos import Photo, Stages
@@ -13,6 +18,8 @@ from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation, refine
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
 from deeplab_repro.work.outcomes import Failed
+
+_log = logging.getLogger(__name__)
 
 _models = threading.local()
 
@@ -22,7 +29,8 @@ class Segmenting:
     """Makes one image's labels a call, from its name.
 
     folder: for the PNGs. recipe: with absolute paths. scores: a folder for coarse scores, or None.
-    What keeps one image from having labels is its result; what concerns all images is raised.
+    held: the folders, by the process that asks for the labels. What keeps one image from having
+    labels is its result; what concerns all images is raised.
     """
 
     devkit: Devkit
@@ -30,6 +38,7 @@ class Segmenting:
     recipe: Recipe
     record: Record
     scores: Path | None
+    held: Held = NOTHING_HELD
 
     def __call__(self, name: str) -> Failed | None:
         """Make one image's labels."""
@@ -49,16 +58,30 @@ class Segmenting:
         """What is done with each image."""
         return Stages(self._read, self._score, self._refine, self._write)
 
+    def has_labels(self, name: str, digest: Callable[[str], str]) -> bool:
+        """Whether an image's labels are there and whole, and made as the record says.
+
+        They must have been made of the photo as it is now; digest: of a photo, by its name.
+        """
+        labels = self._labels(self.devkit.photo(name))
+        return is_made_of(labels, self.record.digest, partial(digest, name))
+
     def _read(self, path: Path) -> Photo:
         """The image, and its scores if they were kept."""
-        image = read_image(path)
-        kept = self._kept(path)
-        if kept is None or not kept.is_file():
-            return Photo(path, image)
-        size = image.shape[0], image.shape[1]
-        coarse = read_coarse(kept)
-        coarse.check_covers(size)
-        return Photo(path, image, segmentation=Segmentation(size, coarse))
+        photo = Photo(path, read_image(path), sha256=sha256_of(path))
+        kept, record = self._kept(path), self.record.scores_record
+        if kept is None or record is None:
+            return photo
+        if not is_made_of(kept, record.digest, lambda: photo.sha256):
+            return photo
+        size = photo.image.shape[0], photo.image.shape[1]
+        try:
+            coarse = read_coarse(kept)
+            coarse.check_covers(size)
+        except (FileError, FormatError, ArgumentError) as error:
+            _log.warning("%s; the net runs again", error)
+            return photo
+        return replace(photo, segmentation=Segmentation(size, coarse))
 
     def _score(self, photo: Photo) -> Photo:
         """With the net's scores, rounded as they are kept if they are."""
@@ -82,12 +105,14 @@ class Segmenting:
 
     def _write(self, photo: Photo) -> Photo:
         """Write the labels, and the scores where they are to be kept."""
-        made, kept = photo.segmentation, self._kept(photo.path)
+        made, kept, record = photo.segmentation, self._kept(photo.path), self.record.scores_record
         assert made
         assert made.coarse
-        if kept is not None and not kept.is_file():
-            write_coarse(kept, made.coarse)
-        write_labels(self.folder / f"{photo.path.stem}.png", made.labels)
+        self.held.check()
+        if kept is not None and record is not None and made.net_seconds:  # the net did run
+            write_coarse(kept, made.coarse, MadeOf(photo.sha256, record.digest))
+        made_of = MadeOf(photo.sha256, self.record.digest)
+        write_labels(self._labels(photo.path), made.labels, made_of)
         return photo
 
     def _model(self) -> DeepLab:
@@ -96,6 +121,9 @@ class Segmenting:
             self.keep(self.recipe.build())
         model: DeepLab = _models.model
         return model
+
+    def _labels(self, photo: Path) -> Path:
+        return self.folder / f"{photo.stem}.png"
 
     def _kept(self, path: Path) -> Path | None:
         return None if self.scores is None else self.scores / f"{path.stem}.npz"

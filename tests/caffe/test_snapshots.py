@@ -127,6 +127,9 @@ def test_a_snapshot_tells_what_it_was_trained_on(tmp_path, small, is_current):
     small.data = replace(small.data, source="voc12/list/trainval_aug.txt")
     write_caffemodel(small, tmp_path / "a.caffemodel", is_current)
     assert read_caffemodel(tmp_path / "a.caffemodel").training_list == "trainval_aug"
+    described = read_caffemodel(tmp_path / "a.caffemodel", weights=False)
+    assert described.training_list == "trainval_aug"
+    assert not any(layer.blobs for layer in described.layers)
     small.data = None
     write_caffemodel(small, tmp_path / "b.caffemodel", is_current)
     assert read_caffemodel(tmp_path / "b.caffemodel").training_list is None

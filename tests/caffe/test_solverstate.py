@@ -95,6 +95,19 @@ def test_any_state_is_written_as_caffe_writes_it(tmp_path, iteration, step, lear
         assert found.flags.writeable
 
 
+def test_digests_are_fields_that_caffe_skips(tmp_path):
+    digests = {"learned_sha256": "0" * 64, "training_sha256": "ab" * 32}
+    write_solverstate(SolverState(5, "net", [], 1, **digests), tmp_path / "a")
+    again = read_solverstate(tmp_path / "a")
+    assert {name: getattr(again, name) for name in digests} == digests
+    message = deeplab_pb2.SolverState()
+    message.ParseFromString((tmp_path / "a").read_bytes())
+    assert (message.iter, message.learned_net, message.current_step) == (5, "net", 1)
+    for digest in ("0" * 63, "G" * 64, "x" * 100_000):
+        data = ITER + NET + field(1000, digest)
+        refused(lambda data=data: read(tmp_path, data), "learned_sha256 is ")
+
+
 def test_arrays_that_are_not_contiguous(tmp_path):
     array = np.arange(12, dtype=np.float32).reshape(3, 4).T
     write_solverstate(SolverState(1, "net", [array]), tmp_path / "a")

@@ -12,8 +12,10 @@ from deeplab_repro.crf.cuda import device as crf_device
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.made_of import MadeOf, sha256_of, sha256_of_text
 from deeplab_repro.files.pictures import write_image
-from deeplab_repro.files.probs import write_bin, write_scores_mat
+from deeplab_repro.files.probs import write_bin, write_coarse, write_scores_mat
+from deeplab_repro.net.scores import CoarseScores
 from deeplab_repro.segmenter import softmax
 
 SCORES = np.random.default_rng(0).standard_normal((4, 20, 30)).astype(np.float32)
@@ -124,6 +126,21 @@ def test_one_bad_picture_does_not_stop_the_others(command, photo):
     assert "error: photos/e.png with maps/e.npy: probs" in e
     assert len(rest) == 2
     assert os.listdir("out") == ["c.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_scores_of_another_photo(command, photo):
+    """They say what they were made of, where predict kept them."""
+    made_of = MadeOf(sha256_of("a.png"), sha256_of_text("settings"))
+    write_coarse("a.npz", CoarseScores(SCORES, 1, 0), made_of)
+    arguments = ("crf", "a.png", "--probs", "a.npz", "--out", "labels.png", *ONE)
+    assert command(*arguments)[0] == 0
+    write_image("a.png", photo(20, 30, seed=5))
+    Path("labels.png").unlink()
+    status, _, err = command(*arguments)
+    assert status == 2
+    assert "a.npz: was made of another photo than a.png is now" in err
+    assert not Path("labels.png").exists()
 
 
 @pytest.mark.usefixtures("folders")

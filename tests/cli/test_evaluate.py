@@ -23,6 +23,7 @@ RECORD = Record(
     weights_sha256="0",
     trained_on="train_aug",
     arithmetic="float32",
+    version="0.1.0",
     split="val",
     crf=CrfParams(4, 121, 5),
     iterations=10,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.files.marks import NOTE
@@ -191,12 +192,12 @@ def test_records_of_another_program(refused, folder, name):
 def test_labels_of_others_among_those_of_predict(command, refused, folder):
     arguments = (*COMMANDS["predict"], "--scores", "s")
     assert command(*arguments)[0] == 0
-    (folder / "s/a.npz").unlink()  # so that its labels are made anew
     path = folder / "p/results/VOC2012/Segmentation/comp6_val_cls/a.png"
     own = path.read_bytes()
-    path.write_bytes(b"mine")
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(path)
+    mine = path.read_bytes()
     assert "comp6_val_cls/a.png: is there already" in refused(*arguments)
-    assert path.read_bytes() == b"mine"
+    assert path.read_bytes() == mine
     assert command(*arguments, "--force")[0] == 0
     assert path.read_bytes() == own
 

@@ -2,12 +2,18 @@
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deeplab_repro.caffe import read_caffemodel, read_solverstate, read_train_net
+from deeplab_repro.caffe import (
+    read_caffemodel,
+    read_solverstate,
+    read_train_net,
+    write_solverstate,
+)
 from deeplab_repro.errors import FileError, FormatError, TrainingError, WeightsError
 from deeplab_repro.net.solver import SolverParameter
 from deeplab_repro.train.data import SegData
@@ -219,6 +225,41 @@ def test_a_snapshot_without_its_caffemodel(snapshot, tmp_path):
     model = snapshot.with_suffix(".caffemodel")
     os.remove(model)
     assert_one_line(refused_snapshot(tmp_path, snapshot, FileError), model, "cannot be read")
+
+
+def test_a_caffemodel_of_another_snapshot(snapshot, tmp_path):
+    """A training that began anew was killed between the two files of a snapshot."""
+    solver, data = prepared(tmp_path, SOLVER.replace("random_seed: 3", "random_seed: 4"))
+    trained(solver, data, 2)
+    state = snapshot.read_bytes()
+    solver.snapshot()
+    snapshot.write_bytes(state)
+    caught = refused_snapshot(tmp_path, snapshot, FormatError)
+    assert_one_line(caught, "it_iter_2.caffemodel: is not the caffemodel that was written with")
+
+
+@pytest.mark.parametrize(
+    ("solver", "train", "is_told"),
+    [
+        (SOLVER.replace("base_lr: 0.001", "base_lr: 0.0001"), TRAIN, True),
+        (SOLVER, TRAIN.replace("hole: 2", "hole: 1").replace("pad: 4", "pad: 2"), True),
+        (SOLVER, TRAIN.replace("batch_size: 2", "batch_size: 3"), True),
+        (SOLVER.replace("max_iter: 6", "max_iter: 9").replace("display: 1", ""), TRAIN, False),
+    ],
+)
+def test_a_snapshot_of_another_training(snapshot, tmp_path, caplog, solver, train, is_told):
+    resumed, _ = prepared(tmp_path, solver, train)
+    resumed.restore(snapshot)
+    assert resumed.iteration == 2
+    assert ("was written by a training with another net, other settings" in caplog.text) is is_told
+
+
+def test_a_snapshot_of_caffes_says_nothing_of_its_training(snapshot, tmp_path, caplog):
+    state = read_solverstate(snapshot)
+    write_solverstate(replace(state, learned_sha256="", training_sha256=""), snapshot)
+    solver, _ = prepared(tmp_path, SOLVER.replace("base_lr: 0.001", "base_lr: 0.0001"))
+    solver.restore(snapshot)
+    assert not caplog.text
 
 
 MORE = """layers { name: "more" type: CONVOLUTION bottom: "conv1" top: "more"

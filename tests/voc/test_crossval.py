@@ -1,12 +1,7 @@
 """Cross-validation: what the obvious loop gives, whatever is stopped, broken or shared out."""
 
 import itertools
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict, replace
 
 import numba
@@ -17,10 +12,12 @@ from scipy.ndimage import gaussian_filter
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, ImageError
+from deeplab_repro.files.holding import hold
 from deeplab_repro.files.images import VOID, read_image, read_labels
+from deeplab_repro.files.made_of import MadeOf, sha256_of
 from deeplab_repro.files.pictures import palette, write_image, write_labels
-from deeplab_repro.files.probs import read_probs
-from deeplab_repro.net.scores import softmax
+from deeplab_repro.files.probs import read_probs, write_coarse
+from deeplab_repro.net.scores import CoarseScores, softmax
 from deeplab_repro.voc import crossval
 from deeplab_repro.voc.crossval import released_crfs, search
 from deeplab_repro.voc.crossval_files import write_found
@@ -30,6 +27,7 @@ from deeplab_repro.voc.metrics import confusion, image_scores
 from deeplab_repro.voc.records import ScoresRecord, scores_record_path, write_or_compare
 from deeplab_repro.work.workers import Workers
 from tests.conftest import assert_one_line
+from tests.voc.small import files
 
 NAMES = ("a", "b", "c", "d")
 GRID = SearchGrid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))
@@ -100,14 +98,6 @@ def naive_scores(devkit, folder, names, settings, iterations):
             counts += confusion(read_labels(devkit.mask(name)), labels, 4)
         scores[params] = image_scores(counts)
     return scores
-
-
-def files(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 # --- what is found
@@ -238,26 +228,6 @@ def test_goes_on_with_what_is_kept_and_sees_what_is_broken(undisturbed, tmp_path
     assert len(counted) == len(kept[::2]) + 4
 
 
-def test_killed_and_started_again(undisturbed, tmp_path):
-    devkit, probs, whole, found = undisturbed
-    out = tmp_path / "out"
-    arguments = ["--voc", devkit.root, "--split", "val", "--scores", probs, "--out", out]
-    more = ["--iterations", "2", "--images", "3", "--workers", "0"]
-    grid = ["--w1", "9,11", "--sigma-alpha", "16,18", "--sigma-beta", "14,15"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "deeplab_repro", "crossval", *map(str, arguments), *more, *grid],
-        env={**os.environ, "NUMBA_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not list(out.glob("counts/1-grid/*")) and run.poll() is None:
-        time.sleep(0.01)
-    os.kill(run.pid, signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
-    assert search(devkit, "val", probs, out, GRID, **FEW) == found
-    assert files(out) == files(whole)
-
-
 def test_another_search_is_not_mixed_in(split, tmp_path):
     devkit, probs = split
     out = tmp_path / "out"
@@ -281,6 +251,48 @@ def test_another_search_is_not_mixed_in(split, tmp_path):
         search(devkit, "val", probs, out, ONE, **FEW)
     assert_one_line(error, "sha256_of_photos_masks_and_scores", "give another folder")
     assert files(out) == before
+
+
+def keep_scores(devkit, probs, version="0.1"):
+    """Have the folder hold coarse scores in place of probabilities, as predict keeps them."""
+    record = ScoresRecord("net", 4, "1", "w", "2", None, "float32", version, "float32")
+    for name in NAMES:
+        (probs / f"{name}.npy").unlink(missing_ok=True)
+        coarse = CoarseScores(np.ones((4, 40, 50), np.float32), 1, 0)
+        made_of = MadeOf(sha256_of(devkit.photo(name)), record.digest)
+        write_coarse(probs / f"{name}.npz", coarse, made_of)
+    return record
+
+
+def test_scores_of_other_photos_are_refused(split, tmp_path):
+    devkit, probs = split
+    record = keep_scores(devkit, probs)
+    search(devkit, "val", probs, tmp_path / "out", ONE, **FEW)
+    write_or_compare(scores_record_path(probs), asdict(record), is_begun=False)
+    search(devkit, "val", probs, tmp_path / "out", ONE, **FEW)
+    before = files(tmp_path)
+    keep_scores(devkit, probs, "0.2")
+    with pytest.raises(FileError) as error:
+        search(devkit, "val", probs, tmp_path / "other", ONE)
+    assert_one_line(error, "a.npz: was made in another way than scores.json beside it says")
+    keep_scores(devkit, probs)
+    write_image(devkit.photo("c"), read_image(devkit.photo("d")))
+    with pytest.raises(FileError) as error:
+        search(devkit, "val", probs, tmp_path / "other", ONE)
+    assert_one_line(error, "c.npz: was made of another photo than", "c.jpg", "predict --scores")
+    assert not list(tmp_path.glob("other/*"))
+    assert {name: content for name, content in files(tmp_path).items() if "c.jpg" not in name} == {
+        name: content for name, content in before.items() if "c.jpg" not in name
+    }
+
+
+def test_one_search_at_a_time(split, tmp_path):
+    devkit, probs = split
+    for held in (tmp_path / "out", probs):
+        with hold(held), pytest.raises(FileError, match="is in use by process"):
+            search(devkit, "val", probs, tmp_path / "out", ONE)
+    with hold(reading=[probs]):  # as another search does
+        search(devkit, "val", probs, tmp_path / "out", ONE)
 
 
 def test_before_anything_is_counted_all_may_change(split, tmp_path):
@@ -377,7 +389,7 @@ def test_numbers_out_of_range(split, tmp_path, option, value):
 def test_released_parameters(tmp_path):
     assert released_crfs(["DeepLab"], tmp_path) == {"DeepLab": CrfParams(5, 50, 10)}
     assert released_crfs([], tmp_path) == {}
-    record = ScoresRecord("DeepLab-LargeFOV", 21, "", "w", "", None, "float32", "float16")
+    record = ScoresRecord("DeepLab-LargeFOV", 21, "", "w", "", None, "float32", "0.1", "float16")
     write_or_compare(scores_record_path(tmp_path), asdict(record), is_begun=False)
     assert released_crfs([], tmp_path) == {"DeepLab-LargeFOV": CrfParams(4, 121, 5)}
     with pytest.raises(ArgumentError) as error:

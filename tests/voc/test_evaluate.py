@@ -3,18 +3,21 @@
 import csv
 import json
 import logging
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, ImageError
+from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, FormatError, ImageError
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.made_of import MadeOf, sha256_of_text
 from deeplab_repro.files.pictures import palette, write_labels
 from deeplab_repro.voc import evaluate as module
 from deeplab_repro.voc.devkit import open_devkit, results_folder
 from deeplab_repro.voc.evaluate import evaluate, find_results, write_evaluation
 from deeplab_repro.voc.metrics import confusion, trimap_confusions
+from deeplab_repro.voc.records import Record, record_path
 from deeplab_repro.work.workers import Workers
 from tests.conftest import assert_one_line
 from tests.watched import Watched
@@ -53,6 +56,16 @@ def results(tmp_path):
     for seed, name in enumerate(NAMES):
         write_labels(folder / f"{name}.png", labels(10 + seed, void=0))
     return folder
+
+
+def recorded(tmp_path, **changes):
+    """A record of predict's beside a folder for results of val; and that folder."""
+    made = ("net", 21, "1", "w", "2", None, "float32", "0.1", "val", None, 10, None)
+    record = replace(Record(*made), **changes)
+    folder = results_folder(tmp_path / "out", "val")
+    folder.mkdir(parents=True)
+    record_path(tmp_path / "out", "val").write_text(json.dumps(asdict(record)))
+    return record, folder
 
 
 # --- numbers
@@ -326,3 +339,27 @@ def test_too_many_tables_for_the_memory(devkit, results, monkeypatch):
     with pytest.raises(DeepLabError, match="41 confusion matrices"):
         evaluate(devkit, "val", results, range(1, 41))
     assert asked == [8 * 21 * 21 * 81]
+
+
+def test_results_that_are_not_as_recorded_are_told(devkit, tmp_path, caplog):
+    record, folder = recorded(tmp_path)
+    for seed, name in enumerate(NAMES):
+        made_of = MadeOf(sha256_of_text(name), record.digest)
+        write_labels(folder / f"{name}.png", labels(seed, void=0), made_of)
+    evaluate(devkit, "val", tmp_path / "out")
+    assert "run predict again" not in caplog.text
+    devkit.photo(NAMES[1]).parent.mkdir()
+    devkit.photo(NAMES[0]).write_text(NAMES[0])
+    devkit.photo(NAMES[1]).write_text("another photo")
+    write_labels(folder / f"{NAMES[2]}.png", labels(7, void=0))
+    found = evaluate(devkit, "val", tmp_path / "out")
+    assert found.images == 3
+    assert f"than the record of predict says: 2, as {NAMES[1]}: run predict again" in caplog.text
+
+
+def test_the_record_of_another_split(devkit, tmp_path):
+    _, folder = recorded(tmp_path, split="train")
+    write_labels(folder / f"{NAMES[0]}.png", labels(0, void=0))
+    with pytest.raises(FormatError) as error:
+        evaluate(devkit, "val", tmp_path / "out")
+    assert_one_line(error, "predict.val.json: is the record of split 'train', expected that of")

@@ -1,13 +1,7 @@
-"""predict: a split's labels, kept scores, going on after a stop, and what is refused."""
+"""predict: a split's labels, kept scores, and what is refused."""
 
-import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,53 +9,16 @@ import numpy as np
 import pytest
 
 from deeplab_repro import DeepLab
-from deeplab_repro.caffe import read_net, write_caffemodel
-from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.opencv_cuda import cuda_problem
-from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, FileError
+from deeplab_repro.errors import ArgumentError, DeviceError, FileError
 from deeplab_repro.files.images import read_image, read_labels
-from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import read_coarse
-from deeplab_repro.segmenter import Recipe
-from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.predict import pack, predict
 from deeplab_repro.voc.records import read_record
 from deeplab_repro.work.workers import Workers
 from tests.conftest import assert_one_line
+from tests.voc.small import CRF, NAMES, files
 from tests.watched import Watched
-
-NAMES = ["a", "b", "c"]
-CRF = CrfParams(3.0, 20.0, 10.0)  # as the command line reads them
-
-
-@pytest.fixture
-def devkit(tmp_path, photo):
-    """Three photos of three sizes, and four classes."""
-    root = tmp_path / "data"
-    (root / "ImageSets/Segmentation").mkdir(parents=True)
-    (root / "JPEGImages").mkdir()
-    for split in ("val", "train"):
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("a\nb\nc\n")
-    for seed, name in enumerate(NAMES):
-        write_image(root / f"JPEGImages/{name}.jpg", photo(20 + 9 * seed, 30 + 8 * seed, seed))
-    return Devkit(root, ("sky", "road", "car", "tree"))
-
-
-@pytest.fixture
-def recipe(tiny):
-    net = read_net(tiny)
-    net.fill_random(0)
-    weights = tiny.with_suffix(".caffemodel")
-    write_caffemodel(net, weights)
-    return Recipe(str(tiny), str(weights), "cpu", CRF, iterations=3)
-
-
-def files(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_the_labels_are_the_models(devkit, recipe, tmp_path):
@@ -141,21 +98,6 @@ def test_scores_at_full_size_are_kept_with_a_warning(devkit, recipe, tmp_path, c
     assert read_coarse(tmp_path / "t/a.npz").values.shape == (4, height, width)
 
 
-def test_it_goes_on_with_what_is_missing(devkit, recipe, tmp_path):
-    undisturbed, stopped = tmp_path / "one", tmp_path / "two"
-    predict(devkit, "val", undisturbed, recipe, scores=undisturbed / "s")
-    shutil.copytree(undisturbed, stopped)
-    folder = stopped / "results/VOC2012/Segmentation/comp6_val_cls"
-    (folder / "a.png").unlink()
-    (stopped / "s/b.npz").unlink()
-    (folder / ".deeplab-0123.tmp").write_bytes(b"half of a pi")
-    (stopped / "s/.deeplab-4567.tmp").write_bytes(b"half")
-    kept = (folder / "c.png").stat().st_mtime_ns
-    predict(devkit, "val", stopped, recipe, scores=stopped / "s")
-    assert files(stopped) == files(undisturbed)
-    assert (folder / "c.png").stat().st_mtime_ns == kept
-
-
 def test_processes_make_the_same_files(devkit, recipe, tmp_path):
     here = predict(devkit, "val", tmp_path / "a", recipe, scores=tmp_path / "a/s")
     there = predict(
@@ -165,75 +107,11 @@ def test_processes_make_the_same_files(devkit, recipe, tmp_path):
     assert here.record == there.record
 
 
-@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
-def test_killed_at_any_moment(devkit, recipe, tmp_path, photo):
-    names = [f"p{i}" for i in range(6)]
-    (devkit.root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))
-    (devkit.root / "classes.txt").write_text("\n".join(devkit.classes))
-    for i, name in enumerate(names):
-        write_image(devkit.photo(name), photo(60, 80, i))
-    predict(devkit, "val", tmp_path / "one", recipe, scores=tmp_path / "one/s")
-
-    out = tmp_path / "two"
-    arguments = ["--voc", devkit.root, "--split", "val", "--out", out, "--scores", out / "s"]
-    arguments += ["--prototxt", recipe.model, "--weights", recipe.weights, "--crf", "3,20,10"]
-    arguments += ["--iterations", "3", "--workers", "1"]
-    run = [sys.executable, "-m", "deeplab_repro", "predict", *map(str, arguments)]
-    folder = out / "results/VOC2012/Segmentation/comp6_val_cls"
-    process = subprocess.Popen(run)
-    while process.poll() is None and len(list(folder.glob("*.png"))) < 2:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert subprocess.run(run, check=True, capture_output=True).returncode == 0
-    assert files(out) == files(tmp_path / "one")
-
-
 def test_an_image_that_cannot_be_read(devkit, recipe, tmp_path):
     devkit.photo("b").write_bytes(b"no JPEG")
     predicted = predict(devkit, "val", tmp_path, recipe)
     assert [failed.path for failed in predicted.failed] == [devkit.photo("b")]
     assert sorted(files(predicted.folder)) == ["a.png", "c.png"]
-
-
-# --- what is refused
-
-
-def test_results_of_two_settings_are_not_mixed(devkit, recipe, tmp_path):
-    predict(devkit, "val", tmp_path, recipe, scores=tmp_path / "s")
-    for change, parts in [
-        ({"crf": CrfParams(4, 20, 10)}, ["made with crf 3,20,10,3,3, not with 4,20,10,3,3"]),
-        ({"crf": None}, ["crf 3,20,10,3,3, not with none"]),
-        ({"iterations": 4}, ["iterations 3, not with 4"]),
-        ({"weights": "random:0"}, ["weights tiny.caffemodel, not with random:0"]),
-    ]:
-        with pytest.raises(ArgumentError) as error:
-            predict(devkit, "val", tmp_path, replace(recipe, **change), scores=tmp_path / "s")
-        assert_one_line(error, "predict.val.json", *parts, "give another folder")
-    net = read_net(Path(recipe.model))
-    net.fill_random(1)
-    write_caffemodel(net, recipe.weights)
-    with pytest.raises(ArgumentError, match=r"scores.json: was made with weights_sha256"):
-        predict(devkit, "val", tmp_path / "other", recipe, scores=tmp_path / "s")
-
-
-def test_results_that_nobody_knows(devkit, recipe, tmp_path):
-    predict(devkit, "val", tmp_path, recipe)
-    (tmp_path / "predict.val.json").unlink()
-    with pytest.raises(ArgumentError) as error:
-        predict(devkit, "val", tmp_path, recipe)
-    assert_one_line(error, "holds results but no predict.val.json", "give another folder")
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "7", '{"model": 3}', '{"crf": {"w1": "x"}}', "[" * 100_000]
-)
-def test_a_broken_record(devkit, recipe, tmp_path, content):
-    predict(devkit, "val", tmp_path, recipe)
-    (tmp_path / "predict.val.json").write_text(content)
-    with pytest.raises(DeepLabError) as error:
-        predict(devkit, "val", tmp_path, recipe)
-    assert_one_line(error, "predict.val.json")
 
 
 def trained_on(recipe, source):
@@ -291,14 +169,6 @@ def test_a_full_disk_ends_the_run(devkit, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("deeplab_repro.voc.segmenting.write_labels", full)
     with pytest.raises(FileError, match="no space left"):
         predict(devkit, "val", tmp_path, recipe)
-
-
-def test_kept_scores_that_broke(devkit, recipe, tmp_path):
-    predict(devkit, "val", tmp_path / "a", recipe, scores=tmp_path / "s")
-    (tmp_path / "s/b.npz").write_bytes(b"PK broken")
-    predicted = predict(devkit, "val", tmp_path / "b", recipe, scores=tmp_path / "s")
-    assert [failed.path.name for failed in predicted.failed] == ["b.jpg"]
-    assert "b.npz" in str(predicted.failed[0].error)
 
 
 # --- the test server's tar
@@ -381,13 +251,3 @@ def test_cuda_that_is_not_there_ends_the_run(devkit, recipe, tmp_path):
 def test_half_precision_is_not_for_the_cpu(devkit, recipe, tmp_path):
     with pytest.raises(DeviceError, match="float16"):
         predict(devkit, "val", tmp_path, replace(recipe, precision="float16"))
-
-
-def test_results_of_another_precision_are_not_mixed(devkit, recipe, tmp_path):
-    predict(devkit, "val", tmp_path, recipe)
-    path = tmp_path / "predict.val.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"arithmetic": "float16"}))
-    with pytest.raises(ArgumentError) as error:
-        predict(devkit, "val", tmp_path, recipe)
-    assert_one_line(error, "was made with arithmetic float16, not with float32")
