@@ -152,7 +152,7 @@ def test_other_formats(refused, name):
         (np.zeros(3, [("a", "f4")]), "('a', '<f4')"),
         (np.array("text"), "holds scalar <U4"),
         (PROBS[0], "holds 5x7 float32"),
-        (PROBS[None], "holds 1x4x5x7 float32"),
+        (np.stack([PROBS, PROBS]), "in a file of its own"),
     ],
 )
 def test_arrays_of_other_things(refused, array, expected):
