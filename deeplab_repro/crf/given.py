@@ -35,8 +35,10 @@ def as_array(name: str, value: object, expected: str) -> npt.NDArray[Any]:
 
 
 def _calls_to_the_cpu(tensor: Any) -> str:
-    """What makes an array for NumPy of a tensor with a gradient, or on a GPU."""
+    """What makes an array for NumPy of a tensor with a gradient, in bfloat16 or on a GPU."""
     calls = ".detach()" if getattr(tensor, "requires_grad", False) else ""
+    if "bfloat16" in str(getattr(tensor, "dtype", "")):
+        calls += ".float()"
     try:
         is_on_cpu = tensor.__dlpack_device__()[0] == _DLPACK_CPU
     except _REFUSALS:
@@ -70,7 +72,7 @@ def _eight_bits(name: str, image: npt.NDArray[Any]) -> str:
     low, high = float(image.min()), float(image.max())
     if not np.isfinite([low, high]).all():
         return f"np.nan_to_num({name}), if its values that are NaN or infinite mean black"
-    if -OVERSHOOT <= low and high <= 1 + OVERSHOOT:
+    if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
         return f"np.rint(255 * np.clip({name}, 0, 1)).astype(np.uint8)"
     if low < 0 or high > (0xFFFF if image.dtype.kind in "iu" else 255):
         return f"np.interp({name}, ({low:.6g}, {high:.6g}), (0, 255)).astype(np.uint8)"

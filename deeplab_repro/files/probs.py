@@ -34,10 +34,10 @@ _LONGEST_NUMBER = 1024  # bytes, with NumPy's header
 def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     """Read label probabilities for an image of `size` = (H, W): CxHxW float32.
 
-    .npy, .npz: an array CxHxW (or 1xCxHxW) of 16-, 32- or 64-bit floats; if a .npz has several, the one named
-    probs or marginals. A .npz of coarse scores (`write_coarse`): they are enlarged, then softmax.
-    .bin: float32. .mat: scores `data`, W x H x C single or double: the top left corner, then
-    softmax. Neither the values nor the shape are checked further: `dense_crf` does that.
+    .npy, .npz: an array CxHxW (or 1xCxHxW) of 16-, 32- or 64-bit floats; if a .npz has several, the
+    one named probs or marginals. A .npz of coarse scores (`write_coarse`): they are enlarged, then
+    softmax. .bin: float32. .mat: scores `data`, W x H x C single or double: the top left corner,
+    then softmax. Neither the values nor the shape are checked further: `dense_crf` does that.
 
     Raises FileError for a file that cannot be read, FormatError for one that is broken or holds
     something else, ResourceError, before memory is taken, if it needs more than there is.

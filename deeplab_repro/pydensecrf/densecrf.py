@@ -17,6 +17,7 @@ from deeplab_repro.arrays import F32, UInt8, dims
 from deeplab_repro.crf.cpu.mean_field import NORMALIZATIONS, Kernel, MeanField
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.pydensecrf import eigen as eigen
 from deeplab_repro.pydensecrf.arguments import (
     choice,
     deviations,
@@ -96,6 +97,7 @@ class DenseCRF:
         self._energies: F32 | None = None
         self._kernels: list[Kernel] = []
         self._mean_field: MeanField | None = None
+        self._require_memory()
 
     def setUnary(self, u: Unary) -> None:
         """Set the unary energies, in place of any set before."""
@@ -135,9 +137,9 @@ class DenseCRF:
         normalized = choice("normalization", normalization, NormalizationType)
         points = point_features(features, self._nvar)
         compatibility = label_compatibility(compat, self._nlabels)
-        self._kernels.append(
-            Kernel(np.array(points, order="C"), compatibility, NORMALIZATIONS[normalized])
-        )
+        self._require_memory(len(points))
+        points = np.array(points, order="C")
+        self._kernels.append(Kernel(points, compatibility, NORMALIZATIONS[normalized]))
         self._mean_field = None
 
     def inference(self, niter: int) -> F32:
@@ -168,15 +170,22 @@ class DenseCRF:
         if self._energies is None:
             raise ArgumentError("the CRF has no unary yet; call setUnaryEnergy first")
         if self._mean_field is None:
-            # Any number of kernels, of any features: the least that inference takes, before the
-            # lattice is built. MeanField asks again once it knows the vertices.
-            corners = sum(len(kernel.features) + 1 for kernel in self._kernels)
-            require_memory(
-                4 * self._nvar * (4 * self._nlabels + 3 * corners),
-                f"a CRF of {self._nvar} points and {self._nlabels} labels",
-            )
+            self._require_memory()
             self._mean_field = MeanField(self._energies, self._kernels, energies=True)
         return self._mean_field
+
+    def _require_memory(self, more_features: int = 0) -> None:
+        """Raise ResourceError unless the least that inference takes is there, before any of it is.
+
+        MeanField asks again once it knows the vertices. more_features: of a kernel to be added.
+        """
+        corners = sum(len(kernel.features) + 1 for kernel in self._kernels)
+        if more_features:
+            corners += more_features + 1
+        require_memory(
+            4 * self._nvar * (4 * self._nlabels + 3 * corners + more_features),
+            f"a CRF of {self._nvar} points and {self._nlabels} labels",
+        )
 
 
 class DenseCRF2D(DenseCRF):
@@ -201,7 +210,9 @@ class DenseCRF2D(DenseCRF):
 
         sxy: standard deviation in pixels, one or (x, y). The rest: see addPairwiseEnergy.
         """
-        self.addPairwiseEnergy(self._positions(sxy), compat, kernel, normalization)
+        position = deviations("sxy", sxy, ("x", "y"))
+        features = self._positions(position).reshape(2, -1)
+        self.addPairwiseEnergy(features, compat, kernel, normalization)
 
     def addPairwiseBilateral(
         self,
@@ -217,11 +228,18 @@ class DenseCRF2D(DenseCRF):
         sxy: standard deviation in pixels, one or (x, y). srgb: standard deviation in steps of
         colour, one or (r, g, b). rgbim: HxWx3 uint8. The rest: see addPairwiseEnergy.
         """
-        positions = self._positions(sxy)
-        deviation = deviations("srgb", srgb, ("red", "green", "blue"))
-        colours = rgb_image(rgbim, self._size).reshape(-1, 3).T / deviation[:, None]
-        self.addPairwiseEnergy(np.concatenate([positions, colours]), compat, kernel, normalization)
+        position = deviations("sxy", sxy, ("x", "y"))
+        colour = deviations("srgb", srgb, ("red", "green", "blue"))
+        image = rgb_image(rgbim, self._size)
+        self._require_memory(5)
+        features = np.empty((5, *self._size), np.float32)
+        features[:2] = self._positions(position)
+        features[2:] = image.transpose(2, 0, 1)
+        features[2:] /= colour[:, None, None]
+        self.addPairwiseEnergy(features.reshape(5, -1), compat, kernel, normalization)
 
-    def _positions(self, sxy: float | tuple[float, float]) -> F32:
-        y, x = np.indices(self._size, np.float32)
-        return np.stack([x.ravel(), y.ravel()]) / deviations("sxy", sxy, ("x", "y"))[:, None]
+    def _positions(self, deviation: F32) -> F32:
+        self._require_memory(2)
+        positions = np.indices(self._size, np.float32)[::-1]
+        positions /= deviation[:, None, None]
+        return positions
