@@ -77,24 +77,26 @@ def _mend_for_labels(labels: npt.NDArray[np.intp], n_labels: int, has_unsure: bo
     """What makes labels of void pixels (255 or -1), of masks, or of numbers of any kind."""
     found = np.unique(labels)
     is_void = (found == 255) | (found == -1)
-    lost, used = found[is_void], found[~is_void]
-    if n_labels == 2 and len(lost) == 1 and lost[0] == 255 and used.max(initial=0) != 1:
-        # Of a mask. A JPEG of one has values in between.
-        sure = "" if not has_unsure else " with zero_unsure=False"
-        return f"; of a mask of 0 and 255 use (labels > 127).astype(int){sure}"
-    if len(lost) == 1 and used.min(initial=0) >= 0 and used.max(initial=0) <= n_labels:
-        void = f"labels == {lost[0]}"
-        moved = f"np.where({void}, 0, labels + 1)"
-        if not has_unsure and used.max(initial=0) < n_labels:
-            return f"; if {lost[0]} is unknown, use {moved} with zero_unsure=True"
-        kept = f"if 0 is unknown too, use np.where({void}, 0, labels)"
-        if used.max(initial=0) == n_labels:
-            return f"; {kept} with zero_unsure=True"
-        return f"; {kept}, if it is a label {moved}"
+    void, used = found[is_void], found[~is_void]
+    highest = used.max(initial=0)
+    is_grey = highest == 0 or highest > n_labels  # a JPEG of a mask has values in between
+    if n_labels == 2 and found[0] >= 0 and 127 < found[-1] <= 255 and is_grey:
+        return "; of a mask of 0 and 255 use (labels > 127).astype(int) with zero_unsure=False"
+    if len(void) == 1 and used.min(initial=0) == 0 and highest <= n_labels:
+        zero_based = f"np.where(labels == {void[0]}, 0, labels + 1)"
+        one_based = f"np.where(labels == {void[0]}, 0, labels)"
+        if highest == n_labels:
+            return f"; if {void[0]} is unknown as 0 is, use {one_based} with zero_unsure=True"
+        if not has_unsure:
+            return f"; if {void[0]} is unknown, use {zero_based} with zero_unsure=True"
+        return (
+            f"; if {void[0]} is unknown, use {zero_based} where 0 is a label, and {one_based} where"
+            " it is unknown too"
+        )
     # Grey values, or numbers that do not follow each other.
-    moved = int(has_unsure and found[0] != 0)
-    if found[0] >= 0 and len(found) + moved <= n_labels + has_unsure:
-        return "; they are numbered by np.unique(labels, return_inverse=True)[1]" + " + 1" * moved
+    more = int(has_unsure and found[0] != 0)
+    if found[0] >= 0 and len(found) + more <= n_labels + has_unsure:
+        return "; they are numbered by np.unique(labels, return_inverse=True)[1]" + " + 1" * more
     return ""
 
 

@@ -16,7 +16,8 @@ P = RNG.dirichlet(np.ones(L), (H, W)).astype(np.float32)  # labels last
 U = -np.log(np.moveaxis(P, -1, 0)).reshape(L, -1)
 IMAGE = RNG.integers(0, 256, (H, W, 3), np.uint8)
 FEATURES = np.zeros((2, W * H), np.float32)
-LARGE = np.zeros((500, 1000, 3), np.uint8)
+BANDS = np.zeros((500, 1000, 9), np.uint8)
+LARGE = BANDS[:, :, :3]
 LARGE_FEATURES = np.zeros((5, 500_000), np.float32)
 
 
@@ -293,7 +294,7 @@ def test_a_refused_kernel_leaves_the_crf_as_it_was():
         (50, lambda: dcrf.DenseCRF2D(1000, 500, L).addPairwiseBilateral(9, 9, LARGE, 3)),
         (50, lambda: dcrf.DenseCRF(500_000, L).addPairwiseEnergy(LARGE_FEATURES, 3)),
         (15, lambda: utils.create_pairwise_gaussian((3, 3, 3), (1000, 500, 5))),
-        (15, lambda: utils.create_pairwise_bilateral((3, 3), 9, LARGE, 2)),
+        (15, lambda: utils.create_pairwise_bilateral((3, 3), 9, BANDS, 2)),
     ],
 )
 def test_too_little_memory_is_told_before_any_is_taken(monkeypatch, free, call):
