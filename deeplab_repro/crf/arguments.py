@@ -106,11 +106,11 @@ def check_probs(image: UInt8, probs: F32, in_batch: bool = False) -> None:
     if abs(float(sums[worst]) - 1) > SUM_TOLERANCE:
         total = "probs.sum(axis=-3, keepdims=True)"
         if labels == 1:
-            mend = "of two labels give both: np.concatenate([1 - probs, probs], axis=-3)"
+            mend = "of one of two labels, use np.concatenate([1 - probs, probs], axis=-3)"
         elif sums.min() == 0:
-            mend = f"if all 0 means unknown, np.where({total} == 0, 1 / {labels}, probs)"
+            mend = f"if all 0 means unknown, use np.where({total} == 0, 1 / {labels}, probs)"
         else:
-            mend = f"divide by {total}"
+            mend = f"use probs / {total}"
         raise ArgumentError(
             f"probs sums to {sums[worst]:.4g} over the labels at row {worst[0]}, column {worst[1]};"
             f" expected 1 at every pixel; {mend}"
@@ -121,7 +121,7 @@ def _mend_for_nan(probs: F32) -> str:
     """A pixel that is NaN for all labels may be one of which nothing is known."""
     unknown = np.isnan(probs).all(axis=0)
     if np.isfinite(probs[:, ~unknown]).all():
-        return f"; if these pixels are unknown, np.nan_to_num(probs, nan=1 / {len(probs)})"
+        return f"; if these pixels are unknown, use np.nan_to_num(probs, nan=1 / {len(probs)})"
     return "; a softmax of infinite scores is NaN: see to the scores"
 
 

@@ -59,7 +59,7 @@ def check_type(
     if wanted == np.uint8:
         mend = f"use {_eight_bits(name if is_array else f'np.asarray({name})', array)}"
     elif is_array:
-        mend = f"convert it with .astype(np.{wanted})"
+        mend = f"use {name}.astype(np.{wanted})"
     else:
         mend = f"use np.asarray({name}, np.{wanted})"
     raise ArgumentError(f"{name} is {array.dtype}; {expected}, {mend}")
