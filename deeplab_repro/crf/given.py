@@ -15,11 +15,11 @@ _DLPACK_CPU = 1
 OVERSHOOT = 0.25
 
 
-def as_array(name: str, value: object, expected: str) -> npt.NDArray[Any]:
+def as_array(name: str, value: object, expected: str, mend: str = "") -> npt.NDArray[Any]:
     """`value` as a plain NumPy array that shares its memory.
 
     Taken are arrays, and what offers its memory as one by `__array__`, DLPack or a buffer, as
-    tensors on the CPU do. Raises ArgumentTypeError for all else; `expected` says what should come.
+    tensors on the CPU do. Raises ArgumentTypeError for all else; expected, mend: the words for it.
     """
     is_array = isinstance(value, (np.ndarray, np.generic, memoryview))
     try:
@@ -27,10 +27,9 @@ def as_array(name: str, value: object, expected: str) -> npt.NDArray[Any]:
             return np.asarray(value)
         if hasattr(value, "__dlpack__"):
             return np.from_dlpack(value)
-        mend = ""
     except _REFUSALS as error:
         calls = _calls_to_the_cpu(value)
-        mend = f"; use {name}{calls}" if calls else f"; it is no array for NumPy: {one_line(error)}"
+        mend = f", use {name}{calls}" if calls else f"; NumPy cannot read it: {one_line(error)}"
     raise ArgumentTypeError(f"{name} is a {type(value).__name__}; {expected}{mend}")
 
 

@@ -91,7 +91,8 @@ def deviations(name: str, value: object, of: Sequence[str]) -> F32:
 
 def float32_array(name: str, array: object) -> F32:
     """`array` as a NumPy array of its memory, if it is one of float32."""
-    found = as_array(name, array, "expected a float32 array, use np.array(..., np.float32)")
+    mend = ", use np.array(..., np.float32)"
+    found = as_array(name, array, "expected a float32 array", mend)
     check_type(name, array, found, np.float32, "expected float32")
     return found
 
@@ -257,7 +258,7 @@ def _image_mend(shape: Sequence[int], size: tuple[int, int]) -> str:
     if shape == (*size[::-1], 3):
         return "; height and width are swapped: DenseCRF2D takes the width first"
     if shape == (3, *size):
-        return "; the channels come first, use rgbim.transpose(1, 2, 0)"
+        return "; the channels come first, use np.transpose(rgbim, (1, 2, 0))"
     if shape[:2] == size:
         return (
             "; for other than three channels use utils.create_pairwise_bilateral"

@@ -266,4 +266,4 @@ def _channels_first(img: npt.NDArray[Any], chdim: int) -> npt.NDArray[Any]:
 
 
 def _array(name: str, value: object) -> npt.NDArray[Any]:
-    return as_array(name, value, "expected an array, use np.array(...)")
+    return as_array(name, value, "expected an array", ", use np.array(...)")

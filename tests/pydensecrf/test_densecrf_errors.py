@@ -235,7 +235,7 @@ def test_deviations_in_colour(srgb, told):
         (IMAGE.tolist(), ["rgbim is a list", "uint8"]),
         (IMAGE / 255, ["rgbim is float64", ".astype(np.uint8)"]),
         (IMAGE.transpose(1, 0, 2), ["5x4x3", "expected 4x5x3", "swapped", "width first"]),
-        (IMAGE.transpose(2, 0, 1), ["3x4x5", "rgbim.transpose(1, 2, 0)"]),
+        (IMAGE.transpose(2, 0, 1), ["3x4x5", "np.transpose(rgbim, (1, 2, 0))"]),
         (IMAGE[:, :, 0], ["4x5;", "create_pairwise_bilateral"]),
         (np.zeros((H, W, 4), np.uint8), ["4x5x4", "addPairwiseEnergy"]),
         (np.zeros((2 * H, W, 3), np.uint8), ["8x5x3"]),
