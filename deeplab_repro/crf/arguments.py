@@ -191,13 +191,18 @@ def check_labels(name: str, labels: int) -> None:
 
 
 def _check_image(image: UInt8, in_batch: bool = False) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        is_first = image.ndim == 3 and len(image) == 3
-        mend = f"; use {_moved('image', (1, 2, 0), in_batch)}" if is_first else ""
-        raise ArgumentError(
-            f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
-            f"{mend}"
-        )
+    if image.ndim == 3 and image.shape[2] == 3 and 0 not in image.shape:
+        return
+    mend = ""
+    if image.shape[2:] == (1,):
+        mend = "; of grey ones, use np.repeat(image, 3, axis=-1)"
+    elif image.shape[2:] == (4,):
+        mend = "; without opacity, use image[..., :3]"
+    elif image.ndim == 3 and len(image) == 3:
+        mend = f"; use {_moved('image', (1, 2, 0), in_batch)}"
+    raise ArgumentError(
+        f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty){mend}"
+    )
 
 
 def _moved(name: str, axes: tuple[int, ...], in_batch: bool) -> str:
@@ -214,5 +219,10 @@ def _array(
     array = as_array(name, value, expected)
     check_type(name, value, array, dtype, expected)
     if array.ndim not in (3, 4):
-        raise ArgumentError(f"{name} has shape {dims(array.shape)}; {expected}")
+        mend = ""
+        if array.ndim == 2:
+            both = "[image] * 3, axis=-1" if name == "image" else "[1 - probs, probs]"
+            kind = "grey" if name == "image" else "of one of two labels"
+            mend = f", if it is {kind} use np.stack({both})"
+        raise ArgumentError(f"{name} has shape {dims(array.shape)}; {expected}{mend}")
     return array

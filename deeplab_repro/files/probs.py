@@ -238,8 +238,11 @@ def _read_exactly(file: IO[bytes], n_bytes: int, name: str) -> bytes:
 def _softmax_of_corner(scores: F32, size: HW, name: str) -> F32:
     if scores.ndim == 4 and len(scores) == 1:
         scores = scores[0]
-    if scores.ndim == 2:  # MATLAB drops a last axis of 1
-        scores = scores[None]
+    if scores.ndim == 2 or (scores.ndim == 3 and len(scores) == 1):  # MATLAB drops a last axis of 1
+        raise FormatError(
+            f"{name}: '{_MAT_NAME}' has scores of one label, which is then everywhere: of a "
+            "sigmoid's score x save those of both labels, numpy.stack([0 * x, x], axis=-1)"
+        )
     if scores.ndim != 3 or scores.shape[1] < size[0] or scores.shape[2] < size[1]:
         raise FormatError(
             f"{name}: '{_MAT_NAME}' is {dims(scores.shape[::-1])}, expected W x H x C, at least "

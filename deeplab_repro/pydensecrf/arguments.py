@@ -129,6 +129,8 @@ def _reshaping(
         return "; height and width are swapped: DenseCRF2D takes the width first"
     if shape == (nvar, nlabels):
         return "; the labels come last, use u.T"
+    if shape == (nlabels, 3 * nvar):
+        return "; was it made of a picture? Give unary_from_labels one channel, labels[..., 0]"
     if int(np.prod(shape)) == nlabels * nvar:
         if shape[0] == nlabels:
             return ", use u.reshape(nlabels, -1)"

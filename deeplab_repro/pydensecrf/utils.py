@@ -40,9 +40,7 @@ def unary_from_labels(
     """
     flat = _array("labels", labels).ravel()
     if flat.dtype.kind not in "iub":
-        raise ArgumentError(
-            f"labels is {flat.dtype}; expected integers, convert it with .astype(np.int32)"
-        )
+        raise ArgumentError(f"labels is {flat.dtype}; expected integers, {_mend_for_type(flat)}")
     n_labels = whole_number("n_labels", n_labels, 2)
     sure = number_in(gt_prob)
     if not 0 < sure < 1:
@@ -50,6 +48,7 @@ def unary_from_labels(
             f"gt_prob is {shown(gt_prob)}; expected a probability above 0 and below 1"
         )
     has_unsure = bool(zero_unsure)
+    require_memory((4 * n_labels + 24) * flat.size, f"a unary of {n_labels}x{flat.size}")
     index = flat.astype(np.intp)
     if index.size:
         _check_labels(index, n_labels, has_unsure)
@@ -58,6 +57,15 @@ def unary_from_labels(
     if has_unsure:
         unary[:, index == 0] = -np.log(1 / n_labels)
     return unary
+
+
+def _mend_for_type(labels: npt.NDArray[Any]) -> str:
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        return "if NaN is unknown, use np.nan_to_num(labels, nan=255).astype(np.int32)"
+    if labels.dtype.kind == "f" and (labels != np.rint(labels)).any():
+        both = "utils.unary_from_softmax(np.stack([1 - p, p]))"
+        return f"of the probability p of one of two labels use {both}"
+    return "use labels.astype(np.int32)"
 
 
 def _check_labels(labels: npt.NDArray[np.intp], n_labels: int, has_unsure: bool) -> None:
@@ -135,6 +143,7 @@ def unary_from_softmax(
         )
     if probs.ndim > 1:
         _check_order(probs)
+    require_memory(12 * probs.size, f"a unary of {len(probs)}x{probs.size // len(probs)}")
     if scale is not None:
         sure = number_in(scale)
         if not 0 < sure <= 1:

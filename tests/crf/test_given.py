@@ -139,6 +139,7 @@ FILLED = np.where(LEFT, PROBS, 1 / 3)
 @pytest.mark.parametrize(
     ("probs", "wanted"),
     [
+        (LEFT * np.float32(0.8), np.stack([1 - 0.8 * LEFT, 0.8 * LEFT])),
         (LEFT[None] * 0.8, np.stack([1 - 0.8 * LEFT, 0.8 * LEFT])),
         (8 * LEFT[None] - 3, np.stack([1 - (p := 1 / (1 + np.exp(3 - 8 * LEFT))), p])),
         (EMPTY, FILLED),
@@ -202,6 +203,23 @@ def test_mends_of_images_give_what_was_wanted(image):
     dense_crf(given, PROBS, PARAMS, 1)
     assert np.abs(given.astype(int) - IMAGE).max() <= 12
     assert np.corrcoef(given.ravel(), IMAGE.ravel())[0, 1] > 0.999
+
+
+GREY = IMAGE[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted"),
+    [
+        (GREY, np.stack([GREY, GREY, GREY], axis=-1)),
+        (GREY[..., None], np.stack([GREY, GREY, GREY], axis=-1)),
+        (np.dstack([IMAGE, GREY]), IMAGE),
+    ],
+)
+def test_mends_of_channels(image, wanted):
+    with pytest.raises(ArgumentError) as error:
+        dense_crf(image, PROBS, PARAMS)
+    np.testing.assert_array_equal(eval(mend_of(error), {"np": np, "image": image}), wanted)
 
 
 def test_masks_become_black_and_white():

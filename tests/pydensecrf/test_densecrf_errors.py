@@ -293,6 +293,8 @@ def test_a_refused_kernel_leaves_the_crf_as_it_was():
         (40, lambda: dcrf.DenseCRF2D(1000, 500, L).addPairwiseGaussian(3, 3)),
         (50, lambda: dcrf.DenseCRF2D(1000, 500, L).addPairwiseBilateral(9, 9, LARGE, 3)),
         (50, lambda: dcrf.DenseCRF(500_000, L).addPairwiseEnergy(LARGE_FEATURES, 3)),
+        (40, lambda: utils.unary_from_labels(LARGE[..., 0], 21, 0.7)),
+        (80, lambda: utils.unary_from_softmax(np.broadcast_to(np.float32(0.1), (10, 900_000)))),
         (15, lambda: utils.create_pairwise_gaussian((3, 3, 3), (1000, 500, 5))),
         (15, lambda: utils.create_pairwise_bilateral((3, 3), 9, BANDS, 2)),
     ],
@@ -306,7 +308,7 @@ def test_too_little_memory_is_told_before_any_is_taken(monkeypatch, free, call):
         assert tracemalloc.get_traced_memory()[1] < 10**6
     finally:
         tracemalloc.stop()
-    assert_one_line(error, "00 points", "smaller image")
+    assert_one_line(error, "000", "smaller image")
     monkeypatch.undo()
     call()
 

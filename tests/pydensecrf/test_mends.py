@@ -80,6 +80,33 @@ def test_void_labels_and_two_meanings_of_0(void):
     assert f"np.where(labels == {void}, 0, labels) where it is unknown too" in told
 
 
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [([0.0, 1, 2], [0, 1, 2]), ([0.0, np.nan, 2], [0, 255, 2])],
+)
+def test_labels_of_floats(labels, wanted):
+    names = {"np": np, "labels": np.array(labels)}
+    with pytest.raises(ArgumentError) as error:
+        utils.unary_from_labels(names["labels"], 3, 0.7)
+    np.testing.assert_array_equal(eval(mend_of(error), names), wanted)
+
+
+def test_probabilities_for_labels():
+    p = np.linspace(0.1, 0.9, 6)
+    with pytest.raises(ArgumentError) as error:
+        utils.unary_from_labels(p, 2, 0.7)
+    unary = eval(mend_of(error), {"np": np, "utils": utils, "p": p})
+    np.testing.assert_allclose(np.exp(-unary[1]), p, rtol=1e-6)
+
+
+def test_labels_of_a_picture():
+    picture = np.zeros((H, W, 3), np.uint8)
+    crf = dcrf.DenseCRF2D(W, H, 2)
+    with pytest.raises(ArgumentError, match=r"labels\[..., 0\]$"):
+        crf.setUnaryEnergy(utils.unary_from_labels(picture, 2, 0.7))
+    crf.setUnaryEnergy(utils.unary_from_labels(picture[..., 0], 2, 0.7))
+
+
 # --- probabilities
 
 
