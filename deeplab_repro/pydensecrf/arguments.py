@@ -13,6 +13,7 @@ from deeplab_repro.arrays import F32, UInt8, dims
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.crf.given import as_array, check_type
 from deeplab_repro.errors import ArgumentError
+from deeplab_repro.machine.memory import require_memory
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def deviations(name: str, value: object, of: Sequence[str]) -> F32:
         raise ArgumentError(
             f"{name} is {shown(value)}; expected standard deviations above 0 for {', '.join(of)}"
         )
-    return np.broadcast_to(given, len(of)).astype(np.float32)
+    return np.full(len(of), given, np.float32)
 
 
 def float32_array(name: str, array: object) -> F32:
@@ -238,6 +239,17 @@ def label_compatibility(compat: Any, nlabels: int) -> float | F32:
     if not np.isfinite(array).all():
         raise ArgumentError("compat has values that are NaN or infinite; expected finite ones")
     return -array if array.ndim == 1 else -(array + array.T) / 2
+
+
+def check_memory(nvar: int, nlabels: int, features: Sequence[int]) -> None:
+    """Raise ResourceError unless inference fits memory, before any of it is taken.
+
+    features: how many each kernel has. The least that large photos of few colours were seen to
+    take, with a copy of the features.
+    """
+    corners = sum(count + 1 for count in features)
+    n_bytes = nvar * (9 * nlabels + 32 + 20 * corners + 4 * max(features, default=0))
+    require_memory(n_bytes, f"a CRF of {nvar} points and {nlabels} labels")
 
 
 def rgb_image(rgbim: object, size: tuple[int, int]) -> UInt8:
