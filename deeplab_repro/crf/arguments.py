@@ -50,15 +50,13 @@ def given_photos(image: object, probs: object) -> tuple[UInt8, F32]:
         check_probs(images, maps)
         return images, maps
     found = f"image is {dims(images.shape)} and probs {dims(maps.shape)}"
-    if {images.ndim, maps.ndim} == {3, 4}:
+    if images.ndim != maps.ndim:
         batch = "image" if images.ndim == 4 else "probs"
         is_one = len(images if images.ndim == 4 else maps) == 1
         mend = f", use {batch}[0]" if is_one else ""
         raise ArgumentError(f"{found}: only {batch} is a batch; expected both or none{mend}")
-    if images.ndim != 4 or maps.ndim != 4 or len(images) != len(maps) or not len(maps):
-        raise ArgumentError(
-            f"{found}; expected HxWx3 and CxHxW, or NxHxWx3 and NxCxHxW of the same N from 1"
-        )
+    if len(images) != len(maps) or not len(maps):
+        raise ArgumentError(f"{found}; expected NxHxWx3 and NxCxHxW of the same N from 1")
     for number, pair in enumerate(zip(images, maps, strict=True)):
         try:
             check_probs(*pair, in_batch=True)

@@ -119,6 +119,8 @@ def energies(u: F32, nlabels: int, nvar: int, size: tuple[int, int] | None = Non
         )
     if nlabels > 1:
         _check_meaning(u, low, high)
+    else:
+        warn_once("a CRF of 1 label gives all points to it; of one of two labels give both")
     return u
 
 
@@ -132,6 +134,9 @@ def _reshaping(
         return "; the labels come last, use u.T"
     if shape == (nlabels, 3 * nvar):
         return "; was it made of a picture? Give unary_from_labels one channel, labels[..., 0]"
+    if int(np.prod(shape)) == nvar and nlabels == 2:
+        both = "utils.unary_from_softmax(np.stack([1 - p, p]))"
+        return f"; of the probability p of one of two labels use {both}"
     if int(np.prod(shape)) == nlabels * nvar:
         if shape[0] == nlabels:
             return ", use u.reshape(nlabels, -1)"

@@ -104,7 +104,7 @@ def test_each_photo_of_a_batch_is_refined_by_itself():
     ("image", "probs", "told"),
     [
         (IMAGES, BATCH[0], "image is 2x6x7x3 and probs 3x6x7: only image is a batch"),
-        (IMAGES, BATCH[:1], "2x6x7x3 and probs 1x3x6x7; expected HxWx3"),
+        (IMAGES, BATCH[:1], "2x6x7x3 and probs 1x3x6x7; expected NxHxWx3"),
         (IMAGES[:0], BATCH[:0], "of the same N from 1"),
         (IMAGE[0], PROBS, "image has shape 7x3"),
         (IMAGES, np.stack([PROBS, -PROBS]), "image 1 of the batch: probs goes from -"),
@@ -158,7 +158,7 @@ def test_mends_of_probabilities_give_what_was_wanted(probs, wanted, in_batch):
     image = IMAGE
     if in_batch and probs.ndim == 3:
         image, probs, wanted = IMAGE[None], probs[None], wanted[None]
-    for _ in range(3):
+    for _ in range(5):
         try:
             found = dense_crf(image, probs, PARAMS, 0).marginals
             break

@@ -196,6 +196,19 @@ def test_softmax_with_nan_or_of_8_bits():
     np.testing.assert_allclose(np.exp(-found), p.reshape(3, -1), atol=0.003)
 
 
+@pytest.mark.parametrize("shape", [(1, -1), (H, W), (1, H, W)])
+def test_a_map_of_one_of_two_labels(shape, warnings):
+    p = ANNO.reshape(shape)
+    crf = dcrf.DenseCRF2D(W, H, 2)
+    with pytest.raises(ArgumentError) as error:
+        crf.setUnaryEnergy(utils.unary_from_softmax(p))
+    crf.setUnaryEnergy(eval(mend_of(error), {"np": np, "utils": utils, "p": ANNO}))
+    np.testing.assert_allclose(crf.inference(0)[1], ANNO.ravel(), atol=1e-6)
+    assert not warnings.records
+    dcrf.DenseCRF2D(W, H, 1).setUnaryEnergy(utils.unary_from_softmax(ANNO.reshape(1, -1)))
+    assert "a CRF of 1 label gives all points to it" in warnings.text
+
+
 def test_unary_with_nan():
     p = FIRST.copy()
     p[:, 5], p[3, 7] = np.nan, 0
