@@ -53,6 +53,10 @@ class ArgumentError(DeepLabError, ValueError):
     """A value given by the caller is out of range or has the wrong shape or type."""
 
 
+class ArgumentTypeError(ArgumentError, TypeError):
+    """A value given by the caller is of a type that is not taken, None say."""
+
+
 class TrainingError(DeepLabError):
     """Training cannot continue: the loss is not a number."""
 

@@ -1,6 +1,7 @@
 """What several test files need: the original's outputs, a tiny net, pictures, the command line."""
 
 import os
+import re
 import signal
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,14 @@ def assert_one_line(error: pytest.ExceptionInfo, *parts: object) -> None:
     assert message.isprintable()
     for part in parts:
         assert str(part) in message
+
+
+def mend_of(error: object) -> str:
+    """The Python that a message tells to use: what comes after its last "use"."""
+    message = str(getattr(error, "value", error))
+    return re.sub(
+        r" with zero_unsure=.*| \(if these are energies.*", "", message.rsplit("use ")[-1]
+    )
 
 
 @pytest.fixture(scope="session")

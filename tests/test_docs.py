@@ -23,6 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text("utf-8") for page in PAGES}
 SIZE = HEIGHT, WIDTH = 60, 80
 """Of the photos that the commands are run on."""
+VOLUME = 4, 12, 16
 
 # What makes commands smaller that show at any size whether they run.
 SMALLER = {
@@ -105,7 +106,7 @@ def test_page(page, reader, already_run, monkeypatch, capsys):
     monkeypatch.chdir(reader)
     monkeypatch.setattr(registry, "prototxt_folder", lambda: reader / "prototxt")
     monkeypatch.setenv("DEEPLAB_REPRO_HOME", str(reader / "home"))
-    names = {"probs": np.load("photo.npy"), "image": read_image("photo.jpg")}
+    names = {"probs": np.load("photo.npy"), "image": read_image("photo.jpg"), **of_recipes()}
     for kind, block in BLOCKS[page]:
         if kind == "python":
             exec(block, names)
@@ -114,6 +115,24 @@ def test_page(page, reader, already_run, monkeypatch, capsys):
                 already_run.add(line)
                 run(line, capsys)
     check_names(names)
+
+
+def of_recipes():
+    """What the recipes for the CRF begin with: noisy maps of the right half, and pictures of it."""
+    rng = np.random.default_rng(0)
+    half = np.indices(SIZE)[1] * 2 // WIDTH
+    labels = half + (rng.random(SIZE) < 0.1)
+    labels[rng.random(SIZE) < 0.2] = 255
+    p = np.clip(0.3 + 0.4 * half + 0.2 * rng.normal(size=SIZE), 0.01, 0.99)
+    solid = np.indices(VOLUME)[2] * 2 // VOLUME[2]
+    return {
+        "labels": labels,
+        "cams": np.stack([0.6 * (1 - half), 0.6 * half]) + 0.1 * rng.random(SIZE),
+        "p": p,
+        "bands": half[..., None] + 0.05 * rng.normal(size=(*SIZE, 4)),
+        "volume": 1000 + 100 * solid + 10 * rng.normal(size=VOLUME),
+        "volume_p": np.clip(0.3 + 0.4 * solid + 0.2 * rng.normal(size=VOLUME), 0.01, 0.99),
+    }
 
 
 def run(line, capsys):
@@ -139,6 +158,19 @@ def check_names(names):
         np.testing.assert_allclose(names["photo_probs"].sum(axis=1), 1, rtol=1e-5)
     if "maps" in names:
         assert [q.shape for q in names["maps"]] == [(21, *SIZE)] * 10
+    for name, first, least in (
+        ("from_softmax", 0, 0),  # of a map that says nothing
+        ("from_labels", 0, 0.85),
+        ("from_cams", 1, 0.85),
+        ("from_sigmoid", 0, 0.85),
+        ("from_bands", 0, 0),
+        ("from_volume", 0, 1),
+    ):
+        if name in names:
+            shape = VOLUME if name == "from_volume" else SIZE
+            assert names[name].shape == shape
+            half = np.indices(shape)[-1] * 2 // shape[-1]
+            assert (names[name] == first + half).mean() >= least
     if "Q" in names:
         assert names["Q"].shape == (21, HEIGHT * WIDTH)
     if "result" in names:

@@ -8,6 +8,8 @@ the same questions, `answers`, to deeplab_repro.pydensecrf.
 
 import itertools
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +48,9 @@ def answers(densecrf: ModuleType, utils: ModuleType, inputs: Arrays) -> Arrays:
         **_utils_answers(utils, inputs),
         **_every_combination(densecrf, inputs),
         **_special_cases(densecrf, inputs),
+        **_random_crfs(densecrf),
+        **_readings_of_utils(utils, inputs),
+        **_readings_of_crfs(densecrf, inputs),
     }
 
 
@@ -156,6 +161,125 @@ def _special_cases(densecrf: ModuleType, inputs: Arrays) -> Arrays:
         crf.setUnaryEnergy(inputs["energies"])
         crf.addPairwiseEnergy(np.tile(inputs["features"], (3, 1))[-d:].copy(), 2)
         found[f"{d} features"] = np.array(crf.inference(3))
+    return found
+
+
+def _random_crfs(densecrf: ModuleType) -> Arrays:
+    """One kernel or two of 1 to 8 dimensions, of any kind."""
+    found = {}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        labels, points = rng.integers(2, 9), rng.integers(10, 40)
+        crf = densecrf.DenseCRF(int(points), int(labels))
+        crf.setUnaryEnergy(rng.uniform(0, 4, (labels, points)).astype(np.float32))
+        for d in (1 + seed % 8, 8 - seed % 8)[: 1 + seed % 2]:
+            compatibilities = (
+                rng.uniform(0.2, 3),
+                rng.uniform(-3, 0, labels).astype(np.float32),
+                rng.normal(size=(labels, labels)).astype(np.float32),
+            )
+            features = (rng.uniform(0.3, 3) * rng.normal(size=(d, points))).astype(np.float32)
+            kinds = int(rng.integers(3)), int(rng.integers(4))
+            crf.addPairwiseEnergy(features, compatibilities[rng.integers(3)], *kinds)
+        found[f"random CRF {seed}"] = np.array(crf.inference(1 + seed % 5))
+    return found
+
+
+# What pydensecrf reads as true or false, as a number, and as a sequence of two or three.
+TRUTHS: tuple[Any, ...] = (
+    None,
+    0,
+    "",
+    [],
+    np.array(0),
+    np.False_,
+    2,
+    "no",
+    [0],
+    np.array([1]),
+    float("nan"),
+)
+NUMBERS = (3.0, np.float32(3), np.float16(3), np.int64(3), np.uint8(3), Fraction(3), Decimal(3))
+ITERATIONS = (True, np.True_, False, np.array(2), Fraction(2), 2.0, np.uint8(2))
+TWO = (
+    [3, 2],
+    np.array([3.0, 2]),
+    np.array([3, 2], np.uint8),
+    range(2, 4),
+    {3: 0, 2: 0},
+    (9, np.inf),
+)
+TWO_ARRAYS = (np.array(3.0), np.array([2.0]))
+THREE = ([40, 30, 20], np.array([40, 30, 20]), (np.float32(40), np.array(30), np.inf))
+
+
+def _readings_of_utils(utils: ModuleType, inputs: Arrays) -> Arrays:
+    labels, image = inputs["labels"] % LABELS, inputs["image"]
+    softmax = inputs["softmax"].astype(np.float32)
+    gaussian, bilateral = utils.create_pairwise_gaussian, utils.create_pairwise_bilateral
+    found = {
+        f"labels, zero_unsure {i}": utils.unary_from_labels(labels, LABELS, 0.7, value)
+        for i, value in enumerate(TRUTHS)
+    }
+    for i, value in enumerate((np.int64(LABELS), np.uint8(LABELS), np.array(LABELS))):
+        found[f"labels, n_labels {i}"] = utils.unary_from_labels(labels, value, 0.7, False)
+    for i, value in enumerate((np.float32(0.7), np.array(0.7), np.array([0.7]))):
+        found[f"labels, gt_prob {i}"] = utils.unary_from_labels(labels, LABELS, value)
+    for i, value in enumerate((True, np.float32(0.5), np.array(0.5), np.array([0.5]))):
+        found[f"softmax, scale {i}"] = utils.unary_from_softmax(softmax, value)
+    for i, value in enumerate((False, np.array(0.1), np.array([[[0.1]], [[0.2]], [[0.3]]]))):
+        found[f"softmax, clip {i}"] = utils.unary_from_softmax(softmax, clip=value)
+    for i, value in enumerate((*TWO, TWO_ARRAYS)):
+        found[f"gaussian, sdims {i}"] = gaussian(value, (HEIGHT, WIDTH))
+    for i, value in enumerate(
+        ([HEIGHT, WIDTH], np.array([HEIGHT, WIDTH], np.uint8), (np.array(HEIGHT), WIDTH))
+    ):
+        found[f"gaussian, shape {i}"] = gaussian((3, 2), value)
+    found["gaussian, shape by a generator"] = gaussian((3, 2), (n for n in (HEIGHT, WIDTH)))
+    for i, value in enumerate((*THREE, np.float32(13), np.array([13.0]), (13, 12), ())):
+        found[f"bilateral, schan {i}"] = bilateral((3, 2), value, image, 2)
+    for i, value in enumerate((-2, -3, np.int64(2), True)):
+        sdims = (1, 1)
+        found[f"bilateral, chdim {i}"] = bilateral(sdims, 13, image, value)
+    for kind in ("bool", "int8", "uint16", "int64", "float16", "float64"):
+        found[f"bilateral, img of {kind}"] = bilateral((3, 2), 13, image.astype(kind), 2)
+    found["bilateral, an axis of one"] = bilateral((3, 2), (13,), image[None, :, :, 0])
+    return found
+
+
+def _readings_of_crfs(densecrf: ModuleType, inputs: Arrays) -> Arrays:
+    image, found = inputs["image"], {}
+
+    def run(sxy: Any = 3, srgb: Any = 40, rgbim: Any = image, compat: Any = 3, **kinds: Any) -> Any:
+        iterations = kinds.pop("iterations", 2)
+        crf = densecrf.DenseCRF2D(kinds.pop("width", WIDTH), HEIGHT, LABELS)
+        crf.setUnaryEnergy(inputs["energies"])
+        crf.addPairwiseBilateral(sxy, srgb, rgbim, compat, **kinds)
+        return np.array(crf.inference(iterations))
+
+    for name, values in {
+        "width": (float(WIDTH), np.array(WIDTH), Fraction(WIDTH)),
+        "sxy": (*NUMBERS[:5], *TWO[:4], (9, np.inf), (np.float32(3), np.array(2))),
+        "srgb": (*NUMBERS[:5], *THREE),
+        "compat": (*NUMBERS, True, False, -3),
+        "kernel": (1.0, True, np.int64(2), np.array(1)),
+        "normalization": (1.0, True, np.uint8(2), np.array(1)),
+        "iterations": ITERATIONS,
+    }.items():
+        for i, value in enumerate(values):
+            found[f"{name} {i}"] = run(**{name: value})
+    found["rgbim of bool"] = run(rgbim=image > 100)
+    found["rgbim of a buffer"] = run(rgbim=image.data)
+
+    crf = densecrf.DenseCRF(WIDTH * HEIGHT, LABELS)
+    crf.setUnaryEnergy(inputs["energies"].data)
+    crf.addPairwiseEnergy(inputs["features"], 2)
+    q, tmp1, tmp2 = crf.startInference()
+    crf.stepInference(q, tmp1, tmp2)
+    q = densecrf.eigen.matrixXf(0.5 * np.array(q, order="C") + np.float32(0.25))
+    crf.stepInference(q, tmp1, tmp2)
+    found["one's own Q"] = np.array(q)
+    found["a vector"] = np.array(densecrf.eigen.vectorXf(inputs["vector"]))
     return found
 
 

@@ -1,12 +1,15 @@
 """What the CRF accepts, and how much memory it takes."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
+from deeplab_repro.crf.given import as_array, check_type
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError
+from deeplab_repro.errors import ArgumentError, ArgumentTypeError
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.scores import CoarseScores
 
@@ -36,50 +39,106 @@ def check_memory(labels: int, size: HW, arrays: int = 0) -> None:
     require_memory(n_bytes, f"the CRF with probs of {labels}x{dims(size)}")
 
 
-def check_probs(image: UInt8, probs: F32) -> None:
-    """Raise ArgumentError unless these are an image and its pixels' distributions over labels."""
-    _check_image(image)
-    _check_array("probs", probs, np.float32, "CxHxW", "label probabilities")
+def given_photos(image: object, probs: object) -> tuple[UInt8, F32]:
+    """What `dense_crf` is given as NumPy arrays: HxWx3 and CxHxW, or NxHxWx3 and NxCxHxW.
+
+    Raises ArgumentError unless each is an image and its pixels' distributions over labels.
+    """
+    images = _array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
+    maps = _array("probs", probs, np.float32, "CxHxW", "label probabilities")
+    if images.ndim == maps.ndim == 3:
+        check_probs(images, maps)
+        return images, maps
+    found = f"image is {dims(images.shape)} and probs {dims(maps.shape)}"
+    if images.ndim != maps.ndim:
+        batch = "image" if images.ndim == 4 else "probs"
+        is_one = len(images if images.ndim == 4 else maps) == 1
+        mend = f", use {batch}[0]" if is_one else ""
+        raise ArgumentError(f"{found}: only {batch} is a batch; expected both or none{mend}")
+    if len(images) != len(maps) or not len(maps):
+        raise ArgumentError(f"{found}; expected NxHxWx3 and NxCxHxW of the same N from 1")
+    for number, pair in enumerate(zip(images, maps, strict=True)):
+        try:
+            check_probs(*pair, in_batch=True)
+        except ArgumentError as error:
+            raise ArgumentError(f"image {number} of the batch: {error}") from error
+    return images, maps
+
+
+def check_probs(image: UInt8, probs: F32, in_batch: bool = False) -> None:
+    """Raise ArgumentError unless these are an image and its pixels' distributions over labels.
+
+    The mends that it tells are for all of the batch, if they are of one.
+    """
+    _check_image(image, in_batch)
     labels, size = probs.shape[0], image.shape[:2]
     if probs.shape[1:] != size:
         expected = f"probs has shape {dims(probs.shape)} but the image is {dims(size)} (HxW)"
         if probs.shape[1:] == size[::-1]:
-            mend = "height and width are swapped, use probs.transpose(0, 2, 1)"
+            mend = f"height and width are swapped, use {_moved('probs', (0, 2, 1), in_batch)}"
         elif probs.shape[:2] == size:
-            mend = "the labels come last, use probs.transpose(2, 0, 1)"
+            mend = f"the labels come last, use {_moved('probs', (2, 0, 1), in_batch)}"
         else:
             mend = "expected CxHxW of the same size, crop or resize the probabilities"
         raise ArgumentError(f"{expected}; {mend}")
-    _check_labels("probs", labels)
+    check_labels("probs", labels)
     low, high = float(probs.min()), float(probs.max())
     if not np.isfinite(low) or not np.isfinite(high):  # min and max hand a NaN on
         count = int(np.count_nonzero(~np.isfinite(probs)))
         raise ArgumentError(
             f"probs has {count} values that are NaN or infinite; expected probabilities from 0 to 1"
+            f"{_mend_for_nan(probs)}"
         )
     if low < 0 or high > 1 + SUM_TOLERANCE:
+        mend = (
+            "With p = 1 / (1 + np.exp(-probs)) use np.concatenate([1 - p, p], axis=-3)"
+            if labels == 1
+            else "Apply a softmax over the labels first"
+        )
         raise ArgumentError(
             f"probs goes from {low:.4g} to {high:.4g}; expected probabilities from 0 to 1."
-            " Are these scores or energies? Apply a softmax over the labels first"
+            f" Are these scores or energies? {mend}"
         )
     sums = probs.sum(axis=0)
     worst = np.unravel_index(int(np.abs(sums - 1).argmax()), sums.shape)
     if abs(float(sums[worst]) - 1) > SUM_TOLERANCE:
+        total = "probs.sum(axis=-3, keepdims=True)"
+        if labels == 1:
+            mend = "of one of two labels, use np.concatenate([1 - probs, probs], axis=-3)"
+        elif sums.min() == 0:
+            mend = f"if all 0 means unknown, use np.where({total} == 0, 1 / {labels}, probs)"
+        else:
+            mend = f"use probs / {total}"
         raise ArgumentError(
             f"probs sums to {sums[worst]:.4g} over the labels at row {worst[0]}, column {worst[1]};"
-            " expected 1 at every pixel, divide by probs.sum(axis=0)"
+            f" expected 1 at every pixel; {mend}"
         )
+
+
+def _mend_for_nan(probs: F32) -> str:
+    """A pixel that is NaN for all labels may be one of which nothing is known."""
+    unknown = np.isnan(probs).all(axis=0)
+    if np.isfinite(probs[:, ~unknown]).all():
+        return f"; if these pixels are unknown, use np.nan_to_num(probs, nan=1 / {len(probs)})"
+    return "; a softmax of infinite scores is NaN: see to the scores"
 
 
 def check_coarse(image: UInt8, coarse: CoarseScores) -> None:
     """Raise ArgumentError unless these are an image and a net's finite scores that cover it."""
-    _check_image(image)
+    if not isinstance(image, np.ndarray):
+        raise ArgumentTypeError(f"image is a {type(image).__name__}; expected an HxWx3 uint8 array")
+    _check_image(_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255"))
     if not isinstance(coarse, CoarseScores):
         raise ArgumentError(f"coarse is a {type(coarse).__name__}; expected CoarseScores")
     values = coarse.values
     dtype = np.float16 if getattr(values, "dtype", None) == np.float16 else np.float32
-    _check_array("coarse.values", values, dtype, "CxHxW", "scores")
-    _check_labels("coarse.values", len(values))
+    expected = f"expected a CxHxW {np.dtype(dtype)} array (scores)"
+    if not isinstance(values, np.ndarray):
+        raise ArgumentTypeError(f"coarse.values is a {type(values).__name__}; {expected}")
+    check_type("coarse.values", values, values, dtype, expected)
+    if values.ndim != 3:
+        raise ArgumentError(f"coarse.values has shape {dims(values.shape)}; {expected}")
+    check_labels("coarse.values", len(values))
     if coarse.stride < 1 or coarse.offset < 0:
         raise ArgumentError(
             f"coarse has a stride of {coarse.stride} and an offset of {coarse.offset}; expected a"
@@ -119,30 +178,49 @@ def check_sigmas(image: UInt8, params: CrfParams) -> None:
             )
 
 
-def _check_image(image: UInt8) -> None:
-    _check_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
-    if image.shape[2] != 3 or 0 in image.shape:
-        raise ArgumentError(
-            f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty)"
-        )
-
-
-def _check_labels(name: str, labels: int) -> None:
+def check_labels(name: str, labels: int) -> None:
+    """Raise ArgumentError unless labels fit 8 bits. name: of what has so many labels."""
     if not 1 <= labels <= MOST_LABELS:
+        mend = "; DenseCRF2D of deeplab_repro.pydensecrf takes more" if labels else ""
         raise ArgumentError(
             f"{name} has {labels} labels; expected 1 to {MOST_LABELS}, as labels are kept in 8 bits"
-            " and 255 means void"
+            f" and 255 means void{mend}"
         )
 
 
-def _check_array(name: str, array: object, dtype: npt.DTypeLike, shape: str, meaning: str) -> None:
-    """Raise ArgumentError unless array is a NumPy array of this dtype with three axes."""
+def _check_image(image: UInt8, in_batch: bool = False) -> None:
+    if image.ndim == 3 and image.shape[2] == 3 and 0 not in image.shape:
+        return
+    mend = ""
+    if image.shape[2:] == (1,):
+        mend = "; of grey ones, use np.repeat(image, 3, axis=-1)"
+    elif image.shape[2:] == (4,):
+        mend = "; without opacity, use image[..., :3]"
+    elif image.ndim == 3 and len(image) == 3:
+        mend = f"; use {_moved('image', (1, 2, 0), in_batch)}"
+    raise ArgumentError(
+        f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty){mend}"
+    )
+
+
+def _moved(name: str, axes: tuple[int, ...], in_batch: bool) -> str:
+    """How the axes come into this order; NumPy's function takes tensors too."""
+    order = (0, *(axis + 1 for axis in axes)) if in_batch else axes
+    return f"np.transpose({name}, {order})"
+
+
+def _array(
+    name: str, value: object, dtype: npt.DTypeLike, shape: str, meaning: str
+) -> npt.NDArray[Any]:
+    """`value` as an array; ArgumentError unless it is of this dtype, with three axes or four."""
     expected = f"expected a {shape} {np.dtype(dtype)} array ({meaning})"
-    if not isinstance(array, np.ndarray):
-        raise ArgumentError(f"{name} is a {type(array).__name__}; {expected}")
-    if array.dtype != dtype:
-        raise ArgumentError(
-            f"{name} is {array.dtype}; {expected}, convert it with .astype(np.{np.dtype(dtype)})"
-        )
-    if array.ndim != 3:
-        raise ArgumentError(f"{name} has shape {dims(array.shape)}; {expected}")
+    array = as_array(name, value, expected)
+    check_type(name, value, array, dtype, expected)
+    if array.ndim not in (3, 4):
+        mend = ""
+        if array.ndim == 2:
+            both = "[image] * 3, axis=-1" if name == "image" else "[1 - probs, probs]"
+            kind = "grey" if name == "image" else "of one of two labels"
+            mend = f", if it is {kind} use np.stack({both})"
+        raise ArgumentError(f"{name} has shape {dims(array.shape)}; {expected}{mend}")
+    return array

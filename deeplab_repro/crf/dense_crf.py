@@ -8,10 +8,18 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 
 from deeplab_repro.arrays import F32, UInt8
-from deeplab_repro.crf.arguments import check_coarse, check_iterations, check_probs, check_sigmas
+from deeplab_repro.crf.arguments import (
+    check_coarse,
+    check_iterations,
+    check_labels,
+    check_sigmas,
+    given_photos,
+)
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.device import AnyDevice, Device
+from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.scores import CoarseScores
 
 Marginals = TypeVar("Marginals", bound=F32 | None, covariant=True)
@@ -21,7 +29,8 @@ Marginals = TypeVar("Marginals", bound=F32 | None, covariant=True)
 class CrfResult(Generic[Marginals]):
     """labels: HxW uint8, the most probable label; marginals: CxHxW float32, their probabilities.
 
-    marginals are None if they were not asked for. device: what computed them, "cpu" or "cuda".
+    Of a batch both have a leading axis N. marginals are None if they were not asked for. device:
+    what computed them, "cpu" or "cuda".
     """
 
     labels: UInt8
@@ -41,7 +50,9 @@ def dense_crf(
     """Refine label probabilities with a fully connected CRF over all pairs of pixels.
 
     image: HxWx3 uint8 RGB; probs: CxHxW float32, one distribution a pixel, 1 to 255 labels; zeros
-    are allowed. iterations: mean-field steps; 0 gives probs back, made to sum to 1.
+    are allowed. Or a batch, NxHxWx3 and NxCxHxW, of which each photo is refined by itself. Tensors
+    of other libraries are taken too, if they are on the CPU.
+    iterations: mean-field steps; 0 gives probs back, made to sum to 1.
     device: "cpu", "cuda", or "auto", which for now is "cpu" (CUDA is used when it is asked for).
     on_iteration: called after each iteration with its number, from 1, and the marginals (CxHxW; to
     be copied if they are to be kept). On a GPU each call costs a transfer, and it must not start
@@ -59,7 +70,11 @@ def dense_crf(
     Raises ArgumentError for an argument of the wrong type, shape or range, DeviceError where there
     is no CUDA or it fails, and ResourceError for too little memory.
     """
-    check_probs(image, probs)
+    image, probs = given_photos(image, probs)
+    if image.ndim == 4:
+        if on_iteration is not None:
+            raise ArgumentError("on_iteration is for one photo; image and probs hold a batch")
+        return _refine_batch(image, probs, params, iterations, device)
     result = _refine(image, probs, params, iterations, device, on_iteration=on_iteration)
     return cast(CrfResult[F32], result)
 
@@ -93,8 +108,22 @@ def load(labels: int, device: Device = "cpu") -> None:
     ArgumentError for a number of labels that it does not take, and DeviceError where there is no
     such device.
     """
+    check_labels("probs", labels)
     coarse = CoarseScores(np.zeros((labels, 4, 4), np.float32), stride=1)
     refine_scores(np.zeros((4, 4, 3), np.uint8), coarse, CrfParams(1, 1, 1), 1, device=device)
+
+
+def _refine_batch(
+    images: UInt8, probs: F32, params: CrfParams, iterations: int, device: str
+) -> CrfResult[F32]:
+    """`dense_crf` of each photo of a batch, one after the other."""
+    require_memory(probs.nbytes, f"the marginals of a batch of {len(probs)}")
+    labels = np.empty(images.shape[:3], np.uint8)
+    marginals = np.empty(probs.shape, np.float32)
+    for number, (image, given) in enumerate(zip(images, probs, strict=True)):
+        result = _refine(image, given, params, iterations, device)
+        labels[number], marginals[number] = result.labels, result.marginals
+    return CrfResult(labels, marginals, result.device)
 
 
 def _refine(

@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from deeplab_repro.arrays import F32, UInt8
-from deeplab_repro.crf.arguments import check_iterations, check_memory, check_probs, check_sigmas
+from deeplab_repro.arrays import F32, UInt8, dims
+from deeplab_repro.crf.arguments import check_iterations, check_memory, check_sigmas, given_photos
 from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, most_probable
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.errors import ArgumentError
 
 
 def sweep(
@@ -25,7 +26,9 @@ def sweep(
 
     Raises what `dense_crf` raises, before the first is yielded.
     """
-    check_probs(image, probs)
+    image, probs = given_photos(image, probs)
+    if image.ndim == 4:
+        raise ArgumentError(f"image is {dims(image.shape)}, a batch; expected HxWx3, one photo")
     check_iterations(iterations)
     alike = defaultdict(list)
     for params in settings:

@@ -14,7 +14,7 @@ from typing import IO, Literal
 
 import numpy as np
 
-from deeplab_repro.arrays import F32, HW, dims
+from deeplab_repro.arrays import F32, HW, Shape, dims
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
 from deeplab_repro.files.made_of import MadeOf, marked
 from deeplab_repro.files.mat import read_mat, write_mat
@@ -36,10 +36,10 @@ _LONGEST_NUMBER = 1024  # bytes, with NumPy's header
 def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     """Read label probabilities for an image of `size` = (H, W): CxHxW float32.
 
-    .npy, .npz: an array CxHxW of 16-, 32- or 64-bit floats; if a .npz has several, the one named
-    probs or marginals. A .npz of coarse scores (`write_coarse`): they are enlarged, then softmax.
-    .bin: float32. .mat: scores `data`, W x H x C single or double: the top left corner, then
-    softmax. Neither the values nor the shape are checked further: `dense_crf` does that.
+    .npy, .npz: an array CxHxW (or 1xCxHxW) of 16-, 32- or 64-bit floats; if a .npz has several, the
+    one named probs or marginals. A .npz of coarse scores (`write_coarse`): they are enlarged, then
+    softmax. .bin: float32. .mat: scores `data`, W x H x C single or double: the top left corner,
+    then softmax. Neither the values nor the shape are checked further: `dense_crf` does that.
 
     Raises FileError for a file that cannot be read, FormatError for one that is broken or holds
     something else, ResourceError, before memory is taken, if it needs more than there is.
@@ -117,10 +117,12 @@ def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
     """Read one array in NumPy's format; `n_bytes`: its size with the header."""
     header = read_header(file, name)
     shape, dtype = header.shape, header.dtype
+    if len(shape) == 4 and shape[0] == 1:  # a batch of one, as nets give it
+        shape = shape[1:]
     if len(shape) != 3 or not header.is_float:
         raise FormatError(
-            f"{name}: holds {dims(shape)} {dtype}, expected probabilities, CxHxW float32: save "
-            "them so, with .astype(numpy.float32)"
+            f"{name}: holds {dims(header.shape)} {dtype}, expected probabilities, CxHxW float32: "
+            f"{_mend_for_array(shape, dtype.kind)}"
         )
     left, wanted = n_bytes - file.tell(), math.prod(shape) * dtype.itemsize
     if left != wanted:
@@ -133,6 +135,22 @@ def _read_npy(file: IO[bytes], n_bytes: int, name: str) -> F32:
     values = np.frombuffer(_read_exactly(file, wanted, name), dtype)
     with np.errstate(over="ignore"):  # of doubles: becomes infinite
         return np.array(values.reshape(shape, order=order), np.float32, order="C")
+
+
+def _mend_for_array(shape: Shape, kind: str) -> str:
+    """What to save in place of an array of this shape and kind of numbers, as NumPy calls it."""
+    if len(shape) == 4:
+        return "save the map of each photo in a file of its own"
+    if len(shape) == 2 and kind == "f":
+        return "if it is the probability p of one of two labels, save numpy.stack([1 - p, p])"
+    if len(shape) == 2 and kind in "iu":
+        return (
+            "if these are labels from 0 to C - 1, save "
+            "0.7 * numpy.moveaxis(numpy.eye(C)[labels], -1, 0) + 0.3 / C"
+        )
+    if kind in "iub":
+        return "save p / p.sum(axis=0)"
+    return "save them so, with .astype(numpy.float32)"
 
 
 def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
@@ -229,8 +247,11 @@ def _read_exactly(file: IO[bytes], n_bytes: int, name: str) -> bytes:
 def _softmax_of_corner(scores: F32, size: HW, name: str) -> F32:
     if scores.ndim == 4 and len(scores) == 1:
         scores = scores[0]
-    if scores.ndim == 2:  # MATLAB drops a last axis of 1
-        scores = scores[None]
+    if scores.ndim == 2 or (scores.ndim == 3 and len(scores) == 1):  # MATLAB drops a last axis of 1
+        raise FormatError(
+            f"{name}: '{_MAT_NAME}' has scores of one label, which is then everywhere: of a "
+            "sigmoid's score x save those of both labels, numpy.stack([0 * x, x], axis=-1)"
+        )
     if scores.ndim != 3 or scores.shape[1] < size[0] or scores.shape[2] < size[1]:
         raise FormatError(
             f"{name}: '{_MAT_NAME}' is {dims(scores.shape[::-1])}, expected W x H x C, at least "

@@ -16,8 +16,9 @@ import numpy as np
 from deeplab_repro.arrays import F32, UInt8, dims
 from deeplab_repro.crf.cpu.mean_field import NORMALIZATIONS, Kernel, MeanField
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.pydensecrf import eigen as eigen
 from deeplab_repro.pydensecrf.arguments import (
+    check_memory,
     choice,
     deviations,
     energies,
@@ -93,6 +94,7 @@ class DenseCRF:
     def __init__(self, nvar: int, nlabels: int) -> None:
         self._nvar = whole_number("nvar", nvar, 1)
         self._nlabels = whole_number("nlabels", nlabels, 1)
+        check_memory(self._nvar, self._nlabels, [])
         self._energies: F32 | None = None
         self._kernels: list[Kernel] = []
         self._mean_field: MeanField | None = None
@@ -111,7 +113,7 @@ class DenseCRF:
         """Set the unary energies -log p: nlabels x nvar float32; +inf is allowed. `u` is copied.
 
         Arrays that hold probabilities or log-probabilities, or that were reshaped with the labels
-        last, are recognised and refused.
+        last, are recognised and refused; warned of where they may be energies.
         """
         self.setUnary(ConstUnary(u))
 
@@ -134,6 +136,7 @@ class DenseCRF:
         choice("kernel", kernel, KernelType)
         normalized = choice("normalization", normalization, NormalizationType)
         points = point_features(features, self._nvar)
+        self._check_memory(len(points))
         compatibility = label_compatibility(compat, self._nlabels)
         self._kernels.append(
             Kernel(np.array(points, order="C"), compatibility, NORMALIZATIONS[normalized])
@@ -168,15 +171,14 @@ class DenseCRF:
         if self._energies is None:
             raise ArgumentError("the CRF has no unary yet; call setUnaryEnergy first")
         if self._mean_field is None:
-            # Any number of kernels, of any features: the least that inference takes, before the
-            # lattice is built. MeanField asks again once it knows the vertices.
-            corners = sum(len(kernel.features) + 1 for kernel in self._kernels)
-            require_memory(
-                4 * self._nvar * (4 * self._nlabels + 3 * corners),
-                f"a CRF of {self._nvar} points and {self._nlabels} labels",
-            )
+            self._check_memory()  # before the lattice; MeanField asks again, by its vertices
             self._mean_field = MeanField(self._energies, self._kernels, energies=True)
         return self._mean_field
+
+    def _check_memory(self, *more: int) -> None:
+        """Raise ResourceError if the CRF would not fit with kernels of so many features more."""
+        held = [len(kernel.features) for kernel in self._kernels]
+        check_memory(self._nvar, self._nlabels, [*held, *more])
 
 
 class DenseCRF2D(DenseCRF):
@@ -201,6 +203,7 @@ class DenseCRF2D(DenseCRF):
 
         sxy: standard deviation in pixels, one or (x, y). The rest: see addPairwiseEnergy.
         """
+        self._check_memory(2)
         self.addPairwiseEnergy(self._positions(sxy), compat, kernel, normalization)
 
     def addPairwiseBilateral(
@@ -217,11 +220,16 @@ class DenseCRF2D(DenseCRF):
         sxy: standard deviation in pixels, one or (x, y). srgb: standard deviation in steps of
         colour, one or (r, g, b). rgbim: HxWx3 uint8. The rest: see addPairwiseEnergy.
         """
+        self._check_memory(5)
         positions = self._positions(sxy)
         deviation = deviations("srgb", srgb, ("red", "green", "blue"))
         colours = rgb_image(rgbim, self._size).reshape(-1, 3).T / deviation[:, None]
         self.addPairwiseEnergy(np.concatenate([positions, colours]), compat, kernel, normalization)
 
     def _positions(self, sxy: float | tuple[float, float]) -> F32:
-        y, x = np.indices(self._size, np.float32)
-        return np.stack([x.ravel(), y.ravel()]) / deviations("sxy", sxy, ("x", "y"))[:, None]
+        height, width = self._size
+        across, down = deviations("sxy", sxy, ("x", "y"))
+        positions = np.empty((2, height, width), np.float32)
+        positions[0] = np.arange(width, dtype=np.float32) / across
+        positions[1] = (np.arange(height, dtype=np.float32) / down)[:, None]
+        return positions.reshape(2, -1)

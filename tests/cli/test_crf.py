@@ -11,7 +11,7 @@ import scipy.io
 from deeplab_repro.crf.cuda import device as crf_device
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.files.made_of import MadeOf, sha256_of, sha256_of_text
 from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import write_bin, write_coarse, write_scores_mat
@@ -20,6 +20,7 @@ from deeplab_repro.segmenter import softmax
 
 SCORES = np.random.default_rng(0).standard_normal((4, 20, 30)).astype(np.float32)
 PROBS = softmax(SCORES)
+BITS = np.rint(255 * PROBS).astype(np.uint8)
 ONE = ("--crf", "4,20,5", "--iterations", "1")
 
 
@@ -75,6 +76,36 @@ def test_unless_told_otherwise_it_is_that_of_largefov(command, folder, photo):
     expected = dense_crf(photo(20, 30), PROBS, CrfParams(4, 121, 5))
     np.testing.assert_array_equal(read_labels("labels.png"), expected.labels)
     assert not list(folder.rglob("*marginals*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (PROBS[None], PROBS),
+        (PROBS[:1], np.stack([1 - PROBS[0], PROBS[0]])),
+        (PROBS[0], np.stack([1 - PROBS[0], PROBS[0]])),
+        (SCORES[:1], softmax(np.stack([0 * SCORES[0], SCORES[0]]))),
+        (BITS, BITS / BITS.sum(axis=0)),
+        (PROBS.argmax(0), 0.7 * np.moveaxis(np.eye(4)[PROBS.argmax(0)], -1, 0) + 0.075),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_maps_of_other_shapes_are_taken_or_told_how_to_be(command, given, wanted):
+    """Followed until the command succeeds."""
+    names = {"numpy": np, "np": np, "C": 4}
+    for _ in range(4):
+        np.save("given.npy", given)
+        status, _, err = command("crf", "a.png", "--probs", "given.npy", "--out", "b.png", *ONE)
+        if status == 0:
+            break
+        names |= {"probs": given, "p": given, "labels": given}
+        mend = re.split("use |save ", err)[-1]
+        if of_p := re.search(r"With p = (.*?) use", err):
+            names["p"] = eval(of_p[1], names)
+        given = eval(mend, names)
+    assert status == 0
+    expected = dense_crf(read_image("a.png"), wanted.astype(np.float32), CrfParams(4, 20, 5), 1)
+    np.testing.assert_array_equal(read_labels("b.png"), expected.labels)
 
 
 @pytest.mark.usefixtures("folders")
@@ -167,6 +198,8 @@ def test_pictures_without_a_map(command):
         (["a.png", "--probs", "broken.bin", "--out", "x.png"], "broken.bin: is cut short"),
         (["a.png", "--probs", "nan.npy", "--out", "x.png"], "nan.npy: probs has 1 values that"),
         (["a.png", "--probs", "scores.npy", "--out", "x.png"], "Apply a softmax"),
+        (["a.png", "--probs", "many.npy", "--out", "x.png"], "many.npy: probs has 300 labels"),
+        (["a.png", "--probs", "batch.npy", "--out", "x.png"], "photo in a file of its own"),
         (["a.png", "--probs", "swapped.npy", "--out", "x.png"], "height and width are swapped"),
         (["a.png", "--probs", "a.npy", "--out", "x"], "x: expected the name of a .png file"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--marginals", "q"], "a .npy file"),
@@ -200,6 +233,8 @@ def test_pictures_without_a_map(command):
 def test_bad_input(refused, folders, arguments, expected):
     np.save("a.npy", PROBS)
     np.save("scores.npy", SCORES)
+    np.save("many.npy", np.full((300, 20, 30), 1 / 300, np.float32))
+    np.save("batch.npy", np.stack([PROBS, PROBS]))
     np.save("swapped.npy", PROBS.transpose(0, 2, 1))
     broken = PROBS.copy()
     broken[1, 2, 3] = np.nan

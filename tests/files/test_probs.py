@@ -112,7 +112,7 @@ def test_mat_is_a_square_with_the_scores_in_its_corner(tmp_path):
 
 
 @on_disk
-@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+@given(st.integers(2, 5), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
 def test_mat_and_back(tmp_path, labels, height, width, seed):
     scores = 3 * np.random.default_rng(seed).standard_normal((labels, height, width))
     scores = scores.astype(np.float32)
@@ -129,9 +129,16 @@ def test_mat_of_the_original_is_cropped_before_its_softmax(tmp_path):
         np.testing.assert_array_equal(read_probs(tmp_path / "a.mat", SIZE), PROBS)
 
 
-def test_mat_of_one_label_has_two_axes(tmp_path):
-    scipy.io.savemat(tmp_path / "a.mat", {"data": SCORES[0].T})
-    np.testing.assert_array_equal(read_probs(tmp_path / "a.mat", SIZE), np.ones((1, *SIZE)))
+def test_mat_of_one_label_is_told_to_hold_both(tmp_path, refused):
+    """One that is followed is the sigmoid of the score. MATLAB drops a last axis of 1."""
+    x = SCORES[0].T
+    for data in (x, x[..., None]):
+        scipy.io.savemat(file := io.BytesIO(), {"data": data})
+        told = refused("a.mat", file.getvalue())
+        both = eval(told.split("labels, ")[1], {"numpy": np, "x": x})
+        scipy.io.savemat(tmp_path / "b.mat", {"data": both})
+        sigmoid = 1 / (1 + np.exp(-SCORES[0]))
+        np.testing.assert_allclose(read_probs(tmp_path / "b.mat", SIZE)[1], sigmoid, rtol=1e-5)
 
 
 # --- what is refused
@@ -152,7 +159,7 @@ def test_other_formats(refused, name):
         (np.zeros(3, [("a", "f4")]), "('a', '<f4')"),
         (np.array("text"), "holds scalar <U4"),
         (PROBS[0], "holds 5x7 float32"),
-        (PROBS[None], "holds 1x4x5x7 float32"),
+        (np.stack([PROBS, PROBS]), "in a file of its own"),
     ],
 )
 def test_arrays_of_other_things(refused, array, expected):
