@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 
 from deeplab_repro.arrays import F32, UInt8
-from deeplab_repro.crf.arguments import check_coarse, check_iterations, check_probs, check_sigmas
+from deeplab_repro.crf.arguments import check_coarse, check_iterations, check_probs, check_reach
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.machine.device import AnyDevice, Device
@@ -108,9 +108,9 @@ def _refine(
 ) -> CrfResult[F32 | None]:
     """What both doors share: the other checks, and the choice between the twins."""
     check_iterations(iterations)
-    check_sigmas(image, params)
     used = crf_device(device)
     if used == "cuda":
+        check_reach(image, params)
         from deeplab_repro.crf.cuda.mean_field import infer
     else:
         from deeplab_repro.crf.cpu.mean_field import infer

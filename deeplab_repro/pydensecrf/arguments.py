@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deeplab_repro.arrays import F32, UInt8, dims
-from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
+from deeplab_repro.crf.params import SMALLEST_SIGMA
 from deeplab_repro.errors import ArgumentError
 
 Choice = TypeVar("Choice", bound=IntEnum)
@@ -52,9 +52,10 @@ def deviations(name: str, value: object, of: Sequence[str]) -> F32:
             f"{name} has {dims(given.shape)} values; expected one number or {len(of)}: for"
             f" {', '.join(of)}"
         )
-    if not ((given > 0) & (given < np.inf)).all():
+    if not ((given >= SMALLEST_SIGMA) & (given < np.inf)).all():
         raise ArgumentError(
-            f"{name} is {shown(value)}; expected standard deviations above 0 for {', '.join(of)}"
+            f"{name} is {shown(value)}; expected standard deviations above 0 (from"
+            f" {SMALLEST_SIGMA:g}) for {', '.join(of)}"
         )
     return np.broadcast_to(given, len(of)).astype(np.float32)
 
@@ -148,7 +149,7 @@ def _are_distributions(x: F32, exponent: int = 0) -> bool:
 
 
 def point_features(features: object, nvar: int) -> F32:
-    """`features`, if it is d x nvar float32 that the lattice can hold."""
+    """`features`, if it is d x nvar finite float32."""
     array = float32_array("features", features)
     if array.ndim != 2 or array.shape[1] != nvar or not len(array):
         mend = ", use features.T" if array.ndim == 2 and array.shape[0] == nvar else ""
@@ -158,13 +159,6 @@ def point_features(features: object, nvar: int) -> F32:
     low, high = array.min(axis=1), array.max(axis=1)
     if not (np.isfinite(low) & np.isfinite(high)).all():
         raise ArgumentError("features has values that are NaN or infinite; expected finite ones")
-    reach = sum(largest_coordinate(np.maximum(x, 0).tolist()) for x in (high, -low))
-    if reach > LARGEST_COORDINATE:
-        raise ArgumentError(
-            f"features go from {low.min():.4g} to {high.max():.4g} standard deviations: lattice"
-            f" coordinates reach {reach:.3g}, {LARGEST_COORDINATE:.0f} fit;"
-            " use larger standard deviations"
-        )
     return array
 
 

@@ -13,26 +13,25 @@ Corners and rounding are those of the dense CRF that the DeepLab authors ran, in
 so that the same simplices come out.
 """
 
+import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32
+from deeplab_repro.crf.cpu.keys import Points
 from deeplab_repro.crf.cpu.simplices import embed, find_chains, merge
+from deeplab_repro.crf.cpu.threads import is_small, run_all, run_here
 from deeplab_repro.crf.cpu.vectors import LANES
-from deeplab_repro.crf.features import axis_scales
-from deeplab_repro.errors import ArgumentError
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 LEAST_IN_A_CHUNK = 15_000  # points
 MOST_CHUNKS = 16
-KEY_LIMIT = 1 << 62
 PARTS = 64  # in which the blur is shared among threads
 
 
@@ -64,31 +63,29 @@ class Lattice(NamedTuple):
 def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
     """The lattice of each kernel's d x N float32 features, already divided by their deviations.
 
-    lanes: how many float32 a row of values has.
-
-    Raises ArgumentError for features that reach so far that keys of vertices do not fit 124 bits.
+    lanes: how many float32 a row of values has. The features may be of any size.
     """
     n = features[0].shape[1]
     # The original takes four points at a time and fills up the last four with zero vectors. These
     # carry no values, but their vertices exist and pass values on in the blur, so they do here.
     n_with_zero = n + (n % 4 > 0)
     n_padded = -(-n_with_zero // LANES) * LANES
+    n_corners = sum(len(f) + 1 for f in features)
+    run = run_here if is_small(n, lanes) else run_all
+    corners = np.empty((n_padded, n_corners), np.uint32)
+    weights = np.empty((n_padded, n_corners), np.float32)
+    points = chunk_starts(n_with_zero, n_corners * lanes)
+    kernels = [Points(f, n_padded) for f in features]
     kernel_starts = np.cumsum([0, *(len(f) + 1 for f in features)])
-    corners = np.empty((n_padded, kernel_starts[-1]), np.uint32)
-    weights = np.empty((n_padded, kernel_starts[-1]), np.float32)
-    points = chunk_starts(n_with_zero, kernel_starts[-1] * lanes)
-    kernels = []
-    for f, start in zip(features, kernel_starts, strict=False):
-        padded = np.zeros((len(f), n_padded), np.float32)
-        padded[:, :n] = f
-        units = key_units(padded)
-        kernels.append((corners, weights, start, padded, axis_scales(len(f)), *units, lanes))
 
     def embed_chunk(first: int, last: int) -> list[I64]:
         """The keys of each kernel's vertices; their rows follow each other in this order."""
         keys: list[I64] = []
-        for kernel in kernels:
-            keys.append(embed(*kernel, first, last, sum(map(len, keys))))
+        for kernel, start in zip(kernels, kernel_starts, strict=False):
+            row = sum(map(len, keys))
+            keys.append(
+                embed(corners, weights, start, *kernel.part(first, last), lanes, first, last, row)
+            )
         return keys
 
     def merge_kernel(k: int) -> tuple[I32, I64, I32]:
@@ -99,19 +96,24 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         )
 
     def find_chains_of(k: int, axis: int) -> I32:
-        return find_chains(*merged[k], kernels[k][5], axis, len(owners))
+        return find_chains(*merged[k], kernels[k].units, axis, len(owners))
 
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        chunks = list(pool.map(embed_chunk, points[:-1], points[1:]))
-        sizes = [len(keys) for chunk in chunks for keys in chunk]
-        first_rows = np.cumsum([0, *sizes])[:-1].reshape(len(chunks), len(kernels))
-        owners = np.arange(sum(sizes), dtype=np.int32)
-        merged = list(pool.map(merge_kernel, range(len(kernels))))
-        found = [
-            [pool.submit(find_chains_of, k, axis) for k, f in enumerate(features) if axis <= len(f)]
-            for axis in range(max(map(len, features)) + 1)
-        ]
-        axes = [np.concatenate([chains.result() for chains in axis]) for axis in found]
+    chunks = run([partial(embed_chunk, *ends) for ends in itertools.pairwise(points)])
+    sizes = [len(keys) for chunk in chunks for keys in chunk]
+    first_rows = np.cumsum([0, *sizes])[:-1].reshape(len(chunks), len(kernels))
+    owners = np.arange(sum(sizes), dtype=np.int32)
+    merged = run([partial(merge_kernel, k) for k in range(len(kernels))])
+    wanted = [
+        (axis, k)
+        for axis in range(max(map(len, features)) + 1)
+        for k, f in enumerate(features)
+        if axis <= len(f)
+    ]
+    found = run([partial(find_chains_of, k, axis) for axis, k in wanted])
+    axes = [
+        np.concatenate([chains for _, chains in group])
+        for _, group in itertools.groupby(zip(wanted, found, strict=True), lambda x: x[0][0])
+    ]
     starts = np.cumsum([0, *map(len, axes)])
     ghosts = np.flatnonzero(owners != np.arange(len(owners)))
     rows = np.append(first_rows[:, 0], len(owners))
@@ -150,40 +152,3 @@ def chunk_starts(n: int, floats_a_point: int) -> I64:
     starts = n * np.arange(count + 1) // count
     starts[:-1] -= starts[:-1] % LANES
     return starts
-
-
-def key_units(features: F32) -> tuple[I64, I64]:
-    """How to write a vertex of the lattice around d x N features as two integers, its key.
-
-    A vertex has d + 1 coordinates, which sum to 0 and leave the same remainder when divided by
-    d + 1. Its key is the sum of that remainder and of the first d quotients, each counted from its
-    lowest and times its unit; the units say which of the two integers a quotient is in. So a step
-    from one vertex to another adds a constant to the key.
-
-    Returns (d+1) x 2 int64 units, 0 for the last axis, which follows from the others, and 2 int64,
-    the key of the lowest quotients.
-    """
-    d = len(features)
-    scales = axis_scales(d).astype(np.float64)
-    low, high = features.min(axis=1) * scales, features.max(axis=1) * scales
-    units = np.zeros((d + 1, 2), np.int64)
-    origin = np.zeros(2, np.int64)
-    word, unit = 0, 1 << d.bit_length()
-    for j in range(d):
-        # Bounds of the elevated coordinate. Rounding, and the way to the corners of a simplex and
-        # to their neighbours, take a quotient further by less than 5.
-        before_low, before_high = (low[j - 1], high[j - 1]) if j else (0, 0)
-        lowest = int((low[j:].sum() - j * before_high) // (d + 1)) - 5
-        highest = int((high[j:].sum() - j * before_low) // (d + 1)) + 6
-        if unit * (highest - lowest + 1) > KEY_LIMIT:
-            word, unit = word + 1, 1
-        if word == 2 or highest - lowest >= KEY_LIMIT:
-            raise ArgumentError(
-                f"the kernel's features in {d} dimensions reach up to {np.abs(features).max():.3g}"
-                " standard deviations; the lattice has no room for so many: use fewer dimensions"
-                " or larger deviations"
-            )
-        units[j, word] = unit
-        origin[word] += lowest * unit
-        unit *= highest - lowest + 1
-    return units, origin

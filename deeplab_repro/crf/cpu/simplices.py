@@ -100,7 +100,8 @@ def name_corners(
     ranks: Any,
     shares: Any,
     units: Any,
-    origin: Any,
+    origins: Any,
+    first_origin: Any,
     axis_of_rank: Any,
     by_rank: Any,
     names: Any,
@@ -108,11 +109,13 @@ def name_corners(
 ) -> None:
     """The corners of 8 simplices, see `enclose`: (8 (d+1)) x 2 int64 keys, and 8 (d+1) weights.
 
-    axis_of_rank, by_rank: work space, d + 1 int64 and float32.
+    origins: see `embed`; those of the points from first_origin on. axis_of_rank, by_rank: work
+    space, d + 1 int64 and float32.
     """
     d = units.shape[0] - 1
     for lane in range(LANES):
-        key0, key1 = -origin[0], -origin[1]
+        origin = min(first_origin + lane, origins.shape[0] - 1)
+        key0, key1 = origins[origin, 0], origins[origin, 1]
         for j in range(d + 1):
             rank = np.uint64(np.int64(item(ranks, j * LANES + lane)))
             axis_of_rank[rank] = j
@@ -143,7 +146,7 @@ def embed(
     features: Any,
     scales: Any,
     units: Any,
-    origin: Any,
+    origins: Any,
     lanes: Any,
     first: Any,
     last: Any,
@@ -151,9 +154,9 @@ def embed(
 ) -> Any:
     """Write one kernel's corners and weights, see Lattice, of the points first..last.
 
-    features: d x N float32; scales: d float32; units, origin: see key_units. lanes: of a row of
-    values. Returns the vertices' keys, M x 2 int64, numbered as they are first met; their rows are
-    first_row + number.
+    features: d x N float32; scales: d float32; units: see keys.py; origins: what a key starts from,
+    for all points, or for each. lanes: of a row of values. Returns the vertices' keys, M x 2 int64,
+    numbered as they are first met; their rows are first_row + number.
     """
     d = features.shape[0]
     quotients = np.empty((d + 1, LANES), np.float32)
@@ -177,7 +180,18 @@ def embed(
             keys = longer
             table = make_table(keys, count, keys.shape[0])
         enclose(features, scales, start, quotients, ranks, shares)
-        name_corners(quotients, ranks, shares, units, origin, axis_of_rank, by_rank, names, shown)
+        name_corners(
+            quotients,
+            ranks,
+            shares,
+            units,
+            origins,
+            start - first,
+            axis_of_rank,
+            by_rank,
+            names,
+            shown,
+        )
         for lane in range(min(LANES, last - start)):
             for corner in range(d + 1):
                 number = lane * (d + 1) + corner

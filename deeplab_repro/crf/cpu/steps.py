@@ -22,7 +22,7 @@ from deeplab_repro.crf.cpu.blocks import (
     splat_block,
     write_block,
 )
-from deeplab_repro.crf.cpu.threads import claim, share, wait
+from deeplab_repro.crf.cpu.threads import claim, is_off, share, wait
 from deeplab_repro.crf.cpu.vectors import (
     LANES,
     item,
@@ -89,10 +89,14 @@ def iterate(
             chunk = claim(team, turn, points.size - 1)  # some have more vertices and take longer
             if chunk < 0:
                 continue
+            if is_off(team):
+                return
             old, new = here[rows[chunk] : rows[chunk + 1]], splats[rows[chunk] : rows[chunk + 1]]
             new[:] = np.float32(0.0)
             for first in range(points[chunk], points[chunk + 1], BLOCK):
                 last = min(first + BLOCK, points[chunk + 1])
+                if is_off(team):
+                    return
                 if here.size:
                     slice_block(width, old, lattice.corners, slice_weights, first, last, block)
                 else:
@@ -121,6 +125,8 @@ def splat(
     block = np.zeros((BLOCK, here.shape[1]), np.float32)
     first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
     for chunk in range(first_chunk, last_chunk):
+        if is_off(team):
+            return
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         mine[:] = np.float32(0.0)
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
@@ -142,6 +148,8 @@ def slice_(
     block = np.empty((BLOCK, here.shape[1]), np.float32)
     first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
     for chunk in range(first_chunk, last_chunk):
+        if is_off(team):
+            return
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
             last = min(first + BLOCK, lattice.points[chunk + 1])
@@ -185,6 +193,8 @@ def normalise(
     n_kernels = starts.size - 1
     first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
     for chunk in range(first_chunk, last_chunk):
+        if is_off(team):
+            return
         base = lattice.rows[chunk] * lanes // LANES
         for i in range(lattice.points[chunk], lattice.points[chunk + 1]):
             corner = i * starts[n_kernels]
@@ -228,6 +238,8 @@ def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
                 store(values, owner + s, x)
         wait(team)
     for axis in range(lattice.parts.shape[0]):
+        if is_off(team):
+            return
         first_part, last_part = share(team, 0, lattice.parts.shape[1] - 1)
         first, last = lattice.parts[axis, first_part], lattice.parts[axis, last_part]
         blur_chains(width, values, lattice.chains, first, last)
