@@ -57,7 +57,7 @@ def deviations(name: str, value: object, of: Sequence[str]) -> F32:
             f"{name} is {shown(value)}; expected standard deviations above 0 (from"
             f" {SMALLEST_SIGMA:g}) for {', '.join(of)}"
         )
-    return np.broadcast_to(given, len(of)).astype(np.float32)
+    return np.full(len(of), given, np.float32)
 
 
 def float32_array(name: str, array: object) -> F32:
@@ -156,8 +156,7 @@ def point_features(features: object, nvar: int) -> F32:
         raise ArgumentError(
             f"features has shape {dims(array.shape)}; expected dx{nvar} (features x points){mend}"
         )
-    low, high = array.min(axis=1), array.max(axis=1)
-    if not (np.isfinite(low) & np.isfinite(high)).all():
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
         raise ArgumentError("features has values that are NaN or infinite; expected finite ones")
     return array
 

@@ -232,5 +232,9 @@ class DenseCRF2D(DenseCRF):
         self.addPairwiseEnergy(np.concatenate([positions, colours]), compat, kernel, normalization)
 
     def _positions(self, sxy: float | tuple[float, float]) -> F32:
-        y, x = np.indices(self._size, np.float32)
-        return np.stack([x.ravel(), y.ravel()]) / deviations("sxy", sxy, ("x", "y"))[:, None]
+        height, width = self._size
+        across, down = deviations("sxy", sxy, ("x", "y"))
+        positions = np.empty((2, height, width), np.float32)
+        positions[0] = np.arange(width, dtype=np.float32) / across
+        positions[1] = (np.arange(height, dtype=np.float32) / down)[:, None]
+        return positions.reshape(2, -1)

@@ -104,7 +104,7 @@ def key_units(low: Any, high: Any) -> tuple[I64, I64]:
     """
     d = len(low)
     scales = axis_scales(d).astype(np.float64)
-    low, high = low * scales, high * scales
+    low, high = (low * scales).tolist(), (high * scales).tolist()
     units = np.zeros((d + 1, 2), np.int64)
     zero = np.zeros((1, 2), np.int64)
     word, unit = 0, 1 << d.bit_length()
@@ -112,8 +112,8 @@ def key_units(low: Any, high: Any) -> tuple[I64, I64]:
         # Bounds of the elevated coordinate. Rounding, and the way to the corners of a simplex and
         # to their neighbours, take a quotient further by less than 5.
         before_low, before_high = (low[j - 1], high[j - 1]) if j else (0, 0)
-        lowest = int((low[j:].sum() - j * before_high) // (d + 1)) - 5
-        highest = int((high[j:].sum() - j * before_low) // (d + 1)) + 6
+        lowest = int((sum(low[j:]) - j * before_high) // (d + 1)) - 5
+        highest = int((sum(high[j:]) - j * before_low) // (d + 1)) + 6
         if unit * (highest - lowest + 1) > KEY_LIMIT:
             word, unit = word + 1, 1
         if word == 2 or highest - lowest >= KEY_LIMIT:

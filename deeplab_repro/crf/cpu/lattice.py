@@ -14,7 +14,7 @@ so that the same simplices come out.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -45,7 +45,7 @@ class Lattice(NamedTuple):
     kernels start, and where they end. ghosts: G x 2, rows and their owners; ghost_starts: where
     each chunk's start. chains: rows, axis after axis; each is followed by its neighbour along the
     axis, the last of a chain is there as ~row, and rows without neighbours are left out. parts:
-    axes x (PARTS + 1), ends of chains that cut an axis's about evenly.
+    axes x (PARTS + 1), ends of chains that cut an axis's about evenly; axes x 2 in small lattices.
     """
 
     corners: npt.NDArray[np.uint32]
@@ -70,13 +70,14 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
     # carry no values, but their vertices exist and pass values on in the blur, so they do here.
     n_with_zero = n + (n % 4 > 0)
     n_padded = -(-n_with_zero // LANES) * LANES
-    n_corners = sum(len(f) + 1 for f in features)
-    run = run_here if is_small(n, lanes) else run_all
+    small = is_small(n, lanes)
+    run = run_here if small else run_all
+    kernels = [Points(f, n_padded) for f in features]
+    kernel_starts = summed(len(f) + 1 for f in features)
+    n_corners = kernel_starts[-1]
     corners = np.empty((n_padded, n_corners), np.uint32)
     weights = np.empty((n_padded, n_corners), np.float32)
     points = chunk_starts(n_with_zero, n_corners * lanes)
-    kernels = [Points(f, n_padded) for f in features]
-    kernel_starts = np.cumsum([0, *(len(f) + 1 for f in features)])
 
     def embed_chunk(first: int, last: int) -> list[I64]:
         """The keys of each kernel's vertices; their rows follow each other in this order."""
@@ -91,17 +92,16 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
     def merge_kernel(k: int) -> tuple[I32, I64, I32]:
         """Rows, keys and hash table of one kernel's vertices; writes the owners of ghosts."""
         keys = [chunk[k] for chunk in chunks]
-        return merge(
-            np.concatenate(keys), np.cumsum([0, *map(len, keys)]), first_rows[:, k], owners
-        )
+        starts = np.ascontiguousarray(first_rows[:, k])
+        return merge(np.concatenate(keys), summed(map(len, keys)), starts, owners)
 
     def find_chains_of(k: int, axis: int) -> I32:
         return find_chains(*merged[k], kernels[k].units, axis, len(owners))
 
     chunks = run([partial(embed_chunk, *ends) for ends in itertools.pairwise(points)])
-    sizes = [len(keys) for chunk in chunks for keys in chunk]
-    first_rows = np.cumsum([0, *sizes])[:-1].reshape(len(chunks), len(kernels))
-    owners = np.arange(sum(sizes), dtype=np.int32)
+    firsts = summed(len(keys) for chunk in chunks for keys in chunk)
+    first_rows = firsts[:-1].reshape(len(chunks), len(kernels))
+    owners = np.arange(firsts[-1], dtype=np.int32)
     merged = run([partial(merge_kernel, k) for k in range(len(kernels))])
     wanted = [
         (axis, k)
@@ -110,11 +110,11 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         if axis <= len(f)
     ]
     found = run([partial(find_chains_of, k, axis) for axis, k in wanted])
-    axes = [
-        np.concatenate([chains for _, chains in group])
-        for _, group in itertools.groupby(zip(wanted, found, strict=True), lambda x: x[0][0])
-    ]
-    starts = np.cumsum([0, *map(len, axes)])
+    chains = np.concatenate(found)
+    lengths = [0] * (1 + max(map(len, features)))
+    for (axis, _), part in zip(wanted, found, strict=True):
+        lengths[axis] += len(part)
+    ends = itertools.pairwise(summed(lengths).tolist())
     ghosts = np.flatnonzero(owners != np.arange(len(owners)))
     rows = np.append(first_rows[:, 0], len(owners))
     points[-1] = n
@@ -127,16 +127,21 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         kernel_rows=np.column_stack([first_rows, np.append(first_rows[1:, 0], len(owners))]),
         ghosts=np.column_stack([ghosts, owners[ghosts]]).astype(np.int32),
         ghost_starts=np.searchsorted(ghosts, rows),
-        chains=np.concatenate(axes),
-        parts=np.stack([cut(axis) + start for axis, start in zip(axes, starts, strict=False)]),
+        chains=chains,
+        parts=np.array([axis if small else cut(chains, *axis) for axis in ends]),
     )
 
 
-def cut(chains: I32) -> I64:
-    """Where to cut chains into PARTS, each between two chains, and their length."""
-    ends = np.append(0, np.flatnonzero(chains < 0) + 1)
-    even = np.arange(PARTS + 1) * (len(chains) / PARTS)
-    return ends[np.searchsorted(ends, even.astype(np.int64))]
+def summed(lengths: Iterable[int]) -> I64:
+    """Where each of the things of these lengths starts that follow each other, and the end."""
+    return np.array(list(itertools.accumulate(lengths, initial=0)), np.int64)
+
+
+def cut(chains: I32, start: int, stop: int) -> I64:
+    """Where to cut the chains from start to stop into PARTS, each between two chains."""
+    ends = np.append(start, np.flatnonzero(chains[start:stop] < 0) + start + 1)
+    even = np.arange(PARTS + 1) * ((stop - start) / PARTS)
+    return ends[np.searchsorted(ends, start + even.astype(np.int64))]
 
 
 def chunk_starts(n: int, floats_a_point: int) -> I64:

@@ -284,5 +284,5 @@ def aligned_empty(*shape: int) -> F32:
     """float32 that start on a cache line, which NumPy does not promise."""
     size = math.prod(shape)
     memory = np.empty(size + 16, np.float32)
-    start = (-memory.ctypes.data % 64) // 4
+    start = (-memory.__array_interface__["data"][0] % 64) // 4
     return memory[start : start + size].reshape(shape)
