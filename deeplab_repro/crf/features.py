@@ -41,5 +41,10 @@ def axis_scales(d: int) -> F32:
 
 def largest_coordinate(extents: list[float]) -> float:
     """A bound on the lattice coordinates of features that lie within 0..extents, axis by axis."""
-    scaled = np.array(extents) * axis_scales(len(extents))
-    return float(max(scaled.sum(), (scaled * np.arange(1, scaled.size + 1)).max()))
+    scaled = [extent * scale for extent, scale in zip(extents, _scales(len(extents)), strict=True)]
+    return max(sum(scaled), *((axis + 1) * value for axis, value in enumerate(scaled)))
+
+
+@functools.cache
+def _scales(d: int) -> list[float]:
+    return axis_scales(d).tolist()

@@ -171,7 +171,7 @@ def test_may_be_called_from_several_python_threads():
 from concurrent.futures import ThreadPoolExecutor
 import numba
 from tests.crf.test_dense_crf import PARAMS, dense_crf, random_case
-case = random_case(6, 21, 70, 80)
+case = random_case(6, 21, 90, 100)
 alone = dense_crf(*case, PARAMS).marginals
 assert numba.threading_layer() == "workqueue"
 with ThreadPoolExecutor(4) as pool:

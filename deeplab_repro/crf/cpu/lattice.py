@@ -43,9 +43,10 @@ class Lattice(NamedTuple):
     each kernel's corners start, and K. points: where each chunk's points start, and N; rows: where
     its rows start, and their number; kernel_rows: chunks x (kernels + 1), where the rows of its
     kernels start, and where they end. ghosts: G x 2, rows and their owners; ghost_starts: where
-    each chunk's start. chains: rows, axis after axis; each is followed by its neighbour along the
-    axis, the last of a chain is there as ~row, and rows without neighbours are left out. parts:
-    axes x (PARTS + 1), ends of chains that cut an axis's about evenly; axes x 2 in small lattices.
+    each chunk's start. chains: rows, axis after axis of each kernel; each is followed by its
+    neighbour along the axis, the last of a chain is there as ~row, and rows without neighbours are
+    left out. parts: axes x (PARTS + 1), ends of chains that cut an axis's about evenly; axes x 2 in
+    small lattices.
     """
 
     corners: npt.NDArray[np.uint32]
@@ -95,28 +96,28 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         starts = np.ascontiguousarray(first_rows[:, k])
         return merge(np.concatenate(keys), summed(map(len, keys)), starts, owners)
 
-    def find_chains_of(k: int, axis: int) -> I32:
-        return find_chains(*merged[k], kernels[k].units, axis, len(owners))
+    def find_chains_of(k: int, *axes: int) -> tuple[I32, I64]:
+        return find_chains(*merged[k], kernels[k].units, len(owners), *axes)
 
     chunks = run([partial(embed_chunk, *ends) for ends in itertools.pairwise(points)])
     firsts = summed(len(keys) for chunk in chunks for keys in chunk)
     first_rows = firsts[:-1].reshape(len(chunks), len(kernels))
     owners = np.arange(firsts[-1], dtype=np.int32)
     merged = run([partial(merge_kernel, k) for k in range(len(kernels))])
-    wanted = [
-        (axis, k)
-        for axis in range(max(map(len, features)) + 1)
-        for k, f in enumerate(features)
-        if axis <= len(f)
-    ]
-    found = run([partial(find_chains_of, k, axis) for axis, k in wanted])
-    chains = np.concatenate(found)
-    lengths = [0] * (1 + max(map(len, features)))
-    for (axis, _), part in zip(wanted, found, strict=True):
-        lengths[axis] += len(part)
-    ends = itertools.pairwise(summed(lengths).tolist())
+    found = run(
+        [
+            partial(find_chains_of, k, first, last)
+            for k, f in enumerate(features)
+            for first, last in (
+                [(0, len(f) + 1)] if small else itertools.pairwise(range(len(f) + 2))
+            )
+        ]
+    )
+    chains = np.concatenate([rows for rows, _ in found])
+    starts = summed(length for _, lengths in found for length in lengths.tolist()).tolist()
+    passes = itertools.pairwise(starts)
     ghosts = np.flatnonzero(owners != np.arange(len(owners)))
-    rows = np.append(first_rows[:, 0], len(owners))
+    rows = firsts[:: len(kernels)].copy()
     points[-1] = n
     return Lattice(
         corners=corners,
@@ -124,11 +125,11 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         kernel_starts=kernel_starts,
         points=points,
         rows=rows,
-        kernel_rows=np.column_stack([first_rows, np.append(first_rows[1:, 0], len(owners))]),
+        kernel_rows=np.column_stack([first_rows, rows[1:]]),
         ghosts=np.column_stack([ghosts, owners[ghosts]]).astype(np.int32),
         ghost_starts=np.searchsorted(ghosts, rows),
         chains=chains,
-        parts=np.array([axis if small else cut(chains, *axis) for axis in ends]),
+        parts=np.array([ends if small else cut(chains, *ends) for ends in passes]),
     )
 
 
@@ -154,6 +155,8 @@ def chunk_starts(n: int, floats_a_point: int) -> I64:
     while n >= 2 * LEAST_IN_A_CHUNK * count and count < MOST_CHUNKS:
         count *= 2
     count = max(count, -(-n * floats_a_point // 2**31))
+    if count == 1:
+        return np.array([0, n])
     starts = n * np.arange(count + 1) // count
     starts[:-1] -= starts[:-1] % LANES
     return starts

@@ -213,42 +213,51 @@ def embed(
 
 
 @jit
-def find_chains(rows: Any, keys: Any, table: Any, units: Any, axis: Any, n_rows: Any) -> Any:
-    """The chains of neighbours along one axis, see Lattice.
+def find_chains(
+    rows: Any, keys: Any, table: Any, units: Any, n_rows: Any, first_axis: Any, last_axis: Any
+) -> Any:
+    """The chains of neighbours along some axes, see Lattice, and how long each axis's are.
 
     rows: M int32, keys: M x 2 int64, table: of the kernel's vertices. A step along an axis adds 1
     to every other coordinate and takes d from its own (Adams et al. 2010).
     """
     d = units.shape[0] - 1
     remainder_bits = units[0, 0] - 1
-    # Adding 1 to the largest remainder makes it 0, and each quotient 1 more.
-    around0, around1 = -d - units[axis, 0], -units[axis, 1]
-    for j in range(d + 1):
-        around0 += units[j, 0]
-        around1 += units[j, 1]
-    onward0 = 1 - units[axis, 0]
-    onward1 = -units[axis, 1]
-    after = np.full(n_rows, -1, np.int32)
-    has_before = np.zeros(n_rows, np.bool_)
-    for v in range(rows.size):
-        wraps = keys[v, 0] & remainder_bits == d
-        key0 = keys[v, 0] + (around0 if wraps else onward0)
-        key1 = keys[v, 1] + (around1 if wraps else onward1)
-        other = table[find_slot(table, keys, key0, key1)]
-        if other >= 0:
-            after[rows[v]] = rows[other]
-            has_before[rows[other]] = True
-    chains = np.empty(rows.size, np.int32)
+    after = np.empty(n_rows, np.int32)
+    has_before = np.empty(n_rows, np.bool_)
+    chains = np.empty(rows.size * (last_axis - first_axis), np.int32)
+    lengths = np.empty(last_axis - first_axis, np.int64)
     count = 0
-    for row in rows:
-        if after[row] >= 0 and not has_before[row]:
-            while after[row] >= 0:
-                chains[count] = row
+    for axis in range(first_axis, last_axis):
+        start = count
+        # Adding 1 to the largest remainder makes it 0, and each quotient 1 more.
+        around0, around1 = -d - units[axis, 0], -units[axis, 1]
+        for j in range(d + 1):
+            around0 += units[j, 0]
+            around1 += units[j, 1]
+        onward0 = 1 - units[axis, 0]
+        onward1 = -units[axis, 1]
+        for v in range(n_rows):
+            after[v] = -1
+            has_before[v] = False
+        for v in range(rows.size):
+            wraps = keys[v, 0] & remainder_bits == d
+            key0 = keys[v, 0] + (around0 if wraps else onward0)
+            key1 = keys[v, 1] + (around1 if wraps else onward1)
+            other = table[find_slot(table, keys, key0, key1)]
+            if other >= 0:
+                after[rows[v]] = rows[other]
+                has_before[rows[other]] = True
+        for row in rows:
+            if after[row] >= 0 and not has_before[row]:
+                while after[row] >= 0:
+                    chains[count] = row
+                    count += 1
+                    row = after[row]
+                chains[count] = ~row
                 count += 1
-                row = after[row]
-            chains[count] = ~row
-            count += 1
-    return chains[:count].copy()
+        lengths[axis - first_axis] = count - start
+    return chains[:count].copy(), lengths
 
 
 @jit

@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 # for each task when it was last claimed.
 ARRIVED, MET, OFF, CLAIMED = range(4)
 MOST_TASKS = 1024
-SMALL = 100_000  # floats of a value for each point and label
+SMALL = 200_000  # floats of a value for each point and label
 SPINS = 2000  # some microseconds, after which the core is offered to others
 
 
