@@ -154,7 +154,7 @@ def test_the_most_labels_and_views_and_read_only_inputs():
 def test_same_bits_on_any_number_of_threads(monkeypatch):
     image, probs = random_case(5, 21, 50, 60)
     monkeypatch.setattr(lattice, "LEAST_IN_A_CHUNK", 500)
-    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "SMALL", 1000)
     assert len(chunk_starts(50 * 60, 9 * 24)) == 5  # or there is nothing to share
     results = []
     for count in (1, 2, 3, 7, 7):

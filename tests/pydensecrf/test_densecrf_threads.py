@@ -2,18 +2,22 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deeplab_repro.crf.cpu import threads
+from deeplab_repro.crf.cpu import mean_field, threads
 from deeplab_repro.pydensecrf import densecrf as dcrf
 
 ROOT = Path(__file__).resolve().parents[2]
+LARGE = 1000  # in place of threads.SMALL: the CRFs here have more
 
 
 def made(seed=0):
@@ -29,7 +33,7 @@ def refined(seed):
     return made(seed).inference(20)
 
 
-@pytest.fixture(params=[0, 10**9], ids=["large", "small"])
+@pytest.fixture(params=[LARGE, 10**9], ids=["large", "small"])
 def size(request, monkeypatch):
     """Whether the CRFs here count as large, and use threads of their own."""
     monkeypatch.setattr(threads, "SMALL", request.param)
@@ -74,9 +78,28 @@ def test_joblib(backend):
     np.testing.assert_array_equal(found, [refined(seed) for seed in (0, 1, 2)])
 
 
+@pytest.mark.parametrize(("small", "most_at_once"), [(LARGE, 10**9), (10**9, 100)])
+def test_ctrl_c_is_heard_within_a_second(monkeypatch, small, most_at_once):
+    monkeypatch.setattr(threads, "SMALL", small)
+    monkeypatch.setattr(mean_field, "MOST_AT_ONCE", most_at_once)
+    crf = made()
+    expected = crf.inference(3)
+    told = []
+
+    def interrupt():
+        told.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Timer(0.2, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        crf.inference(10**7)
+    assert time.perf_counter() - told[0] < 1
+    np.testing.assert_array_equal(crf.inference(3), expected)
+
+
 AT_THE_END = """
 import atexit, sys, threading, time
-from deeplab_repro.crf.cpu import threads
+from deeplab_repro.crf.cpu import mean_field, threads
 from tests.pydensecrf.test_densecrf_threads import refined
 threads.SMALL = int(sys.argv[1])
 expected = refined(0).tobytes()
@@ -94,7 +117,7 @@ atexit.register(check, "atexit")
 """
 
 
-@pytest.mark.parametrize("small", [0, 10**9])
+@pytest.mark.parametrize("small", [LARGE, 10**9])
 def test_the_end_of_the_process(small):
     """A thread outlives the main one, another never ends, and a CRF runs last of all."""
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """Mean-field inference in a fully connected CRF (Kraehenbuehl and Koltun, NIPS 2011)."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,10 @@ class MeanField:
         self._width = (0,) * -(-vectors // strips)
         self._lanes = strips * len(self._width) * LANES
         self._lock = RLock()
-        self._run = run_alone if is_small(n, self._lanes) else run_together
+        self._run = run_alone
+        if not is_small(n, self._lanes):
+            self._run = run_together
+            _compile(len(self._width))
         self._given, self._are_energies = unary, energies
         self._is_log: bool | None = None  # the unary is not read yet
         self._no_marginals = np.empty((0, n), np.float32)
@@ -271,6 +275,16 @@ def most_probable(marginals: F32) -> UInt8:
     run = run_alone if is_small(labels.size, len(marginals)) else run_together
     run(steps.argmax, marginals.reshape(len(marginals), -1), labels.reshape(-1))
     return labels
+
+
+@functools.cache
+def _compile(vectors: int) -> None:
+    """Compile what large CRFs run whose rows are so many vectors wide: here, not in other threads.
+
+    So Ctrl-C is heard meanwhile.
+    """
+    labels = vectors * LANES
+    MeanField(np.full((labels, LANES), 1 / labels, np.float32), []).run(1)
 
 
 def _largest_message(kernels: Sequence[Kernel]) -> float:
