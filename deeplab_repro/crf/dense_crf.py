@@ -89,7 +89,7 @@ def refine_scores(
 def load(labels: int, device: Device = "cpu") -> None:
     """Load, or compile, what `refine_scores` runs for so many labels, ahead of its use.
 
-    Loading takes half a second; compiling, once after installation, some fifteen. Raises
+    Loading takes half a second; compiling, once after installation, some seven. Raises
     ArgumentError for a number of labels that it does not take, and DeviceError where there is no
     such device.
     """

@@ -277,14 +277,27 @@ def most_probable(marginals: F32) -> UInt8:
     return labels
 
 
+def compile_all() -> None:
+    """Compile what CRFs of any number of labels run, so that it is on disk when it is needed."""
+    for vectors in range(1, MOST_VECTORS + 1):
+        field = _tiny(vectors)
+        q = field.run(1)
+        field.message(field.step(q))
+        most_probable(q[:, None])
+
+
 @functools.cache
 def _compile(vectors: int) -> None:
     """Compile what large CRFs run whose rows are so many vectors wide: here, not in other threads.
 
     So Ctrl-C is heard meanwhile.
     """
+    _tiny(vectors).run(1)
+
+
+def _tiny(vectors: int) -> MeanField:
     labels = vectors * LANES
-    MeanField(np.full((labels, LANES), 1 / labels, np.float32), []).run(1)
+    return MeanField(np.full((labels, LANES), 1 / labels, np.float32), [])
 
 
 def _largest_message(kernels: Sequence[Kernel]) -> float:

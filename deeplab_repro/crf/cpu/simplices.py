@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from deeplab_repro.crf.cpu.vectors import LANES, item, load, rint, store, where_less, zeros
-from deeplab_repro.machine.jit import jit
+from deeplab_repro.machine.jit import jit, jit_inner
 
 WIDTH = (0,)  # one vector: 8 points are embedded at a time
 
 
-@jit
+@jit_inner
 def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
     """The slot of the hash table that holds a key, or the free slot where it belongs.
 
@@ -32,7 +32,7 @@ def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
         slot = (slot + np.uint64(1)) & mask
 
 
-@jit
+@jit_inner
 def make_table(keys: Any, count: Any, room: Any) -> Any:
     """A hash table over the first `count` keys, at most a quarter full with `room` of them."""
     size = 1024
@@ -44,7 +44,7 @@ def make_table(keys: Any, count: Any, room: Any) -> Any:
     return table
 
 
-@jit
+@jit_inner
 def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, shares: Any) -> Any:
     """The simplices around 8 points: its first corner's quotients, and where in it they lie.
 
@@ -94,7 +94,7 @@ def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, 
         store(shares, j * LANES, (load(shares, j * LANES, WIDTH) - quotient * step) * inverse)
 
 
-@jit
+@jit_inner
 def name_corners(
     quotients: Any,
     ranks: Any,
@@ -169,7 +169,7 @@ def embed(
     last_names = np.full((d + 1, 2), -1, np.int64)
     last_corners = np.empty(d + 1, np.uint32)
     keys = np.empty((1024, 2), np.int64)
-    count = 0
+    count = np.int64(0)  # with a plain 0 make_table would be compiled once more
     table = make_table(keys, count, keys.shape[0])
     for start in range(first, last, LANES):
         if count + LANES * (d + 1) > keys.shape[0]:
@@ -270,7 +270,7 @@ def merge(keys: Any, starts: Any, first_rows: Any, owners: Any) -> Any:
     total = keys.shape[0]
     merged = np.empty_like(keys)
     rows = np.empty(total, np.int32)
-    count = 0
+    count = np.int64(0)  # with a plain 0 make_table would be compiled once more
     table = make_table(merged, count, total)
     for chunk in range(first_rows.size):
         for v in range(starts[chunk], starts[chunk + 1]):

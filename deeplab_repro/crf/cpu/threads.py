@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import extending, types
 
-from deeplab_repro.machine.jit import jit
+from deeplab_repro.machine.jit import jit, jit_inner
 
 intrinsic: Any = extending.intrinsic
 Result = TypeVar("Result")
@@ -179,34 +179,34 @@ else:
         return 0
 
 
-@jit
+@jit_inner
 def share(team: Any, first: Any, last: Any) -> Any:
     """The thread's part of first..last: the same each time, so that its core finds its caches."""
     n = last - first
     return first + n * team.thread // team.threads, first + n * (team.thread + 1) // team.threads
 
 
-@jit
+@jit_inner
 def claim(team: Any, turn: Any, tasks: Any) -> Any:
     """A task for this thread alone, or -1 if that of this turn has been claimed since all met.
 
     With a turn for each task, all get done: first the thread's share, then what others have not
     begun, from the end of theirs.
     """
-    first, last = share(team, 0, tasks)
+    first, last = share(team, np.int64(0), tasks)
     own = last - first
     task = first + turn if turn < own else (first - 1 - (turn - own)) % tasks
     now = _add(team.meeting, MET, 0) + 1
     return task if _exchange(team.meeting, CLAIMED + task, now) != now else -1
 
 
-@jit
+@jit_inner
 def is_off(team: Any) -> Any:
     """Whether the meeting is called off: all should return, and what they leave is not used."""
     return _peek(team.meeting, OFF) != 0
 
 
-@jit
+@jit_inner
 def wait(team: Any) -> None:
     """Return when all threads have called this as often; at once when the meeting is off."""
     met = _add(team.meeting, MET, 0)

@@ -8,7 +8,6 @@ from deeplab_repro.crf.cpu.keys import Points
 from deeplab_repro.crf.cpu.lattice import PARTS, build_lattice, chunk_starts
 from deeplab_repro.crf.cpu.simplices import embed
 from deeplab_repro.crf.features import axis_scales, largest_coordinate
-from deeplab_repro.machine.jit import jit
 from tests.crf.naive import NaiveLattice, enclosing_simplex, vertices
 
 LANES = 8
@@ -192,9 +191,3 @@ def test_coordinates_stay_within_the_bound():
     for point in np.random.default_rng(2).integers(0, 2, (200, 5)) * np.array(extents):
         corners, _ = enclosing_simplex(point)
         assert np.abs(np.array(corners)[:, :5]).max() <= largest_coordinate(extents) + 12
-
-
-def test_a_function_that_cannot_be_cached_still_runs():
-    namespace = {}
-    exec(compile("def twice(x):\n    return 2 * x", "<no such file>", "exec"), namespace)
-    assert jit(namespace["twice"])(21) == 42
