@@ -26,11 +26,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="show what is installed and what would run where",
         description="Show what is installed, what would run where, and what is wrong.",
     )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the CRF ahead, for any number of labels, and do nothing else",
+    )
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes them
+def run(arguments: argparse.Namespace) -> int:
     """Print the report; exit status 2 if something is wrong."""
+    if arguments.compile:
+        from deeplab_repro.crf.cpu.mean_field import compile_all
+
+        compile_all()
+        return 0
     problems = []
     for name, found, problem in check():
         print(f"{name:<22} {found}")

@@ -159,8 +159,8 @@ def check_iterations(iterations: int) -> None:
         raise ArgumentError(f"iterations is {iterations!r}; expected a whole number from 0, say 10")
 
 
-def check_sigmas(image: UInt8, params: CrfParams) -> None:
-    """Raise ArgumentError if a deviation is so small that lattice coordinates overflow."""
+def check_reach(image: UInt8, params: CrfParams) -> None:
+    """Raise ArgumentError if deviations are so small that a GPU's lattice coordinates overflow."""
     height, width = image.shape[:2]
     position = [side / params.sigma_gamma for side in (width, height)]
     bilateral = [side / params.sigma_alpha for side in (width, height)]
@@ -173,8 +173,8 @@ def check_sigmas(image: UInt8, params: CrfParams) -> None:
         reach = largest_coordinate(extents)
         if reach > LARGEST_COORDINATE:
             raise ArgumentError(
-                f"{name} is too small for an image of {height}x{width}: lattice coordinates reach"
-                f" {reach:.3g}, {LARGEST_COORDINATE:.0f} fit; use a larger deviation"
+                f"{name} is too small for an image of {height}x{width} on a GPU: lattice"
+                f" coordinates reach {reach:.3g}, {LARGEST_COORDINATE:.0f} fit; use device='cpu'"
             )
 
 

@@ -12,7 +12,7 @@ from deeplab_repro.crf.arguments import (
     check_coarse,
     check_iterations,
     check_labels,
-    check_sigmas,
+    check_reach,
     given_photos,
 )
 from deeplab_repro.crf.cuda.device import crf_device
@@ -104,7 +104,7 @@ def refine_scores(
 def load(labels: int, device: Device = "cpu") -> None:
     """Load, or compile, what `refine_scores` runs for so many labels, ahead of its use.
 
-    Loading takes half a second; compiling, once after installation, some fifteen. Raises
+    Loading takes half a second; compiling, once after installation, some seven. Raises
     ArgumentError for a number of labels that it does not take, and DeviceError where there is no
     such device.
     """
@@ -137,9 +137,9 @@ def _refine(
 ) -> CrfResult[F32 | None]:
     """What both doors share: the other checks, and the choice between the twins."""
     check_iterations(iterations)
-    check_sigmas(image, params)
     used = crf_device(device)
     if used == "cuda":
+        check_reach(image, params)
         from deeplab_repro.crf.cuda.mean_field import infer
     else:
         from deeplab_repro.crf.cpu.mean_field import infer

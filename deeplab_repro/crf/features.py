@@ -1,5 +1,7 @@
 """The points that the two Gaussian kernels compare, and their scale in the lattice."""
 
+import functools
+
 import numpy as np
 
 from deeplab_repro.arrays import F32, UInt8
@@ -26,8 +28,12 @@ def kernel_features(image: UInt8, params: CrfParams) -> tuple[F32, F32]:
     return position.reshape(2, -1), bilateral.reshape(5, -1)
 
 
+@functools.cache
 def axis_scales(d: int) -> F32:
-    """d float32 factors that make the blurred lattice a unit Gaussian (Adams et al. 2010)."""
+    """d float32 factors that make the blurred lattice a unit Gaussian (Adams et al. 2010).
+
+    They are the same array each time, not to be changed.
+    """
     deviation = np.float64(np.float32(np.sqrt(2.0 / 3.0) * (d + 1)))
     axis = np.arange(d, dtype=np.float64)
     return (deviation / np.sqrt((axis + 1) * (axis + 2))).astype(np.float32)
@@ -35,5 +41,10 @@ def axis_scales(d: int) -> F32:
 
 def largest_coordinate(extents: list[float]) -> float:
     """A bound on the lattice coordinates of features that lie within 0..extents, axis by axis."""
-    scaled = np.array(extents) * axis_scales(len(extents))
-    return float(max(scaled.sum(), (scaled * np.arange(1, scaled.size + 1)).max()))
+    scaled = [extent * scale for extent, scale in zip(extents, _scales(len(extents)), strict=True)]
+    return max(sum(scaled), *((axis + 1) * value for axis, value in enumerate(scaled)))
+
+
+@functools.cache
+def _scales(d: int) -> list[float]:
+    return axis_scales(d).tolist()

@@ -8,6 +8,8 @@ from deeplab_repro.errors import ArgumentError
 
 # Beyond this single precision has nothing left to tell apart; the paper's values are below 200.
 LARGEST = 1e6
+# Below this single precision does not hold a coordinate that is divided by it.
+SMALLEST_SIGMA = 1e-30
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class CrfParams:
     (pixels) and in colour (RGB steps, 0..255). w2, sigma_gamma: the positional kernel's weight and
     standard deviation (pixels), 3 and 3 throughout the paper.
 
-    Raises ArgumentError for a weight beyond +-1e6 or a standard deviation outside (0, 1e6].
+    Raises ArgumentError for a weight beyond +-1e6 or a standard deviation outside 1e-30..1e6.
     """
 
     w1: float
@@ -32,8 +34,11 @@ class CrfParams:
             value = getattr(self, field.name)
             is_sigma = field.name.startswith("sigma")
             number = float(value) if isinstance(value, Real) else math.nan
-            if not abs(number) <= LARGEST or (is_sigma and number <= 0):  # NaN is not <= anything
-                expected = "a number above 0 (at most 1e6)" if is_sigma else "a number within +-1e6"
+            lowest = SMALLEST_SIGMA if is_sigma else -LARGEST
+            if not lowest <= number <= LARGEST:  # NaN is not
+                expected = (
+                    "a number above 0 (1e-30 to 1e6)" if is_sigma else "a number within +-1e6"
+                )
                 raise ArgumentError(
                     f"CRF parameter {field.name} is {value!r}; expected {expected},"
                     f" for example {'50' if is_sigma else '5'}"

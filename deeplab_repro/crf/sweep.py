@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from deeplab_repro.arrays import F32, UInt8, dims
-from deeplab_repro.crf.arguments import check_iterations, check_memory, check_sigmas, given_photos
+from deeplab_repro.crf.arguments import check_iterations, check_memory, given_photos
 from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, most_probable
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.params import CrfParams
@@ -32,7 +32,6 @@ def sweep(
     check_iterations(iterations)
     alike = defaultdict(list)
     for params in settings:
-        check_sigmas(image, params)
         alike[replace(params, w1=0, w2=0)].append(params)
     check_memory(len(probs), (image.shape[0], image.shape[1]))
     field = None

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numba as numba  # for others to import from here
+from numba.core import event
 
 from deeplab_repro.machine.home import has_cache_folder
 
@@ -26,6 +27,7 @@ def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any]) ->
     except RuntimeError as error:
         reason = error
     logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", reason)
+    _teller.is_kept = False
     return decorator(cache=False)(function)
 
 
@@ -42,4 +44,43 @@ def _can_keep(function: Callable[..., Any]) -> bool:
 
 def jit(function: Callable[..., Any]) -> Any:
     """A decorator like `numba.njit(nogil=True, cache=True, error_model="numpy")`."""
-    return kept_on_disk(partial(numba.njit, nogil=True, error_model="numpy"), function)
+    return kept_on_disk(_njit, function)
+
+
+def jit_inner(function: Callable[..., Any]) -> Any:
+    """`jit` for functions that only compiled code calls: these compile in less time."""
+    return kept_on_disk(partial(_njit, no_cpython_wrapper=True), function)
+
+
+_njit = partial(numba.njit, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+
+
+class _Teller(event.Listener):
+    """Says once in a process that it compiles, which takes a while, and how to spare that."""
+
+    is_kept = True
+    has_told = False
+
+    def on_start(self, event: Any) -> None:
+        """Numba found nothing on disk, and begins to compile a function."""
+        function = event.data["dispatcher"].py_func
+        if self.has_told or not function.__module__.startswith("deeplab_repro."):
+            return
+        self.has_told = True
+        if self.is_kept:
+            logger.warning(
+                "compiling for this computer takes some seconds, and is kept for later runs;"
+                " `deeplab-repro doctor --compile` does it ahead"
+            )
+        else:
+            logger.warning(
+                "compiling for this computer takes some seconds in every run, as there is no"
+                " folder to keep the code in: set NUMBA_CACHE_DIR to one that can be written"
+            )
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to say."""
+
+
+_teller = _Teller()
+event.register("numba:compile", _teller)

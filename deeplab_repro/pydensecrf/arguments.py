@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, UInt8, dims
-from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
 from deeplab_repro.crf.given import as_array, check_type
+from deeplab_repro.crf.params import SMALLEST_SIGMA
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.memory import require_memory
 
@@ -83,9 +83,10 @@ def deviations(name: str, value: object, of: Sequence[str]) -> F32:
         raise ArgumentError(
             f"{name} has {len(given)} values; expected one number or {len(of)}: for {', '.join(of)}"
         )
-    if not (given > 0).all():
+    if not (given >= SMALLEST_SIGMA).all():
         raise ArgumentError(
-            f"{name} is {shown(value)}; expected standard deviations above 0 for {', '.join(of)}"
+            f"{name} is {shown(value)}; expected standard deviations above 0 (from"
+            f" {SMALLEST_SIGMA:g}) for {', '.join(of)}"
         )
     return np.full(len(of), given, np.float32)
 
@@ -208,23 +209,15 @@ def are_distributions(
 
 
 def point_features(features: object, nvar: int) -> F32:
-    """`features`, if it is d x nvar float32 that the lattice can hold."""
+    """`features`, if it is d x nvar finite float32."""
     array = float32_array("features", features)
     if array.ndim != 2 or array.shape[1] != nvar or not len(array):
         mend = ", use features.T" if array.ndim == 2 and array.shape[0] == nvar else ""
         raise ArgumentError(
             f"features has shape {dims(array.shape)}; expected dx{nvar} (features x points){mend}"
         )
-    low, high = array.min(axis=1), array.max(axis=1)
-    if not (np.isfinite(low) & np.isfinite(high)).all():
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
         raise ArgumentError("features has values that are NaN or infinite; expected finite ones")
-    reach = sum(largest_coordinate(np.maximum(x, 0).tolist()) for x in (high, -low))
-    if reach > LARGEST_COORDINATE:
-        raise ArgumentError(
-            f"features go from {low.min():.4g} to {high.max():.4g} standard deviations: lattice"
-            f" coordinates reach {reach:.3g}, {LARGEST_COORDINATE:.0f} fit;"
-            " use larger standard deviations"
-        )
     return array
 
 

@@ -9,6 +9,7 @@ Arrays need not be contiguous. Marginals are plain NumPy arrays, nlabels x point
 # ruff: noqa: N803 - pydensecrf's argument names
 
 from enum import IntEnum
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,10 @@ class LogisticUnary(Unary):
 
 
 class DenseCRF:
-    """A fully connected CRF over `nvar` points with `nlabels` labels each."""
+    """A fully connected CRF over `nvar` points with `nlabels` labels each.
+
+    Threads that ask one at the same time take turns.
+    """
 
     _size: tuple[int, int] | None = None  # height and width, where the points are pixels
 
@@ -98,6 +102,7 @@ class DenseCRF:
         self._energies: F32 | None = None
         self._kernels: list[Kernel] = []
         self._mean_field: MeanField | None = None
+        self._lock = RLock()
 
     def setUnary(self, u: Unary) -> None:
         """Set the unary energies, in place of any set before."""
@@ -106,8 +111,10 @@ class DenseCRF:
                 f"the unary is a {type(u).__name__}; expected ConstUnary(U) or LogisticUnary(L, f),"
                 " use setUnaryEnergy(U) for an array"
             )
-        self._energies = energies(u.energies, self._nlabels, self._nvar, self._size)
-        self._mean_field = None
+        checked = energies(u.energies, self._nlabels, self._nvar, self._size)
+        with self._lock:
+            self._energies = checked
+            self._mean_field = None
 
     def setUnaryEnergy(self, u: F32) -> None:
         """Set the unary energies -log p: nlabels x nvar float32; +inf is allowed. `u` is copied.
@@ -138,10 +145,10 @@ class DenseCRF:
         points = point_features(features, self._nvar)
         self._check_memory(len(points))
         compatibility = label_compatibility(compat, self._nlabels)
-        self._kernels.append(
-            Kernel(np.array(points, order="C"), compatibility, NORMALIZATIONS[normalized])
-        )
-        self._mean_field = None
+        added = Kernel(np.array(points, order="C"), compatibility, NORMALIZATIONS[normalized])
+        with self._lock:
+            self._kernels.append(added)
+            self._mean_field = None
 
     def inference(self, niter: int) -> F32:
         """The marginals, nlabels x nvar, after `niter` mean-field steps from softmax(-U)."""
@@ -162,18 +169,20 @@ class DenseCRF:
         The sum over points and labels of Q (log Q + U - messages), in nats; a Q of 0 counts 0.
         """
         q = marginals(Q, self._nlabels, self._nvar)
-        messages = self._prepared().message(q)
+        with self._lock:
+            messages, energies = self._prepared().message(q), self._energies
         with np.errstate(divide="ignore", invalid="ignore"):  # log 0, and 0 times infinity
-            terms = q * (np.log(q) + self._energies - messages)
+            terms = q * (np.log(q) + energies - messages)
         return float(terms.sum(dtype=np.float64, where=q > 0))
 
     def _prepared(self) -> MeanField:
-        if self._energies is None:
-            raise ArgumentError("the CRF has no unary yet; call setUnaryEnergy first")
-        if self._mean_field is None:
-            self._check_memory()  # before the lattice; MeanField asks again, by its vertices
-            self._mean_field = MeanField(self._energies, self._kernels, energies=True)
-        return self._mean_field
+        with self._lock:
+            if self._energies is None:
+                raise ArgumentError("the CRF has no unary yet; call setUnaryEnergy first")
+            if self._mean_field is None:
+                self._check_memory()  # before the lattice; MeanField asks again, by its vertices
+                self._mean_field = MeanField(self._energies, self._kernels, energies=True)
+            return self._mean_field
 
     def _check_memory(self, *more: int) -> None:
         """Raise ResourceError if the CRF would not fit with kernels of so many features more."""

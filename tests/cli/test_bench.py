@@ -49,7 +49,7 @@ def test_json(command, tmp_path, photo):
         (["crf", "--repeat", "0"], "'0' is not a whole number from 1"),
         (["crf", "--crf", "4"], "'4' is not W1,SIGMA_ALPHA,SIGMA_BETA"),
         (["crf", "--image", "nowhere.png"], "nowhere.png: cannot be read"),
-        (["crf", "--size", "16x12", "--crf", "4,1e-4,5"], "is too small for an image"),
+        (["crf", "--size", "16x12", "--crf", "4,1e-40,5"], "sigma_alpha is 1e-40"),
         (["net", "--size", "500"], "'500' is not WxH, for example 500x375"),
         (["net", "--repeat", "0"], "'0' is not a whole number from 1"),
         (["net", "--threads", "0"], "'0' is not a whole number from 1 to 1024"),

@@ -224,7 +224,7 @@ def test_pictures_without_a_map(command):
         (["a.png", "photos/a.png", "--probs", "maps", "--out", "x"], "would both be written to"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,121"], "'4,121' is not W1"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,0,5"], "sigma_alpha is 0"),
-        (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,1e-3,5"], "is too small for"),
+        (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,1e-40,5"], "is 1e-40"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--positional", "3"], "W2,SIGMA_GAMMA"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--positional", "3,0"], "sigma_gamma"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--iterations", "x"], "whole number"),

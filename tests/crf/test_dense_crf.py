@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 
-from deeplab_repro.crf.cpu import lattice
+from deeplab_repro.crf.cpu import lattice, threads
 from deeplab_repro.crf.cpu.lattice import build_lattice, chunk_starts
 from deeplab_repro.crf.cuda import device as gpu
 from deeplab_repro.crf.dense_crf import dense_crf, load
@@ -122,6 +122,17 @@ def test_ties_go_to_the_lowest_label():
     assert (dense_crf(random_case(2, 3, 4, 6)[0], probs, PARAMS).labels == 1).all()
 
 
+def test_tiny_deviations_tell_every_colour_apart():
+    """Pixels of one colour share their mean, and those of others have no part in it."""
+    image, probs = random_case(2, 3, 6, 7)
+    image[:] = image[:, :, :1] // 128 * 200 + 5
+    marginals = dense_crf(image, probs, CrfParams(2, 1000, 1e-12, 0), 1).marginals
+    of = image[:, :, 0] > 100
+    means = np.where(of, *(probs[:, where].mean(axis=1)[:, None, None] for where in (of, ~of)))
+    # Positions are hardly told apart: the kernel is 1 to 5e-5.
+    np.testing.assert_allclose(marginals, softmax(np.log(probs) + 2 * means), atol=2e-4)
+
+
 def test_impossible_labels_stay_impossible():
     image, probs = random_case(3, labels=4)
     probs[2] = 0
@@ -143,6 +154,7 @@ def test_the_most_labels_and_views_and_read_only_inputs():
 def test_same_bits_on_any_number_of_threads(monkeypatch):
     image, probs = random_case(5, 21, 50, 60)
     monkeypatch.setattr(lattice, "LEAST_IN_A_CHUNK", 500)
+    monkeypatch.setattr(threads, "SMALL", 1000)
     assert len(chunk_starts(50 * 60, 9 * 24)) == 5  # or there is nothing to share
     results = []
     for count in (1, 2, 3, 7, 7):
@@ -159,7 +171,7 @@ def test_may_be_called_from_several_python_threads():
 from concurrent.futures import ThreadPoolExecutor
 import numba
 from tests.crf.test_dense_crf import PARAMS, dense_crf, random_case
-case = random_case(6, 21, 40, 50)
+case = random_case(6, 21, 90, 100)
 alone = dense_crf(*case, PARAMS).marginals
 assert numba.threading_layer() == "workqueue"
 with ThreadPoolExecutor(4) as pool:
@@ -228,9 +240,6 @@ IMAGE, PROBS = random_case(7, 3, 4, 6)
         ({"probs": PROBS / 2}, r"sums to 0\.5 over the labels at row"),
         ({"iterations": -1}, r"iterations is -1; expected a whole number"),
         ({"iterations": 2.5}, r"iterations is 2\.5; expected a whole number"),
-        ({"params": CrfParams(4, 20, 1e-2)}, r"sigma_beta=0\.01 is too small for an image of 4x6"),
-        ({"params": CrfParams(4, 20, 40, 3, 1e-4)}, r"sigma_gamma=0\.0001 is too small"),
-        ({"params": CrfParams(4, 1e-320, 40)}, r"sigma_alpha=.* is too small"),
     ],
 )
 def test_wrong_arguments_are_named(changes, message):
@@ -241,10 +250,10 @@ def test_wrong_arguments_are_named(changes, message):
 
 
 @pytest.mark.parametrize("name", ["w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e7, 0, -1, "5", None])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e7, 0, 1e-40, -1, "5", None])
 def test_wrong_parameters_are_named(name, value):
     numbers = {"w1": 4, "sigma_alpha": 20, "sigma_beta": 40, name: value}
-    if name.startswith("w") and value in (0, -1):
+    if name.startswith("w") and value in (0, 1e-40, -1):
         assert getattr(CrfParams(**numbers), name) == value
         return
     with pytest.raises(ArgumentError, match=rf"CRF parameter {name} is .*; expected a number"):

@@ -13,6 +13,7 @@ from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import read_probs
 from deeplab_repro.jobs.photos import Photo
 from deeplab_repro.jobs.segment import OUTPUTS, check_outputs, segment_files
+from deeplab_repro.machine import memory
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.work.outcomes import Failed
 
@@ -118,12 +119,13 @@ def test_only_broken_pictures_write_nothing(pictures, model):
     assert not Path("out").exists()
 
 
-def test_a_picture_that_the_crf_refuses(pictures, tiny, photo):
-    # At 5x5 pixels this deviation is in range, at 60x60 no longer.
+def test_a_picture_that_the_crf_refuses(pictures, tiny, photo, monkeypatch):
     pictures()
     write_image("small.png", photo(1, 1))
-    write_image("large.png", photo(60, 60))
-    model = DeepLab(tiny, "random:0", crf=CrfParams(4, 0.001, 5), iterations=1)
+    write_image("large.png", photo(150, 150))
+    model = DeepLab(tiny, "random:0", crf=CrfParams(4, 10, 5), iterations=1)
+    # The CRF fits this memory at 5x5 pixels, at 150x150 no longer.
+    monkeypatch.setattr(memory, "available_memory", lambda: 102_000_000)
     paths = [Path("small.png"), Path("large.png")]
     results = list(segment_files(model, paths, Path("out")))
     assert [type(result) for result in results] == [Photo, Failed]

@@ -20,15 +20,16 @@ from deeplab_repro.crf.cpu.vectors import (
     where_less,
     zeros,
 )
-from deeplab_repro.machine.jit import jit
+from deeplab_repro.machine.jit import jit_inner
 
 BLOCK = 64  # pixels
+ZERO = np.int64(0)  # with a plain 0 functions would be compiled once more
 ONE = (0,)  # the width of one vector
 # Lower exponents count as -infinity: their powers could become subnormal, which makes code slow.
 LEAST_EXPONENT = np.float32(-80.0)
 
 
-@jit
+@jit_inner
 def slice_block(
     width: Any, here: Any, corners: Any, weights: Any, first: Any, last: Any, block: Any
 ) -> None:
@@ -45,7 +46,7 @@ def slice_block(
             store(block, (i - first) * lanes + s, x)
 
 
-@jit
+@jit_inner
 def softmax_block(width: Any, unary: Any, is_log: Any, first: Any, last: Any, block: Any) -> None:
     """Replace a block of messages by q = softmax over labels of (log unary + messages).
 
@@ -83,7 +84,7 @@ def softmax_block(width: Any, unary: Any, is_log: Any, first: Any, last: Any, bl
             store(block, s, load(block, s, width) * item(sums, i))
 
 
-@jit
+@jit_inner
 def splat_block(
     width: Any, block: Any, corners: Any, weights: Any, first: Any, last: Any, there: Any
 ) -> None:
@@ -99,21 +100,21 @@ def splat_block(
                 store(there, place, multiply_add(x, item(weights, c), load(there, place, width)))
 
 
-@jit
+@jit_inner
 def read_block(arrays: Any, first: Any, last: Any, block: Any) -> None:
     """The pixels first..last of L x N arrays to the first lanes of the rows of a block."""
     n_labels, n = arrays.shape
-    transpose_part(arrays, first, n, block, 0, block.shape[1], n_labels, last - first)
+    transpose_part(arrays, first, n, block, ZERO, block.shape[1], n_labels, last - first)
 
 
-@jit
+@jit_inner
 def write_block(block: Any, first: Any, last: Any, arrays: Any) -> None:
     """The first lanes of the rows of a block to the pixels first..last of L x N arrays."""
     n_labels, n = arrays.shape
-    transpose_part(block, 0, block.shape[1], arrays, first, n, last - first, n_labels)
+    transpose_part(block, ZERO, block.shape[1], arrays, first, n, last - first, n_labels)
 
 
-@jit
+@jit_inner
 def transpose_part(
     source: Any,
     start: Any,

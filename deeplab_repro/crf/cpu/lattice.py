@@ -13,26 +13,25 @@ Corners and rounding are those of the dense CRF that the DeepLab authors ran, in
 so that the same simplices come out.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32
+from deeplab_repro.crf.cpu.keys import Points
 from deeplab_repro.crf.cpu.simplices import embed, find_chains, merge
+from deeplab_repro.crf.cpu.threads import is_small, run_all, run_here
 from deeplab_repro.crf.cpu.vectors import LANES
-from deeplab_repro.crf.features import axis_scales
-from deeplab_repro.errors import ArgumentError
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 LEAST_IN_A_CHUNK = 15_000  # points
 MOST_CHUNKS = 16
-KEY_LIMIT = 1 << 62
 PARTS = 64  # in which the blur is shared among threads
 
 
@@ -44,9 +43,10 @@ class Lattice(NamedTuple):
     each kernel's corners start, and K. points: where each chunk's points start, and N; rows: where
     its rows start, and their number; kernel_rows: chunks x (kernels + 1), where the rows of its
     kernels start, and where they end. ghosts: G x 2, rows and their owners; ghost_starts: where
-    each chunk's start. chains: rows, axis after axis; each is followed by its neighbour along the
-    axis, the last of a chain is there as ~row, and rows without neighbours are left out. parts:
-    axes x (PARTS + 1), ends of chains that cut an axis's about evenly.
+    each chunk's start. chains: rows, axis after axis of each kernel; each is followed by its
+    neighbour along the axis, the last of a chain is there as ~row, and rows without neighbours are
+    left out. parts: axes x (PARTS + 1), ends of chains that cut an axis's about evenly; axes x 2 in
+    small lattices.
     """
 
     corners: npt.NDArray[np.uint32]
@@ -64,57 +64,60 @@ class Lattice(NamedTuple):
 def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
     """The lattice of each kernel's d x N float32 features, already divided by their deviations.
 
-    lanes: how many float32 a row of values has.
-
-    Raises ArgumentError for features that reach so far that keys of vertices do not fit 124 bits.
+    lanes: how many float32 a row of values has. The features may be of any size.
     """
     n = features[0].shape[1]
     # The original takes four points at a time and fills up the last four with zero vectors. These
     # carry no values, but their vertices exist and pass values on in the blur, so they do here.
     n_with_zero = n + (n % 4 > 0)
     n_padded = -(-n_with_zero // LANES) * LANES
-    kernel_starts = np.cumsum([0, *(len(f) + 1 for f in features)])
-    corners = np.empty((n_padded, kernel_starts[-1]), np.uint32)
-    weights = np.empty((n_padded, kernel_starts[-1]), np.float32)
-    points = chunk_starts(n_with_zero, kernel_starts[-1] * lanes)
-    kernels = []
-    for f, start in zip(features, kernel_starts, strict=False):
-        padded = np.zeros((len(f), n_padded), np.float32)
-        padded[:, :n] = f
-        units = key_units(padded)
-        kernels.append((corners, weights, start, padded, axis_scales(len(f)), *units, lanes))
+    small = is_small(n, lanes)
+    run = run_here if small else run_all
+    kernels = [Points(f, n_padded) for f in features]
+    kernel_starts = summed(len(f) + 1 for f in features)
+    n_corners = kernel_starts[-1]
+    corners = np.empty((n_padded, n_corners), np.uint32)
+    weights = np.empty((n_padded, n_corners), np.float32)
+    points = chunk_starts(n_with_zero, n_corners * lanes)
 
     def embed_chunk(first: int, last: int) -> list[I64]:
         """The keys of each kernel's vertices; their rows follow each other in this order."""
         keys: list[I64] = []
-        for kernel in kernels:
-            keys.append(embed(*kernel, first, last, sum(map(len, keys))))
+        for kernel, start in zip(kernels, kernel_starts, strict=False):
+            row = sum(map(len, keys))
+            keys.append(
+                embed(corners, weights, start, *kernel.part(first, last), lanes, first, last, row)
+            )
         return keys
 
     def merge_kernel(k: int) -> tuple[I32, I64, I32]:
         """Rows, keys and hash table of one kernel's vertices; writes the owners of ghosts."""
         keys = [chunk[k] for chunk in chunks]
-        return merge(
-            np.concatenate(keys), np.cumsum([0, *map(len, keys)]), first_rows[:, k], owners
-        )
+        starts = np.ascontiguousarray(first_rows[:, k])
+        return merge(np.concatenate(keys), summed(map(len, keys)), starts, owners)
 
-    def find_chains_of(k: int, axis: int) -> I32:
-        return find_chains(*merged[k], kernels[k][5], axis, len(owners))
+    def find_chains_of(k: int, *axes: int) -> tuple[I32, I64]:
+        return find_chains(*merged[k], kernels[k].units, len(owners), *axes)
 
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        chunks = list(pool.map(embed_chunk, points[:-1], points[1:]))
-        sizes = [len(keys) for chunk in chunks for keys in chunk]
-        first_rows = np.cumsum([0, *sizes])[:-1].reshape(len(chunks), len(kernels))
-        owners = np.arange(sum(sizes), dtype=np.int32)
-        merged = list(pool.map(merge_kernel, range(len(kernels))))
-        found = [
-            [pool.submit(find_chains_of, k, axis) for k, f in enumerate(features) if axis <= len(f)]
-            for axis in range(max(map(len, features)) + 1)
+    chunks = run([partial(embed_chunk, *ends) for ends in itertools.pairwise(points)])
+    firsts = summed(len(keys) for chunk in chunks for keys in chunk)
+    first_rows = firsts[:-1].reshape(len(chunks), len(kernels))
+    owners = np.arange(firsts[-1], dtype=np.int32)
+    merged = run([partial(merge_kernel, k) for k in range(len(kernels))])
+    found = run(
+        [
+            partial(find_chains_of, k, first, last)
+            for k, f in enumerate(features)
+            for first, last in (
+                [(0, len(f) + 1)] if small else itertools.pairwise(range(len(f) + 2))
+            )
         ]
-        axes = [np.concatenate([chains.result() for chains in axis]) for axis in found]
-    starts = np.cumsum([0, *map(len, axes)])
+    )
+    chains = np.concatenate([rows for rows, _ in found])
+    starts = summed(length for _, lengths in found for length in lengths.tolist()).tolist()
+    passes = itertools.pairwise(starts)
     ghosts = np.flatnonzero(owners != np.arange(len(owners)))
-    rows = np.append(first_rows[:, 0], len(owners))
+    rows = firsts[:: len(kernels)].copy()
     points[-1] = n
     return Lattice(
         corners=corners,
@@ -122,19 +125,24 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
         kernel_starts=kernel_starts,
         points=points,
         rows=rows,
-        kernel_rows=np.column_stack([first_rows, np.append(first_rows[1:, 0], len(owners))]),
+        kernel_rows=np.column_stack([first_rows, rows[1:]]),
         ghosts=np.column_stack([ghosts, owners[ghosts]]).astype(np.int32),
         ghost_starts=np.searchsorted(ghosts, rows),
-        chains=np.concatenate(axes),
-        parts=np.stack([cut(axis) + start for axis, start in zip(axes, starts, strict=False)]),
+        chains=chains,
+        parts=np.array([ends if small else cut(chains, *ends) for ends in passes]),
     )
 
 
-def cut(chains: I32) -> I64:
-    """Where to cut chains into PARTS, each between two chains, and their length."""
-    ends = np.append(0, np.flatnonzero(chains < 0) + 1)
-    even = np.arange(PARTS + 1) * (len(chains) / PARTS)
-    return ends[np.searchsorted(ends, even.astype(np.int64))]
+def summed(lengths: Iterable[int]) -> I64:
+    """Where each of the things of these lengths starts that follow each other, and the end."""
+    return np.array(list(itertools.accumulate(lengths, initial=0)), np.int64)
+
+
+def cut(chains: I32, start: int, stop: int) -> I64:
+    """Where to cut the chains from start to stop into PARTS, each between two chains."""
+    ends = np.append(start, np.flatnonzero(chains[start:stop] < 0) + start + 1)
+    even = np.arange(PARTS + 1) * ((stop - start) / PARTS)
+    return ends[np.searchsorted(ends, start + even.astype(np.int64))]
 
 
 def chunk_starts(n: int, floats_a_point: int) -> I64:
@@ -147,43 +155,8 @@ def chunk_starts(n: int, floats_a_point: int) -> I64:
     while n >= 2 * LEAST_IN_A_CHUNK * count and count < MOST_CHUNKS:
         count *= 2
     count = max(count, -(-n * floats_a_point // 2**31))
+    if count == 1:
+        return np.array([0, n])
     starts = n * np.arange(count + 1) // count
     starts[:-1] -= starts[:-1] % LANES
     return starts
-
-
-def key_units(features: F32) -> tuple[I64, I64]:
-    """How to write a vertex of the lattice around d x N features as two integers, its key.
-
-    A vertex has d + 1 coordinates, which sum to 0 and leave the same remainder when divided by
-    d + 1. Its key is the sum of that remainder and of the first d quotients, each counted from its
-    lowest and times its unit; the units say which of the two integers a quotient is in. So a step
-    from one vertex to another adds a constant to the key.
-
-    Returns (d+1) x 2 int64 units, 0 for the last axis, which follows from the others, and 2 int64,
-    the key of the lowest quotients.
-    """
-    d = len(features)
-    scales = axis_scales(d).astype(np.float64)
-    low, high = features.min(axis=1) * scales, features.max(axis=1) * scales
-    units = np.zeros((d + 1, 2), np.int64)
-    origin = np.zeros(2, np.int64)
-    word, unit = 0, 1 << d.bit_length()
-    for j in range(d):
-        # Bounds of the elevated coordinate. Rounding, and the way to the corners of a simplex and
-        # to their neighbours, take a quotient further by less than 5.
-        before_low, before_high = (low[j - 1], high[j - 1]) if j else (0, 0)
-        lowest = int((low[j:].sum() - j * before_high) // (d + 1)) - 5
-        highest = int((high[j:].sum() - j * before_low) // (d + 1)) + 6
-        if unit * (highest - lowest + 1) > KEY_LIMIT:
-            word, unit = word + 1, 1
-        if word == 2 or highest - lowest >= KEY_LIMIT:
-            raise ArgumentError(
-                f"the kernel's features in {d} dimensions reach up to {np.abs(features).max():.3g}"
-                " standard deviations; the lattice has no room for so many: use fewer dimensions"
-                " or larger deviations"
-            )
-        units[j, word] = unit
-        origin[word] += lowest * unit
-        unit *= highest - lowest + 1
-    return units, origin

@@ -1,8 +1,10 @@
 """Mean-field inference in a fully connected CRF (Kraehenbuehl and Koltun, NIPS 2011)."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.crf.arguments import check_memory
 from deeplab_repro.crf.cpu import steps
 from deeplab_repro.crf.cpu.lattice import build_lattice
-from deeplab_repro.crf.cpu.threads import run_together
+from deeplab_repro.crf.cpu.threads import is_small, run_alone, run_together
 from deeplab_repro.crf.cpu.vectors import LANES
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.params import CrfParams
@@ -23,6 +25,7 @@ Normalization = Literal["none", "before", "after", "symmetric"]
 NORMALIZATIONS: tuple[Normalization, ...] = ("none", "before", "after", "symmetric")
 
 MOST_VECTORS = 4  # that are worked on at once: more do not fit the registers
+MOST_AT_ONCE = 100  # iterations: small CRFs run in the calling thread, which is to hear Ctrl-C
 LARGEST_MESSAGE = 20.0  # exp of it, times any probability, is well within float32's range
 
 
@@ -76,8 +79,9 @@ class MeanField:
     kernels: the pairwise terms; there may be none. Probabilities below 1e-20 count as 0, and
     energies 80 above a pixel's lowest as infinite.
 
-    Not to be used by two threads at once. Raises ArgumentError for features out of reach, and
-    ResourceError for too little memory.
+    Threads that use one at once take turns. What is interrupted (Ctrl-C) can be run again.
+
+    Raises ResourceError for too little memory.
     """
 
     def __init__(self, unary: F32, kernels: Sequence[Kernel], *, energies: bool = False) -> None:
@@ -86,6 +90,11 @@ class MeanField:
         strips = -(-vectors // MOST_VECTORS)
         self._width = (0,) * -(-vectors // strips)
         self._lanes = strips * len(self._width) * LANES
+        self._lock = RLock()
+        self._run = run_alone
+        if not is_small(n, self._lanes):
+            self._run = run_together
+            _compile(len(self._width))
         self._given, self._are_energies = unary, energies
         self._is_log: bool | None = None  # the unary is not read yet
         self._no_marginals = np.empty((0, n), np.float32)
@@ -97,18 +106,23 @@ class MeanField:
 
         If their features are the same arrays as before, the lattice is kept.
         """
+        with self._lock:
+            self._change_kernels(kernels)
+
+    def _change_kernels(self, kernels: Sequence[Kernel]) -> None:
         kernels = kernels or [Kernel(np.zeros((1, self._shape[1]), np.float32), 0.0)]
         has_lattice = [id(k.features) for k in kernels] == [id(k.features) for k in self._kernels]
         if not has_lattice:
-            self._lattice = build_lattice([kernel.features for kernel in kernels], self._lanes)
+            lattice = build_lattice([kernel.features for kernel in kernels], self._lanes)
         self._read_unary(self._are_energies or _largest_message(kernels) > LARGEST_MESSAGE)
         if not has_lattice:
             # The lattice's values: one array is sliced while the other is splat.
-            n_rows = int(self._lattice.rows[-1])
+            n_rows = int(lattice.rows[-1])
             n_bytes = 2 * 4 * self._lanes * n_rows + self._given.nbytes
             # `check_memory` goes by photos; noise has many times as many vertices.
             require_memory(n_bytes, f"a CRF on {n_rows:,} vertices")
             self._values = [aligned_empty(n_rows, self._lanes) for _ in range(2)]
+            self._lattice = lattice
         self._kernels = kernels
         compatibilities = [np.asarray(k.compatibility, np.float32) for k in kernels]
         self._matrices = [(k, c) for k, c in enumerate(compatibilities) if c.ndim]
@@ -124,11 +138,11 @@ class MeanField:
         if is_log and not self._are_energies:
             with np.errstate(divide="ignore"):
                 unary = np.log(unary)
-        self._unary = aligned_empty(n, self._lanes)
-        self._unary[:, n_labels:] = -np.inf if is_log else 0
+        rows = aligned_empty(n, self._lanes)
+        rows[:, n_labels:] = -np.inf if is_log else 0
         least = np.float32(-np.inf) if is_log else steps.LEAST
-        run_together(steps.read_rows, np.ascontiguousarray(unary), self._unary, least)
-        self._is_log = is_log
+        self._run(steps.read_rows, np.ascontiguousarray(unary), rows, least)
+        self._unary, self._is_log = rows, is_log
 
     def run(self, iterations: int, on_iteration: Callable[[int, F32], object] | None = None) -> F32:
         """The marginals, L x N float32, after so many iterations from softmax(log unary).
@@ -137,29 +151,32 @@ class MeanField:
         same array each time).
         """
         marginals = np.empty(self._shape, np.float32)
-        if iterations == 0:
-            self._start(self._values[0][:0], marginals)
+        with self._lock:
+            if iterations == 0:
+                self._start(self._values[0][:0], marginals)
+                return marginals
+            here = self._start_normalised()
+            if on_iteration is None:
+                self._iterate(here, iterations, marginals)
+                return marginals
+            for iteration in range(1, iterations + 1):
+                here = self._iterate(here, 1, marginals, is_end=iteration == iterations)
+                on_iteration(iteration, marginals)
             return marginals
-        here = self._start_normalised()
-        if on_iteration is None:
-            self._iterate(here, iterations, marginals)
-            return marginals
-        for iteration in range(1, iterations + 1):
-            here = self._iterate(here, 1, marginals, is_end=iteration == iterations)
-            on_iteration(iteration, marginals)
-        return marginals
 
     def step(self, q: F32) -> F32:
         """The marginals, L x N float32, one iteration after q (L x N float32)."""
         marginals = np.empty(self._shape, np.float32)
-        self._iterate(self._filter(q), 1, marginals)
+        with self._lock:
+            self._iterate(self._filter(q), 1, marginals)
         return marginals
 
     def message(self, q: F32) -> F32:
         """What the kernels add to log q: L x N float32 for an L x N float32 q."""
-        here = self._filter(q)
         message = np.empty(self._shape, np.float32)
-        run_together(steps.slice_, self._width, self._lattice, self._slice_weights, here, message)
+        with self._lock:
+            here = self._filter(q)
+            self._run(steps.slice_, self._width, self._lattice, self._slice_weights, here, message)
         return message
 
     def _start_normalised(self) -> F32:
@@ -181,12 +198,13 @@ class MeanField:
     def _iterate(self, here: F32, iterations: int, marginals: F32, is_end: bool = True) -> F32:
         """Iterate from the blurred values `here`; returns those of the last iteration's q."""
         there = self._values[0] if here is self._values[1] else self._values[1]
-        at_once = 1 if self._matrices else iterations
+        at_once = 1 if self._matrices else MOST_AT_ONCE
         for done in range(0, iterations, at_once):
-            is_last = done + at_once == iterations
+            count = min(at_once, iterations - done)
+            is_last = done + count == iterations
             wanted = marginals if is_last else self._no_marginals
-            self._run_steps(self._slice_weights, here, there, at_once, is_end and is_last, wanted)
-            if at_once % 2:
+            self._run_steps(self._slice_weights, here, there, count, is_end and is_last, wanted)
+            if count % 2:
                 here, there = there, here
             if not (is_end and is_last):
                 self._mix(here)
@@ -195,7 +213,7 @@ class MeanField:
     def _run_steps(self, slice_weights: F32 | None, *how: Any) -> None:
         """`steps.iterate` with what stays the same."""
         of, weights = self._lattice, (slice_weights, self._splat_weights)
-        run_together(steps.iterate, self._width, self._unary, self._is_log, of, *weights, *how)
+        self._run(steps.iterate, self._width, self._unary, self._is_log, of, *weights, *how)
 
     def _filter(self, q: F32) -> F32:
         """The blurred splat of q."""
@@ -203,8 +221,8 @@ class MeanField:
             self._start_normalised()
         here = self._values[0]
         q = np.ascontiguousarray(q)
-        run_together(steps.splat, self._width, self._lattice, self._splat_weights, q, here)
-        run_together(steps.blur, self._width, here, self._lattice)
+        self._run(steps.splat, self._width, self._lattice, self._splat_weights, q, here)
+        self._run(steps.blur, self._width, here, self._lattice)
         self._mix(here)
         return here
 
@@ -224,7 +242,7 @@ class MeanField:
     def _normalise(self, here: F32) -> None:
         """Compute the weights, given the blurred splat of some q."""
         of = self._lattice
-        self._slice_weights = np.empty_like(of.weights)
+        slice_weights = np.empty_like(of.weights)
         modes = [NORMALIZATIONS.index(kernel.normalization) for kernel in self._kernels]
         early = any(kernel.normalization in ("before", "symmetric") for kernel in self._kernels)
         splat_weights = np.empty_like(of.weights) if early else np.empty((0, 0), np.float32)
@@ -233,7 +251,7 @@ class MeanField:
             for kernel in self._kernels
             for w in [kernel.compatibility]
         ]
-        run_together(
+        self._run(
             steps.normalise,
             len(self._width),
             of,
@@ -241,11 +259,12 @@ class MeanField:
             np.array(modes),
             here,
             np.empty(here.size // LANES, np.float32),
-            self._slice_weights.reshape(-1),
+            slice_weights.reshape(-1),
             splat_weights.reshape(-1),
         )
         if splat_weights.size:
             self._splat_weights = splat_weights
+        self._slice_weights = slice_weights  # last, in case this is interrupted
 
 
 def most_probable(marginals: F32) -> UInt8:
@@ -253,8 +272,32 @@ def most_probable(marginals: F32) -> UInt8:
     labels = np.empty(marginals.shape[1:], np.uint8)
     if labels.size < LANES:
         return marginals.argmax(axis=0).astype(np.uint8)
-    run_together(steps.argmax, marginals.reshape(len(marginals), -1), labels.reshape(-1))
+    run = run_alone if is_small(labels.size, len(marginals)) else run_together
+    run(steps.argmax, marginals.reshape(len(marginals), -1), labels.reshape(-1))
     return labels
+
+
+def compile_all() -> None:
+    """Compile what CRFs of any number of labels run, so that it is on disk when it is needed."""
+    for vectors in range(1, MOST_VECTORS + 1):
+        field = _tiny(vectors)
+        q = field.run(1)
+        field.message(field.step(q))
+        most_probable(q[:, None])
+
+
+@functools.cache
+def _compile(vectors: int) -> None:
+    """Compile what large CRFs run whose rows are so many vectors wide: here, not in other threads.
+
+    So Ctrl-C is heard meanwhile.
+    """
+    _tiny(vectors).run(1)
+
+
+def _tiny(vectors: int) -> MeanField:
+    labels = vectors * LANES
+    return MeanField(np.full((labels, LANES), 1 / labels, np.float32), [])
 
 
 def _largest_message(kernels: Sequence[Kernel]) -> float:
@@ -268,5 +311,5 @@ def aligned_empty(*shape: int) -> F32:
     """float32 that start on a cache line, which NumPy does not promise."""
     size = math.prod(shape)
     memory = np.empty(size + 16, np.float32)
-    start = (-memory.ctypes.data % 64) // 4
+    start = (-memory.__array_interface__["data"][0] % 64) // 4
     return memory[start : start + size].reshape(shape)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from deeplab_repro.crf.cpu.vectors import LANES, item, load, rint, store, where_less, zeros
-from deeplab_repro.machine.jit import jit
+from deeplab_repro.machine.jit import jit, jit_inner
 
 WIDTH = (0,)  # one vector: 8 points are embedded at a time
 
 
-@jit
+@jit_inner
 def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
     """The slot of the hash table that holds a key, or the free slot where it belongs.
 
@@ -32,7 +32,7 @@ def find_slot(table: Any, keys: Any, key0: Any, key1: Any) -> Any:
         slot = (slot + np.uint64(1)) & mask
 
 
-@jit
+@jit_inner
 def make_table(keys: Any, count: Any, room: Any) -> Any:
     """A hash table over the first `count` keys, at most a quarter full with `room` of them."""
     size = 1024
@@ -44,7 +44,7 @@ def make_table(keys: Any, count: Any, room: Any) -> Any:
     return table
 
 
-@jit
+@jit_inner
 def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, shares: Any) -> Any:
     """The simplices around 8 points: its first corner's quotients, and where in it they lie.
 
@@ -94,13 +94,14 @@ def enclose(features: Any, scales: Any, start: Any, quotients: Any, ranks: Any, 
         store(shares, j * LANES, (load(shares, j * LANES, WIDTH) - quotient * step) * inverse)
 
 
-@jit
+@jit_inner
 def name_corners(
     quotients: Any,
     ranks: Any,
     shares: Any,
     units: Any,
-    origin: Any,
+    origins: Any,
+    first_origin: Any,
     axis_of_rank: Any,
     by_rank: Any,
     names: Any,
@@ -108,11 +109,13 @@ def name_corners(
 ) -> None:
     """The corners of 8 simplices, see `enclose`: (8 (d+1)) x 2 int64 keys, and 8 (d+1) weights.
 
-    axis_of_rank, by_rank: work space, d + 1 int64 and float32.
+    origins: see `embed`; those of the points from first_origin on. axis_of_rank, by_rank: work
+    space, d + 1 int64 and float32.
     """
     d = units.shape[0] - 1
     for lane in range(LANES):
-        key0, key1 = -origin[0], -origin[1]
+        origin = min(first_origin + lane, origins.shape[0] - 1)
+        key0, key1 = origins[origin, 0], origins[origin, 1]
         for j in range(d + 1):
             rank = np.uint64(np.int64(item(ranks, j * LANES + lane)))
             axis_of_rank[rank] = j
@@ -143,7 +146,7 @@ def embed(
     features: Any,
     scales: Any,
     units: Any,
-    origin: Any,
+    origins: Any,
     lanes: Any,
     first: Any,
     last: Any,
@@ -151,9 +154,9 @@ def embed(
 ) -> Any:
     """Write one kernel's corners and weights, see Lattice, of the points first..last.
 
-    features: d x N float32; scales: d float32; units, origin: see key_units. lanes: of a row of
-    values. Returns the vertices' keys, M x 2 int64, numbered as they are first met; their rows are
-    first_row + number.
+    features: d x N float32; scales: d float32; units: see keys.py; origins: what a key starts from,
+    for all points, or for each. lanes: of a row of values. Returns the vertices' keys, M x 2 int64,
+    numbered as they are first met; their rows are first_row + number.
     """
     d = features.shape[0]
     quotients = np.empty((d + 1, LANES), np.float32)
@@ -166,7 +169,7 @@ def embed(
     last_names = np.full((d + 1, 2), -1, np.int64)
     last_corners = np.empty(d + 1, np.uint32)
     keys = np.empty((1024, 2), np.int64)
-    count = 0
+    count = np.int64(0)  # with a plain 0 make_table would be compiled once more
     table = make_table(keys, count, keys.shape[0])
     for start in range(first, last, LANES):
         if count + LANES * (d + 1) > keys.shape[0]:
@@ -177,7 +180,18 @@ def embed(
             keys = longer
             table = make_table(keys, count, keys.shape[0])
         enclose(features, scales, start, quotients, ranks, shares)
-        name_corners(quotients, ranks, shares, units, origin, axis_of_rank, by_rank, names, shown)
+        name_corners(
+            quotients,
+            ranks,
+            shares,
+            units,
+            origins,
+            start - first,
+            axis_of_rank,
+            by_rank,
+            names,
+            shown,
+        )
         for lane in range(min(LANES, last - start)):
             for corner in range(d + 1):
                 number = lane * (d + 1) + corner
@@ -199,42 +213,51 @@ def embed(
 
 
 @jit
-def find_chains(rows: Any, keys: Any, table: Any, units: Any, axis: Any, n_rows: Any) -> Any:
-    """The chains of neighbours along one axis, see Lattice.
+def find_chains(
+    rows: Any, keys: Any, table: Any, units: Any, n_rows: Any, first_axis: Any, last_axis: Any
+) -> Any:
+    """The chains of neighbours along some axes, see Lattice, and how long each axis's are.
 
     rows: M int32, keys: M x 2 int64, table: of the kernel's vertices. A step along an axis adds 1
     to every other coordinate and takes d from its own (Adams et al. 2010).
     """
     d = units.shape[0] - 1
     remainder_bits = units[0, 0] - 1
-    # Adding 1 to the largest remainder makes it 0, and each quotient 1 more.
-    around0, around1 = -d - units[axis, 0], -units[axis, 1]
-    for j in range(d + 1):
-        around0 += units[j, 0]
-        around1 += units[j, 1]
-    onward0 = 1 - units[axis, 0]
-    onward1 = -units[axis, 1]
-    after = np.full(n_rows, -1, np.int32)
-    has_before = np.zeros(n_rows, np.bool_)
-    for v in range(rows.size):
-        wraps = keys[v, 0] & remainder_bits == d
-        key0 = keys[v, 0] + (around0 if wraps else onward0)
-        key1 = keys[v, 1] + (around1 if wraps else onward1)
-        other = table[find_slot(table, keys, key0, key1)]
-        if other >= 0:
-            after[rows[v]] = rows[other]
-            has_before[rows[other]] = True
-    chains = np.empty(rows.size, np.int32)
+    after = np.empty(n_rows, np.int32)
+    has_before = np.empty(n_rows, np.bool_)
+    chains = np.empty(rows.size * (last_axis - first_axis), np.int32)
+    lengths = np.empty(last_axis - first_axis, np.int64)
     count = 0
-    for row in rows:
-        if after[row] >= 0 and not has_before[row]:
-            while after[row] >= 0:
-                chains[count] = row
+    for axis in range(first_axis, last_axis):
+        start = count
+        # Adding 1 to the largest remainder makes it 0, and each quotient 1 more.
+        around0, around1 = -d - units[axis, 0], -units[axis, 1]
+        for j in range(d + 1):
+            around0 += units[j, 0]
+            around1 += units[j, 1]
+        onward0 = 1 - units[axis, 0]
+        onward1 = -units[axis, 1]
+        for v in range(n_rows):
+            after[v] = -1
+            has_before[v] = False
+        for v in range(rows.size):
+            wraps = keys[v, 0] & remainder_bits == d
+            key0 = keys[v, 0] + (around0 if wraps else onward0)
+            key1 = keys[v, 1] + (around1 if wraps else onward1)
+            other = table[find_slot(table, keys, key0, key1)]
+            if other >= 0:
+                after[rows[v]] = rows[other]
+                has_before[rows[other]] = True
+        for row in rows:
+            if after[row] >= 0 and not has_before[row]:
+                while after[row] >= 0:
+                    chains[count] = row
+                    count += 1
+                    row = after[row]
+                chains[count] = ~row
                 count += 1
-                row = after[row]
-            chains[count] = ~row
-            count += 1
-    return chains[:count].copy()
+        lengths[axis - first_axis] = count - start
+    return chains[:count].copy(), lengths
 
 
 @jit
@@ -247,7 +270,7 @@ def merge(keys: Any, starts: Any, first_rows: Any, owners: Any) -> Any:
     total = keys.shape[0]
     merged = np.empty_like(keys)
     rows = np.empty(total, np.int32)
-    count = 0
+    count = np.int64(0)  # with a plain 0 make_table would be compiled once more
     table = make_table(merged, count, total)
     for chunk in range(first_rows.size):
         for v in range(starts[chunk], starts[chunk + 1]):

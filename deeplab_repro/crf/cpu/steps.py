@@ -16,13 +16,14 @@ import numpy as np
 from deeplab_repro.crf.cpu.blocks import (
     BLOCK,
     ONE,
+    ZERO,
     read_block,
     slice_block,
     softmax_block,
     splat_block,
     write_block,
 )
-from deeplab_repro.crf.cpu.threads import claim, share, wait
+from deeplab_repro.crf.cpu.threads import claim, is_off, share, wait
 from deeplab_repro.crf.cpu.vectors import (
     LANES,
     item,
@@ -34,7 +35,7 @@ from deeplab_repro.crf.cpu.vectors import (
     where_less,
     zeros,
 )
-from deeplab_repro.machine.jit import jit
+from deeplab_repro.machine.jit import jit, jit_inner
 
 LEAST = np.float32(1e-20)  # probabilities below count as 0
 TINY = np.float32(1e-20)  # keeps divisions from 0 / 0
@@ -47,7 +48,7 @@ NONE, BEFORE, AFTER, SYMMETRIC = range(4)
 def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
     """Transpose L x N into the first L lanes of N rows; values below `least` become 0."""
     n, lanes = rows.shape
-    begin, end = share(team, 0, n)
+    begin, end = share(team, ZERO, n)
     for first in range(begin, end, BLOCK):
         last = min(first + BLOCK, end)
         read_block(arrays, first, last, rows[first:last])
@@ -89,10 +90,14 @@ def iterate(
             chunk = claim(team, turn, points.size - 1)  # some have more vertices and take longer
             if chunk < 0:
                 continue
+            if is_off(team):
+                return
             old, new = here[rows[chunk] : rows[chunk + 1]], splats[rows[chunk] : rows[chunk + 1]]
             new[:] = np.float32(0.0)
             for first in range(points[chunk], points[chunk + 1], BLOCK):
                 last = min(first + BLOCK, points[chunk + 1])
+                if is_off(team):
+                    return
                 if here.size:
                     slice_block(width, old, lattice.corners, slice_weights, first, last, block)
                 else:
@@ -119,8 +124,10 @@ def splat(
 ) -> None:
     """Splat L x N values; `blur` is to follow."""
     block = np.zeros((BLOCK, here.shape[1]), np.float32)
-    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    first_chunk, last_chunk = share(team, ZERO, lattice.points.size - 1)
     for chunk in range(first_chunk, last_chunk):
+        if is_off(team):
+            return
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         mine[:] = np.float32(0.0)
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
@@ -140,8 +147,10 @@ def slice_(
 ) -> None:
     """Slice L x N messages from blurred values."""
     block = np.empty((BLOCK, here.shape[1]), np.float32)
-    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    first_chunk, last_chunk = share(team, ZERO, lattice.points.size - 1)
     for chunk in range(first_chunk, last_chunk):
+        if is_off(team):
+            return
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
             last = min(first + BLOCK, lattice.points[chunk + 1])
@@ -171,7 +180,7 @@ def normalise(
     their lanes are.
     """
     lanes = here.shape[1]
-    first, last = share(team, 0, here.shape[0])
+    first, last = share(team, ZERO, here.shape[0])
     for row in range(first, last):
         norm = np.float32(0.0)
         for s in range(row * lanes, (row + 1) * lanes, LANES * vectors):
@@ -183,8 +192,10 @@ def normalise(
     wait(team)
     starts = lattice.kernel_starts
     n_kernels = starts.size - 1
-    first_chunk, last_chunk = share(team, 0, lattice.points.size - 1)
+    first_chunk, last_chunk = share(team, ZERO, lattice.points.size - 1)
     for chunk in range(first_chunk, last_chunk):
+        if is_off(team):
+            return
         base = lattice.rows[chunk] * lanes // LANES
         for i in range(lattice.points[chunk], lattice.points[chunk + 1]):
             corner = i * starts[n_kernels]
@@ -228,11 +239,13 @@ def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
                 store(values, owner + s, x)
         wait(team)
     for axis in range(lattice.parts.shape[0]):
-        first_part, last_part = share(team, 0, lattice.parts.shape[1] - 1)
+        if is_off(team):
+            return
+        first_part, last_part = share(team, ZERO, lattice.parts.shape[1] - 1)
         first, last = lattice.parts[axis, first_part], lattice.parts[axis, last_part]
         blur_chains(width, values, lattice.chains, first, last)
         wait(team)
-    first, last = share(team, 0, lattice.ghosts.shape[0])
+    first, last = share(team, ZERO, lattice.ghosts.shape[0])
     for g in range(first, last):
         ghost, owner = lattice.ghosts[g, 0] * lanes, lattice.ghosts[g, 1] * lanes
         for s in range(0, lanes, strip):
@@ -240,7 +253,7 @@ def blur(team: Any, width: Any, values: Any, lattice: Any) -> None:
     wait(team)
 
 
-@jit
+@jit_inner
 def blur_chains(width: Any, values: Any, chains: Any, first: Any, last: Any) -> None:
     """Each row + half of the rows before and after it, along the chains first..last."""
     lanes = values.shape[1]
@@ -271,7 +284,7 @@ def argmax(team: Any, marginals: Any, labels: Any) -> None:
     """The lowest label of the largest of L x N marginals, for each of N >= 8 pixels."""
     n_labels, n = marginals.shape
     number = np.empty(LANES, np.float32)
-    begin, end = share(team, 0, n)
+    begin, end = share(team, ZERO, n)
     for start in range(begin, end, LANES):
         i = min(start, n - LANES)  # the last ones may be done twice
         most = load(marginals, i, ONE)

@@ -3,12 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_repro.crf.cpu import lattice
-from deeplab_repro.crf.cpu.lattice import PARTS, build_lattice, chunk_starts, key_units
+from deeplab_repro.crf.cpu import keys, lattice
+from deeplab_repro.crf.cpu.keys import Points
+from deeplab_repro.crf.cpu.lattice import PARTS, build_lattice, chunk_starts
 from deeplab_repro.crf.cpu.simplices import embed
 from deeplab_repro.crf.features import axis_scales, largest_coordinate
-from deeplab_repro.errors import ArgumentError
-from deeplab_repro.machine.jit import jit
 from tests.crf.naive import NaiveLattice, enclosing_simplex, vertices
 
 LANES = 8
@@ -24,29 +23,29 @@ def embedded(points, scales=None):
     d, n = points.shape
     corners = np.empty((n, d + 1), np.uint32)
     weights = np.empty((n, d + 1), np.float32)
-    units, origin = key_units(points)
-    scales = axis_scales(d) if scales is None else scales
-    keys = embed(corners, weights, 0, points, scales, units, origin, LANES, 0, n, 0)
-    assert len(np.unique(keys, axis=0)) == len(keys)
+    features, own_scales, units, origins = Points(points, n).part(0, n)
+    scales = own_scales if scales is None else scales
+    vertices = embed(corners, weights, 0, features, scales, units, origins, LANES, 0, n, 0)
+    assert len(np.unique(vertices, axis=0)) == len(vertices)
     assert (corners % LANES == 0).all()
 
     def key_of(coordinates):
         remainder = coordinates[0] % (d + 1)
         quotients = [(c - remainder) // (d + 1) for c in coordinates]
-        key = np.array([remainder, 0]) - origin
+        key = origins[0] + np.array([remainder, 0])
         return (key + sum(q * unit for q, unit in zip(quotients, units, strict=True))).tolist()
 
-    return keys[corners // LANES], weights, key_of
+    return vertices[corners // LANES], weights, key_of
 
 
 @pytest.mark.parametrize("d", [1, 2, 5, 8])
 def test_simplices_and_weights_are_those_of_the_definition(d):
     points = random_points(d, 160, 40, d)
     points[:, 0] = 0  # every residual ties
-    keys, weights, key_of = embedded(points)
+    found, weights, key_of = embedded(points)
     for i, point in enumerate(points.T):
         expected_corners, expected_weights = enclosing_simplex(point)
-        assert keys[i].tolist() == [key_of(corner) for corner in expected_corners]
+        assert found[i].tolist() == [key_of(corner) for corner in expected_corners]
         # Two roundings of numbers up to 300, divided by d + 1.
         np.testing.assert_allclose(weights[i], expected_weights, atol=2e-5)
 
@@ -56,8 +55,8 @@ def test_halves_round_to_even(value, corner0):
     # Elevated to (value, -value, 0), of which a third is 0.5, 1.5, 2.5.
     points = np.zeros((2, 8), np.float32)
     points[0] = value
-    keys, _, key_of = embedded(points, np.ones(2, np.float32))
-    assert keys[0, 0].tolist() == key_of((corner0, -corner0, 0))
+    found, _, key_of = embedded(points, np.ones(2, np.float32))
+    assert found[0, 0].tolist() == key_of((corner0, -corner0, 0))
 
 
 @settings(max_examples=15, deadline=None)
@@ -67,12 +66,16 @@ def test_halves_round_to_even(value, corner0):
     extent=st.sampled_from([0.1, 3.0, 100.0]),
     seed=st.integers(0, 99),
     chunks=st.integers(1, 5),
+    limits=st.sampled_from([{}, {"KEY_LIMIT": 1}, {"LARGEST_COORDINATE": 0}]),
 )
-def test_vertices_chains_and_ghosts_are_those_of_the_definition(d, n, extent, seed, chunks):
+def test_vertices_chains_and_ghosts_are_those_of_the_definition(d, n, extent, seed, chunks, limits):
+    """Also with the keys that wrap around, and with points that count as far away."""
     points = random_points(d, n, extent, seed)
     starts = np.unique(np.append(np.arange(chunks) * n // chunks // 8 * 8, n + (n % 4 > 0)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lattice, "chunk_starts", lambda *_: starts)
+        for name, value in limits.items():
+            patch.setattr(keys, name, value)
         built = build_lattice([points], LANES)
     naive = NaiveLattice(points.T)
     assert vertices(built) == [len(naive.vertices)]
@@ -86,7 +89,7 @@ def test_vertices_chains_and_ghosts_are_those_of_the_definition(d, n, extent, se
     for ghost, owner in built.ghosts:
         values[owner] += values[ghost]
     for axis in built.parts:
-        assert axis.shape == (PARTS + 1,)
+        assert axis.shape in ((2,), (PARTS + 1,))
         assert (np.diff(axis) >= 0).all()
         assert not np.isin(built.chains[axis[0] : axis[-1]], ghosts).any()
         blurred = values.copy()
@@ -141,13 +144,35 @@ def test_offsets_fit_32_bits():
     assert np.diff(starts).max() * floats_a_point < 2**32
 
 
-def test_keys_of_many_dimensions_take_two_integers():
-    points = random_points(12, 80, 30)
-    assert key_units(points)[0][:, 1].any()
-    corners = {corner for point in points.T for corner in enclosing_simplex(point)[0]}
-    assert vertices(build_lattice([points], LANES)) == [len(corners)]
-    with pytest.raises(ArgumentError, match=r"in 40 dimensions reach up to .* use fewer"):
-        build_lattice([random_points(40, 80, 300)], LANES)
+@pytest.mark.parametrize(("d", "extent"), [(12, 30), (40, 30), (3, 1e6)])
+def test_vertices_of_many_dimensions_or_far_away_are_told_apart(d, extent):
+    """As many as there are, be their keys one integer, two, or random sums."""
+    points = random_points(d, 80, extent)
+    points[:, 40:] = points[:, :40]
+    assert vertices(build_lattice([points], LANES)) == [40 * (d + 1)]  # far from each other
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_far_points_are_moved_by_vectors_of_the_lattice(d):
+    far = random_points(d, 50, 1e7).astype(np.float64)
+    units = np.stack([10 ** np.arange(d + 1), np.ones(d + 1, np.int64)], axis=1)
+    near, added = keys.move_near(far, units)
+    assert (added[:, 1] == 0).all()  # coordinates of a vertex sum to 0
+    # Along the first axis of the lattice the features count alike, but for their scales.
+    moved = axis_scales(d).astype(np.float64) @ (far - near) / (d + 1)
+    np.testing.assert_allclose(moved, np.rint(moved), atol=1e-4)
+    assert np.abs(near).max() < 2 * (d + 1)
+
+
+def test_closing_gaps_keeps_what_is_near_and_what_is_far():
+    features = np.array([[3e20, -5, 1e9, -4.5, 3e20], np.full(5, 2.0)])
+    closer = keys.close_gaps(features)
+    assert np.ptp(closer[1]) == 0
+    distances = np.abs(features[0, :, None] - features[0])
+    closed = np.abs(closer[0, :, None] - closer[0])
+    assert (closed[distances < 1] == distances[distances < 1]).all()
+    assert (closed[distances > 1] > 10).all()
+    assert closed.max() < 100
 
 
 def test_naive_lattice_is_nearly_a_gaussian():
@@ -166,9 +191,3 @@ def test_coordinates_stay_within_the_bound():
     for point in np.random.default_rng(2).integers(0, 2, (200, 5)) * np.array(extents):
         corners, _ = enclosing_simplex(point)
         assert np.abs(np.array(corners)[:, :5]).max() <= largest_coordinate(extents) + 12
-
-
-def test_a_function_that_cannot_be_cached_still_runs():
-    namespace = {}
-    exec(compile("def twice(x):\n    return 2 * x", "<no such file>", "exec"), namespace)
-    assert jit(namespace["twice"])(21) == 42

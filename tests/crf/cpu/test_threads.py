@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from deeplab_repro.crf.cpu.threads import claim, run_together, wait
+from deeplab_repro.crf.cpu.threads import claim, run_all, run_together, wait
 from deeplab_repro.machine.jit import jit
 
 
@@ -66,6 +66,37 @@ def test_an_error_in_one_calls_the_meeting_off(monkeypatch, failing):
     before = threading.active_count()
     with pytest.raises(ValueError, match="one thread fails"):
         run_together(fail_in_one, failing)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_where_threads_cannot_be_started_there_are_fewer(monkeypatch, most):
+    """As at the end of a process, or at the system's limit."""
+    start, started = threading.Thread.start, []
+
+    def start_some(thread):
+        if len(started) == most:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    counts, differences = np.zeros(5), np.zeros(5)
+    run_together(take_turns, counts, differences)
+    assert sorted(counts) == [0] * (5 - max(most, 1)) + [500] * max(most, 1)
+    assert (differences == 0).all()
+    started.clear()
+    assert run_all([lambda n=n: n * n for n in range(9)]) == [n * n for n in range(9)]
+
+
+def test_an_error_in_a_task_is_raised_and_ends_the_others():
+    def fail():
+        raise ValueError("a task fails")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="a task fails"):
+        run_all([fail, *[lambda: None] * 9])
     assert threading.active_count() == before
 
 
