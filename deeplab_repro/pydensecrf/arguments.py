@@ -151,11 +151,13 @@ def _check_meaning(u: F32, low: float, high: float) -> None:
 
     Energies -log p are no distribution themselves: over L labels they sum to L log L at least.
     """
+    likely = _mistake(u, low, high, LOOSE_TOLERANCE)
+    if not likely:
+        return
     really = "(if these are energies, add 1 to all: that changes nothing)"
-    if mistake := _mistake(u, low, high, SUM_TOLERANCE):
-        raise ArgumentError(f"{mistake} {really}")
-    if mistake := _mistake(u, low, high, LOOSE_TOLERANCE):
-        warn_once(f"{mistake} {really}")
+    if clear := _mistake(u, low, high, SUM_TOLERANCE):
+        raise ArgumentError(f"{clear} {really}")
+    warn_once(f"{likely} {really}")
 
 
 def _mistake(u: F32, low: float, high: float, tolerance: float) -> str:

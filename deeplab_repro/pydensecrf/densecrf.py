@@ -140,12 +140,15 @@ class DenseCRF:
         also -w for each label, or -w times the identity.
         kernel: one of the KernelTypes. normalization: one of the NormalizationTypes.
         """
-        choice("kernel", kernel, KernelType)
-        normalized = choice("normalization", normalization, NormalizationType)
         points = point_features(features, self._nvar)
         self._check_memory(len(points))
+        self._add(np.array(points, order="C"), compat, kernel, normalization)
+
+    def _add(self, features: F32, compat: float | F32, kernel: int, normalization: int) -> None:
+        choice("kernel", kernel, KernelType)
+        normalized = choice("normalization", normalization, NormalizationType)
         compatibility = label_compatibility(compat, self._nlabels)
-        added = Kernel(np.array(points, order="C"), compatibility, NORMALIZATIONS[normalized])
+        added = Kernel(features, compatibility, NORMALIZATIONS[normalized])
         with self._lock:
             self._kernels.append(added)
             self._mean_field = None
@@ -213,7 +216,7 @@ class DenseCRF2D(DenseCRF):
         sxy: standard deviation in pixels, one or (x, y). The rest: see addPairwiseEnergy.
         """
         self._check_memory(2)
-        self.addPairwiseEnergy(self._positions(sxy), compat, kernel, normalization)
+        self._add(self._positions(sxy), compat, kernel, normalization)
 
     def addPairwiseBilateral(
         self,
@@ -233,7 +236,7 @@ class DenseCRF2D(DenseCRF):
         positions = self._positions(sxy)
         deviation = deviations("srgb", srgb, ("red", "green", "blue"))
         colours = rgb_image(rgbim, self._size).reshape(-1, 3).T / deviation[:, None]
-        self.addPairwiseEnergy(np.concatenate([positions, colours]), compat, kernel, normalization)
+        self._add(np.concatenate([positions, colours]), compat, kernel, normalization)
 
     def _positions(self, sxy: float | tuple[float, float]) -> F32:
         height, width = self._size

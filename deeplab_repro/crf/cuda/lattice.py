@@ -123,7 +123,7 @@ def packings(height: int, width: int, params: CrfParams) -> tuple[Packing, Packi
         raise ArgumentError(
             f"sigma_alpha={params.sigma_alpha:g} with sigma_beta={params.sigma_beta:g} is too small"
             f" for an image of {height}x{width} on a GPU: a vertex's key takes"
-            f" {math.log2(bilateral.stop):.1f} bits, 62 fit; use larger deviations or device='cpu'"
+            f" {math.log2(bilateral.stop):.1f} bits, 62 fit; use device='cpu'"
         )
     return positional, bilateral
 
