@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -119,7 +119,6 @@ def predict(
     devkit.warn_of_other_classes(names)
     _check_training_set(record, force)
     folder = results_folder(out, split, devkit.year)
-    failed = []
     reading = [] if scores is None or unkept else [scores]
     writing = [out] if scores is None or reading else [out, scores]
     with hold(*writing, reading=reading) as held:
@@ -133,10 +132,7 @@ def predict(
             held,
         )
         todo = [name for name in names if name in unkept or not segmenting.has_labels(name, digest)]
-        # What is no picture any more is made again, whoever wrote it.
-        pictures = {devkit.photo(name): [folder / f"{name}.png"] for name in todo}
-        targets = {photo: files for photo, files in pictures.items() if is_picture(files[0])}
-        check_targets(targets, map(devkit.photo, names), force)
+        _check_pictures(devkit, folder, todo, force)
         # Not where all is done, and not where kept scores stand in for weights.
         needs_net = bool(todo) and not (has_all and recipe.weights is None)
         model = _build(recipe, workers, scores is not None) if needs_net else None
@@ -149,17 +145,36 @@ def predict(
         with progress(f"segmenting {split}", len(names)) as advance:
             for _ in range(len(names) - len(todo)):
                 advance()
-            for name, outcome in outcomes:
-                if isinstance(outcome, ResourceError):
-                    failed.append(Failed(devkit.photo(name), outcome))
-                elif isinstance(outcome, DeepLabError):
-                    raise outcome  # affects every image: a full disk, a device that is not there
-                elif outcome:
-                    failed.append(outcome)
-                advance()
+            failed = list(_failures(outcomes, devkit, advance))
         for each in writing:
             remove_unfinished(each)
     return Predicted(folder, record, names, failed)
+
+
+def _failures(
+    outcomes: Iterable[tuple[str, Failed | DeepLabError | None]],
+    devkit: Devkit,
+    advance: Callable[[], object],
+) -> Iterator[Failed]:
+    """What became of images that have no labels; raises what affects every image."""
+    for name, outcome in outcomes:
+        if isinstance(outcome, ResourceError):
+            yield Failed(devkit.photo(name), outcome)
+        elif isinstance(outcome, DeepLabError):
+            raise outcome  # a full disk, a device that is not there
+        elif outcome:
+            yield outcome
+        advance()
+
+
+def _check_pictures(devkit: Devkit, folder: Path, todo: Sequence[str], force: bool) -> None:
+    """Refuse to replace a picture that another program put where a result is to be.
+
+    What is no picture any more is made again, whoever wrote it.
+    """
+    targets = {devkit.photo(name): [folder / f"{name}.png"] for name in todo}
+    pictures = {photo: files for photo, files in targets.items() if is_picture(files[0])}
+    check_targets(pictures, targets, force)
 
 
 def _unkept(
