@@ -25,11 +25,16 @@ from deeplab_repro.net.channel_layers import (
 
 
 def _batch_norm(place: Place, op: BatchNorm) -> None:
-    mean, variance = kept_statistics(**place.layer.weights())
-    ones, zeros = np.ones(mean.size), np.zeros(mean.size)
-    constants = [("weight", ones), ("bias", zeros), ("mean", mean), ("variance", variance)]
-    arrays = [place.array(what, data.astype(np.float32)) for what, data in constants]
-    place.node("BatchNormalization", [place.inputs[0], *arrays], epsilon=float(op.eps))
+    weights = place.layer.weights()
+    sources = list(weights.values())
+    mean, variance = kept_statistics(**weights)
+    made = {"ones": np.ones(mean.size), "zeros": np.zeros(mean.size)}
+    made |= {"mean": mean, "variance": variance}
+    constants = [
+        place.graph.derived(f"{place.layer.name}/{what}", what, sources, data.astype(np.float32))
+        for what, data in made.items()
+    ]
+    place.node("BatchNormalization", [place.inputs[0], *constants], epsilon=float(op.eps))
 
 
 def _bn(place: Place, op: BN) -> None:
