@@ -36,6 +36,8 @@ net.json is UTF-8. Shapes are lists, NxCxHxW, and pairs (height, width):
         lr_mult      a factor of the solver's learning rate, usually 1.0
         decay_mult   a factor of its weight decay
         filler       the values before training: type, value, mean, std, min, max, as in Caffe
+        name         of its `param`, where it has one: layers that name it alike share one array,
+                     which the first of them has
 
 The shapes, orders and meanings are Caffe's: docs/original.md, section 1. `read_npz` also takes
 other float types and Fortran's order, but nothing that is compressed.
@@ -77,9 +79,11 @@ def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
         archive.writestr(_entry(_NET), description)
         if net.preprocessing and net.preprocessing.mean_image:
             _write_array(archive, _MEAN, net.preprocessing.mean_image.loaded())
+        members = _members(net)
         for layer in net.layers:
             for what, weights in layer.weights().items():
-                _write_array(archive, _member(layer, what), weights)
+                if _member(layer, what) in members:
+                    _write_array(archive, _member(layer, what), weights)
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
@@ -138,6 +142,18 @@ def _member(layer: Layer, what: str) -> str:
     return f"{layer.name}/{what}.npy"
 
 
+def _members(net: Net) -> dict[str, Blob]:
+    """Every blob by its member's name; what layers share is the first one's."""
+    members: dict[str, Blob] = {}
+    seen = set()
+    for layer in net.layers:
+        for what, blob in zip(layer.blob_names, layer.blobs, strict=False):
+            if id(blob) not in seen:
+                members[_member(layer, what)] = blob
+            seen.add(id(blob))
+    return members
+
+
 def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
     entries = {entry.filename: entry for entry in archive.infolist()}
     _check_entries(archive.infolist(), size)
@@ -145,11 +161,7 @@ def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
         raise FormatError(f"holds no {_NET}, expected a net: {_MEND}")
     _check_length(entries[_NET].file_size, FormatError)
     net = net_from_json(archive.read(_NET).decode())
-    members = {
-        _member(layer, what): blob
-        for layer in net.layers
-        for what, blob in zip(layer.blob_names, layer.blobs, strict=False)
-    }
+    members = _members(net)
     how = net.preprocessing
     mean = how and how.mean_image
     if mean and _MEAN in entries:

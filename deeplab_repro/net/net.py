@@ -49,7 +49,8 @@ class Filler:
 class Blob:
     """A learnable array of a layer; `data` is float32 of `shape` once weights are loaded.
 
-    lr_mult and decay_mult (V1: blobs_lr, weight_decay) multiply the solver's in training.
+    lr_mult and decay_mult (V1: blobs_lr, weight_decay) multiply the solver's in training. name: of
+    its `param`, "" for none. Layers whose params have one name have one Blob.
     """
 
     shape: Shape
@@ -57,6 +58,7 @@ class Blob:
     lr_mult: float = 1.0
     decay_mult: float = 1.0
     filler: Filler = Filler()
+    name: str = ""
 
 
 @dataclass
@@ -379,12 +381,17 @@ class Net:
         """Give every layer seeded random weights that keep the scale of the blobs.
 
         Weights are gaussian with variance 2/fan-in (He et al. 2015), and biases zero. A layer that
-        takes the image also scales its values, of about 64, down to 1.
+        takes the image also scales its values, of about 64, down to 1. What layers share is filled
+        for the first of them.
         """
         rng = np.random.default_rng(seed)
+        filled = set()
         for layer in self.layers:
             scale = 1 / 64 if self.input in layer.bottoms else 1
             for name, blob in zip(layer.blob_names, layer.blobs, strict=False):
+                if id(blob) in filled:
+                    continue
+                filled.add(id(blob))
                 if name in layer.op.starts_at:
                     blob.data = np.full(blob.shape, layer.op.starts_at[name], np.float32)
                 else:
