@@ -33,7 +33,7 @@ def read_learning(layer: Layer, message: Any) -> None:
 
 
 def write_learning(layer: Layer, message: Any) -> None:
-    """Set a layer message's multipliers, fillers and param names, where they are not Caffe's own."""
+    """Set a layer message's multipliers and fillers where they are not Caffe's, and param names."""
     rates = [blob.lr_mult for blob in layer.blobs]
     decays = [blob.decay_mult for blob in layer.blobs]
     names = [blob.name for blob in layer.blobs]
