@@ -14,7 +14,7 @@ from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, Interp, Pooling, ReLU
 from deeplab_repro.net.net import Layer
 from deeplab_repro.net.preprocess import preprocess
-from tests.conftest import PAPER
+from tests.conftest import PAPER, TOYS
 from tests.slow_layers import net_of, random_input
 
 
@@ -72,7 +72,7 @@ def test_the_papers_nets(name):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in PAPER])
+@pytest.mark.parametrize("name", TOYS)
 def test_narrow_nets_run_whole(name):
     net = read_net(MODELS[name].test_prototxt)
     (only,) = ways(net)
