@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.engines import parts as module
 from deeplab_repro.engines.opencv import OpenCVEngine, numbered
+from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.engines.parts import InParts, faster_way, parts
 from deeplab_repro.errors import WeightsError
 from deeplab_repro.models.registry import MODELS
@@ -70,6 +71,13 @@ def test_the_papers_nets(name):
     assert [part.split(":")[0] for part in found] == (
         ["whole", "phases", "whole", "product", "product", "whole"] + ["join"] * ("MSc" in name)
     )
+
+
+def test_a_net_of_hundreds_of_parts_runs_as_a_whole():
+    net = read_net(MODELS["DeepLabv2-ResNet101"].test_prototxt)
+    assert len(ways(net)) > 300
+    needed = OpenCVCpuEngine(net).memory_needed((1, 3, 513, 513))
+    assert needed == OpenCVEngine(net, "cpu").memory_needed((1, 3, 513, 513)) < 3.1e9
 
 
 @pytest.mark.parametrize("name", TOYS)
