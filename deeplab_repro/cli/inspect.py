@@ -50,14 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe_net(net: "Net") -> dict[str, Any]:
-    """A net as plain data, shapes as lists; `shares` names the layer whose weights one has."""
-    owners: dict[int, str] = {}
-    shares = {
-        layer.name: owner
-        for layer in net.layers
-        for owner in (owners.setdefault(id(blob), layer.name) for blob in layer.blobs)
-        if owner != layer.name
-    }
+    """A net as plain data, shapes as lists."""
     return {
         "name": net.name,
         "dialect": net.dialect,
@@ -75,7 +68,6 @@ def describe_net(net: "Net") -> dict[str, Any]:
                 "type": layer.type,
                 "output_shape": list(tops[0]),
                 "parameters": layer.parameters,
-                **({"shares": shares[layer.name]} if layer.name in shares else {}),
             }
             for layer, _, tops in net.walk()
         ],
@@ -124,7 +116,6 @@ def _print_table(description: dict[str, Any]) -> None:
         shapes = [layer["output_shape"]] if is_net else layer["blob_shapes"]
         named = ", ".join(map(dims, shapes))
         count = f"{layer['parameters']:,}" if layer["parameters"] else ""
-        count = f"as {layer['shares']}" if "shares" in layer else count
         rows.append([layer["name"], layer["type"], named, count])
     print_table(
         ["layer", "type", "output shape" if is_net else "blobs", "parameters"], rows, left=3

@@ -35,25 +35,6 @@ def test_table_of_a_net(command, tiny):
     assert "field of view" not in out
 
 
-def test_shared_weights_are_shown_once(command, tmp_path):
-    path = tmp_path / "net.prototxt"
-    taken = 'bottom: "data" param { name: "w" } param { name: "b" }'
-    sizes = "convolution_param { num_output: 2 kernel_size: 3 }"
-    path.write_text(
-        'input: "data" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 9\n'
-        + "".join(
-            f'layer {{ name: "{top}" type: "Convolution" top: "{top}" {taken} {sizes} }}\n'
-            for top in "ab"
-        )
-    )
-    _, out, _ = command("inspect", path)
-    lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert {"a Convolution 1x2x7x7 56", "b Convolution 1x2x7x7 as a"} <= set(lines)
-    assert "parameters 56 (0.0M)" in lines
-    layers = json.loads(command("inspect", "--json", path)[1])["layers"]
-    assert [layer.get("shares") for layer in layers] == [None, "a"]
-
-
 def test_json_of_a_net(command, tiny):
     status, out, _ = command("inspect", "--json", tiny)
     assert status == 0
