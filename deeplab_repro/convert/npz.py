@@ -144,14 +144,15 @@ def _member(layer: Layer, what: str) -> str:
 
 
 def _members(net: Net) -> dict[str, Blob]:
-    """Every blob by its member's name; what layers share is the first one's."""
+    """Every blob by its member's name; what layers share by a name is the first one's."""
     members: dict[str, Blob] = {}
-    seen = set()
+    shared = set()
     for layer in net.layers:
         for what, blob in zip(layer.blob_names, layer.blobs, strict=False):
-            if id(blob) not in seen:
+            if id(blob) not in shared:
                 members[_member(layer, what)] = blob
-            seen.add(id(blob))
+            if blob.name:
+                shared.add(id(blob))
     return members
 
 

@@ -55,6 +55,15 @@ def test_npz_has_them_once(net, tmp_path):
     np.testing.assert_array_equal(found.layers[1].blobs[0].data, net.layers[0].blobs[0].data)
 
 
+def test_without_a_name_npz_has_each_layers(net, tmp_path):
+    for blob in net.layers[0].blobs:
+        blob.name = ""
+    write_npz(net, tmp_path / "net.npz")
+    first, second, _ = read_npz(tmp_path / "net.npz").layers
+    assert first.blobs[0] is not second.blobs[0]
+    np.testing.assert_array_equal(first.blobs[0].data, second.blobs[0].data)
+
+
 def test_an_npz_whose_shapes_differ_is_refused(net):
     document = json.loads(net_to_json(net))
     first = document["layers"][0]
