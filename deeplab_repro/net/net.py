@@ -48,8 +48,7 @@ class Filler:
 class Blob:
     """A learnable array of a layer; `data` is float32 of `shape` once weights are loaded.
 
-    lr_mult and decay_mult (V1: blobs_lr, weight_decay) multiply the solver's in training. name: of
-    its `param`, "" for none. Layers whose params have one name have one Blob.
+    lr_mult and decay_mult (V1: blobs_lr, weight_decay) multiply the solver's in training.
     """
 
     shape: Shape
@@ -57,7 +56,7 @@ class Blob:
     lr_mult: float = 1.0
     decay_mult: float = 1.0
     filler: Filler = Filler()
-    name: str = ""
+    name: str = ""  # of its `param`: layers that name it alike have this one Blob
 
 
 @dataclass
@@ -384,17 +383,15 @@ class Net:
         """Give every layer seeded random weights that keep the scale of the blobs.
 
         Weights are gaussian with variance 2/fan-in (He et al. 2015), and biases zero. A layer that
-        takes the image also scales its values, of about 64, down to 1. What layers share is filled
-        for the first of them.
+        takes the image also scales its values, of about 64, down to 1.
         """
         rng = np.random.default_rng(seed)
-        filled = set()
+        filled: dict[int, Layer] = {}  # what layers share is filled for the first of them
         for layer in self.layers:
             scale = 1 / 64 if self.input in layer.bottoms else 1
             for name, blob in zip(layer.blob_names, layer.blobs, strict=False):
-                if id(blob) in filled:
+                if filled.setdefault(id(blob), layer) is not layer:
                     continue
-                filled.add(id(blob))
                 if name in layer.op.starts_at:
                     blob.data = np.full(blob.shape, layer.op.starts_at[name], np.float32)
                 else:
