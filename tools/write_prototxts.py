@@ -1,9 +1,10 @@
-"""Write `prototxt/`: the nets and solvers of the paper and of ToyVOC, in the authors' dialect.
+"""Write `prototxt/`: the nets and solvers of the papers and of ToyVOC, in the authors' dialects.
 
     python tools/write_prototxts.py
 
-All that differs between the nets stands in net_facts.py; each function here writes one block of a
-file. Layer names must stay as they are: weights are matched by them.
+All that differs between the nets of the first paper and of ToyVOC stands in net_facts.py; each
+function here writes one block of a file. DeepLab v2's are in v2_nets.py. Layer names must stay as
+they are: weights are matched by them.
 """
 
 from __future__ import annotations
@@ -23,38 +24,10 @@ from net_facts import (
     NetFacts,
     SolverFacts,
 )
+from prototxt_text import Fields, comment, layer, lines_of, quoted
+from v2_nets import v2_files
 
 PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
-
-# --- the text format -------------------------------------------------------------------------
-
-Fields = list[tuple[str, object]]  # a value is text as it stands, a number, or a message's Fields
-
-
-def quoted(text: str) -> str:
-    return f'"{text}"'
-
-
-def lines_of(fields: Fields, indent: str = "") -> list[str]:
-    lines = []
-    for key, value in fields:
-        if isinstance(value, list):
-            lines += [f"{indent}{key} {{", *lines_of(value, indent + "  "), f"{indent}}}"]
-        else:
-            lines.append(f"{indent}{key}: {value}")
-    return lines
-
-
-def layer(name: str, kind: str, bottoms: list[str], tops: list[str], fields: Fields) -> list[str]:
-    head: Fields = [("name", quoted(name)), ("type", kind)]
-    head += [("bottom", quoted(bottom)) for bottom in bottoms]
-    head += [("top", quoted(top)) for top in tops]
-    return lines_of([("layers", head + fields)])
-
-
-def comment(text: str) -> list[str]:
-    return ["", f"### {text}"]
-
 
 # --- single layers ---------------------------------------------------------------------------
 
@@ -326,7 +299,7 @@ def solver_text(net: NetFacts, solver: SolverFacts, prefix: str) -> str:
 
 def files() -> dict[str, str]:
     """Every file of `prototxt/`: its path there, and its text."""
-    texts = {}
+    texts = v2_files()
     for net in (*NETS, *TOY_NETS):
         texts[f"{net.name}/test.prototxt"] = test_text(net)
         texts[f"{net.name}/train.prototxt"] = train_text(net)

@@ -43,14 +43,21 @@ def read_learning(layer: Layer, message: Any) -> None:
 
 
 def write_learning(layer: Layer, message: Any) -> None:
-    """Set a layer message's multipliers and fillers, where they are not Caffe's defaults."""
+    """Set a layer message's multipliers and fillers where they are not Caffe's, and param names."""
     rates = [blob.lr_mult for blob in layer.blobs]
     decays = [blob.decay_mult for blob in layer.blobs]
+    names = [blob.name for blob in layer.blobs]
+    learns_otherwise = bool({*rates, *decays} - {1.0})
     if not _is_v1(message):
-        if {*rates, *decays} - {1.0}:
-            for rate, decay in zip(rates, decays, strict=True):
-                message.param.add(lr_mult=rate, decay_mult=decay)
+        if learns_otherwise or any(names):
+            for blob in layer.blobs:
+                param = message.param.add()
+                if blob.name:
+                    param.name = blob.name
+                if learns_otherwise:
+                    param.lr_mult, param.decay_mult = blob.lr_mult, blob.decay_mult
     else:
+        message.param.extend(names if any(names) else [])
         message.blobs_lr.extend(rates if set(rates) - {1.0} else [])
         message.weight_decay.extend(decays if set(decays) - {1.0} else [])
     usual = layer.new_blobs(blob.shape for blob in layer.blobs)

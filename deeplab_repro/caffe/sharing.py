@@ -19,13 +19,24 @@ def share_weights(layers: Iterable[tuple[Layer, Any]]) -> None:
 
     Raises NetError for blobs of different shapes.
     """
+    named = list(layers)
+    for layer, message in named:
+        for name, blob in zip(param_names(message), layer.blobs, strict=False):
+            blob.name = name
+    share_by_name(layer for layer, _ in named)
+
+
+def share_by_name(layers: Iterable[Layer]) -> None:
+    """Let blobs of one name be one blob, the first of them. Raises as `share_weights`."""
     owners: dict[str, tuple[str, Blob]] = {}
-    for layer, message in layers:
-        for index, (name, blob) in enumerate(zip(param_names(message), layer.blobs, strict=False)):
-            owner, shared = owners.setdefault(name, (layer.name, blob)) if name else ("", blob)
+    for layer in layers:
+        for index, blob in enumerate(layer.blobs):
+            owner, shared = (layer.name, blob)
+            if blob.name:
+                owner, shared = owners.setdefault(blob.name, (layer.name, blob))
             if shared.shape != blob.shape:
                 raise NetError(
-                    f"layer '{layer.name}' shares param '{name}' with layer '{owner}', but wants "
-                    f"{dims(blob.shape)} where that has {dims(shared.shape)}"
+                    f"layer '{layer.name}' shares param '{blob.name}' with layer '{owner}', but "
+                    f"wants {dims(blob.shape)} where that has {dims(shared.shape)}"
                 )
             layer.blobs[index] = shared

@@ -42,7 +42,7 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
         if layer.name in by_name
     ]
     for layer in _own_copies(source, loaded):
-        layer.blobs = [replace(blob) for blob in layer.blobs]
+        layer.blobs = [replace(blob, name="") for blob in layer.blobs]
     for layer, arrays in loaded:
         for blob, data in zip(layer.blobs, arrays, strict=True):
             blob.data = data

@@ -14,6 +14,7 @@ from deeplab_repro.caffe import bvlc_pb2
 from deeplab_repro.caffe.learning import read_learning, write_learning
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import read_parameters, runs, write_parameters
+from deeplab_repro.caffe.sharing import share_by_name
 from deeplab_repro.caffe.structure import check_learners, check_sizes
 from deeplab_repro.errors import FormatError, NetError, one_line
 from deeplab_repro.net import channel_layers, layers, shape_layers
@@ -69,7 +70,7 @@ _PREPROCESSING = {
     "scale": float,
     "resized_to": tuple[int, int] | None,
 }
-_LEARNING = {"lr_mult": float, "decay_mult": float, "filler": Filler}
+_LEARNING = {"lr_mult": float, "decay_mult": float, "filler": Filler, "name": str}
 
 _EXPECTED = {
     bool: "true or false",
@@ -124,6 +125,7 @@ def _layer_to_json(layer: Layer) -> dict[str, Any]:
             "lr_mult": blob.lr_mult,
             "decay_mult": blob.decay_mult,
             "filler": asdict(blob.filler),
+            **({"name": blob.name} if blob.name else {}),
         }
         for name, blob in zip(layer.blob_names, layer.blobs, strict=False)
     }
@@ -173,6 +175,7 @@ def net_from_json(text: str) -> Net:
             raise FormatError(f"layer '{layer.name}': blobs are {shapes[0]}, expected {shapes[1]}")
         layer.blobs = as_given.blobs
     check_learners(net)
+    share_by_name(net.layers)
     return net
 
 
@@ -216,7 +219,9 @@ def _layer(value: Any, path: str) -> Layer:
 
 
 def _blob(value: Any, path: str) -> Blob:
-    return Blob(**_fields({"shape": Shape, **_LEARNING}, value, path, optional=_LEARNING))
+    blob = Blob(**_fields({"shape": Shape, **_LEARNING}, value, path, optional=_LEARNING))
+    _check_names([blob.name])
+    return blob
 
 
 def _check_names(names: list[str]) -> None:

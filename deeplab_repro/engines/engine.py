@@ -53,6 +53,11 @@ def check_request(net: Net, made: Collection[str], data: np.ndarray, names: Iter
             raise ArgumentError(f"net '{net.name}' makes no blob '{name}'")
 
 
+def bytes_of_copies(net: Net) -> int:
+    """Bytes of the weights where each layer has its own, also of what layers share."""
+    return 4 * sum(layer.parameters for layer in net.layers)
+
+
 def in_shape(blob: np.ndarray, shape: Shape, what: str) -> np.ndarray:
     """A blob in the shape that Caffe gives it: some libraries give it fewer axes.
 

@@ -10,7 +10,7 @@ import numpy as np
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
-from deeplab_repro.engines.engine import check_request, in_shape
+from deeplab_repro.engines.engine import bytes_of_copies, check_request, in_shape
 from deeplab_repro.engines.exact_channels import CHANNEL_RULES
 from deeplab_repro.engines.folding import folded
 from deeplab_repro.engines.opencv_cuda import (
@@ -199,9 +199,10 @@ class OpenCVEngine:
 
         Fitted to peaks on a CPU, from -11% to +14%. With OpenCV 4.14 LargeFOV took 578, 1002 and
         2096 MB at 513x513, 1025x769 and 1601x1201, DeepLab 1093, MSc-LargeFOV 971; with OpenCV 5.0
-        LargeFOV 480 MB, DeepLab 1464, DeepLab-7x7 3086.
+        LargeFOV 480 MB, DeepLab 1464, DeepLab-7x7 3086. Of DeepLabv2-ResNet101, whose blobs live
+        shortly, it took 1680 MB in place of 3000.
         """
-        weights = 4 * self.net.parameters
+        weights = bytes_of_copies(self.net)
         running = _COPIES_OF_WEIGHTS * weights + 0.5 * self.net.activation_bytes(shape)
         return int(90e6 + max(running, _COPIES_WHILE_BUILT * weights))
 

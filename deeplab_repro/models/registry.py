@@ -1,7 +1,7 @@
 """The models: nets, CRF parameters, weights and published scores.
 
-Beside the paper's there are two of ToyVOC, of the same shape at an eighth of the width, which come
-with their weights.
+Beside those of the paper and of DeepLab v2 there are two of ToyVOC, of the same shape at an eighth
+of the width, which come with their weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, FileError
-from deeplab_repro.models.published import published
+from deeplab_repro.models.published import mean_iou_of, published
 
 VOC_CLASSES: tuple[str, ...] = tuple(published()["classes"])
 """The 21 classes of PASCAL VOC 2012 by label, background first."""
@@ -96,22 +96,20 @@ def get_model(name: str) -> Model:
     raise ArgumentError(f"there is no model {name!r}; did you mean {' or '.join(nearest)}?")
 
 
-def _model(name: str, name_with_crf: str | None, train2_iterations: int | None) -> Model:
-    val = published()["table1"]["val_mean_iou"]
-    test = published()["table1"]["test_mean_iou"]
-    table2 = {row["method"]: row["val_mean_iou"] for row in published()["table2"]}
+def _model(name: str, name_with_crf: str | None, *iterations: int) -> Model:
+    """iterations: of the released weights, those of train_aug and those of trainval_aug."""
     train = train2 = None
-    if train2_iterations:
-        train = Weights("train_iter_6000.caffemodel", "train_aug")
-        train2 = Weights(f"train2_iter_{train2_iterations}.caffemodel", "trainval_aug")
+    if iterations:
+        train = Weights(f"train_iter_{iterations[0]}.caffemodel", "train_aug")
+        train2 = Weights(f"train2_iter_{iterations[1]}.caffemodel", "trainval_aug")
     return Model(
         name,
         crf=_crf(name),
         train_weights=train,
         train2_weights=train2,
-        val_mean_iou=val.get(name),
-        val_mean_iou_crf=val.get(name_with_crf, table2.get(name_with_crf)),
-        test_mean_iou_crf=test.get(name_with_crf),
+        val_mean_iou=mean_iou_of("val").get(name),
+        val_mean_iou_crf=mean_iou_of("val").get(name_with_crf or ""),
+        test_mean_iou_crf=mean_iou_of("test").get(name_with_crf or ""),
         method_with_crf=name_with_crf,
     )
 
@@ -132,6 +130,9 @@ def _toy_model(name: str, w1: float, sigma_alpha: float, sigma_beta: float) -> M
 
 
 def _crf(name: str) -> CrfParams | None:
+    v2 = published()["v2"]["crf_parameters"]
+    if name in v2:
+        return CrfParams(**{key: float(value) for key, value in v2[name].items()})
     paper = published()["crf_parameters"]
     if name not in paper["released"]:
         return None
@@ -148,17 +149,19 @@ def _crf(name: str) -> CrfParams | None:
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
-        # the net, its name in the paper's tables with the CRF, iterations of the released train2
-        _model("DeepLab", "DeepLab-CRF", 12000),
-        _model("DeepLab-4x4", "DeepLab-CRF-4x4", None),
-        _model("DeepLab-7x7", "DeepLab-CRF-7x7", None),
-        _model("DeepLab-MSc", "DeepLab-MSc-CRF", 8000),
-        _model("DeepLab-LargeFOV", "DeepLab-CRF-LargeFOV", 8000),
-        _model("DeepLab-MSc-LargeFOV", "DeepLab-MSc-CRF-LargeFOV", 8000),
-        _model("DeepLab-COCO-LargeFOV", None, 8000),
-        _model("DeepLab-MSc-COCO-LargeFOV", None, 8000),
+        # the net, its name in the papers' tables with the CRF, iterations of the released weights
+        _model("DeepLab", "DeepLab-CRF", 6000, 12000),
+        _model("DeepLab-4x4", "DeepLab-CRF-4x4"),
+        _model("DeepLab-7x7", "DeepLab-CRF-7x7"),
+        _model("DeepLab-MSc", "DeepLab-MSc-CRF", 6000, 8000),
+        _model("DeepLab-LargeFOV", "DeepLab-CRF-LargeFOV", 6000, 8000),
+        _model("DeepLab-MSc-LargeFOV", "DeepLab-MSc-CRF-LargeFOV", 6000, 8000),
+        _model("DeepLab-COCO-LargeFOV", None, 6000, 8000),
+        _model("DeepLab-MSc-COCO-LargeFOV", None, 6000, 8000),
+        _model("DeepLabv2-VGG16", "DeepLabv2-CRF-VGG16", 20000, 20000),
+        _model("DeepLabv2-ResNet101", "DeepLabv2-CRF-ResNet101", 20000, 20000),
         _toy_model("ToyVOC-LargeFOV", 8, 40, 5),
         _toy_model("ToyVOC-MSc-LargeFOV", 8, 40, 8),
     )
 }
-"""Every model by its name; the COCO ones were released, but are in none of the paper's tables."""
+"""Every model by its name; v1's COCO ones were released, but are in none of the papers' tables."""

@@ -140,7 +140,9 @@ def _download(
     model: Model, weights: Weights, target: Path, timeout: float, on_bytes: OnBytes, url: str
 ) -> Fetched:
     net = _net_of(model)
-    most_bytes = _MOST_COPIES * 4 * net.parameters + _MOST_OTHER_BYTES
+    # Caffe writes what layers share with each of them.
+    parameters = sum(layer.parameters for layer in net.layers)
+    most_bytes = _MOST_COPIES * 4 * parameters + _MOST_OTHER_BYTES
     check = partial(_examined, model, weights, target, url)
     fetched = download(url, target, most_bytes, check, timeout=timeout, on_bytes=on_bytes)
     return replace(fetched, url=url)

@@ -56,6 +56,7 @@ class Blob:
     lr_mult: float = 1.0
     decay_mult: float = 1.0
     filler: Filler = Filler()
+    name: str = ""  # of its `param`: layers that name it alike have this one Blob
 
 
 @dataclass
@@ -385,9 +386,12 @@ class Net:
         takes the image also scales its values, of about 64, down to 1.
         """
         rng = np.random.default_rng(seed)
+        filled: dict[int, Layer] = {}  # what layers share is filled for the first of them
         for layer in self.layers:
             scale = 1 / 64 if self.input in layer.bottoms else 1
             for name, blob in zip(layer.blob_names, layer.blobs, strict=False):
+                if filled.setdefault(id(blob), layer) is not layer:
+                    continue
                 if name in layer.op.starts_at:
                     blob.data = np.full(blob.shape, layer.op.starts_at[name], np.float32)
                 else:

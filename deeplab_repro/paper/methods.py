@@ -1,11 +1,11 @@
-"""The paper's scores of a method on a split of PASCAL VOC 2012."""
+"""The papers' scores of a method on a split of PASCAL VOC 2012."""
 
 import difflib
 from dataclasses import dataclass
 
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.models.published import published
-from deeplab_repro.models.registry import MODELS
+from deeplab_repro.models.published import mean_iou_of, published
+from deeplab_repro.models.registry import MODELS, VOC_CLASSES
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def method_of(model: str, with_crf: bool) -> str | None:
 
 def check_method(method: str) -> None:
     """Raise ArgumentError with the nearest names unless the paper's tables have the method."""
-    known = {name.lower(): name for name in (*_val(), *published()["table1"]["test_mean_iou"])}
+    known = {name.lower(): name for name in (*mean_iou_of("val"), *mean_iou_of("test"))}
     if method in known.values():
         return
     close = difflib.get_close_matches(method.lower(), known, cutoff=0.4)
@@ -37,17 +37,12 @@ def check_method(method: str) -> None:
 
 
 def published_scores(method: str | None, split: str) -> MethodScores | None:
-    """The paper's scores: the mean IOU on val (tables 1, 2), all classes on test (table 3)."""
-    if method is None:
+    """The papers' scores: the mean IOU, and of v1's nets on test all classes (table 3)."""
+    if method is None or split not in ("val", "test"):
         return None
-    if split == "val" and method in _val():
-        return MethodScores(method, _val()[method], (None,) * len(published()["classes"]))
     if split == "test" and method in published()["table3"]:
         row = published()["table3"][method]
         return MethodScores(method, row["mean_iou"], tuple(row["iou"]))
+    if method in mean_iou_of(split):
+        return MethodScores(method, mean_iou_of(split)[method], (None,) * len(VOC_CLASSES))
     return None
-
-
-def _val() -> dict[str, float]:
-    table2 = {row["method"]: row["val_mean_iou"] for row in published()["table2"]}
-    return {**table2, **published()["table1"]["val_mean_iou"]}

@@ -49,7 +49,7 @@ class Report:
     def summary(self) -> str:
         """How many scores were measured, in a sentence."""
         done = sum(isinstance(outcome, Measured) for outcome in self.outcomes.values())
-        return f"Measured here: {done} of the paper's {len(self.runs)} scores on val and test."
+        return f"Measured here: {done} of the papers' {len(self.runs)} scores on val and test."
 
     def as_json(self) -> dict[str, Any]:
         """All numbers as plain data; None for a missing one."""

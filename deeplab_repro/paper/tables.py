@@ -129,21 +129,37 @@ class Table:
 
 
 def all_tables(outcomes: Outcomes, facts: Mapping[str, NetFacts]) -> dict[str, Table]:
-    """The paper's tables 1 to 3 and the three panels of figure 5, by a short name."""
+    """The paper's tables 1 to 3, the three panels of figure 5, and v2's scores, by a short name."""
+    v2, on_voc = published()["v2"], "Mean IOU in percent on PASCAL VOC 2012"
     return {
-        "table1": _table1(outcomes),
+        "table1": _mean_ious(outcomes, "Table 1", f"{on_voc}.", published()["table1"]),
         "table2": _table2(outcomes, facts),
         "table3": _table3(outcomes),
         **{f"figure5_{key}": _figure5(outcomes, key) for key in CURVES},
+        "v2_vgg16": _mean_ious(
+            outcomes,
+            "DeepLab v2: VGG-16",
+            f"{on_voc} (arXiv 1606.00915). DeepLabv2-VGG16 is the paper's ASPP-L.",
+            v2["vgg16"],
+        ),
+        "v2_resnet101": _mean_ious(
+            outcomes,
+            "DeepLab v2: ResNet-101",
+            f"{on_voc} (arXiv 1606.00915). DeepLabv2-ResNet101 has MSC (three scales), COCO "
+            "(trained on MS COCO before), Aug (images of random size in training) and ASPP.",
+            v2["resnet101"],
+        ),
     }
 
 
-def _table1(outcomes: Outcomes) -> Table:
-    val, test = published()["table1"]["val_mean_iou"], published()["table1"]["test_mean_iou"]
+def _mean_ious(
+    outcomes: Outcomes, title: str, caption: str, theirs: Mapping[str, Mapping[str, float]]
+) -> Table:
+    val, test = theirs["val_mean_iou"], theirs["test_mean_iou"]
     methods = [*(name for name in test if name not in val), *val]
     return Table(
-        "Table 1",
-        "Mean IOU in percent on PASCAL VOC 2012.",
+        title,
+        caption,
         "method",
         (Column("val", 2), Column("test", 1)),
         tuple(

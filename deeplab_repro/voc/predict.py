@@ -347,7 +347,7 @@ def _check_training_set(record: Record, force: bool) -> None:
         f"'{record.split}': scores on it come out too high"
     )
     if "val" in record.split and not force:
-        raise ArgumentError(
-            f"{seen}; use train_iter_6000.caffemodel, or --force to have them marked as such"
-        )
+        known = MODELS.get(record.model)
+        own = known.train_weights.file if known and known.train_weights else "weights of train_aug"
+        raise ArgumentError(f"{seen}; use {own}, or --force to have them marked as such")
     _log.warning("%s", seen)

@@ -319,6 +319,8 @@ OUTPUTS = {
     "DeepLab-MSc-LargeFOV": (513, 41),
     "DeepLab-COCO-LargeFOV": (513, 41),
     "DeepLab-MSc-COCO-LargeFOV": (513, 41),
+    "DeepLabv2-VGG16": (513, 41),
+    "DeepLabv2-ResNet101": (513, 41),
     "ToyVOC-LargeFOV": (241, 31),
     "ToyVOC-MSc-LargeFOV": (241, 31),
 }
@@ -340,6 +342,8 @@ def test_our_nets(name, caplog):
         ("DeepLab", "65.1", 128),
         ("DeepLab-4x4", "65.1", 224),
         ("DeepLab-LargeFOV", "20.5", 224),
+        ("DeepLabv2-VGG16", "37.9", 416),
+        ("DeepLabv2-ResNet101", "44.2", None),
     ],
 )
 def test_table_2(name, millions, field_of_view):

@@ -29,7 +29,7 @@ def test_with_nothing_it_checks_table_2(command, tmp_path, monkeypatch):
     both = [each for each in ("3x3", "12", "224", "20.5") for _ in ("paper", "ours")]
     assert lines["DeepLab-CRF-LargeFOV"][1:9] == both
     assert lines["DeepLab-CRF"][9:] == ["63.74", "not", "run", "[1]", "2.90"]
-    assert "0 of the paper's 16 scores" in out
+    assert "0 of the papers' 21 scores" in out
     assert "paper/index.html" in err
     assert {path.name for path in (tmp_path / "paper").iterdir()} == FILES
 

@@ -9,7 +9,9 @@ import pytest
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.convert.caffe import to_caffe
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.net.preprocess import preprocess
 from deeplab_repro.segmenter import DeepLab
 from tests.slow_layers import scores_of
 
@@ -107,9 +109,9 @@ ASPP = DATA + aspp("data") + ENDS.replace("SCORES", "fc8")
 SCALES = (
     DATA
     + aspp("data")
-    + interp("data_075", "data", "height: 97 width: 97")
+    + interp("data_075", "data", "zoom_factor: 3 shrink_factor: 4")
     + aspp("data_075", "_075")
-    + interp("fc8_075_interp", "fc8_075", "height: 17 width: 17")
+    + interp("fc8_075_interp", "fc8_075", "zoom_factor: 4 shrink_factor: 3")
     + interp("data_05", "data", "shrink_factor: 2")
     + aspp("data_05", "_05")
     + interp("fc8_05_interp", "fc8_05", "zoom_factor: 2")
@@ -167,10 +169,25 @@ def test_scales_are_fused(net):
     assert net.coarse_output == ("fc8_max", 8, 0)
     assert net.ending_in_scores().layers == net.layers
     assert net.fitting_size((100, 129)) == (129, 129)
+    assert net.fitting_size((130, 200)) == (193, 257)
     names = ["fc8", "fc8_075_interp", "fc8_05_interp", "fc8_max"]
     *scales, largest = OpenCVEngine(net, "cpu").blobs(image(), names).values()
     np.testing.assert_array_equal(np.maximum.reduce(scales), largest)
     assert all((scale < largest).any() for scale in scales)
+
+
+@pytest.mark.parametrize("engine", ["opencv", "onnxruntime"])
+@pytest.mark.parametrize("net", [SCALES], indirect=True, ids=["scales"])
+def test_scales_at_the_size_of_a_larger_photo(net, tmp_path, engine):
+    if engine == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    model = DeepLab(tmp_path / "test.prototxt", "random:0", crf=None, engine=engine)
+    photo = np.random.default_rng(0).integers(0, 256, (140, 100, 3), np.uint8)
+    padded = preprocess(photo, (193, 129), net.preprocessing)
+    expected = exact_blobs(net, padded, ["fc8_max"])["fc8_max"][0]
+    found = model.run_net(photo).coarse.values
+    # float32 against float64, beside the scores' own scale.
+    np.testing.assert_allclose(found, expected[:, :19, :14], atol=1e-4 * expected.std())
 
 
 @pytest.mark.parametrize("net", [ASPP, SCALES], indirect=True, ids=["ASPP", "scales"])
@@ -184,8 +201,8 @@ def test_what_was_converted_is_the_same_net(net, tmp_path):
     assert again.preprocessing == net.preprocessing
     for ours, theirs in zip(net.layers, again.layers, strict=True):
         assert (ours.name, ours.bottoms, ours.tops) == (theirs.name, theirs.bottoms, theirs.tops)
-        # A size for INTERP's shrink_factor: nothing else changes.
-        assert ours.op == theirs.op or ours.name == "data_05"
+        # A size for an INTERP that shrinks: nothing else changes.
+        assert ours.op == theirs.op or ours.name in ("data_05", "data_075", "fc8_075_interp")
     scores = scores_of(OpenCVEngine(net, "cpu"), image())
     np.testing.assert_array_equal(scores_of(OpenCVEngine(again, "cpu"), image()), scores)
     assert to_caffe(again) == (prototxt, caffemodel)

@@ -168,7 +168,7 @@ def test_sizes_of_interp_that_contradict(refused, parts):
         (b'{"version": 1' + b"0" * 5000 + b"}", "net.json is no JSON"),
         (b'{"version": ' + b"[" * 500 + b"]" * 500 + b"}", "version is a list of 1, expected 1"),
         (b"\xff\xfe", "codec can't decode"),
-        (b" " * 1_048_577, "net.json has 1,048,577 bytes, expected at most 1,048,576"),
+        (b" " * 4_194_305, "net.json has 4,194,305 bytes, expected at most 4,194,304"),
     ],
 )
 def test_broken_json(refused, parts, content, expected):

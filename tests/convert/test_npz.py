@@ -256,7 +256,7 @@ def twice(name: str) -> list[Layer]:
         ([Layer("a", ReLU(), ("d",), ("\ud800",))], "tops[0] is '\\ud800', expected text"),
         ([Layer("a", Interp(height=3), ("d",), ("x",))], "height is 3, which Caffe would take as"),
         (twice("a"), "two layers with weights are named 'a'"),
-        ([Layer("a", Split(), ("d",), tuple(f"{i:0200}" for i in range(6000)))], "net.json has"),
+        ([Layer("a", Split(), ("d",), tuple(f"{i:0200}" for i in range(21_000)))], "net.json has"),
     ],
 )
 def test_nets_that_could_not_be_read_again(tmp_path, layers, expected):

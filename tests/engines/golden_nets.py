@@ -66,7 +66,7 @@ CHANNEL_LAYERS = (
     "scale_of_two_bottoms",
     "sigmoid_tanh_elu",
 )
-FAMILY = (*(f"bvlc/{name}" for name in CHANNEL_LAYERS), "v2/ResNet101")
+FAMILY = (*(f"bvlc/{name}" for name in CHANNEL_LAYERS), "v2/ResNet101", "v2/VGG16")
 """Nets of later Caffes, with every blob that they recorded."""
 
 

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.engines import parts as module
 from deeplab_repro.engines.opencv import OpenCVEngine, numbered
+from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.engines.parts import InParts, faster_way, parts
 from deeplab_repro.errors import WeightsError
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, Interp, Pooling, ReLU
 from deeplab_repro.net.net import Layer
 from deeplab_repro.net.preprocess import preprocess
-from tests.conftest import PAPER
+from tests.conftest import PAPER, TOYS
 from tests.slow_layers import net_of, random_input
 
 
@@ -72,7 +73,14 @@ def test_the_papers_nets(name):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in PAPER])
+def test_a_net_of_hundreds_of_parts_runs_as_a_whole():
+    net = read_net(MODELS["DeepLabv2-ResNet101"].test_prototxt)
+    assert len(ways(net)) > 300
+    needed = OpenCVCpuEngine(net).memory_needed((1, 3, 513, 513))
+    assert needed == OpenCVEngine(net, "cpu").memory_needed((1, 3, 513, 513)) < 3.1e9
+
+
+@pytest.mark.parametrize("name", TOYS)
 def test_narrow_nets_run_whole(name):
     net = read_net(MODELS[name].test_prototxt)
     (only,) = ways(net)

@@ -10,7 +10,7 @@ from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, NetError, WeightsError
 from deeplab_repro.models.loading import fill, load_net, read_model
 from deeplab_repro.models.registry import MODELS
-from tests.conftest import PAPER, TINY, assert_one_line
+from tests.conftest import PAPER, TINY, V2, assert_one_line
 
 TOY = "ToyVOC-LargeFOV"
 CLASSIFIER = TINY.replace("fc8", "fc8_${EXP}")
@@ -87,7 +87,7 @@ def test_seeds(tiny, seed):
     assert all(data is None for data in arrays(net))
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", [*PAPER, *V2])
 def test_weights_that_are_not_there(name):
     for weights in (None, name):
         with pytest.raises(ArgumentError) as caught:

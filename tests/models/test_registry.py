@@ -41,6 +41,8 @@ def test_every_model_has_a_folder_and_every_folder_a_model():
         ("DeepLab-MSc-LargeFOV", (64.21, 68.7, 71.6)),
         ("DeepLab-COCO-LargeFOV", (None, None, None)),
         ("DeepLab-MSc-COCO-LargeFOV", (None, None, None)),
+        ("DeepLabv2-VGG16", (68.96, 71.57, None)),
+        ("DeepLabv2-ResNet101", (76.35, 77.69, 79.7)),
     ],
 )
 def test_published_scores(name, scores):
@@ -52,8 +54,9 @@ def test_crf_parameters():
     assert get_model("DeepLab-LargeFOV").crf == CrfParams(
         w1=4.0, sigma_alpha=121.0, sigma_beta=5.0, w2=3.0, sigma_gamma=3.0
     )
+    assert get_model("DeepLabv2-ResNet101").crf == CrfParams(4.0, 67.0, 3.0, 3.0, 1.0)
     without = [name for name, model in MODELS.items() if model.crf is None]
-    assert without == ["DeepLab-4x4", "DeepLab-7x7"]
+    assert without == ["DeepLab-4x4", "DeepLab-7x7", "DeepLabv2-VGG16"]
 
 
 def test_released_weights():
@@ -61,6 +64,10 @@ def test_released_weights():
     assert deeplab.train_weights == Weights("train_iter_6000.caffemodel", "train_aug")
     assert deeplab.train2_weights == Weights("train2_iter_12000.caffemodel", "trainval_aug")
     assert large_fov.train2_weights == Weights("train2_iter_8000.caffemodel", "trainval_aug")
+    for name in ("DeepLabv2-VGG16", "DeepLabv2-ResNet101"):
+        v2 = get_model(name)
+        assert v2.train_weights == Weights("train_iter_20000.caffemodel", "train_aug")
+        assert v2.train2_weights == Weights("train2_iter_20000.caffemodel", "trainval_aug")
     for name in ("DeepLab-4x4", "DeepLab-7x7"):
         assert get_model(name).train_weights is None
         assert get_model(name).train2_weights is None

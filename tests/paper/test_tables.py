@@ -48,6 +48,10 @@ def test_every_number_of_the_paper_is_there(tables):
         theirs = {name: cell["paper"] for name, cell in column(made["table1"], split).items()}
         given = {name: number for name, number in theirs.items() if number is not None}
         assert given == paper["table1"][f"{split}_mean_iou"]
+        for net in ("vgg16", "resnet101"):
+            cells = column(made[f"v2_{net}"], split).items()
+            given = {name: cell["paper"] for name, cell in cells if cell["paper"] is not None}
+            assert given == paper["v2"][net][f"{split}_mean_iou"]
     for row in made["table2"]["rows"]:
         (theirs,) = (each for each in paper["table2"] if each["method"] == row["method"])
         _, kernel, *others = theirs.values()
