@@ -17,7 +17,10 @@ from deeplab_repro.net.net import Filler, Layer
 SOFTMAX_LOSS = ("SOFTMAX_LOSS", "SoftmaxWithLoss")
 SEG_ACCURACY = ("SEG_ACCURACY", "SegAccuracy")
 
-_FILLERS = ("constant", "gaussian", "uniform", "xavier", "msra", "positive_unitball")
+_FILLERS = (
+    *("constant", "gaussian", "uniform", "xavier", "msra", "bilinear"),
+    "positive_unitball",
+)
 _NUMBERS = ("value", "mean", "std", "min", "max")  # of a filler
 _DEFAULT = Filler()
 

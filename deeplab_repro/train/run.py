@@ -125,11 +125,12 @@ def _train(
     rows = [row for row in old if row.iteration < solver.iteration]
     start = time.perf_counter()
     first, written = solver.iteration, None
-    batches = data.batches(first, max(first, parameter.max_iter))
+    end = max(first, parameter.max_iter)
+    batches = data.batches(first * parameter.iter_size, end * parameter.iter_size)
     try:
-        for images, labels in batches:
+        for _ in range(first, end):
             rate = solver.learning_rate
-            loss = solver.step(images, labels)
+            loss = solver.step(batches)
             seconds = time.perf_counter() - start
             losses = (loss, solver.average_loss)
             accuracy = solver.accuracy or (math.nan,) * 4

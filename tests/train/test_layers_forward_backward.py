@@ -22,7 +22,7 @@ from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.loss import SegAccuracyStep, SoftmaxLossStep
 from deeplab_repro.train.pooling import PoolingStep
 from deeplab_repro.train.resizing import InterpStep, PaddingStep
-from deeplab_repro.train.values import Value
+from deeplab_repro.train.values import Parameter, Value
 from tests.conftest import assert_one_line
 from tests.train import naive_layers as naive
 
@@ -49,6 +49,9 @@ def apart(*shape: int) -> np.ndarray:
     return (0.1 * (numbers - np.prod(shape) // 2) + 0.05).astype(np.float32)
 
 
+ORDERS = [np.random.default_rng(i).permutation(24) for i in range(3)]
+
+
 def blob(data: np.ndarray, has_diff: bool = True) -> Value:
     """A blob to whose gradient others have added before."""
     data = np.array(data, np.float32)
@@ -62,9 +65,12 @@ def step(op, *bottoms: Value, extra=()):
     layer = Layer("it", op, names, ("top",), [Blob(shape) for shape in op.blob_shapes(shapes)])
     shape = op.top_shape(shapes)
     top = Value(np.full(shape, 7, np.float32), random(*shape, seed=98))
+    parameters = [
+        Parameter(random(*each.shape, seed=i), np.zeros(each.shape, np.float32), 1, 1)
+        for i, each in enumerate(layer.blobs)
+    ]
+    extra = (parameters,) if parameters else extra
     made = STEPS[type(op)](layer, list(bottoms), [top], *extra)
-    for i, parameter in enumerate(getattr(made, "parameters", ())):
-        parameter.data[...] = random(*parameter.data.shape, seed=i)
     made.forward()
     return made
 
@@ -112,16 +118,16 @@ def test_gradients_of_a_convolutions_parameters(op, has_diff):
     x = random(2, 3, 7, 8)
     made = step(op, blob(x, has_diff))
     for parameter in made.parameters:
-        parameter.diff[...] = 7  # set, not added to
+        parameter.diff[...] = 7  # of another layer, or another batch
     made.backward()
     weight, *bias = made.parameters
     # By each of the weights alone: what a filter of that one tap makes.
     taps = np.eye(weight.data[0].size).reshape(-1, *weight.data[0].shape)
     seen = naive.convolution(x, taps, [], op)
     expected = np.einsum("nohw,nthw->ot", made.top.diff, seen).reshape(weight.data.shape)
-    np.testing.assert_allclose(weight.diff, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(weight.diff - 7, expected, rtol=1e-4, atol=1e-4)
     for parameter in bias:
-        expected = made.top.diff.sum(axis=(0, 2, 3), dtype=np.float64)
+        expected = 7 + made.top.diff.sum(axis=(0, 2, 3), dtype=np.float64)
         np.testing.assert_allclose(parameter.diff, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -135,6 +141,8 @@ def test_what_is_frozen_has_no_gradient(frozen, has_diff):
         to_bottom, made.bottom.diff[...] = made.bottom.diff.copy(), random(2, 3, 7, 8, seed=99)
     for i in frozen:
         made.parameters[i].lr_mult = 0
+    for parameter in made.parameters:
+        parameter.diff[...] = 0
     made.backward()
     for i, parameter in enumerate(made.parameters):
         np.testing.assert_array_equal(parameter.diff, 0 if i in frozen else learnt[i])
@@ -259,11 +267,25 @@ def test_a_blob_that_is_added_to_itself():
     np.testing.assert_allclose(value.diff, before + 2 * made.top.diff, rtol=1e-6)
 
 
-@pytest.mark.parametrize("operation", ["PROD", "MAX"])
-def test_other_eltwise_operations_are_refused(operation):
+def test_the_largest_of_several():
+    a, b, c = (blob(apart(1, 2, 3, 4).take(order).reshape(1, 2, 3, 4)) for order in ORDERS)
+    before = [each.diff.copy() for each in (a, b, c)]
+    made = step(Eltwise("MAX"), a, b, blob(c.data, has_diff=False), c)
+    stacked = np.stack([a.data, b.data, c.data])
+    np.testing.assert_array_equal(made.top.data, stacked.max(axis=0))
+    made.backward()
+    # Of equal ones the first has the gradient, here the one that needs none.
+    for i, (each, old) in enumerate(zip((a, b), before[:2], strict=True)):
+        expected = old + np.where(stacked.argmax(axis=0) == i, made.top.diff, 0)
+        np.testing.assert_allclose(each.diff, expected, rtol=1e-6)
+        assert (each.diff != old).any()
+    np.testing.assert_array_equal(c.diff, before[2])
+
+
+def test_a_product_is_refused():
     with pytest.raises(NetError) as caught:
-        step(Eltwise(operation), blob(random(1, 2, 3, 4)))
-    assert_one_line(caught, "layer 'it'", f"operation {operation}", "expected SUM")
+        step(Eltwise("PROD"), blob(random(1, 2, 3, 4)))
+    assert_one_line(caught, "layer 'it'", "operation PROD", "expected SUM or MAX")
 
 
 # --- interp, padding

@@ -61,7 +61,8 @@ def test_the_gradient_of_the_loss_by_every_parameter(network):
     data, labels = batch()
     found.forward(data, labels)
     found.backward()
-    found.backward()  # sets, and does not add to what is there
+    found.clear_gradients()
+    found.backward()
     # Along the gradient, where the loss changes most; in float32 there are no smaller steps.
     for parameter in found.parameters:
         if not parameter.lr_mult:
@@ -108,7 +109,7 @@ def test_relu_and_dropout_in_place_are_as_beside_each_other(network):
     for iteration in range(3):
         losses = []
         for each in (one, other):
-            each.iteration = iteration
+            each.batch_number = iteration
             losses.append(each.forward(*batch()))
             each.backward()
         assert losses[0] == losses[1]
@@ -121,7 +122,7 @@ def test_dropout_depends_on_seed_iteration_and_layer(network):
     found = network(text, seed=5)
 
     def masks(iteration: int) -> list[np.ndarray]:
-        found.iteration = iteration
+        found.batch_number = iteration
         found.forward(*batch())
         return [s.mask.copy() for s in found.steps if isinstance(s, DropoutStep)]
 
@@ -138,6 +139,7 @@ def test_dropout_depends_on_seed_iteration_and_layer(network):
 def gradients(found: Network) -> list[np.ndarray]:
     """The loss, every blob's gradient and every parameter's."""
     loss = found.forward(*batch())
+    found.clear_gradients()
     found.backward()
     diffs = [value.diff for value in found.values.values() if value.diff is not None]
     return [np.array(loss), *diffs, *(parameter.diff for parameter in found.parameters)]
@@ -202,7 +204,7 @@ EARLY = 'layers { name: "early" type: CONVOLUTION bottom: "conv1" top: "early" C
             "num_output: 6 group: 2 kernel_size: 3 pad: 2",
             ["layer 'frozen' (Convolution)", "group 2"],
         ),
-        ("coeff: 1 coeff: 0.5 coeff: 1", "operation: MAX", ["layer 'sum'", "MAX"]),
+        ("coeff: 1 coeff: 0.5 coeff: 1", "operation: PROD", ["layer 'sum'", "PROD"]),
         ("xavier", "positive_unitball", ["layer 'conv1'", "positive_unitball", "xavier"]),
         (IN_PLACE, SOFTMAX, ["layer 's' (Softmax)", "cannot be trained here"]),
         (

@@ -1,5 +1,6 @@
 """The solver: learning rates, updates by hand, resuming from a snapshot, losses that are NaN."""
 
+import itertools
 import math
 import os
 from dataclasses import replace
@@ -22,6 +23,7 @@ from deeplab_repro.train.run import prepare
 from deeplab_repro.train.sgd import Solver, learning_rate
 from tests.conftest import assert_one_line
 from tests.train.tiny_training import (
+    ACCURACY,
     SOLVER,
     TRAIN,
     assert_same_bits,
@@ -74,7 +76,7 @@ def test_an_unknown_policy():
 
 def trained(solver: Solver, data: SegData, iterations: int) -> list[float]:
     """The losses of so many steps."""
-    return [solver.step(*data.batch(solver.iteration)) for _ in range(iterations)]
+    return [solver.step([data.batch(solver.iteration)]) for _ in range(iterations)]
 
 
 def test_updates_by_hand(tmp_path):
@@ -86,7 +88,8 @@ def test_updates_by_hand(tmp_path):
     for rate in (1e-3, 1e-3, 1e-4, 1e-4, 1e-5):
         images, labels = data.batch(solver.iteration)
         assert solver.learning_rate == pytest.approx(rate)
-        network.iteration = solver.iteration  # what is dropped out
+        network.batch_number = solver.iteration  # what is dropped out
+        network.clear_gradients()
         network.forward(images, labels)
         network.backward()
         for i, parameter in enumerate(network.parameters):
@@ -94,12 +97,60 @@ def test_updates_by_hand(tmp_path):
             gradient = parameter.diff.astype(np.float64) + 0.0005 * decays[i] * expected[i]
             history[i] = 0.9 * history[i] + rate * rates[i] * gradient
             expected[i] = expected[i] - history[i]
-        solver.step(images, labels)
+        solver.step([(images, labels)])
         for found, one, ours, two in zip(
             weights(solver), expected, solver.history, history, strict=True
         ):
             np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-8)
             np.testing.assert_allclose(ours, two, rtol=1e-4, atol=1e-9)
+
+
+ITER_SIZE = SOLVER + "iter_size: 3"
+
+
+def test_gradients_of_several_batches_are_averaged(tmp_path):
+    """As one batch three times as large would learn, where each has as many pixels that count."""
+    train = TRAIN.replace('layers { name: "drop1" type: DROPOUT bottom: "conv1" top: "conv1" }', "")
+    train = train.replace("softmaxloss_param { ignore_label: 255 }", "").replace(ACCURACY, "")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "three").mkdir()
+    one, data = prepared(tmp_path / "one", SOLVER, train.replace("batch_size: 2", "batch_size: 6"))
+    three, _ = prepared(tmp_path / "three", ITER_SIZE, train)
+    for iteration in range(3):
+        images, labels = data.batch(iteration)
+        labels %= 5
+        parts = [(images[i : i + 2], labels[i : i + 2]) for i in (0, 2, 4)]
+        # One loss is a mean over six images, the other of three means.
+        assert three.step(parts) == pytest.approx(one.step([(images, labels)]), rel=1e-6)
+    assert three.iteration == 3
+    for found, expected in zip(weights(three), weights(one), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)  # sums in another order
+
+
+def test_every_batch_of_an_update_drops_other_values(tmp_path):
+    solver, data = prepared(tmp_path, ITER_SIZE)
+    (dropout,) = [step for step in solver.network.steps if isinstance(step, DropoutStep)]
+    masks = set()
+
+    def batches():
+        for number in itertools.count():
+            yield data.batch(number)
+            masks.add(dropout.mask.tobytes())
+
+    given = batches()
+    for _ in range(2):
+        solver.step(given)
+    assert len(masks) == 5  # the sixth batch has not been asked for the next
+
+
+def test_too_few_batches_for_an_update(tmp_path):
+    solver, data = prepared(tmp_path, ITER_SIZE)
+    before = weights(solver)
+    with pytest.raises(TrainingError) as caught:
+        solver.step([data.batch(0)])
+    assert_one_line(caught, "iteration 0: got 1 batches, expected 3 (iter_size)")
+    assert_same_bits(weights(solver), before)
+    assert not solver.losses
 
 
 def test_a_frozen_layer_keeps_its_bits(tmp_path):
@@ -369,5 +420,5 @@ def test_a_batch_without_labels_that_count(tmp_path):
     solver, data = prepared(tmp_path)
     images, labels = data.batch(0)
     with pytest.raises(TrainingError) as caught:
-        solver.step(images, np.full_like(labels, 255))
+        solver.step([(images, np.full_like(labels, 255))])
     assert_one_line(caught, "iteration 0: the loss is NaN", "no pixel of the batch", "batch_size")
