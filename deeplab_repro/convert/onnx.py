@@ -189,7 +189,7 @@ def _add_layers(
     # Reserved before a constant takes one of these names.
     names = {blob: graph.name(blob) for blob in dict.fromkeys([*outputs, *last_maker])}
     values = {net.input: data}
-    for index, (layer, bottoms, top) in enumerate(net.walk(input_shape)):
+    for index, (layer, bottoms, (top, *_)) in enumerate(net.walk(input_shape)):
         if index not in needed:
             continue
         for bottom in set(layer.bottoms) - values.keys():
