@@ -10,6 +10,7 @@ import numpy as np
 from deeplab_repro.arrays import F32, Shape
 from deeplab_repro.errors import NetError
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.channel_layers import BatchNorm, PReLU, Scale
 from deeplab_repro.net.layers import (
     Convolution,
     Dropout,
@@ -23,6 +24,7 @@ from deeplab_repro.net.layers import (
     SoftmaxLoss,
 )
 from deeplab_repro.net.net import Blob, Layer, Net
+from deeplab_repro.train.channels import BatchNormStep, PReLUStep, ScaleStep
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.fillers import filled
@@ -35,7 +37,7 @@ from deeplab_repro.train.values import Parameter, Value
 _FOR_FILLERS, _FOR_DROPOUT = 3, 4
 # Beside the weights: their gradient, history, and a snapshot's.
 _COPIES_OF_WEIGHTS = 4
-_IN_PLACE = (Dropout, ReLU)
+_IN_PLACE = (BatchNorm, Dropout, PReLU, ReLU, Scale)
 
 
 class Step(Protocol):
@@ -51,7 +53,10 @@ class Step(Protocol):
 _LEARNING_STEPS: dict[
     type[LayerType], Callable[[Layer, list[Value], list[Value], list[Parameter]], Step]
 ] = {
+    BatchNorm: BatchNormStep,
     Convolution: ConvolutionStep,
+    PReLU: PReLUStep,
+    Scale: ScaleStep,
 }
 _STEPS: dict[type[LayerType], Callable[[Layer, list[Value], list[Value]], Step]] = {
     Eltwise: EltwiseStep,
@@ -178,8 +183,8 @@ def _check_trainable(net: Net) -> None:
 
 def _parameter(blob: Blob, random: np.random.Generator) -> Parameter:
     """The blob as it is trained, filled by its filler where it has no values."""
-    data = filled(blob, random) if blob.data is None else blob.data.astype(np.float32)
-    blob.data = np.ascontiguousarray(data)
+    data = filled(blob, random) if blob.data is None else blob.data
+    blob.data = np.array(data, np.float32, order="C")
     return Parameter(blob.data, _zeros(blob.shape), blob.lr_mult, blob.decay_mult)
 
 
