@@ -5,12 +5,21 @@ the fillers.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from deeplab_repro.caffe import deeplab_pb2
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import NetError
-from deeplab_repro.net.layers import InnerProduct, SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.channel_layers import BatchNorm, Bias, PReLU, Scale
+from deeplab_repro.net.layers import (
+    Convolution,
+    Deconvolution,
+    InnerProduct,
+    LayerType,
+    SegAccuracy,
+    SoftmaxLoss,
+)
 from deeplab_repro.net.net import Filler, Layer
 
 # Their names in V1 and in the current format. Upstream has no SegAccuracy, but forks of it do.
@@ -23,16 +32,25 @@ _FILLERS = (
 )
 _NUMBERS = ("value", "mean", "std", "min", "max")  # of a filler
 _DEFAULT = Filler()
+# Where a layer type has the fillers of its blobs.
+_WEIGHT_AND_BIAS = {"weight": "weight_filler", "bias": "bias_filler"}
+_FILLED: dict[type[LayerType], tuple[str, dict[str, str]]] = {
+    Bias: ("bias_param", {"bias": "filler"}),
+    Convolution: ("convolution_param", _WEIGHT_AND_BIAS),
+    Deconvolution: ("convolution_param", _WEIGHT_AND_BIAS),
+    InnerProduct: ("inner_product_param", _WEIGHT_AND_BIAS),
+    PReLU: ("prelu_param", {"slope": "filler"}),
+    Scale: ("scale_param", {"weight": "filler", "bias": "bias_filler"}),
+}
 
 
 def read_learning(layer: Layer, message: Any) -> None:
     """Set how the layer's blobs learn. Raises NetError, without the layer's name."""
     _read_multipliers(layer, message)
-    if layer.blobs:
-        parameters = _parameters(layer, message)
-        for blob, name in zip(layer.blobs, ("weight_filler", "bias_filler"), strict=False):
-            if parameters.HasField(name):
-                blob.filler = _read_filler(getattr(parameters, name), name)
+    for blob, (place, field, default) in zip(layer.blobs, _fillers(layer, message), strict=False):
+        blob.filler = default
+        if field and place.HasField(field):
+            blob.filler = _read_filler(getattr(place, field), field)
 
 
 def write_learning(layer: Layer, message: Any) -> None:
@@ -46,18 +64,21 @@ def write_learning(layer: Layer, message: Any) -> None:
     else:
         message.blobs_lr.extend(rates if set(rates) - {1.0} else [])
         message.weight_decay.extend(decays if set(decays) - {1.0} else [])
-    for blob, name in zip(layer.blobs, ("weight_filler", "bias_filler"), strict=False):
-        if blob.filler != _DEFAULT:
-            _write_filler(blob.filler, getattr(_parameters(layer, message), name))
+    for blob, (place, field, default) in zip(layer.blobs, _fillers(layer, message), strict=False):
+        if field and blob.filler != default:
+            _write_filler(blob.filler, getattr(place, field))
 
 
 def _is_v1(message: Any) -> bool:
     return isinstance(message, deeplab_pb2.LayerParameter)
 
 
-def _parameters(layer: Layer, message: Any) -> Any:
-    full = isinstance(layer.op, InnerProduct)
-    return message.inner_product_param if full else message.convolution_param
+def _fillers(layer: Layer, message: Any) -> Iterator[tuple[Any, str, Filler]]:
+    """For each blob the message and the field of its filler, "" for none, and Caffe's default."""
+    place, fields = _FILLED.get(type(layer.op), ("", {}))
+    for name in layer.blob_names:
+        default = Filler(value=layer.op.starts_at.get(name, 0.0))
+        yield getattr(message, place, None), fields.get(name, ""), default
 
 
 def _read_multipliers(layer: Layer, message: Any) -> None:
@@ -73,6 +94,8 @@ def _read_multipliers(layer: Layer, message: Any) -> None:
             raise NetError(
                 f"{len(message.param)} param for {count} blobs, expected at most {count}"
             )
+        if isinstance(layer.op, BatchNorm):
+            _check_statistics(message)
         rates = [parameter.lr_mult for parameter in message.param]
         decays = [parameter.decay_mult for parameter in message.param]
         given = {"lr_mult": rates, "decay_mult": decays}
@@ -80,10 +103,19 @@ def _read_multipliers(layer: Layer, message: Any) -> None:
         for value in values:
             if not 0 <= value < math.inf:
                 raise NetError(f"{name} is {value:g}, expected a number from 0")
+    if isinstance(layer.op, BatchNorm):
+        rates = [0.0] * count
     for blob, rate in zip(layer.blobs, rates, strict=False):
         blob.lr_mult = rate
     for blob, decay in zip(layer.blobs, decays, strict=False):
         blob.decay_mult = decay
+
+
+def _check_statistics(message: Any) -> None:
+    """Refuse to learn statistics, as Caffe does."""
+    rates = [each.lr_mult for each in message.param if each.HasField("lr_mult")]
+    if any(rates):
+        raise NetError(f"lr_mult is {max(rates):g}, expected 0: its blobs are statistics")
 
 
 def _read_filler(message: Any, name: str) -> Filler:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.caffe.prototxt import parse_solver
 from deeplab_repro.errors import FormatError, one_line
@@ -41,6 +43,19 @@ def read_solver(path: str | Path, variables: Mapping[str, str] | None = None) ->
         random_seed=solver.random_seed if solver.random_seed >= 0 else None,
         **{name: getattr(solver, name) for name in _TAKEN_OVER},
     )
+
+
+def read_settings(
+    path: str | Path, variables: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Every setting that a solver's prototxt gives, as plain data, and why it does not train here.
+
+    Raises FileError, and FormatError for what is no solver.
+    """
+    solver = parse_solver(path, variables)
+    settings = MessageToDict(solver, preserving_proto_field_name=True)
+    order = (field.name for field, _ in solver.ListFields())
+    return {name: settings[name] for name in order}, list(_problems(solver))
 
 
 def _problems(solver: Any) -> Iterator[str]:

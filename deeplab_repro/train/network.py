@@ -164,13 +164,16 @@ class Network:
 
 
 def _check_trainable(net: Net) -> None:
+    trained = {*_STEPS, *_LEARNING_STEPS, Dropout}
+    others = {x.type: x.name for x in reversed(net.layers) if type(x.op) not in trained}
+    if others:
+        named = ", ".join(f"layer '{name}' ({kind})" for kind, name in reversed(others.items()))
+        raise NetError(f"{named} cannot be trained here")
     takers: dict[str, str] = {}  # of each blob, the first layer that takes it and leaves it
     for layer in net.layers:
         in_place = set(layer.bottoms) & set(layer.tops)
-        kinds = _IN_PLACE if in_place else (*_STEPS, *_LEARNING_STEPS, Dropout)
-        if type(layer.op) not in kinds:
-            how = "in place " if in_place else ""
-            raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
+        if in_place and type(layer.op) not in _IN_PLACE:
+            raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained in place here")
         for name in in_place & takers.keys():
             # That layer's backward step would find other values; Caffe refuses it as well.
             raise NetError(

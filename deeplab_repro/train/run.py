@@ -58,10 +58,10 @@ def prepare(
 
 
 def _labels(net: Net) -> int:
-    """The number of labels that the net has scores for."""
+    """The number of labels that the net has scores for; the fewest of several losses."""
     shapes = net.blob_shapes()
-    loss = next(layer for layer in net.layers if isinstance(layer.op, SoftmaxLoss))
-    return shapes[loss.bottoms[0]][1]
+    losses = [layer for layer in net.layers if isinstance(layer.op, SoftmaxLoss)]
+    return min(shapes[loss.bottoms[0]][1] for loss in losses)
 
 
 def check_untouched(

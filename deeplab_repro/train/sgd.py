@@ -65,9 +65,9 @@ class Solver:
     def accuracy(self) -> tuple[float, float, float, float] | None:
         """Of the last batch SEG_ACCURACY's three fractions, and the mean IOU of classes there.
 
-        None if the net has no SEG_ACCURACY.
+        None if the net has no SEG_ACCURACY; of several it is the last.
         """
-        for step in self.network.steps:
+        for step in reversed(self.network.steps):
             if isinstance(step, SegAccuracyStep):
                 pixels, recall, jaccard = map(float, step.top.data.ravel())
                 return pixels, recall, jaccard, step.mean_iou

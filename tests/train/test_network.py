@@ -206,7 +206,13 @@ EARLY = 'layers { name: "early" type: CONVOLUTION bottom: "conv1" top: "early" C
         ),
         ("coeff: 1 coeff: 0.5 coeff: 1", "operation: PROD", ["layer 'sum'", "PROD"]),
         ("xavier", "positive_unitball", ["layer 'conv1'", "positive_unitball", "xavier"]),
-        (IN_PLACE, SOFTMAX, ["layer 's' (Softmax)", "cannot be trained here"]),
+        (
+            IN_PLACE,
+            SOFTMAX
+            + SOFTMAX.replace('"s"', '"t"')
+            + SOFTMAX.replace('"s"', '"u"').replace("SOFTMAX", "CONCAT"),
+            ["layer 's' (Softmax), layer 'u' (Concat) cannot be trained here"],
+        ),
         (
             IN_PLACE,
             'layers { name: "p" type: PADDING bottom: "conv1" top: "conv1" }',
