@@ -198,10 +198,7 @@ def _source(message: Any, layers: Sequence[Any], file: str) -> _Source:
     data_layers = [layer for layer in layers if layer_type(layer) in DATA_TYPES]
     inputs = declared_inputs(message, list(layers))
     if len(data_layers) + bool(inputs) != 1:
-        raise NetError(
-            f"the net has {len(inputs)} inputs and {len(data_layers)} data layers in its TRAIN "
-            "phase, expected inputs (image and labels) or one data layer"
-        )
+        raise NetError(_not_one_source(inputs, data_layers, layers))
     if inputs:
         return _Source(inputs)
     (layer,) = data_layers
@@ -209,6 +206,21 @@ def _source(message: Any, layers: Sequence[Any], file: str) -> _Source:
         return _data_source(layer, file)
     except NetError as error:
         raise _named(layer, error) from None
+
+
+def _not_one_source(
+    inputs: Mapping[str, Shape], data_layers: Sequence[Any], layers: Sequence[Any]
+) -> str:
+    """What is wrong where the images come from nowhere, or from two places."""
+    expected = "expected one IMAGE_SEG_DATA layer that brings images and labels"
+    bringing = data_layers or [layer for layer in layers if layer.top and not layer.bottom]
+    named = [f"input '{name}'" for name in inputs]
+    named += [f"layer '{layer.name}' ({layer_type(layer)})" for layer in bringing]
+    if not named:
+        return f"the net has no input in its TRAIN phase, {expected}, or inputs"
+    does = "bring" if len(named) > 1 else "brings"
+    more = [f"{len(named) - 5} more"] if len(named) > 5 else []
+    return f"{' and '.join(named[:5] + more)} {does} what the net is trained on, {expected}"
 
 
 def _data_source(layer: Any, file: str) -> _Source:

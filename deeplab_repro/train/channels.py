@@ -31,13 +31,14 @@ class BatchNormStep:
                 "does not train here, expected use_global_stats: true"
             )
         (self.bottom,), (self.top,) = bottoms, tops
-        self.op, self.parameters = layer.op, parameters
+        self.op, self.layer = layer.op, layer
         for parameter in parameters:
             parameter.lr_mult = 0.0
 
     def forward(self) -> None:
         """top = (bottom - mean) / sqrt(variance + eps)."""
-        mean, variance, (factor,) = (each.data.astype(np.float64) for each in self.parameters)
+        # Of the layer, which may have its own once weights are loaded: see Solver.load.
+        mean, variance, (factor,) = (np.asarray(blob.data, np.float64) for blob in self.layer.blobs)
         part = 1 / factor if factor else 0.0
         scale = 1 / np.sqrt(variance * part + self.op.eps)
         self.scale = scale.astype(np.float32)[None, :, None]

@@ -193,11 +193,13 @@ class Solver:
 
     def load(self, weights: str | Path, partial: bool = False) -> list[str]:
         """Take weights from a caffemodel by layer name; `partial` as in `load_weights`."""
-        arrays = [blob.data for layer in self.net.layers for blob in layer.blobs]
+        before = [blob for layer in self.net.layers for blob in layer.blobs]
+        arrays = {id(blob): blob.data for blob in before}
         left = load_weights(self.net, weights, partial)
-        blobs = [blob for layer in self.net.layers for blob in layer.blobs]
-        for blob, array in zip(blobs, arrays, strict=True):
-            assert array is not None
+        for blob in (blob for layer in self.net.layers for blob in layer.blobs):
+            array = arrays.get(id(blob))
+            if array is None:  # statistics of a BatchNorm that shares them by name alone
+                continue
             assert blob.data is not None
             array[...] = blob.data
             blob.data = array  # the array that is trained

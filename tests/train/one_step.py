@@ -67,6 +67,8 @@ def step(op, *bottoms: Value, extra=()):
         Parameter(random(*each.shape, seed=i), np.zeros(each.shape, np.float32), 1, 1)
         for i, each in enumerate(layer.blobs)
     ]
+    for each, parameter in zip(layer.blobs, parameters, strict=True):
+        each.data = parameter.data
     if isinstance(op, (BatchNorm, Convolution, PReLU, Scale)):
         extra = (parameters,)
     made = STEPS[type(op)](layer, list(bottoms), [top], *extra)

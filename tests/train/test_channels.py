@@ -5,7 +5,7 @@ import pytest
 
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.channel_layers import BatchNorm, PReLU, Scale
-from deeplab_repro.net.net import Layer
+from deeplab_repro.net.net import Blob, Layer
 from deeplab_repro.train.values import Parameter, Value
 from tests.conftest import assert_one_line
 from tests.train import naive_layers as naive
@@ -27,7 +27,8 @@ def of(op, x: np.ndarray, learnt: list[Parameter], top_diff: np.ndarray, in_plac
     """
     bottom = Value(x.copy(), np.zeros_like(x))
     top = bottom if in_place else Value(np.empty_like(x), np.zeros_like(x))
-    layer = Layer("it", op, ("x",), ("x" if in_place else "y",))
+    blobs = [Blob(each.data.shape, each.data) for each in learnt]
+    layer = Layer("it", op, ("x",), ("x" if in_place else "y",), blobs)
     made = STEPS[type(op)](layer, [bottom], [top], learnt)
     for _ in range(2):  # a second batch adds to the gradients of what is learnt
         bottom.data[...] = x

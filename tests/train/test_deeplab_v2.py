@@ -179,9 +179,10 @@ def batch(seed):
     return data, labels
 
 
-@pytest.mark.parametrize(
-    ("text", "learnt"), [(vgg16(), 50), (resnet(), 31)], ids=["VGG16", "ResNet"]
-)
+NETS = {"VGG16": (vgg16(), 50), "ResNet": (resnet(), 37)}
+
+
+@pytest.mark.parametrize(("text", "learnt"), NETS.values(), ids=NETS)
 def test_two_updates(tmp_path, text, learnt):
     """With gradients of two batches each; the oracle has single precision's error times layers."""
     net = read(tmp_path / "train.prototxt", text)

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_train_net
+from deeplab_repro.caffe.training import TRAINED
 from deeplab_repro.errors import NetError, ResourceError
+from deeplab_repro.net.layers import Dropout
 from deeplab_repro.train import convolution
 from deeplab_repro.train.elementwise import DropoutStep
-from deeplab_repro.train.network import Network
+from deeplab_repro.train.network import _LEARNING_STEPS, _STEPS, Network
 from tests.conftest import assert_one_line
 
 # Two branches that share a blob, one of them coarser; a frozen layer that gradients go through.
@@ -194,6 +196,12 @@ SOFTMAX = 'layers { name: "s" type: SOFTMAX bottom: "conv1" top: "s" }'
 EARLY = 'layers { name: "early" type: CONVOLUTION bottom: "conv1" top: "early" CONV }'.replace(
     "CONV }", "convolution_param { num_output: 2 kernel_size: 1 } }"
 )
+
+
+def test_what_reading_says_trains_is_what_trains():
+    assert {*TRAINED} == {kind.__name__ for kind in (*_STEPS, *_LEARNING_STEPS, Dropout)} - {
+        *("SegAccuracy", "SoftmaxLoss")
+    }
 
 
 @pytest.mark.parametrize(
