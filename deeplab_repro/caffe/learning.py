@@ -11,7 +11,7 @@ from typing import Any
 from deeplab_repro.caffe import deeplab_pb2
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import NetError
-from deeplab_repro.net.channel_layers import BatchNorm, Bias, PReLU, Scale
+from deeplab_repro.net.channel_layers import BN, BatchNorm, Bias, PReLU, Scale
 from deeplab_repro.net.layers import (
     Convolution,
     Deconvolution,
@@ -35,6 +35,7 @@ _DEFAULT = Filler()
 # Where a layer type has the fillers of its blobs.
 _WEIGHT_AND_BIAS = {"weight": "weight_filler", "bias": "bias_filler"}
 _FILLED: dict[type[LayerType], tuple[str, dict[str, str]]] = {
+    BN: ("bn_param", {"slope": "slope_filler", "bias": "bias_filler"}),
     Bias: ("bias_param", {"bias": "filler"}),
     Convolution: ("convolution_param", _WEIGHT_AND_BIAS),
     Deconvolution: ("convolution_param", _WEIGHT_AND_BIAS),

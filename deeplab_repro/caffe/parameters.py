@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deeplab_repro.arrays import HW
+from deeplab_repro.caffe.channel_parameters import CHANNEL_READERS, CHANNEL_WRITERS
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
     Concat,
@@ -28,18 +29,24 @@ from deeplab_repro.net.net import Layer
 
 # The V1 name of every type that runs, and the current one. DECONVOLUTION is BVLC's alone.
 V1_TYPES = {
+    "ABSVAL": "AbsVal",
     "CONCAT": "Concat",
     "CONVOLUTION": "Convolution",
     "DECONVOLUTION": "Deconvolution",
     "DROPOUT": "Dropout",
     "ELTWISE": "Eltwise",
+    "EXP": "Exp",
     "INNER_PRODUCT": "InnerProduct",
     "INTERP": "Interp",
+    "LRN": "LRN",
     "PADDING": "Padding",
     "POOLING": "Pooling",
+    "POWER": "Power",
     "RELU": "ReLU",
+    "SIGMOID": "Sigmoid",
     "SOFTMAX": "Softmax",
     "SPLIT": "Split",
+    "TANH": "TanH",
 }
 
 
@@ -58,7 +65,7 @@ def do_not_run(
     named = [f"layer '{name}' has type '{kind}'" for kind, name in lacking.items()]
     more = [f"and {len(named) - 20} more"] if len(named) > 20 else []
     does = "which does" if len(named) == 1 else "which do"
-    known = ", ".join(those or _READERS)
+    known = ", ".join(sorted(those or _READERS))
     return f"{', '.join(named[:20] + more)}, {does} not {doing}; these do: {known}"
 
 
@@ -314,6 +321,7 @@ def _read_softmax(message: Any) -> Softmax:
 
 
 _READERS: dict[str, Callable[[Any], LayerType]] = {
+    **CHANNEL_READERS,
     "Concat": _read_concat,
     "Convolution": _read_convolution,
     "Deconvolution": _read_deconvolution,
@@ -328,6 +336,7 @@ _READERS: dict[str, Callable[[Any], LayerType]] = {
     "Split": lambda message: Split(),  # noqa: ARG005
 }
 _WRITERS: dict[str, Callable[[Any, Any], None]] = {
+    **CHANNEL_WRITERS,
     "Concat": _write_concat,
     "Convolution": _write_filters,
     "Deconvolution": _write_filters,

@@ -23,7 +23,7 @@ def _print_net(net: dict[str, Any]) -> None:
         if layer["shares_weights_of"]:
             count = f"as {layer['shares_weights_of']}"
         bottoms = _listed(layer["bottoms"])
-        shapes = _listed(map(dims, layer["tops"].values()))
+        shapes = _listed(dict.fromkeys(map(dims, layer["tops"].values())))
         rows.append([layer["name"], layer["type"], shapes, count, *geometry, bottoms])
     heading = ["layer", "type", "output shape", "parameters", "kernel", "stride", "hole", "pad"]
     print_table([*heading, "bottoms"], rows, left=3)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, HW
+from deeplab_repro.engines.exact_channels import CHANNEL_RULES
 from deeplab_repro.net.layers import (
     Concat,
     Convolution,
@@ -20,7 +21,7 @@ from deeplab_repro.net.layers import (
     ReLU,
     Softmax,
 )
-from deeplab_repro.net.net import Net
+from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.scores import interp_positions
 
 F64 = npt.NDArray[np.float64]
@@ -39,14 +40,18 @@ def exact_blobs(
     net.blob_shapes(data.shape)  # says clearly where the net does not fit
     blobs = {net.input: data.astype(np.float64)}
     for number, layer in enumerate(net.layers, start=1):
-        bottoms = (blobs[bottom] for bottom in layer.bottoms)
-        top = _RULES[layer.type](layer.op, *bottoms, **layer.weights())
+        top = layer_top(layer, *(blobs[bottom] for bottom in layer.bottoms))
         if rounded:
             top = top.astype(np.float32).astype(np.float64)
         blobs.update(dict.fromkeys(layer.tops, top))
         kept = set(names).union(*(later.bottoms for later in net.layers[number:]))
         blobs = {name: blob for name, blob in blobs.items() if name in kept}
     return {name: blobs[name] for name in names}
+
+
+def layer_top(layer: Layer, *bottoms: np.ndarray) -> np.ndarray:
+    """What a layer makes of its bottoms, in their precision. Raises WeightsError."""
+    return _RULES[layer.type](layer.op, *bottoms, **layer.weights())
 
 
 def _convolution(op: Convolution, data: F64, weight: F32, bias: F32 | None = None) -> F64:
@@ -168,6 +173,7 @@ def _same(_: LayerType, data: F64) -> F64:
 
 
 _RULES: dict[str, Callable[..., F64]] = {
+    **CHANNEL_RULES,
     "Concat": _concat,
     "Convolution": _convolution,
     "Deconvolution": _deconvolution,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.engines.engine import check_request, in_shape
+from deeplab_repro.engines.exact_channels import CHANNEL_RULES
+from deeplab_repro.engines.folding import folded
 from deeplab_repro.engines.opencv_cuda import (
     BY_CAFFE,
     gpu_error,
@@ -121,15 +124,29 @@ class OpenCVEngine:
         self.device: Device = device
         self.precision: Precision = precision
         self._phases = phases
-        # From ONNX, where pads say the sizes, OpenCV 4 pools as Caffe in all nets.
-        by_axis = device == "cpu" and any(pools_by_axis(layer.op) for layer in net.layers)
-        self._by_caffe = BY_CAFFE and not by_axis
         self._checked: set[Shape] = set()
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = numbered(net)
         usual = net.output, net.coarse_output[0]
         self._usual = [name for name in usual if name in self._numbers]
         self._warned = False
+
+    @cached_property
+    def _folded(self) -> Net:
+        """The numbered net as it is built."""
+        return folded(self._numbered, set(self._numbers.values()))
+
+    @cached_property
+    def _by_caffe(self) -> bool:
+        """Whether OpenCV 4 is to read it from Caffe's files, else it reads it from ONNX.
+
+        From ONNX, where pads say the sizes, it pools as Caffe in all nets. And its importer of
+        Caffe's files lacks a BN and a Bias, and some options of the others.
+        """
+        return BY_CAFFE and not any(
+            layer.type in CHANNEL_RULES or (self.device == "cpu" and pools_by_axis(layer.op))
+            for layer in self._folded.layers
+        )
 
     def build(self) -> None:
         """Build OpenCV's net for the net's own size, which the first run would do otherwise.
@@ -224,7 +241,7 @@ class OpenCVEngine:
         """
         if self._by_caffe and shape not in self._checked:
             check_poolings(self.net, shape)
-            check_shapes(net, self._numbered, shape)
+            check_shapes(net, self._folded, shape)
             self._checked.add(shape)
 
     def _make_room(self, shape: Shape) -> None:
@@ -241,8 +258,8 @@ class OpenCVEngine:
 
     def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if not self._by_caffe:  # OpenCV 5's engine has no other device, and warns where one is set
-            return _read_onnx(self._numbered, shape, outputs)
-        net = _read_caffe(stock_net(_named_by_blob(self._numbered), shape))
+            return _read_onnx(self._folded, shape, outputs)
+        net = _read_caffe(stock_net(_named_by_blob(self._folded), shape))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
         return net
@@ -257,11 +274,15 @@ class OpenCVEngine:
                 "or another size"
             )
         last = max(map(int, outputs))
-        wanted = _named_by_blob(self._numbered)
-        wanted = replace(wanted, layers=wanted.layers[: last + 1])
-        if self._phases:
-            wanted = in_phases(wanted, shape, outputs)
-        net = _read_caffe(stock_net(wanted, shape))
+        wanted = _named_by_blob(self._folded)
+        layers = [layer for layer in wanted.layers if int(layer.tops[0]) <= last]
+        wanted = replace(wanted, layers=layers)
+        if not self._by_caffe:
+            net = _read_onnx(wanted, shape, outputs)
+        else:
+            if self._phases:
+                wanted = in_phases(wanted, shape, outputs)
+            net = _read_caffe(stock_net(wanted, shape))
         # With fusion OpenCV makes the bottoms of a Concat in one piece of memory, and gives each of
         # them from its beginning: the wrong part.
         net.enableFusion(len(outputs) == 1)

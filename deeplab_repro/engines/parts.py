@@ -8,16 +8,17 @@ kernels, and 1x1, become a product of matrices.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from deeplab_repro.arrays import HW
 from deeplab_repro.engines.engine import Engine
+from deeplab_repro.engines.exact import layer_top
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
-from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, LayerType, ReLU
+from deeplab_repro.net.layers import Convolution, Dropout, LayerType, ReLU
 from deeplab_repro.net.net import Layer, Net
 
 Way = Literal["whole", "phases", "product", "join"]
@@ -49,7 +50,7 @@ class Part:
     """Layers that run together in one way, and the blobs that they take and give.
 
     whole: as a net, from one blob. phases: convolutions with one hole, one after the other.
-    product: one convolution. join: an Eltwise or a Concat of what several parts give.
+    product: one convolution. join: an Eltwise, or the like, of what several parts give.
     """
 
     way: Way
@@ -203,12 +204,4 @@ def _product(layer: Layer, relu: bool, data: np.ndarray) -> Iterable[np.ndarray]
 
 def _join(layer: Layer, *arrays: np.ndarray) -> Iterable[np.ndarray]:
     named = dict(zip(dict.fromkeys(layer.bottoms), arrays, strict=True))
-    bottoms = [named[name] for name in layer.bottoms]
-    if isinstance(layer.op, Concat):
-        return [np.concatenate(bottoms, layer.op.axis)]
-    assert isinstance(layer.op, Eltwise)
-    if layer.op.coeff:
-        factors = np.array(layer.op.coeff, np.float32)
-        bottoms = [factor * bottom for factor, bottom in zip(factors, bottoms, strict=True)]
-    functions = {"SUM": np.add, "PROD": np.multiply, "MAX": np.maximum}
-    return [reduce(functions[layer.op.operation], bottoms)]
+    return [layer_top(layer, *(named[name] for name in layer.bottoms))]

@@ -1,7 +1,7 @@
 """A net as plain data: layers, shapes, learnable arrays; no file format and no engine."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -11,7 +11,6 @@ from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.errors import ArgumentError, NetError, WeightsError
 from deeplab_repro.net.layers import (
     Convolution,
-    InnerProduct,
     Interp,
     LayerType,
     Padding,
@@ -86,6 +85,14 @@ class Layer:
         # Scale and Bias alone may have a second bottom, which takes the place of a blob.
         return self.op.blob_names[max(0, len(self.bottoms) - 1) :]
 
+    def new_blobs(self, shapes: Iterable[Shape]) -> list[Blob]:
+        """Blobs of these shapes without data, which begin as Caffe has it by default."""
+        starts = (self.op.starts_at.get(name, 0.0) for name in self.blob_names)
+        return [
+            Blob(shape, filler=Filler(value=start))
+            for shape, start in zip(shapes, starts, strict=False)
+        ]
+
     def weights(self) -> dict[str, np.ndarray]:
         """Its arrays by `blob_names`. Raises WeightsError where they are not loaded."""
         arrays = {}
@@ -151,7 +158,7 @@ class Net:
         self._shapes, self._fits = {}, {}
         for layer, bottoms, _ in self.walk():
             if not layer.blobs:
-                layer.blobs = [Blob(shape) for shape in layer.op.blob_shapes(bottoms)]
+                layer.blobs = layer.new_blobs(layer.op.blob_shapes(bottoms))
 
     def walk(
         self, input_shape: Shape | None = None
@@ -331,11 +338,7 @@ class Net:
         With an InnerProduct it does not, nor with an INTERP to a size; an INTERP that shrinks, also
         one that enlarges again, is run and converted as one to the size that it makes.
         """
-        return not any(
-            isinstance(layer.op, InnerProduct)
-            or (isinstance(layer.op, Interp) and not layer.op.only_zooms)
-            for layer in self.layers
-        )
+        return all(layer.op.fits_any_size(len(layer.bottoms)) for layer in self.layers)
 
     def fitting_size(self, size: HW) -> HW:
         """The size (H, W) to which an image of this size is padded: at least the net's crop.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from deeplab_repro.arrays import Shape
+from deeplab_repro.net.channel_layers import Bias, Scale
 from deeplab_repro.net.layers import (
     Convolution,
     Deconvolution,
@@ -24,6 +25,8 @@ def stride_after(
     strides, bottoms: the strides and shapes of its bottoms. top, image: the shapes of the top and
     of the net's input. For an INTERP to a size the stride is that at these shapes.
     """
+    if isinstance(op, Scale | Bias):  # the second bottom may lack rows, and is stretched
+        return strides[0]
     stride = _meeting(strides, bottoms, _rows(image))
     if isinstance(op, Convolution | Pooling):
         return stride * op.stride[0]

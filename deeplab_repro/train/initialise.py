@@ -88,7 +88,7 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
 
 
 def write_initialised(net: Net, path: str | Path) -> None:
-    """Write the layers that have weights as a caffemodel in the authors' V1 format, atomically.
+    """Write the layers that have weights as a caffemodel in the net's own format, atomically.
 
     The others are left out, so that training fills them by their fillers. Raises FileError if the
     file cannot be written.
@@ -96,7 +96,7 @@ def write_initialised(net: Net, path: str | Path) -> None:
     # Not a new Net: that would check that the layers hold together, and these need not.
     part = copy.copy(net)
     part.layers = [layer for layer in net.layers if layer.blobs and layer.blobs[0].data is not None]
-    write_caffemodel(part, path, marked=True)
+    write_caffemodel(part, path, current=net.dialect == "Caffe", marked=True)
 
 
 def regular_taps(new: int, old: int) -> np.ndarray:

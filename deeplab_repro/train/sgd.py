@@ -127,15 +127,15 @@ class Solver:
         return sha256_of_text(json.dumps([settings, prototxt_text(self.net, current=True)]))
 
     def snapshot(self) -> tuple[Path, Path]:
-        """Write <prefix>_iter_<N>.caffemodel and .solverstate, each atomically.
+        """Write <prefix>_iter_<N>.caffemodel, in the net's own format, and .solverstate.
 
-        The solverstate comes last, and holds the caffemodel's digest: the two belong together.
+        Each is written atomically. The solverstate comes last, and holds the caffemodel's digest: the two belong together.
 
         Raises FileError if they cannot be written.
         """
         stem = f"{self.parameter.snapshot_prefix}_iter_{self.iteration}"
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
-        write_caffemodel(self.net, model)
+        write_caffemodel(self.net, model, current=self.net.dialect == "Caffe")
         current_step = sum(self.iteration >= value for value in self.parameter.stepvalue)
         made = SolverState(
             self.iteration,

@@ -249,7 +249,7 @@ def twice(name: str) -> list[Layer]:
 @pytest.mark.parametrize(
     ("layers", "expected"),
     [
-        ([Layer("a", Concat(-1), ("d",), ("x",))], "axis is -1, expected a whole number from 0"),
+        ([Layer("a", Concat(-1), ("d",), ("x",))], "axis is -1, which Caffe would take as 3"),
         ([Layer("a", Dropout(float("nan")), ("d",), ("x",))], "parameters.ratio is NaN"),
         ([Layer("a\nb", ReLU(), ("d",), ("x",))], "name is 'a\\nb', expected text"),
         ([Layer("a" * 201, ReLU(), ("d",), ("x",))], "expected a short one"),

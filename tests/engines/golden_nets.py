@@ -51,3 +51,39 @@ def check_layers(make_engine, golden, atol):
             ours = scores_of(make_engine(net, "cpu"), arrays["data"])
             # Positions up to 55 are rounded: 4e-6 off, times differences of up to 6.
             np.testing.assert_allclose(ours, arrays["i"], rtol=0, atol=2.5e-5, err_msg=folder.name)
+
+
+CHANNEL_LAYERS = (
+    "batchnorm_eps",
+    "batchnorm_scale_in_place",
+    "bias",
+    "leaky_relu",
+    "lrn_across",
+    "lrn_within",
+    "power_abs_exp_log",
+    "prelu",
+    "residual_with_holes",
+    "scale_of_two_bottoms",
+    "sigmoid_tanh_elu",
+)
+FAMILY = (*(f"bvlc/{name}" for name in CHANNEL_LAYERS), "v2/ResNet101")
+"""Nets of later Caffes, with every blob that they recorded."""
+
+
+def family_net(folder):
+    """A net of the family with its weights, its input, and the blobs that Caffe made of it."""
+    net = read_net(
+        folder / "net.prototxt" if "bvlc" in folder.parts else folder / "deploy.prototxt"
+    )
+    load_weights(net, folder / "weights.caffemodel")
+    with np.load(folder / "blobs.npz") as blobs:
+        expected = {name: blobs[name] for name in blobs.files}
+    return net, expected.pop(net.input), expected
+
+
+def assert_originals(found, expected, scores):
+    """That blobs are Caffe's: both sum products in float32, in another order."""
+    for name, theirs in expected.items():
+        assert found[name].shape == theirs.shape
+        assert np.abs(found[name] - theirs).max() <= 1e-4 * max(1, theirs.std()), name
+    np.testing.assert_array_equal(found[scores].argmax(axis=1), expected[scores].argmax(axis=1))

@@ -1,9 +1,11 @@
 """What v2 trained: both of its nets, narrow, for two updates against an oracle in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from deeplab_repro.caffe import read_train_net
+from deeplab_repro.caffe import read_train_net, write_caffemodel
 from deeplab_repro.net.channel_layers import BatchNorm, PReLU, Scale
 from deeplab_repro.net.solver import SolverParameter
 from deeplab_repro.train.sgd import Solver
@@ -202,3 +204,25 @@ def test_two_updates(tmp_path, text, learnt):
         assert apart <= 1e-3 * largest + 2e-7 * abs(first[key]).max(), layer.name
     assert changed == learnt
     assert len(solver.network.parameters) == len(blobs)
+
+
+def test_scales_with_statistics_of_their_own(tmp_path):
+    """As Caffe's files may have them: what is learnt is shared, by name, and statistics are not."""
+    net = read(tmp_path / "train.prototxt", NETS["ResNet"][0])
+    own = [layer for layer in net.layers if layer.name.startswith("bn_") and "_res" in layer.name]
+    for number, layer in enumerate(own):
+        layer.blobs = [replace(b, data=b.data * np.float32(1 + number)) for b in layer.blobs]
+    write_caffemodel(net, tmp_path / "all.caffemodel", current=True)
+    oracle = NaiveTraining(net, SOLVER)
+    parameter = replace(SOLVER, snapshot_prefix=str(tmp_path / "s"))
+    solver = Solver(parameter, read_train_net(tmp_path / "train.prototxt"))
+    assert not solver.load(tmp_path / "all.caffemodel")
+    batches = [batch(0), batch(1)]
+    assert solver.step(batches) == pytest.approx(oracle.step(batches), rel=1e-5)
+    _, state = solver.snapshot()
+    resumed = Solver(parameter, read_train_net(tmp_path / "train.prototxt"))
+    resumed.restore(state)
+    for one, other in zip(resumed.net.layers, solver.net.layers, strict=True):
+        for blob, expected in zip(one.blobs, other.blobs, strict=True):
+            np.testing.assert_array_equal(blob.data, expected.data)
+    assert resumed.step(batches) == solver.step(batches)

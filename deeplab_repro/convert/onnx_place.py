@@ -1,0 +1,45 @@
+"""A layer's place in an ONNX graph, for what writes its nodes there."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deeplab_repro.arrays import Shape
+from deeplab_repro.convert.onnx_graph import Graph
+from deeplab_repro.net.net import Layer
+
+
+class Place(NamedTuple):
+    """A layer's place in a graph: its inputs' names, and the name of the value that it makes."""
+
+    graph: Graph
+    layer: Layer
+    inputs: list[str]
+    bottoms: Sequence[Shape]
+    top: Shape
+    value: str
+
+    def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> None:
+        """Add the node that makes the layer's value."""
+        self.graph.node(kind, inputs, self.value, **attributes)
+
+    def step(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Add a node before that one. Returns the name of its value."""
+        return self.graph.node(kind, inputs, self.graph.name(f"{self.value}/{kind}"), **attributes)
+
+    def constant(self, *values: float) -> str:
+        """Add a constant: int64 if all values are integers, else float32. Returns its name."""
+        dtype = "int64" if all(isinstance(value, int) for value in values) else "float32"
+        return self.graph.constant(f"{self.value}/constant", np.array(values), dtype)
+
+    def weights(self, shape: Shape | None = None) -> list[str]:
+        """Add the layer's weight and bias as constants, the weight in this shape if it is given."""
+        weights = self.layer.weights()
+        if shape:
+            weights["weight"] = weights["weight"].reshape(shape)
+        return [self.array(what, data) for what, data in weights.items()]
+
+    def array(self, what: str, data: np.ndarray) -> str:
+        """Add one of the layer's arrays, or what is made of it, as a constant. Returns its name."""
+        return self.graph.constant(f"{self.layer.name}/{what}", data)
