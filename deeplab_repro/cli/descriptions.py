@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from deeplab_repro.caffe import Caffemodel
     from deeplab_repro.net.net import Layer, Net
 
-_HEAD = 4096  # bytes; a binary file of Caffe's has a 0 among them
+# In the first bytes of a binary file of Caffe's there are tags and lengths of fields.
+_HEAD, _CONTROL = 4096, re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
 def describe_file(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def describe_file(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
     if reader:
         return reader(file)
     with open_to_read(file) as (opened, _):
-        is_binary = b"\0" in opened.read(_HEAD)
+        is_binary = _CONTROL.search(opened.read(_HEAD)) is not None
     return (
         describe_caffemodel(read_caffemodel(file)) if is_binary else _describe_text(file, variables)
     )

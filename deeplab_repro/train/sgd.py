@@ -129,7 +129,8 @@ class Solver:
     def snapshot(self) -> tuple[Path, Path]:
         """Write <prefix>_iter_<N>.caffemodel, in the net's own format, and .solverstate.
 
-        Each is written atomically. The solverstate comes last, and holds the caffemodel's digest: the two belong together.
+        Each is written atomically. The solverstate comes last, and holds the caffemodel's digest:
+        the two belong together.
 
         Raises FileError if they cannot be written.
         """

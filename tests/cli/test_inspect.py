@@ -117,6 +117,16 @@ def test_a_caffemodel(command, caffemodel):
     assert found["layers"][0]["blob_shapes"] == [[5, 3, 3, 3], [1, 1, 1, 5]]
 
 
+def test_a_caffemodel_without_weights(command, tmp_path):
+    """Caffe writes such a one for a net that learns nothing; there is no 0 in it."""
+    for name in ("relu.caffemodel", "relu"):
+        path = tmp_path / name
+        path.write_bytes(b"\x0a\x01n\xa2\x06\x0c\x0a\x04relu\x12\x04ReLU")
+        assert b"\0" not in path.read_bytes()
+        _, out, _ = command("inspect", path)
+        assert "relu   ReLU" in out
+
+
 def test_a_converted_npz_is_shown_as_its_net(command, tiny):
     net = read_net(tiny)
     net.fill_random(0)
