@@ -15,10 +15,12 @@ import numpy as np
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import Caffemodel, ModelLayer, read_caffemodel, write_caffemodel
 from deeplab_repro.errors import WeightsError, one_line
+from deeplab_repro.net.channel_layers import BN, BatchNorm, Bias, PReLU, Scale
 from deeplab_repro.net.layers import Convolution, Deconvolution
 from deeplab_repro.net.net import Layer, Net
 
 COPIED = "copied"
+_OF_CHANNELS = (BN, BatchNorm, Bias, PReLU, Scale)
 BY_FILLER = "not in the file: by its filler"
 
 
@@ -62,11 +64,17 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
                 kept.update(dict.fromkeys(layer.tops, kept[layer.bottoms[0]]))
             continue
         if layer.name not in by_name:
-            done[layer.name] = BY_FILLER
+            owners = [x.name for x, _ in filled if any(blob is layer.blobs[0] for blob in x.blobs)]
+            done[layer.name] = f"as '{owners[0]}', whose weights it shares" if owners else BY_FILLER
             continue
         channels = bottoms[0][1]
         bottom = kept.get(layer.bottoms[0], _Kept(np.arange(channels), channels))
         try:
+            if isinstance(layer.op, _OF_CHANNELS):
+                filled.append((layer, _of_channels(layer, by_name[layer.name], bottom)))
+                kept[layer.tops[0]] = bottom
+                done[layer.name] = COPIED
+                continue
             decimation = _Decimation.of(layer, bottoms[0], by_name[layer.name], bottom)
             if layer.name not in features:
                 _check_labels(decimation)
@@ -115,6 +123,31 @@ def regular_channels(new: int, old: int) -> np.ndarray:
     return np.arange(new) * old // new
 
 
+def _of_channels(layer: Layer, found: ModelLayer, bottom: _Kept) -> list[np.ndarray]:
+    """The blobs of a layer that works on each channel, of those that its bottom has."""
+    if len(found.blobs) != len(layer.blobs):
+        raise _other_count(layer, found)
+    arrays = []
+    for blob, data in zip(layer.blobs, found.blobs, strict=True):
+        wanted, flat = math.prod(blob.shape), data.reshape(-1)
+        if (flat.size, wanted) == (bottom.of, len(bottom.indices)):
+            flat = flat[bottom.indices]
+        if flat.size != wanted:
+            raise WeightsError(
+                f"has {flat.size} values where the net has {wanted}: use the weights of a net with "
+                "the same layers before it"
+            )
+        arrays.append(flat.reshape(blob.shape))
+    return arrays
+
+
+def _other_count(layer: Layer, found: ModelLayer) -> WeightsError:
+    return WeightsError(
+        f"has {len(found.blobs)} blobs, expected {len(layer.blobs)}: "
+        "use the net that it was made for, or one made from it"
+    )
+
+
 @dataclass(frozen=True)
 class _Decimation:
     """A layer's blobs made from the file's. Its errors do not name the layer."""
@@ -129,10 +162,7 @@ class _Decimation:
         if isinstance(layer.op, Deconvolution):
             raise WeightsError("is a Deconvolution, which does not learn here: use a net without")
         if len(found.blobs) != len(layer.blobs):
-            raise WeightsError(
-                f"has {len(found.blobs)} blobs, expected {len(layer.blobs)}: "
-                "use the net that it was made for, or one made from it"
-            )
+            raise _other_count(layer, found)
         is_conv = isinstance(layer.op, Convolution)
         # An inner product is a convolution whose kernel is the size of its bottom.
         target = layer.blobs[0].shape if is_conv else (layer.blobs[0].shape[0], *bottom[1:])

@@ -318,3 +318,48 @@ def test_a_prototxt_for_weights(target, tmp_path):
     with pytest.raises(FormatError) as caught:
         initialise(net, tmp_path / "net.prototxt")
     assert_one_line(caught, "net.prototxt", "text file, expected a caffemodel")
+
+
+NORMALISED = """
+name: "scales" input: "data" input_dim: [1, 3, 9, 9]
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" param { name: "w" }
+  convolution_param { num_output: OUTPUTS kernel_size: 1 bias_term: false } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+layer { name: "again" type: "Convolution" bottom: "data" top: "again" param { name: "w" }
+  convolution_param { num_output: OUTPUTS kernel_size: 1 bias_term: false } }
+layer { name: "fc" type: "Convolution" bottom: "conv" top: "fc"
+  convolution_param { num_output: 2 kernel_size: 1 } }
+"""
+
+
+def test_what_works_on_each_channel_keeps_the_channels_of_its_bottom(make, tmp_path):
+    source, wanted = make(NORMALISED, OUTPUTS=8), make(NORMALISED, OUTPUTS=4)
+    source.fill_random(0)
+    for layer in source.layers[1:3]:
+        for blob in layer.blobs:
+            blob.data = np.arange(blob.data.size, dtype=np.float32) + 1
+    source.layers = [layer for layer in source.layers if layer.name != "again"]
+    write_caffemodel(source, tmp_path / "source.caffemodel", current=True)
+    done = initialise(wanted, tmp_path / "source.caffemodel").layers
+    assert (done["bn"], done["scale"]) == ("copied", "copied")
+    assert done["again"] == "as 'conv', whose weights it shares"
+    by_name = {layer.name: layer.blobs for layer in wanted.layers}
+    for blob in (*by_name["bn"][:2], *by_name["scale"]):
+        np.testing.assert_array_equal(blob.data, [1, 3, 5, 7])
+    np.testing.assert_array_equal(by_name["bn"][2].data, [1])
+    assert by_name["again"][0].data.shape == (4, 3, 1, 1)
+    write_initialised(wanted, tmp_path / "init.caffemodel")
+    assert [layer.name for layer in read_caffemodel(tmp_path / "init.caffemodel").layers][1:] == [
+        *("conv", "bn", "scale", "again", "fc")
+    ]
+
+
+def test_channels_of_another_net(make, tmp_path):
+    source, wanted = make(NORMALISED, OUTPUTS=8), make(NORMALISED, OUTPUTS=4)
+    source.fill_random(0)
+    source.layers[2].blobs[0].data = np.ones(3, np.float32)
+    write_caffemodel(source, tmp_path / "source.caffemodel", current=True)
+    with pytest.raises(WeightsError) as caught:
+        initialise(wanted, tmp_path / "source.caffemodel")
+    assert_one_line(caught, "layer 'scale' has 3 values where the net has 4")
