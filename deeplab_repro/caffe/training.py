@@ -102,7 +102,9 @@ def _train_net(message: Any, file: str) -> Net:
         except NetError as error:
             raise _named(layer, error) from None
     if not all(map(runs, lacking)):  # those that run may be in a net that is not to be trained
-        raise NetError(do_not_run(lacking, "train here", TRAINED))
+        raise NetError(
+            do_not_run(lacking, "train here", (*TRAINED, SOFTMAX_LOSS[1], SEG_ACCURACY[1]))
+        )
     _check_losses(layers)
     net = Net(
         name=message.name,

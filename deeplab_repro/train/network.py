@@ -96,7 +96,8 @@ class Network:
             for layer, step in zip(net.layers, self.steps, strict=True)
             if learning & set(layer.tops)
         ]
-        self.losses = [step for step in self.steps if isinstance(step, SoftmaxLossStep)]
+        losses = (step for step in self.steps if isinstance(step, SoftmaxLossStep))
+        self.losses = [loss for loss in losses if loss.op.loss_weight]
 
     def _step(self, number: int, layer: Layer) -> Step:
         bottoms = [self.values[name] for name in layer.bottoms]

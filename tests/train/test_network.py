@@ -80,6 +80,28 @@ def test_the_gradient_of_the_loss_by_every_parameter(network):
         assert (losses[1] - losses[0]) / 0.008 == pytest.approx(norm, rel=0.02)
 
 
+MORE_LOSSES = (
+    NET
+    + """
+layers { name: "loss_up" type: SOFTMAX_LOSS bottom: "up" bottom: "label" loss_weight: 0.25 }
+layers { name: "loss_fine" type: SOFTMAX_LOSS bottom: "fine" bottom: "label" loss_weight: 0 }
+"""
+)
+
+
+def test_losses_are_added_up_by_their_weights(network):
+    found = network(MORE_LOSSES)
+    total = found.forward(*batch())
+    one, up, _ = (found.values[name].data.item() for name in ("loss", "loss_up", "loss_fine"))
+    assert total == pytest.approx(one + 0.25 * up, rel=1e-6)
+    data, labels = batch()
+    ignored = MORE_LOSSES.replace(
+        '"label" loss_weight: 0 }', '"label" loss_weight: 0 softmaxloss_param { ignore_label: 3 } }'
+    )
+    # A loss without weight does not count, not even where it is not defined.
+    assert np.isfinite(network(ignored).forward(data, np.full_like(labels, 3)))
+
+
 def test_a_frozen_layer_lets_gradients_through(network):
     """What lies before it learns as if it were not frozen."""
     frozen, learning = network(), network(NET.replace("blobs_lr: 0 blobs_lr: 0", ""))
