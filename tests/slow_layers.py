@@ -139,7 +139,7 @@ def scale(x, op, weight, bias=NO_BIAS):
     return np.moveaxis(y, range(-axis, 0), range(axis)) if axis else y
 
 
-def prelu(x, op, slope):  # noqa: ARG001
+def prelu(x, _, slope):
     return np.where(x > 0, x, x.astype(np.float64) * per_channel(slope))
 
 

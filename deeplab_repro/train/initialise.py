@@ -20,8 +20,8 @@ from deeplab_repro.net.layers import Convolution, Deconvolution
 from deeplab_repro.net.net import Layer, Net
 
 COPIED = "copied"
-_OF_CHANNELS = (BN, BatchNorm, Bias, PReLU, Scale)
 BY_FILLER = "not in the file: by its filler"
+_BY_CHANNEL = BN | BatchNorm | Bias | PReLU | Scale
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,12 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
                 kept.update(dict.fromkeys(layer.tops, kept[layer.bottoms[0]]))
             continue
         if layer.name not in by_name:
-            owners = [x.name for x, _ in filled if any(blob is layer.blobs[0] for blob in x.blobs)]
+            owners = [x.name for x, _ in filled if any(b is layer.blobs[0] for b in x.blobs)]
             done[layer.name] = f"as '{owners[0]}', whose weights it shares" if owners else BY_FILLER
             continue
         channels = bottoms[0][1]
         bottom = kept.get(layer.bottoms[0], _Kept(np.arange(channels), channels))
         try:
-            if isinstance(layer.op, _OF_CHANNELS):
-                filled.append((layer, _of_channels(layer, by_name[layer.name], bottom)))
-                kept[layer.tops[0]] = bottom
-                done[layer.name] = COPIED
-                continue
             decimation = _Decimation.of(layer, bottoms[0], by_name[layer.name], bottom)
             if layer.name not in features:
                 _check_labels(decimation)
@@ -123,31 +118,6 @@ def regular_channels(new: int, old: int) -> np.ndarray:
     return np.arange(new) * old // new
 
 
-def _of_channels(layer: Layer, found: ModelLayer, bottom: _Kept) -> list[np.ndarray]:
-    """The blobs of a layer that works on each channel, of those that its bottom has."""
-    if len(found.blobs) != len(layer.blobs):
-        raise _other_count(layer, found)
-    arrays = []
-    for blob, data in zip(layer.blobs, found.blobs, strict=True):
-        wanted, flat = math.prod(blob.shape), data.reshape(-1)
-        if (flat.size, wanted) == (bottom.of, len(bottom.indices)):
-            flat = flat[bottom.indices]
-        if flat.size != wanted:
-            raise WeightsError(
-                f"has {flat.size} values where the net has {wanted}: use the weights of a net with "
-                "the same layers before it"
-            )
-        arrays.append(flat.reshape(blob.shape))
-    return arrays
-
-
-def _other_count(layer: Layer, found: ModelLayer) -> WeightsError:
-    return WeightsError(
-        f"has {len(found.blobs)} blobs, expected {len(layer.blobs)}: "
-        "use the net that it was made for, or one made from it"
-    )
-
-
 @dataclass(frozen=True)
 class _Decimation:
     """A layer's blobs made from the file's. Its errors do not name the layer."""
@@ -162,7 +132,12 @@ class _Decimation:
         if isinstance(layer.op, Deconvolution):
             raise WeightsError("is a Deconvolution, which does not learn here: use a net without")
         if len(found.blobs) != len(layer.blobs):
-            raise _other_count(layer, found)
+            raise WeightsError(
+                f"has {len(found.blobs)} blobs, expected {len(layer.blobs)}: "
+                "use the net that it was made for, or one made from it"
+            )
+        if isinstance(layer.op, _BY_CHANNEL):
+            return cls._of_channels(layer, found, inputs)
         is_conv = isinstance(layer.op, Convolution)
         # An inner product is a convolution whose kernel is the size of its bottom.
         target = layer.blobs[0].shape if is_conv else (layer.blobs[0].shape[0], *bottom[1:])
@@ -189,6 +164,24 @@ class _Decimation:
             same = shape[-weight.ndim :] == weight.shape
             told = COPIED if same else f"{COPIED} from {dims(shape)}"
         return cls(blobs, filters.shape, outputs, told)
+
+    @classmethod
+    def _of_channels(cls, layer: Layer, found: ModelLayer, inputs: _Kept) -> "_Decimation":
+        """Of a layer with a number for each channel of its bottom, which its top has too."""
+        blobs = []
+        for blob, data in zip(layer.blobs, found.blobs, strict=True):
+            size = math.prod(blob.shape)
+            values = data.reshape(-1)
+            if values.size == inputs.of and size == len(inputs.indices):
+                values = values[inputs.indices]
+            if values.size != size:
+                raise WeightsError(
+                    f"has {values.size} values, expected {inputs.of}: use the weights of a net "
+                    "with the same layers before it"
+                )
+            blobs.append(values.reshape(blob.shape))
+        source, target = (inputs.of, 1, 1, 1), (len(inputs.indices), 1, 1, 1)
+        return cls(blobs, source, inputs.indices, _told(source, target) or COPIED)
 
 
 def _features(net: Net) -> set[str]:

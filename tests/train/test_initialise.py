@@ -320,46 +320,61 @@ def test_a_prototxt_for_weights(target, tmp_path):
     assert_one_line(caught, "net.prototxt", "text file, expected a caffemodel")
 
 
-NORMALISED = """
-name: "scales" input: "data" input_dim: [1, 3, 9, 9]
-layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" param { name: "w" }
-  convolution_param { num_output: OUTPUTS kernel_size: 1 bias_term: false } }
-layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
-layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
-layer { name: "again" type: "Convolution" bottom: "data" top: "again" param { name: "w" }
-  convolution_param { num_output: OUTPUTS kernel_size: 1 bias_term: false } }
-layer { name: "fc" type: "Convolution" bottom: "conv" top: "fc"
-  convolution_param { num_output: 2 kernel_size: 1 } }
+# --- layers with a number for each channel
+
+NORMED = """
+name: "n" input: "data" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 9
+layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+  convolution_param { num_output: WIDTH kernel_size: 3 bias_term: false } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "sc" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+layer { name: "p" type: "PReLU" bottom: "c" top: "c" }
+layer { name: "s" type: "Convolution" bottom: "c" top: "s"
+  convolution_param { num_output: 5 kernel_size: 1 } }
 """
 
 
-def test_what_works_on_each_channel_keeps_the_channels_of_its_bottom(make, tmp_path):
-    source, wanted = make(NORMALISED, OUTPUTS=8), make(NORMALISED, OUTPUTS=4)
+@pytest.mark.parametrize("width", [8, 4])
+def test_numbers_of_the_channels_that_are_kept(make, tmp_path, width):
+    source = make(NORMED, WIDTH=8)
     source.fill_random(0)
-    for layer in source.layers[1:3]:
+    for layer in source.layers[1:4]:
         for blob in layer.blobs:
-            blob.data = np.arange(blob.data.size, dtype=np.float32) + 1
-    source.layers = [layer for layer in source.layers if layer.name != "again"]
-    write_caffemodel(source, tmp_path / "source.caffemodel", current=True)
-    done = initialise(wanted, tmp_path / "source.caffemodel").layers
-    assert (done["bn"], done["scale"]) == ("copied", "copied")
-    assert done["again"] == "as 'conv', whose weights it shares"
-    by_name = {layer.name: layer.blobs for layer in wanted.layers}
-    for blob in (*by_name["bn"][:2], *by_name["scale"]):
-        np.testing.assert_array_equal(blob.data, [1, 3, 5, 7])
-    np.testing.assert_array_equal(by_name["bn"][2].data, [1])
-    assert by_name["again"][0].data.shape == (4, 3, 1, 1)
-    write_initialised(wanted, tmp_path / "init.caffemodel")
-    assert [layer.name for layer in read_caffemodel(tmp_path / "init.caffemodel").layers][1:] == [
-        *("conv", "bn", "scale", "again", "fc")
-    ]
+            blob.data = np.arange(blob.data.size, dtype=np.float32).reshape(blob.shape)
+    write_caffemodel(source, tmp_path / "n.caffemodel", current=True)
+    net = make(NORMED, WIDTH=width)
+    told = initialise(net, tmp_path / "n.caffemodel").layers
+    assert told["bn"] == ("copied" if width == 8 else "decimated outputs 8 -> 4")
+    step = 8 // width
+    for name, arrays in (("bn", 2), ("sc", 2), ("p", 1)):
+        for data in blobs(net, name)[:arrays]:
+            np.testing.assert_array_equal(data, np.arange(0, 8, step))
+    assert blobs(net, "bn")[2] == [0]
+    np.testing.assert_array_equal(blobs(net, "s")[0], source.layers[4].blobs[0].data[:, ::step])
 
 
-def test_channels_of_another_net(make, tmp_path):
-    source, wanted = make(NORMALISED, OUTPUTS=8), make(NORMALISED, OUTPUTS=4)
+def test_numbers_of_other_channels(make, tmp_path):
+    source = make(NORMED, WIDTH=8)
     source.fill_random(0)
-    source.layers[2].blobs[0].data = np.ones(3, np.float32)
-    write_caffemodel(source, tmp_path / "source.caffemodel", current=True)
-    with pytest.raises(WeightsError) as caught:
-        initialise(wanted, tmp_path / "source.caffemodel")
-    assert_one_line(caught, "layer 'scale' has 3 values where the net has 4")
+    for blob in source.layers[2].blobs:
+        blob.data = np.ones(5, np.float32)
+        blob.shape = (5,)
+    write_caffemodel(source, tmp_path / "n.caffemodel", current=True)
+    with pytest.raises(WeightsError) as error:
+        initialise(make(NORMED, WIDTH=8), tmp_path / "n.caffemodel")
+    assert_one_line(error, "layer 'sc' has 5 values, expected 8")
+
+
+def test_layers_that_share_their_weights(make, tmp_path):
+    again = NORMED.replace('top: "c"\n', 'top: "c" param { name: "w" }\n', 1)
+    layer = again[again.index('layer { name: "c"') : again.index('layer { name: "bn"')]
+    again += layer.replace('name: "c"', 'name: "again"').replace('top: "c"', 'top: "again"')
+    source, net = make(NORMED, WIDTH=8), make(again, WIDTH=4)
+    source.fill_random(0)
+    write_caffemodel(source, tmp_path / "n.caffemodel", current=True)
+    told = initialise(net, tmp_path / "n.caffemodel").layers
+    assert told["again"] == "as 'c', whose weights it shares"
+    assert blobs(net, "again")[0] is blobs(net, "c")[0]
+    write_initialised(net, tmp_path / "init.caffemodel")  # V1 has no BatchNorm
+    written = read_caffemodel(tmp_path / "init.caffemodel")
+    assert {layer.name for layer in written.layers if layer.blobs} == {*told}
