@@ -13,6 +13,8 @@ from deeplab_repro.errors import FormatError, one_line
 from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.machine.memory import require_memory
 
+_MOST_VALUES = 2**63  # of an array; its sizes are written as numbers of so many bits
+
 
 @dataclass(frozen=True)
 class OnnxValue:
@@ -69,15 +71,20 @@ def read_onnx_summary(path: str | PathLike[str]) -> OnnxSummary:
     if not (model.ir_version and graph.node):
         raise FormatError(f"{name}: has no nodes, expected an ONNX file")
     arrays = {array.name: array for array in graph.initializer}
+    for array in arrays.values():
+        if min(array.dims, default=0) < 0 or math.prod(array.dims) > _MOST_VALUES:
+            raise FormatError(
+                f"{name}: is broken: an array has {len(array.dims)} axes of such sizes"
+            )
     nodes = [_node(node, arrays) for node in graph.node]
     return OnnxSummary(
-        name=graph.name,
-        producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
+        name=_plain(graph.name),
+        producer=" ".join(filter(None, map(_plain, (model.producer_name, model.producer_version)))),
         opset=max((each.version for each in model.opset_import if not each.domain), default=0),
         inputs=[_value(each) for each in graph.input if each.name not in arrays],
         outputs=[_value(each) for each in graph.output],
         parameters=sum(map(_floats, arrays.values())),
-        metadata={each.key: each.value for each in model.metadata_props},
+        metadata={_plain(each.key): _plain(each.value) for each in model.metadata_props},
         nodes=nodes,
     )
 
@@ -85,11 +92,11 @@ def read_onnx_summary(path: str | PathLike[str]) -> OnnxSummary:
 def _value(value: Any) -> OnnxValue:
     tensor = value.type.tensor_type
     axes = tuple(
-        axis.dim_value if axis.HasField("dim_value") else axis.dim_param
+        axis.dim_value if axis.HasField("dim_value") else _plain(axis.dim_param)
         for axis in tensor.shape.dim
     )
     return OnnxValue(
-        value.name, _type(tensor.elem_type), axes if tensor.HasField("shape") else None
+        _plain(value.name), _type(tensor.elem_type), axes if tensor.HasField("shape") else None
     )
 
 
@@ -101,14 +108,19 @@ def _type(number: int) -> str:
 def _node(node: Any, arrays: dict[str, Any]) -> OnnxNode:
     own = [arrays[name] for name in node.input if name in arrays]
     return OnnxNode(
-        name=node.name,
-        type=node.op_type,
-        inputs=[name for name in node.input if name and name not in arrays],
-        outputs=list(node.output),
-        attributes={each.name: _attribute(each) for each in node.attribute},
+        name=_plain(node.name),
+        type=_plain(node.op_type),
+        inputs=[_plain(name) for name in node.input if name and name not in arrays],
+        outputs=list(map(_plain, node.output)),
+        attributes={_plain(each.name): _attribute(each) for each in node.attribute},
         weights=[tuple(array.dims) for array in own],
         parameters=sum(map(_floats, own)),
     )
+
+
+def _plain(text: str | bytes) -> str:
+    """A text; protobuf gives bytes where it is not UTF-8."""
+    return text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
 def _floats(array: Any) -> int:
@@ -119,7 +131,7 @@ def _attribute(attribute: Any) -> Any:
     values = {
         attribute.FLOAT: lambda: attribute.f,
         attribute.INT: lambda: attribute.i,
-        attribute.STRING: lambda: attribute.s.decode(errors="replace"),
+        attribute.STRING: lambda: _plain(attribute.s),
         attribute.FLOATS: lambda: list(attribute.floats),
         attribute.INTS: lambda: list(attribute.ints),
     }

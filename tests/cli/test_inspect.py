@@ -9,7 +9,7 @@ from rich.console import Console
 
 from deeplab_repro.caffe import read_net, write_caffemodel, write_mean_file, write_solverstate
 from deeplab_repro.cli import console
-from deeplab_repro.convert import write_npz, write_onnx
+from deeplab_repro.convert import onnx_model_pb2, write_npz, write_onnx
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.preprocess import MeanImage
 from deeplab_repro.net.solver import SolverState
@@ -254,6 +254,23 @@ def test_other_files_under_these_names(refused, tiny, caffemodel, ending):
     for content in (b"\xff" * 300, b"", tiny.read_bytes(), caffemodel.read_bytes()[:200]):
         path.write_bytes(content)
         assert f"tiny.{ending}: " in refused("inspect", path)
+
+
+def test_hostile_onnx(command, refused, tiny):
+    """Names that are not UTF-8, and sizes that no number of 64 bits holds."""
+    path = tiny.with_suffix(".onnx")
+    model = onnx_model_pb2.ModelProto(ir_version=7, producer_name="abc")
+    model.graph.node.add(op_type="Relu", input=["abcabc"], output=["abc"])
+    model.metadata_props.add(key="abc", value="abc")
+    path.write_bytes(model.SerializeToString().replace(b"abc", b"\xff\xfe\x1b"))
+    found = json.loads(command("inspect", path, "--json")[1])
+    assert found["nodes"][0]["outputs"] == ["\ufffd\ufffd\x1b"]
+    assert "\x1b" not in command("inspect", path)[1]
+    for sizes in ([2**62] * 5000, [-1]):
+        del model.graph.initializer[:]
+        model.graph.initializer.add(name="w", dims=sizes, data_type=1)
+        path.write_bytes(model.SerializeToString())
+        assert "tiny.onnx: is broken: an array has" in refused("inspect", path)
 
 
 def test_variables(command, tiny):
