@@ -73,9 +73,7 @@ def read_onnx_summary(path: str | PathLike[str]) -> OnnxSummary:
     arrays = {array.name: array for array in graph.initializer}
     for array in arrays.values():
         if min(array.dims, default=0) < 0 or math.prod(array.dims) > _MOST_VALUES:
-            raise FormatError(
-                f"{name}: is broken: an array has {len(array.dims)} axes of such sizes"
-            )
+            raise FormatError(f"{name}: is broken: an array has impossible sizes")
     nodes = [_node(node, arrays) for node in graph.node]
     return OnnxSummary(
         name=_plain(graph.name),
