@@ -1,6 +1,5 @@
 """Writes the layers of net/channel_layers.py as ONNX operators, as onnx_layers.py does."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ from deeplab_repro.net.channel_layers import (
     BN,
     ELU,
     LRN,
-    NATURAL_BASE,
     BatchNorm,
     Bias,
     Exp,
@@ -21,15 +19,24 @@ from deeplab_repro.net.channel_layers import (
     Scale,
     TanH,
     kept_statistics,
+    log_of_base,
 )
 
 
 def _batch_norm(place: Place, op: BatchNorm) -> None:
-    mean, variance = kept_statistics(**place.layer.weights())
-    ones, zeros = np.ones(mean.size), np.zeros(mean.size)
-    constants = [("weight", ones), ("bias", zeros), ("mean", mean), ("variance", variance)]
-    arrays = [place.array(what, data.astype(np.float32)) for what, data in constants]
-    place.node("BatchNormalization", [place.inputs[0], *arrays], epsilon=float(op.eps))
+    weights = place.layer.weights()
+    sources = list(weights.values())
+    mean, variance = kept_statistics(**weights)
+    made = {"ones": np.ones(mean.size), "zeros": np.zeros(mean.size)}
+    made |= {"mean": mean, "variance": variance}
+    with np.errstate(over="ignore"):  # becomes infinite, as in Caffe
+        constants = [
+            place.graph.derived(
+                f"{place.layer.name}/{what}", what, sources, data.astype(np.float32)
+            )
+            for what, data in made.items()
+        ]
+    place.node("BatchNormalization", [place.inputs[0], *constants], epsilon=float(op.eps))
 
 
 def _bn(place: Place, op: BN) -> None:
@@ -111,18 +118,18 @@ def _power(place: Place, op: Power) -> None:
 
 
 def _exp(place: Place, op: Exp) -> None:
-    unit = _log_of(op.base)
+    unit = log_of_base(op.base)
     _chain(place, ("Mul", unit * op.scale), ("Add", unit * op.shift), ("Exp", None))
 
 
 def _log(place: Place, op: Log) -> None:
     _chain(
-        place, ("Mul", op.scale), ("Add", op.shift), ("Log", None), ("Mul", 1 / _log_of(op.base))
+        place,
+        ("Mul", op.scale),
+        ("Add", op.shift),
+        ("Log", None),
+        ("Mul", 1 / log_of_base(op.base)),
     )
-
-
-def _log_of(base: float) -> float:
-    return 1.0 if base == NATURAL_BASE else math.log(base)
 
 
 def _lrn(place: Place, op: LRN) -> None:

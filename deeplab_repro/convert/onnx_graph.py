@@ -36,6 +36,7 @@ class Graph:
         self._graph = schema.GraphProto(name=name)
         self._constants: dict[str, tuple[np.ndarray, np.dtype]] = {}
         self._names_by_place: dict[tuple[Any, ...], str] = {}  # by the array's memory
+        self._derived: dict[tuple[Any, ...], str] = {}
         self._names: set[str] = set()
         self._node_names: set[str] = set()
 
@@ -58,11 +59,18 @@ class Graph:
 
         One array is stored once, also if several layers share it: then under its first name.
         """
-        place = data.ctypes.data, data.shape, data.strides
+        place = _place(data)
         if place not in self._names_by_place:
             self._names_by_place[place] = name = self.name(name)
             self._constants[name] = data, np.dtype(dtype)
         return self._names_by_place[place]
+
+    def derived(self, name: str, what: str, sources: Sequence[np.ndarray], data: np.ndarray) -> str:
+        """Add a constant that is made of arrays: once for the same ones. Returns its name."""
+        key = (what, *map(_place, sources))
+        if key not in self._derived:
+            self._derived[key] = self.constant(name, data)
+        return self._derived[key]
 
     def node(self, kind: str, inputs: Sequence[str], value: str, **attributes: Any) -> str:
         """Add a node that makes `value`, a name that `name` gave. Returns `value`."""
@@ -112,6 +120,11 @@ class Graph:
         for head, (data, dtype) in zip(heads, self._constants.values(), strict=True):
             yield head
             yield np.ascontiguousarray(data, dtype).reshape(-1).view(np.uint8).data
+
+
+def _place(data: np.ndarray) -> tuple[Any, ...]:
+    """What tells an array in memory from all others."""
+    return data.ctypes.data, data.shape, data.strides
 
 
 def _describe(value: Any, dtype: str, axes: Axes) -> None:

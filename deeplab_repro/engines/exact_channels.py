@@ -10,7 +10,6 @@ from deeplab_repro.net.channel_layers import (
     BN,
     ELU,
     LRN,
-    NATURAL_BASE,
     AbsVal,
     BatchNorm,
     Bias,
@@ -22,6 +21,7 @@ from deeplab_repro.net.channel_layers import (
     Sigmoid,
     TanH,
     kept_statistics,
+    log_of_base,
 )
 
 F64 = npt.NDArray[np.float64]
@@ -29,14 +29,16 @@ F64 = npt.NDArray[np.float64]
 
 def _batch_norm(op: BatchNorm, data: F64, mean: F32, variance: F32, factor: F32) -> F64:
     mean, variance = kept_statistics(mean, variance, factor)
-    return (data - _at(data, mean)) / np.sqrt(_at(data, variance) + op.eps)
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN or infinite, as in Caffe
+        return (data - _at(data, mean)) / np.sqrt(_at(data, variance) + op.eps)
 
 
 def _bn(op: BN, data: F64, slope: F32, bias: F32, mean: F32, variance: F32) -> F64:
     slope, bias, mean, variance = (
         _at(data, each.reshape(-1).astype(np.float64)) for each in (slope, bias, mean, variance)
     )
-    return slope * (data - mean) / np.sqrt(variance + op.eps) + bias
+    with np.errstate(invalid="ignore", divide="ignore"):  # as above
+        return slope * (data - mean) / np.sqrt(variance + op.eps) + bias
 
 
 def _scale(op: Scale, data: F64, *second: F64, **learned: F32) -> F64:
@@ -81,16 +83,12 @@ def _power(op: Power, data: F64) -> F64:
 
 
 def _exp(op: Exp, data: F64) -> F64:
-    return np.exp(_log_of(op.base) * (op.shift + op.scale * data))
+    return np.exp(log_of_base(op.base) * (op.shift + op.scale * data))
 
 
 def _log(op: Log, data: F64) -> F64:
     with np.errstate(invalid="ignore", divide="ignore"):  # as above
-        return np.log(op.shift + op.scale * data) / _log_of(op.base)
-
-
-def _log_of(base: float) -> float:
-    return 1.0 if base == NATURAL_BASE else float(np.log(base))
+        return np.log(op.shift + op.scale * data) / log_of_base(op.base)
 
 
 def _lrn(op: LRN, data: F64) -> F64:

@@ -72,16 +72,21 @@ def _fold(chain: list[Layer], made: dict[tuple[int, ...], list[Blob]]) -> Layer:
     first, *others = chain
     key = tuple(id(blob) for layer in chain for blob in layer.blobs)
     if key not in made:
-        weights = first.weights()
-        scale = np.ones(len(weights["weight"]))
-        shift = weights.get("bias", np.zeros(1)).astype(np.float64)
-        for layer in others:
-            times, plus = _scale_and_shift(layer)
-            scale, shift = scale * times, shift * times + plus
-        arrays = weights["weight"] * scale.reshape(-1, 1, 1, 1), shift
-        made[key] = [Blob(data.shape, np.ascontiguousarray(data, np.float32)) for data in arrays]
+        with np.errstate(all="ignore"):  # broken weights make NaN, as in Caffe
+            made[key] = _folded_blobs(first, others)
     assert isinstance(first.op, Convolution)
     return replace(first, op=replace(first.op, bias=True), tops=chain[-1].tops, blobs=made[key])
+
+
+def _folded_blobs(first: Layer, others: list[Layer]) -> list[Blob]:
+    weights = first.weights()
+    scale = np.ones(len(weights["weight"]))
+    shift = weights.get("bias", np.zeros(1)).astype(np.float64)
+    for layer in others:
+        times, plus = _scale_and_shift(layer)
+        scale, shift = scale * times, shift * times + plus
+    arrays = weights["weight"] * scale.reshape(-1, 1, 1, 1), shift
+    return [Blob(data.shape, np.ascontiguousarray(data, np.float32)) for data in arrays]
 
 
 def _scale_and_shift(layer: Layer) -> tuple[F64, F64]:

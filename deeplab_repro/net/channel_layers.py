@@ -4,6 +4,7 @@ They are what the nets after DeepLab v1 add to those of layers.py, which says ho
 What they compute: docs/original.md, section 1.11.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,7 +43,8 @@ def kept_statistics(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A BatchNorm's mean and variance divided by its factor, float64; zeros where that is 0."""
     part = 0.0 if factor.item() == 0 else 1 / float(factor.item())
-    return mean.astype(np.float64) * part, variance.astype(np.float64) * part
+    with np.errstate(invalid="ignore"):  # of infinite ones
+        return mean.astype(np.float64) * part, variance.astype(np.float64) * part
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,11 @@ class Log(LayerType):
     base: float = NATURAL_BASE
     scale: float = 1.0
     shift: float = 0.0
+
+
+def log_of_base(base: float) -> float:
+    """The natural logarithm of the base of an Exp or a Log."""
+    return 1.0 if base == NATURAL_BASE else math.log(base)
 
 
 @dataclass(frozen=True)

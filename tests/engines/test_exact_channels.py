@@ -1,10 +1,13 @@
 """The layers of each value or channel in float64, as the slow ones; and through npz."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from deeplab_repro.convert.npz import read_npz, write_npz
 from deeplab_repro.engines.exact import exact_blobs
+from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine
 from deeplab_repro.net.channel_layers import (
     BN,
     ELU,
@@ -20,6 +23,8 @@ from deeplab_repro.net.channel_layers import (
     Sigmoid,
     TanH,
 )
+from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.net import Layer
 from tests import slow_layers as slow
 
 SHAPE = (2, 5, 4, 6)
@@ -66,3 +71,26 @@ def test_what_is_far_from_zero_does_not_overflow():
         for op, expected in [(Sigmoid(), [0, 1]), (TanH(), [-1, 1]), (ELU(2), [-2, 1e30])]:
             found = exact_blobs(slow.one_layer(op, data.shape), data, ["a"])["a"]
             np.testing.assert_allclose(found.ravel(), expected)
+
+
+@pytest.mark.parametrize(
+    ("variance", "factor", "eps"), [(-1, 1, 0.5), (0, 1, 0.0), (3e38, 1e-45, 0.0), (np.inf, 0, 0.0)]
+)
+def test_broken_statistics_make_no_finite_number_and_no_warning(variance, factor, eps):
+    """As in Caffe; whoever takes the scores tells of NaN."""
+    for first in (Sigmoid(), Convolution(3, (1, 1))):  # what folds, and what does not
+        net = slow.net_of(
+            Layer("f", first, ("data",), ("f",)),
+            Layer("a", BatchNorm(eps), ("f",), ("f",)),
+            shape=(1, 3, 4, 5),
+        )
+        net.layers[1].blobs[1].data[:] = variance
+        net.layers[1].blobs[2].data[:] = factor
+        data = slow.random_input(1, 3, 4, 5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exact = exact_blobs(net, data, ["f"])["f"]
+            found = OnnxRuntimeEngine(net, "cpu").blobs(data, ["f"])["f"]
+        if variance != 3e38:  # of which x / sqrt(infinity) is 0 in float32
+            assert not np.isfinite(exact).any()
+            assert not np.isfinite(found).any()
