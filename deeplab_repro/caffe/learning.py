@@ -11,35 +11,47 @@ from typing import Any
 from deeplab_repro.caffe import deeplab_pb2
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import NetError
-from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
-from deeplab_repro.net.net import Blob, Filler, Layer
+from deeplab_repro.net.channel_layers import BN, BatchNorm, Bias, PReLU, Scale
+from deeplab_repro.net.layers import (
+    Convolution,
+    Deconvolution,
+    InnerProduct,
+    LayerType,
+    SegAccuracy,
+    SoftmaxLoss,
+)
+from deeplab_repro.net.net import Filler, Layer
 
 # Their names in V1 and in the current format. Upstream has no SegAccuracy, but forks of it do.
 SOFTMAX_LOSS = ("SOFTMAX_LOSS", "SoftmaxWithLoss")
 SEG_ACCURACY = ("SEG_ACCURACY", "SegAccuracy")
 
-_FILLERS_OF_FILTERS = {"weight": "weight_filler", "bias": "bias_filler"}
-_FILLERS = ("constant", "gaussian", "uniform", "xavier", "msra", "positive_unitball")
+_FILLERS = (
+    *("constant", "gaussian", "uniform", "xavier", "msra", "bilinear"),
+    "positive_unitball",
+)
 _NUMBERS = ("value", "mean", "std", "min", "max")  # of a filler
 _DEFAULT = Filler()
-# Where a layer's message has the fillers of its blobs.
-_FILLER_FIELDS = {
-    "BN": ("bn_param", {"slope": "slope_filler", "bias": "bias_filler"}),
-    "Bias": ("bias_param", {"bias": "filler"}),
-    "Convolution": ("convolution_param", _FILLERS_OF_FILTERS),
-    "Deconvolution": ("convolution_param", _FILLERS_OF_FILTERS),
-    "InnerProduct": ("inner_product_param", _FILLERS_OF_FILTERS),
-    "PReLU": ("prelu_param", {"slope": "filler"}),
-    "Scale": ("scale_param", {"weight": "filler", "bias": "bias_filler"}),
+# Where a layer type has the fillers of its blobs.
+_WEIGHT_AND_BIAS = {"weight": "weight_filler", "bias": "bias_filler"}
+_FILLED: dict[type[LayerType], tuple[str, dict[str, str]]] = {
+    BN: ("bn_param", {"slope": "slope_filler", "bias": "bias_filler"}),
+    Bias: ("bias_param", {"bias": "filler"}),
+    Convolution: ("convolution_param", _WEIGHT_AND_BIAS),
+    Deconvolution: ("convolution_param", _WEIGHT_AND_BIAS),
+    InnerProduct: ("inner_product_param", _WEIGHT_AND_BIAS),
+    PReLU: ("prelu_param", {"slope": "filler"}),
+    Scale: ("scale_param", {"weight": "filler", "bias": "bias_filler"}),
 }
 
 
 def read_learning(layer: Layer, message: Any) -> None:
     """Set how the layer's blobs learn. Raises NetError, without the layer's name."""
     _read_multipliers(layer, message)
-    for blob, parameters, name in _filler_fields(layer, message):
-        if parameters.HasField(name):
-            blob.filler = _read_filler(getattr(parameters, name), name)
+    for blob, (place, field, default) in zip(layer.blobs, _fillers(layer, message), strict=False):
+        blob.filler = default
+        if field and place.HasField(field):
+            blob.filler = _read_filler(getattr(place, field), field)
 
 
 def write_learning(layer: Layer, message: Any) -> None:
@@ -60,26 +72,21 @@ def write_learning(layer: Layer, message: Any) -> None:
         message.param.extend(names if any(names) else [])
         message.blobs_lr.extend(rates if set(rates) - {1.0} else [])
         message.weight_decay.extend(decays if set(decays) - {1.0} else [])
-    usual = layer.new_blobs(blob.shape for blob in layer.blobs)
-    fillers = [blob.filler for blob in usual]
-    for (blob, parameters, name), default in zip(
-        _filler_fields(layer, message), fillers, strict=False
-    ):
-        if blob.filler != default:
-            _write_filler(blob.filler, getattr(parameters, name))
+    for blob, (place, field, default) in zip(layer.blobs, _fillers(layer, message), strict=False):
+        if field and blob.filler != default:
+            _write_filler(blob.filler, getattr(place, field))
 
 
 def _is_v1(message: Any) -> bool:
     return isinstance(message, deeplab_pb2.LayerParameter)
 
 
-def _filler_fields(layer: Layer, message: Any) -> Iterator[tuple[Blob, Any, str]]:
-    """The blobs that have a filler, each with the message that holds it, and the field there."""
-    if layer.type in _FILLER_FIELDS:
-        parameters, fields = _FILLER_FIELDS[layer.type]
-        for what, blob in zip(layer.blob_names, layer.blobs, strict=False):
-            if what in fields:
-                yield blob, getattr(message, parameters), fields[what]
+def _fillers(layer: Layer, message: Any) -> Iterator[tuple[Any, str, Filler]]:
+    """For each blob the message and the field of its filler, "" for none, and Caffe's default."""
+    place, fields = _FILLED.get(type(layer.op), ("", {}))
+    for name in layer.blob_names:
+        default = Filler(value=layer.op.starts_at.get(name, 0.0))
+        yield getattr(message, place, None), fields.get(name, ""), default
 
 
 def _read_multipliers(layer: Layer, message: Any) -> None:
@@ -95,6 +102,8 @@ def _read_multipliers(layer: Layer, message: Any) -> None:
             raise NetError(
                 f"{len(message.param)} param for {count} blobs, expected at most {count}"
             )
+        if isinstance(layer.op, BatchNorm):
+            _check_statistics(message)
         rates = [parameter.lr_mult for parameter in message.param]
         decays = [parameter.decay_mult for parameter in message.param]
         given = {"lr_mult": rates, "decay_mult": decays}
@@ -102,10 +111,19 @@ def _read_multipliers(layer: Layer, message: Any) -> None:
         for value in values:
             if not 0 <= value < math.inf:
                 raise NetError(f"{name} is {value:g}, expected a number from 0")
+    if isinstance(layer.op, BatchNorm):
+        rates = [0.0] * count
     for blob, rate in zip(layer.blobs, rates, strict=False):
         blob.lr_mult = rate
     for blob, decay in zip(layer.blobs, decays, strict=False):
         blob.decay_mult = decay
+
+
+def _check_statistics(message: Any) -> None:
+    """Refuse to learn statistics, as Caffe does."""
+    rates = [each.lr_mult for each in message.param if each.HasField("lr_mult")]
+    if any(rates):
+        raise NetError(f"lr_mult is {max(rates):g}, expected 0: its blobs are statistics")
 
 
 def _read_filler(message: Any, name: str) -> Filler:

@@ -4,7 +4,7 @@ The dialects' parameters have the same names except in three cases: concat_dim o
 dilation, and sizes as scalars or as lists.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deeplab_repro.arrays import HW
@@ -55,13 +55,18 @@ def runs(kind: str) -> bool:
     return V1_TYPES.get(kind, kind) in _READERS
 
 
-def do_not_run(lacking: Mapping[str, str]) -> str:
-    """The message on types that do not run, each with the name of a layer."""
+def do_not_run(
+    lacking: Mapping[str, str], doing: str = "run here", those: Iterable[str] = ()
+) -> str:
+    """The message on types that do not run, each with the name of a layer.
+
+    doing: what they do not do. those: the types that do it; none for those that run.
+    """
     named = [f"layer '{name}' has type '{kind}'" for kind, name in lacking.items()]
     more = [f"and {len(named) - 20} more"] if len(named) > 20 else []
     does = "which does" if len(named) == 1 else "which do"
-    runs_here = ", ".join(sorted(_READERS))
-    return f"{', '.join(named[:20] + more)}, {does} not run here; these do: {runs_here}"
+    known = ", ".join(sorted(those or _READERS))
+    return f"{', '.join(named[:20] + more)}, {does} not {doing}; these do: {known}"
 
 
 def read_parameters(message: Any, kind: str) -> LayerType:

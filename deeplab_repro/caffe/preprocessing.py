@@ -135,11 +135,20 @@ def load_mean(net: Net, prototxt: str | Path) -> None:
     net.preprocessing = replace(how, mean=mean)
 
 
-def _read_mean(file: str, path: str) -> tuple[float, float, float] | MeanImage:
+def read_binaryproto(path: str | Path) -> np.ndarray:
+    """Read a mean file or another BlobProto in a file of its own: float32, in the file's shape.
+
+    Raises FileError, FormatError and ResourceError, naming the file.
+    """
+
     def whole(reader: Reader, size: int) -> np.ndarray:
         return read_blob(reader, Field(0, wire.BYTES, 0, 0, size, 0))
 
-    found = read_binary(path, "a mean_file (.binaryproto)", whole)
+    return read_binary(path, "a mean_file (.binaryproto)", whole)
+
+
+def _read_mean(file: str, path: str) -> tuple[float, float, float] | MeanImage:
+    found = read_binaryproto(path)
     shape = found.shape
     while len(shape) > 3 and shape[0] == 1:
         shape = shape[1:]

@@ -45,6 +45,7 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(rb"\\(?:[xX]([\da-fA-F]{1,2})|([0-7]{1,3})|([abfnrtv?\\'\"])|)")
 _ESCAPED = dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 _MOST_NESTED = 32
+_SOLVERS = {"base_lr", "max_iter", "lr_policy", "train_net", "net"}  # fields of solvers alone
 _MOST_UNKNOWN_NAMED = 10
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _INTEGERS = {
@@ -80,7 +81,7 @@ def parse_prototxt(
         )
     if not names & {"layer", "layers"}:
         _Parser(text, path).parse(None)  # a mistake in the syntax goes first
-        if names & {"base_lr", "max_iter", "lr_policy", "train_net", "net"}:
+        if names & _SOLVERS:
             raise FormatError(f"{file}: this is a solver, expected a net: give the file it names")
         raise FormatError(f"{file}: no layers in it, expected the prototxt of a net")
     if "layer" in names:
@@ -89,6 +90,12 @@ def parse_prototxt(
     for layer in net.layers:
         settle_type(layer)
     return net
+
+
+def is_solver(path: str | Path, variables: Mapping[str, str] | None = None) -> bool:
+    """Whether a prototxt is a solver's, and no net. Raises FileError, and FormatError."""
+    names = _top_level_names(read_text(path, variables), path)
+    return bool(names & _SOLVERS) and not names & {"layer", "layers"}
 
 
 def parse_solver(

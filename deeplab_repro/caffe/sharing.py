@@ -40,3 +40,34 @@ def share_by_name(layers: Iterable[Layer]) -> None:
                     f"wants {dims(blob.shape)} where that has {dims(shared.shape)}"
                 )
             layer.blobs[index] = shared
+
+
+def share_rates(layers: Iterable[tuple[Layer, Any]]) -> None:
+    """Give the first of the layers that share a param the multipliers that any of them names.
+
+    Raises NetError where two of them name different ones, as Caffe does.
+    """
+    owners: dict[str, Blob] = {}
+    named: dict[tuple[str, str], tuple[str, float]] = {}
+    for layer, message in layers:
+        for index, (name, blob) in enumerate(zip(param_names(message), layer.blobs, strict=False)):
+            if not name:
+                continue
+            owner = owners.setdefault(name, blob)
+            for field in _multipliers_given(message, index):
+                value = getattr(blob, field)
+                other, expected = named.setdefault((name, field), (layer.name, value))
+                if value != expected:
+                    raise NetError(
+                        f"layers '{other}' and '{layer.name}' share param '{name}', but {field} is "
+                        f"{expected:g} in one and {value:g} in the other: give both the same"
+                    )
+                setattr(owner, field, value)
+
+
+def _multipliers_given(message: Any, index: int) -> list[str]:
+    """Which of lr_mult and decay_mult a layer message gives for a blob."""
+    if hasattr(message, "blobs_lr"):  # V1
+        lists = {"lr_mult": message.blobs_lr, "decay_mult": message.weight_decay}
+        return [field for field, values in lists.items() if len(values) > index]
+    return [each for each in ("lr_mult", "decay_mult") if message.param[index].HasField(each)]

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.caffe.prototxt import parse_solver
 from deeplab_repro.errors import FormatError, one_line
@@ -22,7 +24,7 @@ _POLICIES: dict[str, tuple[str, ...]] = {
 }
 _TAKEN_OVER = (
     *("base_lr", "lr_policy", "gamma", "power", "stepsize", "max_iter", "momentum"),
-    *("weight_decay", "average_loss", "display", "snapshot", "snapshot_prefix"),
+    *("weight_decay", "iter_size", "average_loss", "display", "snapshot", "snapshot_prefix"),
 )
 
 
@@ -41,6 +43,19 @@ def read_solver(path: str | Path, variables: Mapping[str, str] | None = None) ->
         random_seed=solver.random_seed if solver.random_seed >= 0 else None,
         **{name: getattr(solver, name) for name in _TAKEN_OVER},
     )
+
+
+def read_settings(
+    path: str | Path, variables: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Every setting that a solver's prototxt gives, as plain data, and why it does not train here.
+
+    Raises FileError, and FormatError for what is no solver.
+    """
+    solver = parse_solver(path, variables)
+    settings = MessageToDict(solver, preserving_proto_field_name=True)
+    order = (field.name for field, _ in solver.ListFields())
+    return {name: settings[name] for name in order}, list(_problems(solver))
 
 
 def _problems(solver: Any) -> Iterator[str]:
@@ -66,11 +81,6 @@ def _unsupported(solver: Any) -> Iterator[str]:
     if solver.regularization_type != "L2":
         found = shown(solver.regularization_type)
         yield f"regularization_type is {found}, which is not supported; expected 'L2'"
-    if solver.iter_size != 1:
-        yield (
-            f"iter_size is {solver.iter_size}, which is not supported; expected 1: "
-            "make batch_size larger instead"
-        )
     if not solver.clip_gradients < 0:
         yield f"clip_gradients is {solver.clip_gradients:g}, which is not supported; take it out"
 
@@ -82,9 +92,10 @@ def _outside(solver: Any) -> Iterator[str]:
             yield f"{name} is {getattr(solver, name):g}, expected a number from 0"
     if not 0 <= solver.momentum < 1:
         yield f"momentum is {solver.momentum:g}, expected a number from 0 to less than 1"
-    for name, least in (("max_iter", 0), ("display", 0), ("snapshot", 0), ("average_loss", 1)):
-        if getattr(solver, name) < least:
-            yield f"{name} is {getattr(solver, name)}, expected at least {least}"
+    least = {"max_iter": 0, "display": 0, "snapshot": 0, "average_loss": 1, "iter_size": 1}
+    for name, number in least.items():
+        if getattr(solver, name) < number:
+            yield f"{name} is {getattr(solver, name)}, expected at least {number}"
 
 
 def _policy_problems(solver: Any) -> Iterator[str]:

@@ -15,10 +15,10 @@ from deeplab_repro.caffe.learning import (
     read_seg_accuracy,
     read_softmax_loss,
 )
-from deeplab_repro.caffe.parameters import read_parameters
+from deeplab_repro.caffe.parameters import V1_TYPES, do_not_run, read_parameters, runs
 from deeplab_repro.caffe.preprocessing import data_field
 from deeplab_repro.caffe.prototxt import parse_prototxt
-from deeplab_repro.caffe.sharing import param_names
+from deeplab_repro.caffe.sharing import share_rates, share_weights
 from deeplab_repro.caffe.structure import (
     ASIDE_TYPES,
     DATA_TYPES,
@@ -38,6 +38,11 @@ from deeplab_repro.net.preprocess import Preprocessing
 
 log = logging.getLogger(__name__)
 
+# The types that train, besides losses and accuracies, as train/network.py has them.
+TRAINED = (
+    *("BatchNorm", "Convolution", "Dropout", "Eltwise", "Interp", "Padding", "Pooling", "PReLU"),
+    *("ReLU", "Scale"),
+)
 _SEG_DATA = ("IMAGE_SEG_DATA", "ImageSegData")
 # Fields of the authors' layer, or of stock Caffe's, that would change what is trained on.
 _NOT_SUPPORTED = ("rand_skip", "new_height", "new_width")
@@ -56,7 +61,7 @@ class _Source(NamedTuple):
 def read_train_net(path: str | Path, variables: Mapping[str, str] | None = None) -> Net:
     """Read a prototxt of either dialect as the net that Caffe would train.
 
-    The net goes from a batch (`input`, Nx3xHxW, and `labels`, Nx1xHxW) to exactly one SoftmaxLoss;
+    The net goes from a batch (`input`, Nx3xHxW, and `labels`, Nx1xHxW) to one SoftmaxLoss or more;
     `data` holds the parameters of its IMAGE_SEG_DATA layer, None where the file names inputs in
     place of one. Blobs have multipliers and fillers, but no data yet. `variables` as in `read_net`.
     Raises FileError, FormatError (with line and column) and NetError, also for what Caffe would
@@ -76,9 +81,9 @@ def _train_net(message: Any, file: str) -> Net:
     source = _source(message, included, file)
     check_sizes(source.inputs)
     (image, input_shape), *labels = source.inputs.items()
-    _refuse_shared_weights(included)
     kept, layers = [], []
     aside = dict(source.aside)
+    lacking: dict[str, str] = {}  # types that do not train here, and their first layer
     for layer in included:
         kind = layer_type(layer)
         if kind in DATA_TYPES or kind == "Input":
@@ -88,10 +93,18 @@ def _train_net(message: Any, file: str) -> Net:
                 _check_aside(layer)
                 aside.update(dict.fromkeys(layer.top, layer.name))
                 continue
+            if not _trains(kind):
+                lacking.setdefault(kind, layer.name)
+            if not (_trains(kind) or runs(kind)):
+                continue
             layers.append(_layer(layer, kind, aside))
             kept.append(layer)
         except NetError as error:
             raise _named(layer, error) from None
+    if not all(map(runs, lacking)):  # those that run may be in a net that is not to be trained
+        raise NetError(
+            do_not_run(lacking, "train here", (*TRAINED, SOFTMAX_LOSS[1], SEG_ACCURACY[1]))
+        )
     _check_losses(layers)
     net = Net(
         name=message.name,
@@ -109,7 +122,14 @@ def _train_net(message: Any, file: str) -> Net:
             read_learning(built, layer)
         except NetError as error:
             raise _named(layer, error) from None
+    pairs = list(zip(net.layers, kept, strict=True))
+    share_rates(pairs)
+    share_weights(pairs)
     return net
+
+
+def _trains(kind: str) -> bool:
+    return kind in (*SOFTMAX_LOSS, *SEG_ACCURACY) or V1_TYPES.get(kind, kind) in TRAINED
 
 
 def _named(layer: Any, error: NetError) -> NetError:
@@ -166,28 +186,11 @@ def _check_aside(layer: Any) -> None:
 
 
 def _check_losses(layers: Sequence[Layer]) -> None:
-    losses = [layer.name for layer in layers if isinstance(layer.op, SoftmaxLoss)]
-    if not losses:
+    if not any(isinstance(layer.op, SoftmaxLoss) for layer in layers):
         raise NetError(
-            "the net has no loss in its TRAIN phase, expected one SOFTMAX_LOSS: give the train "
+            "the net has no loss in its TRAIN phase, expected SOFTMAX_LOSS: give the train "
             "net's prototxt"
         )
-    if len(losses) > 1:
-        named = ", ".join(f"'{name}'" for name in losses[:5])
-        raise NetError(f"the net has {len(losses)} losses ({named}), expected one SOFTMAX_LOSS")
-
-
-def _refuse_shared_weights(layers: Sequence[Any]) -> None:
-    """Refuse layers that share weights by a name in `param`: here they would not share them."""
-    owners: dict[str, str] = {}
-    for layer in layers:
-        for name in param_names(layer):
-            if name and name in owners:
-                raise NetError(
-                    f"layers '{owners[name]}' and '{layer.name}' share the weights of a param "
-                    "name, which is not supported; give them names of their own"
-                )
-            owners[name] = layer.name
 
 
 # --- data
@@ -197,10 +200,7 @@ def _source(message: Any, layers: Sequence[Any], file: str) -> _Source:
     data_layers = [layer for layer in layers if layer_type(layer) in DATA_TYPES]
     inputs = declared_inputs(message, list(layers))
     if len(data_layers) + bool(inputs) != 1:
-        raise NetError(
-            f"the net has {len(inputs)} inputs and {len(data_layers)} data layers in its TRAIN "
-            "phase, expected inputs (image and labels) or one data layer"
-        )
+        raise NetError(_not_one_source(inputs, data_layers, layers))
     if inputs:
         return _Source(inputs)
     (layer,) = data_layers
@@ -208,6 +208,21 @@ def _source(message: Any, layers: Sequence[Any], file: str) -> _Source:
         return _data_source(layer, file)
     except NetError as error:
         raise _named(layer, error) from None
+
+
+def _not_one_source(
+    inputs: Mapping[str, Shape], data_layers: Sequence[Any], layers: Sequence[Any]
+) -> str:
+    """What is wrong where the images come from nowhere, or from two places."""
+    expected = "expected one IMAGE_SEG_DATA layer that brings images and labels"
+    bringing = data_layers or [layer for layer in layers if layer.top and not layer.bottom]
+    named = [f"input '{name}'" for name in inputs]
+    named += [f"layer '{layer.name}' ({layer_type(layer)})" for layer in bringing]
+    if not named:
+        return f"the net has no input in its TRAIN phase, {expected}, or inputs"
+    does = "bring" if len(named) > 1 else "brings"
+    more = [f"{len(named) - 5} more"] if len(named) > 5 else []
+    return f"{' and '.join(named[:5] + more)} {does} what the net is trained on, {expected}"
 
 
 def _data_source(layer: Any, file: str) -> _Source:

@@ -33,7 +33,7 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     learners = [layer for layer in net.layers if layer.blobs]
     # Of layers that share their blobs one is enough.
     given = {id(blob) for layer in learners if layer.name in by_name for blob in layer.blobs}
-    missing = [x.name for x in learners if not given.issuperset(map(id, x.blobs))]
+    missing = [x for x in learners if not given.issuperset(map(id, x.blobs))]
     if missing and not (partial and len(missing) < len(learners)):
         raise WeightsError(f"{source}: {_missing(missing, learners, model)}")
     loaded = [
@@ -46,7 +46,7 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     for layer, arrays in loaded:
         for blob, data in zip(layer.blobs, arrays, strict=True):
             blob.data = data
-    return missing
+    return [layer.name for layer in missing]
 
 
 def _own_copies(source: str, loaded: list[tuple[Layer, list[np.ndarray]]]) -> list[Layer]:
@@ -71,8 +71,11 @@ def _own_copies(source: str, loaded: list[tuple[Layer, list[np.ndarray]]]) -> li
     return own
 
 
-def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:
-    name = missing[0]
+def _missing(missing: list[Layer], learners: list[Layer], model: Caffemodel) -> str:
+    name, blobs = missing[0].name, set(map(id, missing[0].blobs))
+    sharing = [
+        x.name for x in learners if x.name != name and not blobs.isdisjoint(map(id, x.blobs))
+    ]
     with_weights = [layer.name for layer in model.layers if layer.blobs][-500:]
     # A comparison takes the square of a name's length.
     cut = {other[:_COMPARED]: other for other in with_weights}
@@ -81,9 +84,19 @@ def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> st
     named = ", ".join(f"'{other}'" for other in near) or "none: it holds no weights at all"
     more = f" (and {len(missing) - 1} more of the net's {len(learners)})" if missing[1:] else ""
     mend = "use the net that it was made for"
-    if near and len(missing) == 1:
-        mend += ", or name the classifier's data set with --set EXP=..."
-    return f"has no layer '{name}'{more}; the nearest in the file: {named}; {mend}"
+    # A classifier is named for its data set: fc8_voc12, fc8_coco.
+    stem = name.rpartition("_")[0]
+    others = [found for found in near if stem and found.startswith(f"{stem}_")]
+    if others and others[0] not in {layer.name for layer in learners}:
+        value = others[0].removeprefix(f"{stem}_")
+        mend += f", or give --set EXP={value} where its prototxt has '{stem}_${{EXP}}'"
+    shared = ""
+    if sharing:
+        those = ", ".join(f"'{other}'" for other in sharing[:3])
+        shared = (
+            f", nor a layer that shares all its weights ({those}{', ...' * (len(sharing) > 3)})"
+        )
+    return f"has no layer '{name}'{more}{shared}; the nearest in the file: {named}; {mend}"
 
 
 def _fitted(source: str, layer: Layer, found: ModelLayer) -> list[np.ndarray]:

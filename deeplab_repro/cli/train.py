@@ -61,9 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         left = solver.load(arguments.weights, partial=True)
         if left:
             say(f"{', '.join(left)}: not in {arguments.weights}, so filled as the net says")
+    summed = f" ({parameter.iter_size} an update)" if parameter.iter_size > 1 else ""
     say(
         f"net '{solver.net.name}', {solver.net.parameters:,} parameters, {len(data.pairs)} images, "
-        f"batches of {data.data.batch_size}, {parameter.max_iter} iterations"
+        f"batches of {data.data.batch_size}{summed}, {parameter.max_iter} iterations"
     )
     with _interrupts() as stopped, _reports(solver) as report:
         model = train(solver, data, report, stopped)
@@ -109,7 +110,7 @@ def _reports(solver: "Solver") -> Iterator[Any]:
         if every and row.iteration % every == 0:
             seconds = (time.perf_counter() - start) / done
             left = seconds * (solver.parameter.max_iter - row.iteration - 1)
-            images = solver.net.input_shape[0] / seconds
+            images = solver.net.input_shape[0] * solver.parameter.iter_size / seconds
             accuracy = ""
             if not math.isnan(row.pixel_accuracy):  # NaN: the net has no SEG_ACCURACY
                 accuracy = (

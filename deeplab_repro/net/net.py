@@ -34,7 +34,7 @@ _SIZES_KEPT = 64
 
 @dataclass(frozen=True)
 class Filler:
-    """How Caffe fills a blob before training: constant, gaussian, uniform, xavier or msra."""
+    """How Caffe fills a blob before training: constant, gaussian, uniform, xavier, bilinear, ..."""
 
     type: str = "constant"
     value: float = 0.0

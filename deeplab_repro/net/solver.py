@@ -11,6 +11,7 @@ class SolverParameter:
 
     train_net: the train net's prototxt as the solver's file names it.
     lr_policy: "fixed", "step", "exp", "inv", "multistep", "poly" or "sigmoid".
+    iter_size: batches whose gradients are added up for one update.
     snapshot: iterations between snapshots, 0 for none but the last.
     random_seed: None where the file has none.
     """
@@ -25,6 +26,7 @@ class SolverParameter:
     max_iter: int = 0
     momentum: float = 0.0
     weight_decay: float = 0.0
+    iter_size: int = 1
     average_loss: int = 1
     display: int = 0
     snapshot: int = 0

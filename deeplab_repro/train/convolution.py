@@ -27,7 +27,9 @@ Tile = tuple[int, int, int]
 class ConvolutionStep:
     """One CONVOLUTION layer."""
 
-    def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
+    def __init__(
+        self, layer: Layer, bottoms: list[Value], tops: list[Value], parameters: list[Parameter]
+    ) -> None:
         assert isinstance(layer.op, Convolution)
         if layer.op.group != 1:
             raise NetError(
@@ -36,10 +38,7 @@ class ConvolutionStep:
             )
         self.op = layer.op
         (self.bottom,), (self.top,) = bottoms, tops
-        self.parameters = [
-            Parameter(_zeros(*blob.shape), _zeros(*blob.shape), blob.lr_mult, blob.decay_mult)
-            for blob in layer.blobs
-        ]
+        self.parameters = parameters
         # By slot of `in_waves`.
         self._memory: dict[int, Memory] = defaultdict(Memory)
         self._products: dict[int, Memory] = defaultdict(Memory)
@@ -58,12 +57,12 @@ class ConvolutionStep:
         in_waves(_tiles(self.top.data, matrix.shape[1]), work)
 
     def backward(self) -> None:
-        """Set the parameters' gradients, and add to the bottom's."""
+        """Add to the gradients of the parameters and of the bottom."""
         assert self.top.diff is not None
         weights, *biases = self.parameters
         for bias in biases:
-            bias.diff[...] = self.top.diff.sum(axis=(0, 2, 3)) if bias.lr_mult else 0
-        weights.diff[...] = 0
+            if bias.lr_mult:
+                bias.diff += self.top.diff.sum(axis=(0, 2, 3))
         if self.bottom.diff is not None:
             self._backward_to_bottom(self.top.diff, self.bottom.diff)
         elif weights.lr_mult:
@@ -111,7 +110,7 @@ class ConvolutionStep:
         tiles = _tiles(bottom_diff, matrix.shape[1])
         if weights.lr_mult:
             in_waves(tiles, work, after)
-            weights.diff[...] = gradient.reshape(channels, outputs, *taps).swapaxes(0, 1)
+            weights.diff += gradient.reshape(channels, outputs, *taps).swapaxes(0, 1)
         else:
             in_waves(tiles, work)
 

@@ -31,7 +31,7 @@ _FOR_ORDER, _FOR_CROPS = 1, 2
 
 
 class SegData:
-    """The batches of a train net, from the list file of its data layer.
+    """The batches of a train net, from the list file of its data layer, numbered from 0.
 
     The constructor checks every pair of files: both exist, and their headers give the same size.
     Raises ArgumentError for a value out of range, NetError for a mean of each pixel, FileError for
@@ -61,8 +61,8 @@ class SegData:
         if data.ignore_label in range(256):
             self._is_label[data.ignore_label] = True
 
-    def batch(self, iteration: int) -> Batch:
-        """The batch of an iteration, from 0: data Nx3xcropxcrop and labels Nx1xcropxcrop, float32.
+    def batch(self, number: int) -> Batch:
+        """One batch: data Nx3xcropxcrop and labels Nx1xcropxcrop, both float32.
 
         data is BGR, (pixel - mean) * scale; labels are class numbers. If an image is smaller than
         the crop, the rest of data is 0 and the rest of labels ignore_label: below it and to its
@@ -74,8 +74,8 @@ class SegData:
         crop = self.data.crop_size
         data = np.zeros((self.data.batch_size, 3, crop, crop), np.float32)
         labels = np.full((self.data.batch_size, 1, crop, crop), self.data.ignore_label, np.float32)
-        rng = np.random.default_rng([self.seed, _FOR_CROPS, iteration])
-        for i, pair in enumerate(self._pairs_of(iteration)):
+        rng = np.random.default_rng([self.seed, _FOR_CROPS, number])
+        for i, pair in enumerate(self._pairs_of(number)):
             image, label_map = self._read(*pair)
             mirror = self.data.mirror and rng.integers(2)
             top, left = (rng.integers(max(side - crop, 0) + 1) for side in label_map.shape)
@@ -89,7 +89,7 @@ class SegData:
         return data, labels
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """The batches of iterations start..stop-1, made ahead by a thread.
+        """The batches start..stop-1, made ahead by a thread.
 
         The thread ends with the iterator: at its end, at an error, or when it is closed or dropped.
         Raises what `batch` raises, at the batch concerned.
@@ -100,11 +100,11 @@ class SegData:
 
         def work() -> None:
             try:
-                for iteration in range(start, stop):
+                for number in range(start, stop):
                     free.acquire()
                     if ended.is_set():
                         return
-                    ready.put(self.batch(iteration))
+                    ready.put(self.batch(number))
             except BaseException as error:
                 ready.put(error)
 
@@ -124,10 +124,10 @@ class SegData:
             if not sys.is_finalizing():  # daemon threads are frozen then
                 thread.join()
 
-    def _pairs_of(self, iteration: int) -> Iterator[tuple[str, str]]:
+    def _pairs_of(self, number: int) -> Iterator[tuple[str, str]]:
         """The files of a batch; when an epoch ends inside the batch, the next one begins."""
         n = len(self.pairs)
-        first = iteration * self.data.batch_size
+        first = number * self.data.batch_size
         last = first + self.data.batch_size - 1
         orders = {epoch: self._order(epoch) for epoch in range(first // n, last // n + 1)}
         for position in range(first, last + 1):

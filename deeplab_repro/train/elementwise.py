@@ -72,20 +72,31 @@ class DropoutStep:
 
 
 class EltwiseStep:
-    """One ELTWISE layer that sums, with coefficients or without."""
+    """One ELTWISE layer that sums, with coefficients or without, or takes the largest."""
 
     def __init__(self, layer: Layer, bottoms: list[Value], tops: list[Value]) -> None:
         assert isinstance(layer.op, Eltwise)
-        if layer.op.operation != "SUM":
+        if layer.op.operation not in ("SUM", "MAX"):
             raise NetError(
                 f"layer '{layer.name}' (Eltwise): operation {layer.op.operation} cannot be "
-                "trained, expected SUM"
+                "trained here, expected SUM or MAX"
             )
         self.bottoms, (self.top,) = bottoms, tops
         self.coeff = [np.float32(c) for c in layer.op.coeff or (1,) * len(bottoms)]
+        # For MAX: the bottom from which each value was taken, the first of equal ones.
+        self.taken = (
+            np.zeros(self.top.data.shape, np.uint16) if layer.op.operation == "MAX" else None
+        )
 
     def forward(self) -> None:
-        """top = the sum of the bottoms."""
+        """top = the sum or the largest of the bottoms."""
+        if self.taken is not None:
+            self.top.data[...] = self.bottoms[0].data
+            self.taken[...] = 0
+            for number, bottom in enumerate(self.bottoms[1:], 1):
+                self.taken[bottom.data > self.top.data] = number
+                np.maximum(self.top.data, bottom.data, out=self.top.data)
+            return
         self.top.data[...] = 0
         for bottom, coeff in zip(self.bottoms, self.coeff, strict=True):
             self.top.data += bottom.data if coeff == 1 else coeff * bottom.data
@@ -93,8 +104,12 @@ class EltwiseStep:
     def backward(self) -> None:
         """Add to the bottoms' gradients."""
         assert self.top.diff is not None
-        for bottom, coeff in zip(self.bottoms, self.coeff, strict=True):
-            if bottom.diff is not None:
+        for number, (bottom, coeff) in enumerate(zip(self.bottoms, self.coeff, strict=True)):
+            if bottom.diff is None:
+                continue
+            if self.taken is not None:
+                bottom.diff += self.top.diff * (self.taken == number)
+            else:
                 bottom.diff += self.top.diff if coeff == 1 else coeff * self.top.diff
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.net import Blob
 
@@ -12,7 +13,8 @@ def filled(blob: Blob, random: np.random.Generator) -> np.ndarray:
     """Values for a blob as its filler says: float32 of its shape.
 
     xavier is uniform with variance 1/fan-in (Glorot and Bengio 2010, as Caffe has it), msra is
-    gaussian with variance 2/fan-in (He et al. 2015). Raises NetError for other types.
+    gaussian with variance 2/fan-in (He et al. 2015), bilinear makes a Deconvolution enlarge (Long
+    et al. 2015). Raises NetError for other types, and for a bilinear kernel that is not square.
     """
     filler, fan_in = blob.filler, math.prod(blob.shape[1:])
     if filler.type == "constant":
@@ -26,6 +28,17 @@ def filled(blob: Blob, random: np.random.Generator) -> np.ndarray:
         if filler.type == "msra":
             mean, std = 0.0, math.sqrt(2 / fan_in)
         return random.normal(mean, std, blob.shape).astype(np.float32)
+    if filler.type == "bilinear":
+        return _bilinear(blob.shape)
     raise NetError(
-        f"weight filler '{filler.type}', expected constant, uniform, xavier, gaussian or msra"
+        f"filler '{filler.type}', expected constant, uniform, xavier, gaussian, msra or bilinear"
     )
+
+
+def _bilinear(shape: Shape) -> np.ndarray:
+    """In every kernel the same tent."""
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise NetError(f"filler 'bilinear' for {dims(shape)}, expected square kernels")
+    half = (shape[3] + 1) // 2
+    tent = 1 - abs(np.arange(shape[3]) - (shape[3] - 1) / 2) / half
+    return np.broadcast_to(np.outer(tent, tent), shape).astype(np.float32)

@@ -64,7 +64,8 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
                 kept.update(dict.fromkeys(layer.tops, kept[layer.bottoms[0]]))
             continue
         if layer.name not in by_name:
-            done[layer.name] = BY_FILLER
+            owners = [x.name for x, _ in filled if any(b is layer.blobs[0] for b in x.blobs)]
+            done[layer.name] = f"as '{owners[0]}', whose weights it shares" if owners else BY_FILLER
             continue
         channels = bottoms[0][1]
         bottom = kept.get(layer.bottoms[0], _Kept(np.arange(channels), channels))
@@ -90,7 +91,7 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
 
 
 def write_initialised(net: Net, path: str | Path) -> None:
-    """Write the layers that have weights as a caffemodel in the authors' V1 format, atomically.
+    """Write the layers that have weights as a caffemodel in the net's own format, atomically.
 
     The others are left out, so that training fills them by their fillers. Raises FileError if the
     file cannot be written.
@@ -98,7 +99,7 @@ def write_initialised(net: Net, path: str | Path) -> None:
     # Not a new Net: that would check that the layers hold together, and these need not.
     part = copy.copy(net)
     part.layers = [layer for layer in net.layers if layer.blobs and layer.blobs[0].data is not None]
-    write_caffemodel(part, path, marked=True)
+    write_caffemodel(part, path, current=net.dialect == "Caffe", marked=True)
 
 
 def regular_taps(new: int, old: int) -> np.ndarray:

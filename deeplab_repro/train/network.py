@@ -10,6 +10,7 @@ import numpy as np
 from deeplab_repro.arrays import F32, Shape
 from deeplab_repro.errors import NetError
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.channel_layers import BatchNorm, PReLU, Scale
 from deeplab_repro.net.layers import (
     Convolution,
     Dropout,
@@ -22,19 +23,21 @@ from deeplab_repro.net.layers import (
     SegAccuracy,
     SoftmaxLoss,
 )
-from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.net import Blob, Layer, Net
+from deeplab_repro.train.channels import BatchNormStep, PReLUStep, ScaleStep
 from deeplab_repro.train.convolution import ConvolutionStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.fillers import filled
 from deeplab_repro.train.loss import SegAccuracyStep, SoftmaxLossStep
 from deeplab_repro.train.pooling import PoolingStep
 from deeplab_repro.train.resizing import InterpStep, PaddingStep
-from deeplab_repro.train.values import Value
+from deeplab_repro.train.values import Parameter, Value
 
 # Part of a generator's seed: what its numbers are for. data.py has 1 and 2.
 _FOR_FILLERS, _FOR_DROPOUT = 3, 4
 # Beside the weights: their gradient, history, and a snapshot's.
 _COPIES_OF_WEIGHTS = 4
+_IN_PLACE = (BatchNorm, Dropout, PReLU, ReLU, Scale)
 
 
 class Step(Protocol):
@@ -44,11 +47,18 @@ class Step(Protocol):
         """Fill the tops from the bottoms."""
 
     def backward(self) -> None:
-        """Set the parameters' gradients, and add to the bottoms', from the tops'."""
+        """Add to the gradients of the parameters and of the bottoms, from the tops'."""
 
 
-_STEPS: dict[type[LayerType], Callable[[Layer, list[Value], list[Value]], Step]] = {
+_LEARNING_STEPS: dict[
+    type[LayerType], Callable[[Layer, list[Value], list[Value], list[Parameter]], Step]
+] = {
+    BatchNorm: BatchNormStep,
     Convolution: ConvolutionStep,
+    PReLU: PReLUStep,
+    Scale: ScaleStep,
+}
+_STEPS: dict[type[LayerType], Callable[[Layer, list[Value], list[Value]], Step]] = {
     Eltwise: EltwiseStep,
     Interp: InterpStep,
     Padding: PaddingStep,
@@ -63,12 +73,13 @@ class Network:
     """A train net (`caffe.read_train_net`) with memory for one batch, which every batch reuses.
 
     The net's own blobs become the arrays that are trained; those without values are filled by their
-    fillers. Raises NetError, naming the layer, for a net that cannot be trained, ResourceError if a
-    batch needs more memory than there is.
+    fillers. Random numbers depend on the seed and on `batch_number`, which the trainer counts up.
+    Raises NetError, naming the layer, for a net that cannot be trained, ResourceError if a batch
+    needs more memory than there is.
     """
 
     def __init__(self, net: Net, seed: int = 0) -> None:
-        self.net, self.seed, self.iteration = net, seed, 0
+        self.net, self.seed, self.batch_number = net, seed, 0
         shapes = net.blob_shapes()
         _check_trainable(net)
         learning = _learning(net)
@@ -77,56 +88,58 @@ class Network:
             name: Value(_zeros(shape), _zeros(shape) if name in learning else None)
             for name, shape in shapes.items()
         }
+        self._of_blob: dict[int, Parameter] = {}  # by the blob's id: layers may share one
         self.steps = [self._step(number, layer) for number, layer in enumerate(net.layers)]
-        self.parameters = [
-            parameter
-            for step in self.steps
-            if isinstance(step, ConvolutionStep)
-            for parameter in step.parameters
-        ]
+        self.parameters = list(self._of_blob.values())
         self.learning_steps = [
             step
             for layer, step in zip(net.layers, self.steps, strict=True)
             if learning & set(layer.tops)
         ]
-        self.loss = next(s for s in self.steps if isinstance(s, SoftmaxLossStep))
+        losses = (step for step in self.steps if isinstance(step, SoftmaxLossStep))
+        self.losses = [loss for loss in losses if loss.op.loss_weight]
 
     def _step(self, number: int, layer: Layer) -> Step:
         bottoms = [self.values[name] for name in layer.bottoms]
         tops = [self.values[name] for name in layer.tops]
         if isinstance(layer.op, Dropout):
             return DropoutStep(layer, bottoms, tops, partial(self._random, number))
-        step = _STEPS[type(layer.op)](layer, bottoms, tops)
-        if isinstance(step, ConvolutionStep):
-            for index, (blob, parameter) in enumerate(
-                zip(layer.blobs, step.parameters, strict=True)
-            ):
-                if blob.data is None:
-                    random = np.random.default_rng([self.seed, _FOR_FILLERS, number, index])
-                    try:
-                        parameter.data[...] = filled(blob, random)
-                    except NetError as error:
-                        raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
-                else:
-                    parameter.data[...] = blob.data
-                blob.data = parameter.data
-        return step
+        if type(layer.op) in _STEPS:
+            return _STEPS[type(layer.op)](layer, bottoms, tops)
+        parameters = []
+        for index, blob in enumerate(layer.blobs):
+            if id(blob) not in self._of_blob:
+                random = np.random.default_rng([self.seed, _FOR_FILLERS, number, index])
+                try:
+                    self._of_blob[id(blob)] = _parameter(blob, random)
+                except NetError as error:
+                    raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
+            parameters.append(self._of_blob[id(blob)])
+        return _LEARNING_STEPS[type(layer.op)](layer, bottoms, tops, parameters)
 
     def _random(self, layer: int) -> np.random.Generator:
-        """The generator of one layer in one iteration: the same in a run that was resumed."""
-        return np.random.default_rng([self.seed, _FOR_DROPOUT, self.iteration, layer])
+        """The generator of one layer for one batch: the same in a run that was resumed."""
+        return np.random.default_rng([self.seed, _FOR_DROPOUT, self.batch_number, layer])
 
     def forward(self, data: F32, labels: F32) -> float:
-        """The loss of a batch: data NxCxHxW, labels Nx1xHxW, both float32."""
+        """The loss of a batch: data NxCxHxW, labels Nx1xHxW, both float32.
+
+        Of a net with several losses it is their sum, each times its loss_weight.
+        """
         self.values[self.net.input].data[...] = data
         (name,) = self.net.labels
         self.values[name].data[...] = labels
         for step in self.steps:
             step.forward()
-        return float(self.loss.top.data.item())
+        return float(sum(loss.op.loss_weight * loss.top.data.item() for loss in self.losses))
+
+    def clear_gradients(self) -> None:
+        """Set every parameter's gradient to 0."""
+        for parameter in self.parameters:
+            parameter.diff[...] = 0
 
     def backward(self) -> None:
-        """Set every parameter's gradient, for the batch of the last `forward`."""
+        """Add to every parameter's gradient, for the batch of the last `forward`."""
         for value in self.values.values():
             if value.diff is not None:
                 value.diff[...] = 0
@@ -135,7 +148,7 @@ class Network:
 
     def not_finite(self, loss: float) -> str:
         """Why the last batch's loss is NaN or infinite."""
-        if not self.loss.counted.any():
+        if not all(loss.counted.any() for loss in self.losses):
             return (
                 "the loss is NaN, because no pixel of the batch has a label that counts: remove "
                 "images without any, or make batch_size larger"
@@ -152,13 +165,16 @@ class Network:
 
 
 def _check_trainable(net: Net) -> None:
+    trained = {*_STEPS, *_LEARNING_STEPS, Dropout}
+    others = {x.type: x.name for x in reversed(net.layers) if type(x.op) not in trained}
+    if others:
+        named = ", ".join(f"layer '{name}' ({kind})" for kind, name in reversed(others.items()))
+        raise NetError(f"{named} cannot be trained here")
     takers: dict[str, str] = {}  # of each blob, the first layer that takes it and leaves it
     for layer in net.layers:
         in_place = set(layer.bottoms) & set(layer.tops)
-        kinds = (ReLU, Dropout) if in_place else (*_STEPS, Dropout)
-        if type(layer.op) not in kinds:
-            how = "in place " if in_place else ""
-            raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained {how}here")
+        if in_place and type(layer.op) not in _IN_PLACE:
+            raise NetError(f"layer '{layer.name}' ({layer.type}) cannot be trained in place here")
         for name in in_place & takers.keys():
             # That layer's backward step would find other values; Caffe refuses it as well.
             raise NetError(
@@ -167,6 +183,13 @@ def _check_trainable(net: Net) -> None:
             )
         for name in set(layer.bottoms) - in_place:
             takers.setdefault(name, layer.name)
+
+
+def _parameter(blob: Blob, random: np.random.Generator) -> Parameter:
+    """The blob as it is trained, filled by its filler where it has no values."""
+    data = filled(blob, random) if blob.data is None else blob.data
+    blob.data = np.array(data, np.float32, order="C")
+    return Parameter(blob.data, _zeros(blob.shape), blob.lr_mult, blob.decay_mult)
 
 
 def _zeros(shape: Shape) -> F32:

@@ -58,10 +58,10 @@ def prepare(
 
 
 def _labels(net: Net) -> int:
-    """The number of labels that the net has scores for."""
+    """The number of labels that the net has scores for; the fewest of several losses."""
     shapes = net.blob_shapes()
-    loss = next(layer for layer in net.layers if isinstance(layer.op, SoftmaxLoss))
-    return shapes[loss.bottoms[0]][1]
+    losses = [layer for layer in net.layers if isinstance(layer.op, SoftmaxLoss)]
+    return min(shapes[loss.bottoms[0]][1] for loss in losses)
 
 
 def check_untouched(
@@ -125,11 +125,12 @@ def _train(
     rows = [row for row in old if row.iteration < solver.iteration]
     start = time.perf_counter()
     first, written = solver.iteration, None
-    batches = data.batches(first, max(first, parameter.max_iter))
+    end = max(first, parameter.max_iter)
+    batches = data.batches(first * parameter.iter_size, end * parameter.iter_size)
     try:
-        for images, labels in batches:
+        for _ in range(first, end):
             rate = solver.learning_rate
-            loss = solver.step(images, labels)
+            loss = solver.step(batches)
             seconds = time.perf_counter() - start
             losses = (loss, solver.average_loss)
             accuracy = solver.accuracy or (math.nan,) * 4

@@ -1,9 +1,11 @@
 """Caffe's SGD: a train net, its learning rates, its momentum (docs/original.md, section 6)."""
 
+import itertools
 import json
 import logging
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +33,7 @@ _NOT_LEARNED_BY = ("train_net", "average_loss", "display", "snapshot", "snapshot
 
 
 class Solver:
-    """Trains a net, one batch at a time.
+    """Trains a net, one update at a time.
 
     `iteration` counts the updates that were made. Random numbers depend on the solver's random_seed
     (0 if it has none) and the iteration only.
@@ -63,33 +65,45 @@ class Solver:
     def accuracy(self) -> tuple[float, float, float, float] | None:
         """Of the last batch SEG_ACCURACY's three fractions, and the mean IOU of classes there.
 
-        None if the net has no SEG_ACCURACY.
+        None if the net has no SEG_ACCURACY; of several it is the last.
         """
-        for step in self.network.steps:
+        for step in reversed(self.network.steps):
             if isinstance(step, SegAccuracyStep):
                 pixels, recall, jaccard = map(float, step.top.data.ravel())
                 return pixels, recall, jaccard, step.mean_iou
         return None
 
     @np.errstate(over="ignore", invalid="ignore")  # the loss shows it
-    def step(self, data: F32, labels: F32) -> float:
-        """Learn from a batch (NxCxHxW, Nx1xHxW float32), and return its loss before the update.
+    def step(self, batches: Iterable[tuple[F32, F32]]) -> float:
+        """Learn from iter_size batches; returns the mean of their losses before the update.
 
-        Raises TrainingError if the loss is NaN or infinite; the weights are then as they were.
+        A batch is data, NxCxHxW, and labels, Nx1xHxW, both float32. Raises TrainingError if a loss
+        is NaN or infinite, or if there are fewer batches; the weights are then as they were.
         """
-        self.network.iteration = self.iteration
-        loss = self.network.forward(data, labels)
-        if not math.isfinite(loss):
-            raise TrainingError(f"iteration {self.iteration}: {self.network.not_finite(loss)}")
+        self.network.clear_gradients()
+        losses: list[float] = []
+        for data, labels in itertools.islice(batches, self.parameter.iter_size):
+            self.network.batch_number = self.iteration * self.parameter.iter_size + len(losses)
+            losses.append(self.network.forward(data, labels))
+            if not math.isfinite(losses[-1]):
+                why = self.network.not_finite(losses[-1])
+                raise TrainingError(f"iteration {self.iteration}: {why}")
+            self.network.backward()
+        if len(losses) < self.parameter.iter_size:
+            raise TrainingError(
+                f"iteration {self.iteration}: got {len(losses)} batches, expected "
+                f"{self.parameter.iter_size} (iter_size)"
+            )
+        loss = math.fsum(losses) / len(losses)
         self.losses.append(loss)
-        self.network.backward()
         self._update()
         self.iteration += 1
         return loss
 
     def _update(self) -> None:
-        """H = momentum * H + rate * (gradient + decay * W), then W -= H, all in float32."""
+        """H = momentum * H + rate * (gradient / iter_size + decay * W), then W -= H, in float32."""
         momentum = np.float32(self.parameter.momentum)
+        part = np.float32(1 / self.parameter.iter_size)
         for blob, history in zip(self.network.parameters, self.history, strict=True):
             rate = np.float32(np.float32(self.learning_rate) * np.float32(blob.lr_mult))
             decay = np.float32(
@@ -97,6 +111,8 @@ class Solver:
             )
             history *= momentum
             if rate:
+                if part != 1:
+                    blob.diff *= part
                 if decay:
                     blob.diff += decay * blob.data
                 history += rate * blob.diff
@@ -111,15 +127,16 @@ class Solver:
         return sha256_of_text(json.dumps([settings, prototxt_text(self.net, current=True)]))
 
     def snapshot(self) -> tuple[Path, Path]:
-        """Write <prefix>_iter_<N>.caffemodel and .solverstate, each atomically.
+        """Write <prefix>_iter_<N>.caffemodel, in the net's own format, and .solverstate.
 
-        The solverstate comes last, and holds the caffemodel's digest: the two belong together.
+        Each is written atomically. The solverstate comes last, and holds the caffemodel's digest:
+        the two belong together.
 
         Raises FileError if they cannot be written.
         """
         stem = f"{self.parameter.snapshot_prefix}_iter_{self.iteration}"
         model, state = Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate")
-        write_caffemodel(self.net, model)
+        write_caffemodel(self.net, model, current=self.net.dialect == "Caffe")
         current_step = sum(self.iteration >= value for value in self.parameter.stepvalue)
         made = SolverState(
             self.iteration,
@@ -177,11 +194,13 @@ class Solver:
 
     def load(self, weights: str | Path, partial: bool = False) -> list[str]:
         """Take weights from a caffemodel by layer name; `partial` as in `load_weights`."""
-        arrays = [blob.data for layer in self.net.layers for blob in layer.blobs]
+        before = [blob for layer in self.net.layers for blob in layer.blobs]
+        arrays = {id(blob): blob.data for blob in before}
         left = load_weights(self.net, weights, partial)
-        blobs = [blob for layer in self.net.layers for blob in layer.blobs]
-        for blob, array in zip(blobs, arrays, strict=True):
-            assert array is not None
+        for blob in (blob for layer in self.net.layers for blob in layer.blobs):
+            array = arrays.get(id(blob))
+            if array is None:  # statistics of a BatchNorm that shares them by name alone
+                continue
             assert blob.data is not None
             array[...] = blob.data
             blob.data = array  # the array that is trained

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.models.registry import VOC_CLASSES
 
 _LISTS, _MASKS, _PHOTOS = "ImageSets/Segmentation", "SegmentationClass", "JPEGImages"
+_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
 _CLASSES = "classes.txt"
 _MOST_LIST_BYTES = 1 << 26
 _log = logging.getLogger(__name__)
@@ -29,8 +31,8 @@ _LUMINANCES = ((4899, 9617, 1868, 14), (19595, 38470, 7471, 16))
 class Devkit:
     """A data set in the layout of VOCdevkit's VOC2012, of any year and with any classes.
 
-        ImageSets/Segmentation/<split>.txt   ids, one a line
-        JPEGImages/<id>.jpg                  photos
+        ImageSets/Segmentation/<split>.txt   ids, one a line; a 1, 0 or -1 behind one is left out
+        JPEGImages/<id>.jpg                  photos (or .JPG, .jpeg, .JPEG, .png, .PNG)
         SegmentationClass/<id>.png           true labels, 255 void; test has none
         classes.txt                          names by label, one a line; without it VOC's 21
 
@@ -98,7 +100,7 @@ class Devkit:
         path = lists / f"{split}.txt"
         lines: dict[str, int] = {}
         for number, line in enumerate(_lines(path), start=1):
-            name = line.strip()
+            name = self._id_of(line.strip())
             if not name:
                 continue
             if not is_id(name):
@@ -116,16 +118,31 @@ class Devkit:
             raise FormatError(f"{one_line(path)}: holds no ids")
         return list(lines)
 
+    def _id_of(self, line: str) -> str:
+        """The id that a line of a list names: lists of ImageSets/Main have a number behind it."""
+        numbered = re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line)
+        if not numbered:
+            return line
+        is_whole = is_id(line) and any((*self._photos(line), self.mask(line).is_file()))
+        return line if is_whole else numbered[1]
+
     def photo(self, name: str) -> Path:
-        """The path of a photo."""
-        return self.root / _PHOTOS / f"{name}.jpg"
+        """The path of a photo; <id>.jpg where there is none."""
+        return next(self._photos(name), self.root / _PHOTOS / f"{name}.jpg")
+
+    def _photos(self, name: str) -> Iterator[Path]:
+        paths = (self.root / _PHOTOS / f"{name}{ending}" for ending in _ENDINGS)
+        return filter(os.path.isfile, paths)
 
     def mask(self, name: str) -> Path:
         """The path of the true labels."""
         return self.root / _MASKS / f"{name}.png"
 
     def require(self, names: list[str], split: str, masks: bool) -> None:
-        """Raise FileError if the photo of one of these ids is missing, or with `masks` the mask."""
+        """Raise FileError if the photo of one of these ids is missing, or with `masks` the mask.
+
+        Also if an id has two photos.
+        """
         where = self.mask if masks else self.photo
         missing = [name for name in names if not os.path.isfile(where(name))]
         if missing:
@@ -134,6 +151,15 @@ class Devkit:
                 f"it (and {len(missing) - 1} more that are missing): is it the list of another "
                 "data set?"
             )
+        for name in names if not masks else ():
+            first = self.photo(name)
+            for other in self._photos(name):
+                # On a disk that does not tell a.jpg from a.JPG they are one file.
+                if not os.path.samefile(first, other):
+                    raise FileError(
+                        f"{one_line(other)}: is a second photo of '{name}', beside {first.name}: "
+                        "remove one of them"
+                    )
 
     def read_mask(self, name: str) -> UInt8:
         """Read the true labels of an image: HxW uint8, 255 void; a palette PNG as its indices.
@@ -213,7 +239,7 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
 
 def is_id(text: str) -> bool:
     """Whether a text can be an image's id: a file name, not a path."""
-    return re.fullmatch(r"[\w+=@~-][\w.+=@~-]*", text) is not None
+    return re.fullmatch(r"[\w+=@~(-](?:[\w.+=@~()&,'! -]*[\w.+=@~)!-])?", text) is not None
 
 
 def results_folder(out: Path, split: str, year: str = "VOC2012") -> Path:

@@ -90,8 +90,8 @@ def test_it_shows_well(tmp_path, command):
     status, out, err = command("inspect", tmp_path / "fork.prototxt")
     assert (status, err) == (0, "")
     rows = [" ".join(line.split()) for line in out.splitlines()]
-    assert "block/conv Convolution 1x4x5x5 112" in rows
-    assert "up Interp 1x4x33x33" in rows
+    assert "block/conv Convolution 1x4x5x5 112 3 8 2 2 data" in rows
+    assert "copies Split 1x4x5x5 block/conv" in rows
     assert "output stride 8 (before the scores are enlarged)" in rows
 
 

@@ -137,7 +137,7 @@ def test_how_an_inner_product_learns(tmp_path):
             (kind, conv(f"{name} {{ {text} }}"), f"{name} has {problem}")
             for kind in (V1, CURRENT)
             for name, text, problem in (
-                ("weight_filler", "type: 'bilinear'", "type 'bilinear', expected one of constant"),
+                ("weight_filler", "type: 'cubic'", "type 'cubic', expected one of constant"),
                 ("bias_filler", r"type: 'a\nb'", r"type 'a\\nb', expected one of constant"),
                 ("bias_filler", "type: ''", "type '', expected one of constant"),
                 ("bias_filler", "value: nan", "value nan, expected a finite number"),

@@ -122,7 +122,7 @@ def test_every_policy_goes_by_its_numbers(tmp_path, name, fields):
         (BARE + "regularization_type: 'L1'", "regularization_type is 'L1', .*expected 'L2'"),
         (BARE + "solver_type: NESTEROV", "solver_type is 'NESTEROV', which is not supported"),
         (BARE + "type: 'Adam'", "type is 'Adam', which is not supported; expected SGD"),
-        (BARE + "iter_size: 2", "iter_size is 2, .*make batch_size larger"),
+        (BARE + "iter_size: 0", "iter_size is 0, expected at least 1"),
         (BARE + "clip_gradients: 35", "clip_gradients is 35, which is not supported"),
         (BARE + "momentum: 0.5 momentum: 0.5", "'momentum' is given twice"),
         (BARE + "layers { }", "this is a net, expected a solver"),

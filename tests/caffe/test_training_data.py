@@ -144,14 +144,26 @@ def test_a_data_layer_that_would_train_otherwise_is_refused(tmp_path, images, re
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (BODY + loss(), "has 0 inputs and 0 data layers in its TRAIN phase"),
-        (INPUTS + SMALL, "has 2 inputs and 1 data layers"),
+        (BODY + loss(), "has no input in its TRAIN phase, expected one IMAGE"),
+        (
+            'layer { name: "d" type: "Python" top: "data" top: "label" }'
+            + current("Convolution", CONV)
+            + current_loss(),
+            "layer 'd' .Python. brings what the net is trained on, expected one IMAGE_SEG_DATA",
+        ),
+        (
+            INPUTS + SMALL,
+            "'data' and input 'label' and layer 'data' .IMAGE_SEG_DATA. bring what",
+        ),
         (SMALL.replace("size: 2 ", "size: 4294967295 "), "'data' has shape 4294967295x3x9x9, exp"),
         (SMALL.replace("size: 9 ", "size: 4294967295 "), "expected sizes up to 2147483647"),
-        (seg_data() + SMALL, "has 0 inputs and 2 data layers"),
+        (
+            seg_data() + SMALL,
+            "layer 'data' .IMAGE_SEG_DATA. and layer 'data' .IMAGE_SEG_D.* bring",
+        ),
         (
             seg_data(rest=CROP + " include { phase: TEST }") + BODY + loss(),
-            "has 0 inputs and 0 data",
+            "has no input in its TRAIN phase",
         ),
         (
             v1("IMAGE_DATA", IMAGES.join(("image_data_param {", "}")), "", "data") + BODY + loss(),

@@ -110,12 +110,34 @@ def test_of_two_layers_of_one_name_the_last_counts():
     load_weights(net("conv"), twice)
 
 
+def test_layers_that_share_weights_which_no_layer_has():
+    found = net("conv", "conv_half", "other")
+    found.layers[1].blobs = found.layers[0].blobs
+    message = refused(
+        lambda: load_weights(found, model(conv_third=[WEIGHT, BIAS], other=[WEIGHT, BIAS])),
+        r"has no layer 'conv' \(and 1 more of the net's 3\), nor a layer that shares all its "
+        r"weights \('conv_half'\); the nearest in the file: 'conv_third'.*made for$",
+        WeightsError,
+    )
+    assert "EXP" not in message
+
+
+def test_no_variable_is_told_where_the_nets_own_layer_is_the_nearest():
+    message = refused(
+        lambda: load_weights(net("conv_1", "conv_2"), model(conv_1=[WEIGHT, BIAS])),
+        "no layer 'conv_2'; the nearest in the file: 'conv_1'",
+        WeightsError,
+    )
+    assert "EXP" not in message
+
+
 @pytest.mark.parametrize(
     ("wanted", "problem"),
     [
         (
             ["conv1", "fc8_exper"],
-            "'fc8_exper'; the nearest in the file: 'fc8_voc12'; .*--set EXP",
+            "'fc8_exper'; the nearest in the file: 'fc8_voc12'; use the net that it was made for, "
+            r"or give --set EXP=voc12 where its prototxt has 'fc8_\$\{EXP\}'",
         ),
         (
             ["conv1", "zzz"],

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from deeplab_repro.cli import COMMANDS, inspect, main
+from deeplab_repro.cli import COMMANDS, descriptions, main
 from deeplab_repro.errors import one_line
 
 
@@ -62,7 +62,7 @@ def test_help_names_every_command(command):
         (["inspect", "--colour", "x"], "--colour"),
         (["segment"], "IMAGE"),
         (["crf"], "IMAGE"),
-        (["inspect", "nowhere\nelse"], r"nowhere\nelse: cannot be read"),
+        (["inspect", "nowhere\nelse"], r"nowhere\nelse: no such file, and there is no model"),
         (["inspect", "a", "--set", "a\nb"], r"'a\nb' is not KEY=VALUE"),
     ],
 )
@@ -83,7 +83,7 @@ def test_errors_of_others(command, monkeypatch, tiny, error, status, expected):
     def fail(_):
         raise error
 
-    monkeypatch.setattr(inspect, "describe_net", fail)
+    monkeypatch.setattr(descriptions, "describe_net", fail)
     found, out, err = command("inspect", tiny)
     assert (found, out) == (status, "")
     assert err.startswith(f"deeplab-repro: {expected}")
@@ -91,7 +91,7 @@ def test_errors_of_others(command, monkeypatch, tiny, error, status, expected):
 
 
 def test_a_bug_is_not_hidden(monkeypatch, tiny):
-    monkeypatch.setattr(inspect, "describe_net", lambda _: {}["nothing"])
+    monkeypatch.setattr(descriptions, "describe_net", lambda _: {}["nothing"])
     with pytest.raises(KeyError):
         main(["inspect", str(tiny)])
 

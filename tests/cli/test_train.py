@@ -85,8 +85,9 @@ def test_a_training(command, folder, monkeypatch):
 
 def test_without_display_and_accuracy(command, folder):
     change(folder / "train.prototxt", ACCURACY, "")
-    change(folder / "solver.prototxt", "display: 1", "display: 2")
-    status, out, _ = command(*arguments(folder))
+    change(folder / "solver.prototxt", "display: 1", "display: 2 iter_size: 2")
+    status, out, err = command(*arguments(folder))
+    assert "5 images, batches of 2 (2 an update), 3 iterations" in err
     assert status == 0
     assert [line.split()[1] for line in out.splitlines()[:-1]] == ["0", "2"]
     assert "nan" not in out

@@ -55,7 +55,7 @@ def run(folder: Path) -> dict[str, Any]:
     recorded = json.loads((folder / "trace.json").read_text())["loss"]
     losses, weights = [], {}
     for iteration in range(ITERATIONS):
-        losses.append(abs(solver.step(data, label) / recorded[iteration][1] - 1))
+        losses.append(abs(solver.step([(data, label)]) / recorded[iteration][1] - 1))
         if solver.iteration in (1, ITERATIONS):
             weights[solver.iteration] = weights_apart(solver.net, folder, solver.iteration)
     same = [

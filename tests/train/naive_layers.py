@@ -141,3 +141,26 @@ def gradient(function, x, top_diff, step=1e-3):
         change = (function(image + moves) - function(image - moves)) / (2 * step)
         found[n] = np.tensordot(change, top_diff[n].astype(float), 3).reshape(image.shape)
     return found
+
+
+def batch_norm(x, mean, variance, factor, op):
+    """docs/original.md, 9: by kept statistics."""
+    part = 1 / float(factor) if factor else 0
+    mean, variance = (np.array(each, float)[:, None, None] * part for each in (mean, variance))
+    return (x - mean) / np.sqrt(variance + op.eps)
+
+
+def scale(x, weight, bias, axis):
+    """x times the weight, plus the bias, both along the axes from this one on."""
+    behind = (1,) * (x.ndim - axis - np.ndim(weight))
+    weight, bias = (
+        np.array(each, float).reshape(*np.shape(each), *behind) for each in (weight, bias)
+    )
+    return x.astype(float) * weight + bias
+
+
+def prelu(x, slope):
+    """A slope for each channel, or one for all."""
+    slope = np.array(slope, float)
+    slope = slope[:, None, None] if slope.ndim else slope
+    return np.where(x > 0, x, slope * x.astype(float))

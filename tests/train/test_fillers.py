@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from deeplab_repro.errors import NetError
 from deeplab_repro.net.net import Blob, Filler
 from deeplab_repro.train.fillers import filled
 from tests.train.tiny_training import TRAIN, prepared
@@ -47,6 +48,25 @@ def test_uniform_fillers():
         assert found.max() <= np.float32(high)
         counts, _ = np.histogram(found, 10, (low, high))
         np.testing.assert_allclose(counts, 10_000, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("size", "row"),
+    [(4, [1, 3, 3, 1]), (3, [1, 2, 1]), (1, [1]), (16, [*range(1, 17, 2), *range(15, 0, -2)])],
+)
+def test_bilinear_filler(size, row):
+    """The weights of a Deconvolution of stride 2, 2, 1 and 8: what overlaps adds up to 1."""
+    stride = (size + 1) // 2
+    row = np.array(row) / (stride if size % 2 else 2 * stride)
+    assert row[::stride].sum() == pytest.approx(1)
+    found = values((3, 2, size, size), type="bilinear")
+    np.testing.assert_allclose(found, np.broadcast_to(np.outer(row, row), found.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 2, 4, 5)])
+def test_a_bilinear_filler_wants_square_kernels(shape):
+    with pytest.raises(NetError, match=r"filler 'bilinear' for .*expected square kernels"):
+        values(shape, type="bilinear")
 
 
 def test_each_blob_has_random_numbers_of_its_own(tmp_path):

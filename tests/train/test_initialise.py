@@ -363,3 +363,18 @@ def test_numbers_of_other_channels(make, tmp_path):
     with pytest.raises(WeightsError) as error:
         initialise(make(NORMED, WIDTH=8), tmp_path / "n.caffemodel")
     assert_one_line(error, "layer 'sc' has 5 values, expected 8")
+
+
+def test_layers_that_share_their_weights(make, tmp_path):
+    again = NORMED.replace('top: "c"\n', 'top: "c" param { name: "w" }\n', 1)
+    layer = again[again.index('layer { name: "c"') : again.index('layer { name: "bn"')]
+    again += layer.replace('name: "c"', 'name: "again"').replace('top: "c"', 'top: "again"')
+    source, net = make(NORMED, WIDTH=8), make(again, WIDTH=4)
+    source.fill_random(0)
+    write_caffemodel(source, tmp_path / "n.caffemodel", current=True)
+    told = initialise(net, tmp_path / "n.caffemodel").layers
+    assert told["again"] == "as 'c', whose weights it shares"
+    assert blobs(net, "again")[0] is blobs(net, "c")[0]
+    write_initialised(net, tmp_path / "init.caffemodel")  # V1 has no BatchNorm
+    written = read_caffemodel(tmp_path / "init.caffemodel")
+    assert {layer.name for layer in written.layers if layer.blobs} == {*told}

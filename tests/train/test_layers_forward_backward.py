@@ -15,71 +15,14 @@ from deeplab_repro.net.layers import (
     SegAccuracy,
     SoftmaxLoss,
 )
-from deeplab_repro.net.net import Blob, Layer
-from deeplab_repro.train.convolution import ConvolutionStep
-from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
-from deeplab_repro.train.loss import SegAccuracyStep, SoftmaxLossStep
-from deeplab_repro.train.pooling import PoolingStep
-from deeplab_repro.train.resizing import InterpStep, PaddingStep
+from deeplab_repro.net.net import Layer
+from deeplab_repro.train.elementwise import DropoutStep, ReLUStep
 from deeplab_repro.train.values import Value
 from tests.conftest import assert_one_line
 from tests.train import naive_layers as naive
+from tests.train.one_step import apart, assert_as, blob, random, step
 
-STEPS = {
-    Convolution: ConvolutionStep,
-    Dropout: DropoutStep,
-    Eltwise: EltwiseStep,
-    Interp: InterpStep,
-    Padding: PaddingStep,
-    Pooling: PoolingStep,
-    ReLU: ReLUStep,
-    SegAccuracy: SegAccuracyStep,
-    SoftmaxLoss: SoftmaxLossStep,
-}
-
-
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape, np.float32)
-
-
-def apart(*shape: int) -> np.ndarray:
-    """Values of both signs, each at least 0.1 from every other and 0.05 from 0."""
-    numbers = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape)
-    return (0.1 * (numbers - np.prod(shape) // 2) + 0.05).astype(np.float32)
-
-
-def blob(data: np.ndarray, has_diff: bool = True) -> Value:
-    """A blob to whose gradient others have added before."""
-    data = np.array(data, np.float32)
-    return Value(data, random(*data.shape, seed=99) if has_diff else None)
-
-
-def step(op, *bottoms: Value, extra=()):
-    """A layer of these bottoms, that has run forward; its weights and its top's diff are random."""
-    shapes = [bottom.data.shape for bottom in bottoms]
-    names = tuple(f"bottom{i}" for i in range(len(bottoms)))
-    layer = Layer("it", op, names, ("top",), [Blob(shape) for shape in op.blob_shapes(shapes)])
-    shape = op.top_shape(shapes)
-    top = Value(np.full(shape, 7, np.float32), random(*shape, seed=98))
-    made = STEPS[type(op)](layer, list(bottoms), [top], *extra)
-    for i, parameter in enumerate(getattr(made, "parameters", ())):
-        parameter.data[...] = random(*parameter.data.shape, seed=i)
-    made.forward()
-    return made
-
-
-def assert_as(function, op, x: np.ndarray) -> None:
-    """The top is function(x), and to the bottom's gradient that of the top is added."""
-    bottom = blob(x)
-    before = bottom.diff.copy()
-    made = step(op, bottom)
-    np.testing.assert_allclose(made.top.data, function(x), rtol=1e-5, atol=1e-5)
-    made.backward()
-    expected = naive.gradient(function, x, made.top.diff)
-    np.testing.assert_allclose(bottom.diff - before, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(bottom.data, x)
-    step(op, blob(x, has_diff=False)).backward()  # where nothing before it learns
-
+ORDERS = [np.random.default_rng(i).permutation(24) for i in range(3)]
 
 # --- convolution
 
@@ -111,16 +54,16 @@ def test_gradients_of_a_convolutions_parameters(op, has_diff):
     x = random(2, 3, 7, 8)
     made = step(op, blob(x, has_diff))
     for parameter in made.parameters:
-        parameter.diff[...] = 7  # set, not added to
+        parameter.diff[...] = 7  # of another layer, or another batch
     made.backward()
     weight, *bias = made.parameters
     # By each of the weights alone: what a filter of that one tap makes.
     taps = np.eye(weight.data[0].size).reshape(-1, *weight.data[0].shape)
     seen = naive.convolution(x, taps, [], op)
     expected = np.einsum("nohw,nthw->ot", made.top.diff, seen).reshape(weight.data.shape)
-    np.testing.assert_allclose(weight.diff, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(weight.diff - 7, expected, rtol=1e-4, atol=1e-4)
     for parameter in bias:
-        expected = made.top.diff.sum(axis=(0, 2, 3), dtype=np.float64)
+        expected = 7 + made.top.diff.sum(axis=(0, 2, 3), dtype=np.float64)
         np.testing.assert_allclose(parameter.diff, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -134,6 +77,8 @@ def test_what_is_frozen_has_no_gradient(frozen, has_diff):
         to_bottom, made.bottom.diff[...] = made.bottom.diff.copy(), random(2, 3, 7, 8, seed=99)
     for i in frozen:
         made.parameters[i].lr_mult = 0
+    for parameter in made.parameters:
+        parameter.diff[...] = 0
     made.backward()
     for i, parameter in enumerate(made.parameters):
         np.testing.assert_array_equal(parameter.diff, 0 if i in frozen else learnt[i])
@@ -258,11 +203,25 @@ def test_a_blob_that_is_added_to_itself():
     np.testing.assert_allclose(value.diff, before + 2 * made.top.diff, rtol=1e-6)
 
 
-@pytest.mark.parametrize("operation", ["PROD", "MAX"])
-def test_other_eltwise_operations_are_refused(operation):
+def test_the_largest_of_several():
+    a, b, c = (blob(apart(1, 2, 3, 4).take(order).reshape(1, 2, 3, 4)) for order in ORDERS)
+    before = [each.diff.copy() for each in (a, b, c)]
+    made = step(Eltwise("MAX"), a, b, blob(c.data, has_diff=False), c)
+    stacked = np.stack([a.data, b.data, c.data])
+    np.testing.assert_array_equal(made.top.data, stacked.max(axis=0))
+    made.backward()
+    # Of equal ones the first has the gradient, here the one that needs none.
+    for i, (each, old) in enumerate(zip((a, b), before[:2], strict=True)):
+        expected = old + np.where(stacked.argmax(axis=0) == i, made.top.diff, 0)
+        np.testing.assert_allclose(each.diff, expected, rtol=1e-6)
+        assert (each.diff != old).any()
+    np.testing.assert_array_equal(c.diff, before[2])
+
+
+def test_a_product_is_refused():
     with pytest.raises(NetError) as caught:
-        step(Eltwise(operation), blob(random(1, 2, 3, 4)))
-    assert_one_line(caught, "layer 'it'", f"operation {operation}", "expected SUM")
+        step(Eltwise("PROD"), blob(random(1, 2, 3, 4)))
+    assert_one_line(caught, "layer 'it'", "operation PROD", "expected SUM or MAX")
 
 
 # --- interp, padding

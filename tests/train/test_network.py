@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_train_net
+from deeplab_repro.caffe.training import TRAINED
 from deeplab_repro.errors import NetError, ResourceError
+from deeplab_repro.net.layers import Dropout
 from deeplab_repro.train import convolution
 from deeplab_repro.train.elementwise import DropoutStep
-from deeplab_repro.train.network import Network
+from deeplab_repro.train.network import _LEARNING_STEPS, _STEPS, Network
 from tests.conftest import assert_one_line
 
 # Two branches that share a blob, one of them coarser; a frozen layer that gradients go through.
@@ -61,7 +63,8 @@ def test_the_gradient_of_the_loss_by_every_parameter(network):
     data, labels = batch()
     found.forward(data, labels)
     found.backward()
-    found.backward()  # sets, and does not add to what is there
+    found.clear_gradients()
+    found.backward()
     # Along the gradient, where the loss changes most; in float32 there are no smaller steps.
     for parameter in found.parameters:
         if not parameter.lr_mult:
@@ -75,6 +78,28 @@ def test_the_gradient_of_the_loss_by_every_parameter(network):
             losses.append(found.forward(data, labels))
         parameter.data[...] = here
         assert (losses[1] - losses[0]) / 0.008 == pytest.approx(norm, rel=0.02)
+
+
+MORE_LOSSES = (
+    NET
+    + """
+layers { name: "loss_up" type: SOFTMAX_LOSS bottom: "up" bottom: "label" loss_weight: 0.25 }
+layers { name: "loss_fine" type: SOFTMAX_LOSS bottom: "fine" bottom: "label" loss_weight: 0 }
+"""
+)
+
+
+def test_losses_are_added_up_by_their_weights(network):
+    found = network(MORE_LOSSES)
+    total = found.forward(*batch())
+    one, up, _ = (found.values[name].data.item() for name in ("loss", "loss_up", "loss_fine"))
+    assert total == pytest.approx(one + 0.25 * up, rel=1e-6)
+    data, labels = batch()
+    ignored = MORE_LOSSES.replace(
+        '"label" loss_weight: 0 }', '"label" loss_weight: 0 softmaxloss_param { ignore_label: 3 } }'
+    )
+    # A loss without weight does not count, not even where it is not defined.
+    assert np.isfinite(network(ignored).forward(data, np.full_like(labels, 3)))
 
 
 def test_a_frozen_layer_lets_gradients_through(network):
@@ -108,7 +133,7 @@ def test_relu_and_dropout_in_place_are_as_beside_each_other(network):
     for iteration in range(3):
         losses = []
         for each in (one, other):
-            each.iteration = iteration
+            each.batch_number = iteration
             losses.append(each.forward(*batch()))
             each.backward()
         assert losses[0] == losses[1]
@@ -121,7 +146,7 @@ def test_dropout_depends_on_seed_iteration_and_layer(network):
     found = network(text, seed=5)
 
     def masks(iteration: int) -> list[np.ndarray]:
-        found.iteration = iteration
+        found.batch_number = iteration
         found.forward(*batch())
         return [s.mask.copy() for s in found.steps if isinstance(s, DropoutStep)]
 
@@ -138,6 +163,7 @@ def test_dropout_depends_on_seed_iteration_and_layer(network):
 def gradients(found: Network) -> list[np.ndarray]:
     """The loss, every blob's gradient and every parameter's."""
     loss = found.forward(*batch())
+    found.clear_gradients()
     found.backward()
     diffs = [value.diff for value in found.values.values() if value.diff is not None]
     return [np.array(loss), *diffs, *(parameter.diff for parameter in found.parameters)]
@@ -194,6 +220,12 @@ EARLY = 'layers { name: "early" type: CONVOLUTION bottom: "conv1" top: "early" C
 )
 
 
+def test_what_reading_says_trains_is_what_trains():
+    assert {*TRAINED} == {kind.__name__ for kind in (*_STEPS, *_LEARNING_STEPS, Dropout)} - {
+        *("SegAccuracy", "SoftmaxLoss")
+    }
+
+
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
@@ -202,9 +234,15 @@ EARLY = 'layers { name: "early" type: CONVOLUTION bottom: "conv1" top: "early" C
             "num_output: 6 group: 2 kernel_size: 3 pad: 2",
             ["layer 'frozen' (Convolution)", "group 2"],
         ),
-        ("coeff: 1 coeff: 0.5 coeff: 1", "operation: MAX", ["layer 'sum'", "MAX"]),
+        ("coeff: 1 coeff: 0.5 coeff: 1", "operation: PROD", ["layer 'sum'", "PROD"]),
         ("xavier", "positive_unitball", ["layer 'conv1'", "positive_unitball", "xavier"]),
-        (IN_PLACE, SOFTMAX, ["layer 's' (Softmax)", "cannot be trained here"]),
+        (
+            IN_PLACE,
+            SOFTMAX
+            + SOFTMAX.replace('"s"', '"t"')
+            + SOFTMAX.replace('"s"', '"u"').replace("SOFTMAX", "CONCAT"),
+            ["layer 's' (Softmax), layer 'u' (Concat) cannot be trained here"],
+        ),
         (
             IN_PLACE,
             'layers { name: "p" type: PADDING bottom: "conv1" top: "conv1" }',

@@ -183,9 +183,9 @@ def without_seconds(rows: list[LossRow]) -> list[LossRow]:
     return [row._replace(seconds=0, average_loss=0) for row in rows]
 
 
-@pytest.mark.parametrize("resumed_at", [2, 4])
-def test_a_resumed_training_continues_the_curve(tmp_path, resumed_at):
-    whole, data = prepared(tmp_path)
+@pytest.mark.parametrize(("resumed_at", "iter_size"), [(2, 1), (4, 1), (2, 3)])
+def test_a_resumed_training_continues_the_curve(tmp_path, resumed_at, iter_size):
+    whole, data = prepared(tmp_path, f"{SOLVER} iter_size: {iter_size}")
     train(whole, data)
     curve = tmp_path / "snap/it_loss.csv"
     expected = read_curve(curve)

@@ -74,7 +74,7 @@ def test_an_unknown_policy():
 
 def trained(solver: Solver, data: SegData, iterations: int) -> list[float]:
     """The losses of so many steps."""
-    return [solver.step(*data.batch(solver.iteration)) for _ in range(iterations)]
+    return [solver.step([data.batch(solver.iteration)]) for _ in range(iterations)]
 
 
 def test_updates_by_hand(tmp_path):
@@ -86,7 +86,8 @@ def test_updates_by_hand(tmp_path):
     for rate in (1e-3, 1e-3, 1e-4, 1e-4, 1e-5):
         images, labels = data.batch(solver.iteration)
         assert solver.learning_rate == pytest.approx(rate)
-        network.iteration = solver.iteration  # what is dropped out
+        network.batch_number = solver.iteration  # what is dropped out
+        network.clear_gradients()
         network.forward(images, labels)
         network.backward()
         for i, parameter in enumerate(network.parameters):
@@ -94,7 +95,7 @@ def test_updates_by_hand(tmp_path):
             gradient = parameter.diff.astype(np.float64) + 0.0005 * decays[i] * expected[i]
             history[i] = 0.9 * history[i] + rate * rates[i] * gradient
             expected[i] = expected[i] - history[i]
-        solver.step(images, labels)
+        solver.step([(images, labels)])
         for found, one, ours, two in zip(
             weights(solver), expected, solver.history, history, strict=True
         ):
@@ -369,5 +370,5 @@ def test_a_batch_without_labels_that_count(tmp_path):
     solver, data = prepared(tmp_path)
     images, labels = data.batch(0)
     with pytest.raises(TrainingError) as caught:
-        solver.step(images, np.full_like(labels, 255))
+        solver.step([(images, np.full_like(labels, 255))])
     assert_one_line(caught, "iteration 0: the loss is NaN", "no pixel of the batch", "batch_size")

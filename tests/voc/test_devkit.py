@@ -55,11 +55,40 @@ def test_lists_as_editors_leave_them(root):
     assert open_devkit(root).ids("val") == ["2007_000033", "2007_000042"]
 
 
+def test_lists_of_other_folders(root):
+    """ImageSets/Main has the presence of a class behind each id; ids may hold blanks."""
+    (root / "JPEGImages").mkdir()
+    (root / "JPEGImages/my photo 1.jpg").write_bytes(b"")
+    list_of(root, "2007_000033 -1\n2007_000042  1\nIMG (3) 0\nmy photo 1\nmy photo 2\nmy, -1 1\n")
+    expected = ["2007_000033", "2007_000042", "IMG (3)", "my photo 1", "my photo 2", "my, -1"]
+    assert open_devkit(root).ids("val") == expected
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPG", "jpeg", "JPEG", "png", "PNG"])
+def test_endings_of_photos(root, ending):
+    (root / "JPEGImages").mkdir()
+    path = root / f"JPEGImages/2007_000033.{ending}"
+    path.write_bytes(b"")
+    devkit = open_devkit(root)
+    assert devkit.photo("2007_000033") == path
+    devkit.require(["2007_000033"], "val", masks=False)
+
+
+def test_an_id_with_two_photos(root):
+    (root / "JPEGImages").mkdir()
+    for ending in ("png", "jpg"):
+        (root / f"JPEGImages/a.{ending}").write_bytes(b"")
+    with pytest.raises(FileError) as error:
+        open_devkit(root).require(["a"], "val", masks=False)
+    assert_one_line(error, "a.png: is a second photo of 'a', beside a.jpg: remove")
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "parts"),
     [
         ("a\nb\na\n", FormatError, ["line 3 repeats 'a' of line 1", "count twice"]),
-        ("a 1\n", FormatError, ["line 1 is 'a 1', expected the id"]),
+        ("a/b\n", FormatError, ["line 1 is 'a/b', expected the id"]),
+        ("a -1\nb 0\na 1\n", FormatError, ["line 3 repeats 'a' of line 1"]),
         ("../a\n", FormatError, ["line 1 is '../a', expected the id"]),
         ("a\n.hidden\n", FormatError, ["line 2 is '.hidden'"]),
         ("\n\n", FormatError, ["holds no ids"]),

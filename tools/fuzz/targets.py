@@ -29,7 +29,7 @@ from deeplab_repro.caffe import (
     read_train_net,
     write_solverstate,
 )
-from deeplab_repro.cli import inspect
+from deeplab_repro.cli import descriptions, inspect
 from deeplab_repro.errors import DeepLabError
 from deeplab_repro.net.net import Net
 
@@ -159,7 +159,7 @@ def _prototxt(path: Path, watch: _Watch) -> str:
 
 
 def _described(net: Net) -> str:
-    return json.dumps(inspect.describe_net(net))
+    return json.dumps(descriptions.describe_net(net))
 
 
 def _read_back(path: Path, net: Net, current: bool, reader: Callable[[Path], Net]) -> None:
@@ -192,7 +192,7 @@ def _caffemodel(path: Path, watch: _Watch) -> str:
     message = watch.error
     if model is not None:
         net = _small_net(path.with_suffix(".net"))
-        watch.call(inspect.describe_caffemodel, model)
+        watch.call(descriptions.describe_caffemodel, model)
         watch.call(getattr, model, "training_list")
         _inspected(path, watch)
         for partial in (False, True):
