@@ -200,7 +200,7 @@ def test_one_file_for_both_phases(tmp_path):
 # --- our own files and the golden ones
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "DeepLabv2-ResNet101"])
+@pytest.mark.parametrize("name", MODELS)
 def test_our_train_nets(name, tmp_path, caplog):
     found = read_train_net(MODELS[name].train_prototxt, {"DATA_ROOT": "/voc", "TRAIN_SET": "t"})
     assert not caplog.messages

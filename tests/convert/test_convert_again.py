@@ -47,7 +47,7 @@ def test_our_test_nets(name, tmp_path):
     assert written_and_read(net, tmp_path) == as_current(net)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "DeepLabv2-ResNet101"])
+@pytest.mark.parametrize("name", MODELS)
 def test_our_train_nets(name, tmp_path):
     """With their rates, decays and fillers, and all of the data layer."""
     net = read_train_net(MODELS[name].train_prototxt)
