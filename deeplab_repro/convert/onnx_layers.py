@@ -54,13 +54,11 @@ class Place(NamedTuple):
         dtype = "int64" if all(isinstance(value, int) for value in values) else "float32"
         return self.graph.constant(f"{self.value}/constant", np.array(values), dtype)
 
-    def weights(self, shape: Shape | None = None) -> list[str]:
-        """Add the layer's weight and bias as constants, the weight in this shape if it is given."""
-        weights = self.layer.weights()
-        if shape:
-            weights["weight"] = weights["weight"].reshape(shape)
+    def weights(self) -> list[str]:
+        """Add the layer's arrays as constants. Returns their names."""
         return [
-            self.graph.constant(f"{self.layer.name}/{what}", data) for what, data in weights.items()
+            self.graph.constant(f"{self.layer.name}/{what}", data)
+            for what, data in self.layer.weights().items()
         ]
 
 
@@ -92,7 +90,7 @@ def _convolution(place: Place, op: Convolution) -> None:
     )
 
 
-def _dilations(kernel: HW, hole: HW = (1, 1)) -> HW:
+def _dilations(kernel: HW, hole: HW) -> HW:
     """The holes; for nine taps in a row a hole of 2 across the row, where it changes nothing.
 
     OpenCV 5.0 would run them as 3x3 taps.
@@ -111,12 +109,11 @@ def _deconvolution(place: Place, op: Deconvolution) -> None:
     )
 
 
-def _inner_product(place: Place, op: InnerProduct) -> None:
-    """A convolution whose one window is the whole bottom."""
-    _, *whole = place.bottoms[0]
-    weights = place.weights((op.num_output, *whole))
-    kernel = whole[1], whole[2]
-    place.node("Conv", [*place.inputs, *weights], kernel_shape=kernel, dilations=_dilations(kernel))
+def _inner_product(place: Place, _: InnerProduct) -> None:
+    (source,) = place.inputs
+    if len(place.bottoms[0]) != 2:
+        source = place.step("Flatten", [source], axis=1)
+    place.node("Gemm", [source, *place.weights()], transB=1)
 
 
 def _pooling(place: Place, op: Pooling) -> None:

@@ -77,7 +77,7 @@ def _deconvolution(op: Deconvolution, data: F64, weight: F32, bias: F32 | None =
 
 def _inner_product(_: InnerProduct, data: F64, weight: F32, bias: F32 | None = None) -> F64:
     top = data.reshape(len(data), -1) @ weight.astype(np.float64).T
-    return _plus_bias(top.reshape(*top.shape, 1, 1), bias)
+    return top if bias is None else top + bias
 
 
 def _plus_bias(top: F64, bias: F32 | None) -> F64:

@@ -171,7 +171,6 @@ class OpenCVEngine:
         if self.device == "cuda" and not self._warned:
             self._warn_of_layers_on_cpu(net)
         what = f"net '{self.net.name}' at {dims(data.shape)}: {self.name} makes"
-        # An InnerProduct's has two axes in OpenCV.
         return {
             name: in_shape(found[self._numbers[name]], shapes[name], f"{what} '{name}'")
             for name in names

@@ -76,8 +76,7 @@ def check_shapes(made: "cv2.dnn.Net", net: Net, shape: Shape) -> None:
     numbers, _, tops = made.getLayersShapes([list(shape)])
     for number, (found, *_) in zip(numbers, tops, strict=True):
         layer, top = expected.get(made.getLayer(int(number)).name, (None, ()))
-        # An InnerProduct's has two axes in OpenCV.
-        if layer and (*found, *[1] * (len(top) - len(found))) != top:
+        if layer and tuple(map(int, found)) != top:
             raise NetError(
                 f"net '{net.name}' at {dims(shape)}: layer '{layer.name}' ({layer.type}) makes "
                 f"{dims(tuple(map(int, found)))} in OpenCV {cv2.__version__}, {dims(top)} in "

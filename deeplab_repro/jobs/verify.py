@@ -270,8 +270,7 @@ def run_caffe(prototxt: Path, caffemodel: Path, data: np.ndarray) -> tuple[str, 
         found = loaded.forward([maker[output] for output in net.outputs])
     except cv2.error as error:
         raise _cannot_run(what, told_by(error)[0]) from error
-    # Of an InnerProduct's four axes OpenCV has the first two.
-    return what, [blob.reshape(blob.shape + (1,) * (4 - blob.ndim)) for blob in found]
+    return what, list(found)
 
 
 def _cannot_run(what: str, text: str) -> NetError:

@@ -134,7 +134,7 @@ def _grouped_channels(bottom: Shape, op: Convolution | Deconvolution) -> int:
 
 @dataclass(frozen=True)
 class InnerProduct(LayerType):
-    """A fully connected layer over all axes but the first.
+    """A fully connected layer over all axes but the first; its top has two axes, N x num_output.
 
     Blobs: weight num_output x K, and bias num_output.
     """
@@ -143,7 +143,7 @@ class InnerProduct(LayerType):
     bias: bool = True
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
-        return (bottoms[0][0], self.num_output, 1, 1)
+        return (bottoms[0][0], self.num_output)
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         weight = (self.num_output, math.prod(bottoms[0][1:]))
