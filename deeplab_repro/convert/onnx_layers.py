@@ -6,13 +6,12 @@ reads from position i / z, for which no image size is needed; what lies beyond t
 off.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-
-from deeplab_repro.arrays import HW, Shape, dims
-from deeplab_repro.convert.onnx_graph import Graph
+from deeplab_repro.arrays import HW, dims
+from deeplab_repro.convert import onnx_shape_layers
+from deeplab_repro.convert.onnx_place import Place
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
     Concat,
@@ -25,51 +24,19 @@ from deeplab_repro.net.layers import (
     Pooling,
     ReLU,
 )
-from deeplab_repro.net.net import Layer
 
 # OpenCV keeps positions as 32-bit integers.
 _TO_THE_END = 2**31 - 1
 
 
-class Place(NamedTuple):
-    """A layer's place in a graph: its inputs' names, and the name of the value that it makes."""
-
-    graph: Graph
-    layer: Layer
-    inputs: list[str]
-    bottoms: Sequence[Shape]
-    top: Shape
-    value: str
-
-    def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> None:
-        """Add the node that makes the layer's value."""
-        self.graph.node(kind, inputs, self.value, **attributes)
-
-    def step(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """Add a node before that one. Returns the name of its value."""
-        return self.graph.node(kind, inputs, self.graph.name(f"{self.value}/{kind}"), **attributes)
-
-    def constant(self, *values: float) -> str:
-        """Add a constant: int64 if all values are integers, else float32. Returns its name."""
-        dtype = "int64" if all(isinstance(value, int) for value in values) else "float32"
-        return self.graph.constant(f"{self.value}/constant", np.array(values), dtype)
-
-    def weights(self) -> list[str]:
-        """Add the layer's arrays as constants. Returns their names."""
-        return [
-            self.graph.constant(f"{self.layer.name}/{what}", data)
-            for what, data in self.layer.weights().items()
-        ]
-
-
 def write_layer(place: Place) -> None:
     """Add a layer's nodes. Raises NetError for a type or an option that ONNX does not have."""
     layer = place.layer
-    writer = _WRITERS.get(layer.type)
+    writer = WRITERS.get(layer.type)
     if writer is None:
         raise NetError(
             f"layer '{layer.name}' has type {layer.type}, which ONNX does not have; these can be "
-            f"converted: {', '.join(_WRITERS)}"
+            f"converted: {', '.join(WRITERS)}"
         )
     writer(place, layer.op)
 
@@ -226,7 +193,7 @@ def _concat(place: Place, op: Concat) -> None:
         place.node("Identity", place.inputs)
 
 
-_WRITERS: dict[str, Callable[[Place, Any], None]] = {
+WRITERS: dict[str, Callable[[Place, Any], None]] = {
     "Concat": _concat,
     "Convolution": _convolution,
     "Deconvolution": _deconvolution,
@@ -237,4 +204,5 @@ _WRITERS: dict[str, Callable[[Place, Any], None]] = {
     "Pooling": _pooling,
     "ReLU": _relu,
     "Softmax": lambda place, _: place.node("Softmax", place.inputs, axis=1),
+    **onnx_shape_layers.WRITERS,
 }
