@@ -16,8 +16,10 @@ def net_of(*layers, shape):
     net = Net("n", "data", shape, list(layers))
     net.fill_random(0)
     for layer in net.layers:
-        for blob in layer.blobs[1:]:
-            blob.data[:] = np.linspace(-5, 5, blob.data.size)
+        for name, blob in zip(layer.blob_names, layer.blobs, strict=False):
+            if name in layer.op.starts_at:
+                low, high = {"variance": (0.5, 2), "factor": (3, 3)}.get(name, (-5, 5))
+                blob.data.flat = np.linspace(low, high, blob.data.size)
     return net
 
 

@@ -14,7 +14,6 @@ from deeplab_repro.caffe.preprocessing import data_shape, names_size, read_prepr
 from deeplab_repro.caffe.prototxt import parse_prototxt
 from deeplab_repro.caffe.sharing import share_weights
 from deeplab_repro.errors import NetError, one_line
-from deeplab_repro.net.layers import Split
 from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
 from deeplab_repro.net.preprocess import Preprocessing
 
@@ -168,7 +167,7 @@ def _layers_that_run(
             lacking.setdefault(kind, layer.name)
             continue
         op = read_parameters(layer, kind)
-        if len(layer.top) != 1 and not (isinstance(op, Split) and layer.top):
+        if len(layer.top) != 1 and not (op.several_tops and layer.top):
             raise NetError(f"layer '{layer.name}' ({kind}) has {len(layer.top)} tops, expected 1")
         names = tuple(layer.bottom), tuple(layer.top)
         kept.append((Layer(layer.name, op, *names, [], layer.strict_dim), layer))

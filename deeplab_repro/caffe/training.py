@@ -32,7 +32,7 @@ from deeplab_repro.caffe.structure import (
     preprocessing_of,
 )
 from deeplab_repro.errors import NetError, one_line
-from deeplab_repro.net.layers import LayerType, SoftmaxLoss, Split
+from deeplab_repro.net.layers import LayerType, SoftmaxLoss
 from deeplab_repro.net.net import ImageSegData, Layer, Net
 from deeplab_repro.net.preprocess import Preprocessing
 
@@ -130,7 +130,7 @@ def _layer(layer: Any, kind: str, aside: Mapping[str, str]) -> Layer:
     tops = tuple(layer.top)
     if isinstance(op, SoftmaxLoss) and not tops:
         tops = (layer.name,)  # Caffe makes one up
-    if len(tops) != 1 and not (isinstance(op, Split) and tops):
+    if len(tops) != 1 and not (op.several_tops and tops):
         raise NetError(f"it has {len(tops)} tops, expected 1")
     return Layer(layer.name, op, tuple(layer.bottom), tops, [], layer.strict_dim)
 

@@ -10,7 +10,7 @@ from deeplab_repro.arrays import dims
 from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
 from deeplab_repro.errors import WeightsError, one_line
-from deeplab_repro.net.net import BLOB_NAMES, Blob, Layer, Net
+from deeplab_repro.net.net import Blob, Layer, Net
 
 _COMPARED = 60  # characters of a name
 
@@ -80,7 +80,7 @@ def _fitted(source: str, layer: Layer, found: ModelLayer) -> list[tuple[Blob, np
             f"expected {len(layer.blobs)}; use the net that it was made for"
         )
     pairs = []
-    for what, blob, data in zip(BLOB_NAMES, layer.blobs, found.blobs, strict=False):
+    for what, blob, data in zip(layer.blob_names, layer.blobs, found.blobs, strict=False):
         same = legacy_dims(data.shape) == legacy_dims(blob.shape)
         if not (same or (not layer.strict_dim and data.size == math.prod(blob.shape))):
             hint = ""

@@ -66,10 +66,10 @@ def describe_net(net: "Net") -> dict[str, Any]:
             {
                 "name": layer.name,
                 "type": layer.type,
-                "output_shape": list(top),
+                "output_shape": list(tops[0]),
                 "parameters": layer.parameters,
             }
-            for layer, _, top in net.walk()
+            for layer, _, tops in net.walk()
         ],
     }
 

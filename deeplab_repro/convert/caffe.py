@@ -49,7 +49,7 @@ def stock_net(net: Net, input_shape: Shape | None = None, interp: bool = True) -
     """The same net in layers that upstream has, for one input shape. It shares the weights."""
     layers: list[Layer] = []
     names = {net.input, *(name for layer in net.layers for name in (layer.name, *layer.tops))}
-    for layer, _, top in net.walk(input_shape):
+    for layer, _, (top, *_) in net.walk(input_shape):
         layer = replace(layer, strict_dim=True)  # a field of the authors'
         if isinstance(layer.op, Padding):
             layers += _shifts(layer, layer.op, top[1], names)

@@ -16,10 +16,9 @@ from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import read_parameters, runs, write_parameters
 from deeplab_repro.caffe.structure import check_learners, check_sizes
 from deeplab_repro.errors import FormatError, NetError, one_line
-from deeplab_repro.net import layers as layer_types
-from deeplab_repro.net.layers import LayerType, Split
+from deeplab_repro.net import channel_layers, layers, shape_layers
+from deeplab_repro.net.layers import LayerType
 from deeplab_repro.net.net import (
-    BLOB_NAMES,
     Blob,
     DenseCrfParameter,
     Filler,
@@ -36,7 +35,8 @@ _MAY_BE_NEGATIVE = ("pad_beg", "pad_end", "ignore_label")
 
 _TYPES = {
     name: kind
-    for name, kind in vars(layer_types).items()
+    for module in (layers, channel_layers, shape_layers)
+    for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, LayerType) and kind is not LayerType
 }
 
@@ -125,7 +125,7 @@ def _layer_to_json(layer: Layer) -> dict[str, Any]:
             "decay_mult": blob.decay_mult,
             "filler": asdict(blob.filler),
         }
-        for name, blob in zip(BLOB_NAMES, layer.blobs, strict=False)
+        for name, blob in zip(layer.blob_names, layer.blobs, strict=False)
     }
     return {
         "name": layer.name,
@@ -198,18 +198,18 @@ def _layer(value: Any, path: str) -> Layer:
             f"{path}: type is {shown(given['type'])}, expected one of {', '.join(_TYPES)}"
         )
     blobs = given["blobs"]
-    if tuple(blobs) != BLOB_NAMES[: len(blobs)]:
-        named = shown(", ".join(blobs))
-        raise FormatError(f"{path}: blobs are {named}, expected {', '.join(BLOB_NAMES)}")
     layer = Layer(
         given["name"],
         _value(kind, given["parameters"], f"{path}: parameters"),
         given["bottoms"],
         given["tops"],
-        [_blob(each, f"{path}: blobs.{what}.") for what, each in blobs.items()],
-        given["strict_dim"],
+        strict_dim=given["strict_dim"],
     )
-    if len(layer.tops) != 1 and not (isinstance(layer.op, Split) and layer.tops):
+    if tuple(blobs) != layer.blob_names[: len(blobs)]:
+        named = shown(", ".join(blobs))
+        raise FormatError(f"{path}: blobs are {named}, expected {', '.join(layer.blob_names)}")
+    layer.blobs = [_blob(each, f"{path}: blobs.{what}.") for what, each in blobs.items()]
+    if len(layer.tops) != 1 and not (layer.op.several_tops and layer.tops):
         raise NetError(f"{path} ({layer.type}) has {len(layer.tops)} tops, expected 1")
     _check_parameters(layer)
     return layer

@@ -25,12 +25,13 @@ net.json is UTF-8. Shapes are lists, NxCxHxW, and pairs (height, width):
     data         null, or the values of a train net's IMAGE_SEG_DATA layer, under Caffe's names
     layers       a list, in the order in which they run:
       name, type   type as upstream Caffe spells it: Convolution, Pooling, Interp, ...
-      parameters   the fields of that class in deeplab_repro/net/layers.py, which describes them
-                   and has their defaults: num_output, kernel, pad, stride, hole, ...
+      parameters   the fields of that class in deeplab_repro/net/*layers.py, which describe them
+                   and have their defaults: num_output, kernel, pad, stride, hole, ...
       bottoms      the names of the blobs that it reads
       tops         the names of the blobs that it makes; one of its bottoms if it works in place
       strict_dim   false: weights of another shape but the same number of values fit as well
-      blobs        {"weight": ..., "bias": ...}, {"weight": ...} or {}; each with
+      blobs        {"weight": ..., "bias": ...}, {"weight": ...} or {}; other names where the class
+                   has other blobs; each with
         shape        of its array
         lr_mult      a factor of the solver's learning rate, usually 1.0
         decay_mult   a factor of its weight decay
@@ -55,7 +56,7 @@ from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
 from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
-from deeplab_repro.net.net import BLOB_NAMES, Blob, Layer, Net
+from deeplab_repro.net.net import Blob, Layer, Net
 
 _NET, _MEAN = "net.json", "mean.npy"
 _MOST_AT_ONCE = 1 << 20  # bytes that are read: net.json is no longer, nor is the zip's directory
@@ -147,7 +148,7 @@ def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
     members = {
         _member(layer, what): blob
         for layer in net.layers
-        for what, blob in zip(BLOB_NAMES, layer.blobs, strict=False)
+        for what, blob in zip(layer.blob_names, layer.blobs, strict=False)
     }
     how = net.preprocessing
     mean = how and how.mean_image

@@ -59,7 +59,7 @@ def _poolings(
 
     The image is that of the bottom.
     """
-    for layer, bottoms, top in net.walk(shape):
+    for layer, bottoms, (top, *_) in net.walk(shape):
         op = layer.op
         if isinstance(op, Pooling) and op.kernel != (0, 0):
             sizes = zip(bottoms[0][2:], top[2:], op.pad, op.kernel, op.stride, strict=True)
@@ -72,7 +72,7 @@ def check_shapes(made: "cv2.dnn.Net", net: Net, shape: Shape) -> None:
     net: each of its layers makes one blob, after which OpenCV's layer is named. Where a layer to a
     size follows, its output would hide that.
     """
-    expected = {layer.tops[0]: (layer, top) for layer, _, top in net.walk(shape)}
+    expected = {layer.tops[0]: (layer, tops[0]) for layer, _, tops in net.walk(shape)}
     numbers, _, tops = made.getLayersShapes([list(shape)])
     for number, (found, *_) in zip(numbers, tops, strict=True):
         layer, top = expected.get(made.getLayer(int(number)).name, (None, ()))

@@ -1,13 +1,15 @@
-"""The layer types, as plain data, each with Caffe's shape rules.
+"""The layer types of DeepLab v1, as plain data, each with Caffe's shape rules.
 
 A layer type is a small frozen dataclass. `top_shape` maps the shapes of the bottoms (NxCxHxW) to
 the shape of the top; `blob_shapes` gives the shapes of the learnable arrays. Both raise NetError
-when the bottoms do not suit the layer; the net adds the layer's name to the message.
+when the bottoms do not suit the layer; the net adds the layer's name to the message. The layer
+types of later nets are in channel_layers.py and shape_layers.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.errors import NetError
@@ -16,11 +18,18 @@ from deeplab_repro.errors import NetError
 class LayerType:
     """By default a layer type makes one top of its one bottom's shape, and learns nothing."""
 
-    bottoms_wanted: int | None = 1  # None: one or more
+    bottoms_wanted: ClassVar[tuple[int, ...]] = (1,)  # how many it may have; (): one or more
+    blob_names: ClassVar[tuple[str, ...]] = ("weight", "bias")  # its learnable arrays, in order
+    starts_at: ClassVar[Mapping[str, float]] = {"bias": 0}  # those that begin with one value
+    several_tops: ClassVar[bool] = False  # whether it may make more than one
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         """The shape of the top."""
         return bottoms[0]
+
+    def top_shapes(self, bottoms: Sequence[Shape], count: int) -> list[Shape]:
+        """The shapes of so many tops: all alike, but for a Slice."""
+        return [self.top_shape(bottoms)] * count
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:  # noqa: ARG002
         """The shapes of the learnable arrays: none."""
@@ -40,6 +49,13 @@ def _image(shape: Shape) -> tuple[int, int, int, int]:
         raise NetError(f"its bottom has shape {dims(shape)}, expected 4 axes: NxCxHxW")
     n, c, h, w = shape
     return n, c, h, w
+
+
+def axis_of(axis: int, shape: Shape) -> int:
+    """An axis of this shape counted from 0; -1 is the last. Raises NetError for others."""
+    if not -len(shape) <= axis < len(shape):
+        raise NetError(f"axis {axis} is not an axis of {dims(shape)}")
+    return axis % len(shape)
 
 
 def _several(shapes: Sequence[Shape]) -> str:
@@ -240,6 +256,8 @@ class Softmax(LayerType):
 class Split(LayerType):
     """The identity, to several tops."""
 
+    several_tops = True
+
 
 @dataclass(frozen=True)
 class Eltwise(LayerType):
@@ -248,7 +266,7 @@ class Eltwise(LayerType):
     operation: str = "SUM"
     coeff: tuple[float, ...] = ()
 
-    bottoms_wanted = None
+    bottoms_wanted = ()
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         if len(set(bottoms)) > 1:
@@ -264,14 +282,11 @@ class Concat(LayerType):
 
     axis: int = 1
 
-    bottoms_wanted = None
+    bottoms_wanted = ()
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         first = bottoms[0]
-        axis = self.axis
-        if not -len(first) <= axis < len(first):
-            raise NetError(f"axis {axis} is not an axis of {dims(first)}")
-        axis %= len(first)
+        axis = axis_of(self.axis, first)
         if len({(*b[:axis], *b[axis + 1 :]) for b in bottoms}) > 1:
             raise NetError(
                 f"its bottoms have shapes {_several(bottoms)}, "
@@ -287,7 +302,7 @@ class SoftmaxLoss(LayerType):
     ignore_label: tuple[int, ...] = ()
     loss_weight: float = 1.0
 
-    bottoms_wanted = 2
+    bottoms_wanted = (2,)
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         _check_labels(bottoms)
@@ -300,7 +315,7 @@ class SegAccuracy(LayerType):
 
     ignore_label: tuple[int, ...] = ()
 
-    bottoms_wanted = 2
+    bottoms_wanted = (2,)
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         _check_labels(bottoms)

@@ -24,7 +24,6 @@ _VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, wh
 # Without these limits a few hundred layers make numbers of thousands of digits.
 _LARGEST_SIZE = 2**63 - 1
 _LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
-BLOB_NAMES = ("weight", "bias")  # the learnable arrays of a layer, in order
 
 # How many sizes `fitting_size` tries, and the step between its sizes; all strides divide both.
 _SIZES_TRIED = 64
@@ -81,10 +80,16 @@ class Layer:
         """How many numbers the layer learns."""
         return sum(math.prod(blob.shape) for blob in self.blobs)
 
+    @property
+    def blob_names(self) -> tuple[str, ...]:
+        """What its blobs are, in order; where it may have no bias, one name more than blobs."""
+        # Scale and Bias alone may have a second bottom, which takes the place of a blob.
+        return self.op.blob_names[max(0, len(self.bottoms) - 1) :]
+
     def weights(self) -> dict[str, np.ndarray]:
-        """Its arrays by the names of BLOB_NAMES. Raises WeightsError where they are not loaded."""
+        """Its arrays by `blob_names`. Raises WeightsError where they are not loaded."""
         arrays = {}
-        for name, blob in zip(BLOB_NAMES, self.blobs, strict=False):
+        for name, blob in zip(self.blob_names, self.blobs, strict=False):
             if blob.data is None:
                 raise WeightsError(f"layer '{self.name}' has no weights, expected them loaded")
             arrays[name] = blob.data
@@ -148,8 +153,10 @@ class Net:
             if not layer.blobs:
                 layer.blobs = [Blob(shape) for shape in layer.op.blob_shapes(bottoms)]
 
-    def walk(self, input_shape: Shape | None = None) -> Iterator[tuple[Layer, list[Shape], Shape]]:
-        """Every layer in order, with the shapes of its bottoms and the shape of its tops.
+    def walk(
+        self, input_shape: Shape | None = None
+    ) -> Iterator[tuple[Layer, list[Shape], list[Shape]]]:
+        """Every layer in order, with the shapes of its bottoms and of its tops.
 
         Raises NetError, naming the layer, where the net does not fit this input shape.
         """
@@ -166,11 +173,12 @@ class Net:
             for made in (set(layer.tops) - set(layer.bottoms)) & shapes.keys():
                 raise NetError(f"layer '{layer.name}' makes '{made}', which an earlier layer made")
             bottoms = [shapes[bottom] for bottom in layer.bottoms]
-            if layer.op.bottoms_wanted not in (None, len(bottoms)) or not bottoms:
-                wanted = layer.op.bottoms_wanted or "at least 1"
+            counts = layer.op.bottoms_wanted
+            if not bottoms or (counts and len(bottoms) not in counts):
+                wanted = " or ".join(map(str, counts)) or "at least 1"
                 raise NetError(f"{what} has {len(bottoms)} bottoms, expected {wanted}")
             try:
-                top = layer.op.top_shape(bottoms)
+                tops = layer.op.top_shapes(bottoms, len(layer.tops))
                 blobs = list(layer.op.blob_shapes(bottoms))
             except NetError as error:
                 raise NetError(f"{what}: {error}") from None
@@ -179,17 +187,18 @@ class Net:
                     f"{what} has weights of {dims(layer.blobs[0].shape)}, but its bottom of "
                     f"{dims(bottoms[0])} wants {dims(blobs[0])}"
                 )
-            if min(top) < 1:
-                raise NetError(
-                    f"{what} would make {dims(top)} of {dims(bottoms[0])}: the image is too small "
-                    "for it, or its pad too small"
-                )
-            if max(top) > _LARGEST_SIZE:
-                raise NetError(
-                    f"{what} would make {dims(top)}, expected sizes up to {_LARGEST_SIZE}"
-                )
-            yield layer, bottoms, top
-            shapes.update(dict.fromkeys(layer.tops, top))
+            for top in tops:
+                if min(top, default=1) < 1:
+                    raise NetError(
+                        f"{what} would make {dims(top)} of {dims(bottoms[0])}: the image is too "
+                        "small for it, or its pad too small"
+                    )
+                if max(top, default=1) > _LARGEST_SIZE:
+                    raise NetError(
+                        f"{what} would make {dims(top)}, expected sizes up to {_LARGEST_SIZE}"
+                    )
+            yield layer, bottoms, tops
+            shapes.update(zip(layer.tops, tops, strict=True))
 
     def blob_shapes(self, input_shape: Shape | None = None) -> dict[str, Shape]:
         """The shape of every blob by name, the input's too. Raises what `walk` raises."""
@@ -197,8 +206,8 @@ class Net:
         shapes = self._shapes.get(shape)
         if shapes is None:
             shapes = {self.input: shape, **self.labels}
-            for layer, _, top in self.walk(shape):
-                shapes.update(dict.fromkeys(layer.tops, top))
+            for layer, _, tops in self.walk(shape):
+                shapes.update(zip(layer.tops, tops, strict=True))
             if len(self._shapes) >= _SIZES_KEPT:
                 self._shapes.clear()
             self._shapes[shape] = shapes
@@ -247,9 +256,9 @@ class Net:
     def _strides(self) -> dict[str, Fraction]:
         """Input rows per row of every blob."""
         strides = dict.fromkeys((self.input, *self.labels), Fraction(1))
-        for layer, bottoms, top in self.walk():
+        for layer, bottoms, tops in self.walk():
             before = [strides[bottom] for bottom in layer.bottoms]
-            stride = stride_after(layer.op, before, bottoms, top, self.input_shape)
+            stride = stride_after(layer.op, before, bottoms, tops[0], self.input_shape)
             if max(stride.as_integer_ratio()) > _LARGEST_STRIDE:
                 raise NetError(
                     f"layer '{layer.name}' ({layer.type}) comes to a stride of {stride}, "
@@ -375,9 +384,9 @@ class Net:
         rng = np.random.default_rng(seed)
         for layer in self.layers:
             scale = 1 / 64 if self.input in layer.bottoms else 1
-            for blob in layer.blobs:
-                if len(blob.shape) == 1:
-                    blob.data = np.zeros(blob.shape, np.float32)
+            for name, blob in zip(layer.blob_names, layer.blobs, strict=False):
+                if name in layer.op.starts_at:
+                    blob.data = np.full(blob.shape, layer.op.starts_at[name], np.float32)
                 else:
                     fan_in = layer.op.fan_in(blob.shape)
                     blob.data = rng.standard_normal(blob.shape, np.float32)

@@ -164,7 +164,7 @@ def net_floor(net: Net, shape: Shape, precision: Precision, rates: Rates) -> dic
     """
     operations = n_bytes = 0
     seconds = 0.0
-    for layer, bottoms, top in net.walk(shape):
+    for layer, bottoms, (top, *_) in net.walk(shape):
         if layer.tops != layer.bottoms:
             own = layer.op.operations(bottoms)
             moved = sum(map(math.prod, bottoms)) + math.prod(top) + layer.parameters
