@@ -32,7 +32,7 @@ def _read_slice(message: Any) -> Slice:
 def _write_slice(op: Slice, message: Any) -> None:
     p = message.slice_param
     if op.axis != 1:
-        _set_axis(p, "axis" if "axis" in _fields(p) else "slice_dim", op.axis)
+        set_axis(p, "slice_dim", op.axis)
     p.slice_point.extend(op.slice_point)
 
 
@@ -98,10 +98,14 @@ def _fields(parameters: Any) -> Any:
     return parameters.DESCRIPTOR.fields_by_name
 
 
-def _set_axis(parameters: Any, name: str, axis: int) -> None:
-    if axis < 0 and name != "axis":
+def set_axis(parameters: Any, name_in_v1: str, axis: int) -> None:
+    """Set an axis, which V1 names otherwise. Raises NetError for V1 and one below 0."""
+    if "axis" in _fields(parameters):
+        parameters.axis = axis
+    elif axis < 0:
         raise NetError(f"axis {axis}, which V1 lacks: write the current format")
-    setattr(parameters, name, axis)
+    else:
+        setattr(parameters, name_in_v1, axis)
 
 
 READERS: dict[str, Callable[[Any], LayerType]] = {

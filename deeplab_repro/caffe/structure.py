@@ -16,6 +16,7 @@ from deeplab_repro.caffe.sharing import share_weights
 from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
 from deeplab_repro.net.preprocess import Preprocessing
+from deeplab_repro.net.shape_layers import ArgMax
 
 _LARGEST_SIZE = 2**31 - 1
 DATA_TYPES = {
@@ -33,10 +34,10 @@ _LOSS_TYPES = {
 # Layers around the net that only look at its results, or at labels.
 ASIDE_TYPES = {
     *("SEG_ACCURACY", "ACCURACY", "SILENCE", "MAT_READ", "MAT_WRITE", "DENSE_CRF"),
-    *("HDF5_OUTPUT", "ARGMAX", "HISTOGRAM", "RELATIVE_ERROR"),
+    *("HDF5_OUTPUT", "HISTOGRAM", "RELATIVE_ERROR"),
     *("UNIQUE_LABEL", "CENSOR_LABEL", "IGNORE_OVERLAY"),
     *("SegAccuracy", "Accuracy", "Silence", "MatRead", "MatWrite", "DenseCRF"),
-    *("HDF5Output", "ArgMax"),
+    "HDF5Output",
 }
 _LEARNING_TYPES = {
     *("CONVOLUTION", "DECONVOLUTION", "INNER_PRODUCT"),
@@ -173,7 +174,13 @@ def _layers_that_run(
         kept.append((Layer(layer.name, op, *names, [], layer.strict_dim), layer))
     if lacking:
         raise NetError(do_not_run(lacking))
-    return kept
+    # The scores are the output, not the labels that an ArgMax makes of them for no other layer.
+    taken = {bottom for layer, _ in kept for bottom in layer.bottoms}
+    return [
+        (layer, message)
+        for layer, message in kept
+        if not isinstance(layer.op, ArgMax) or taken.intersection(layer.tops)
+    ]
 
 
 def layers_of(message: Any) -> list[Any]:

@@ -31,7 +31,7 @@ from deeplab_repro.net.preprocess import MeanImage, Preprocessing
 _VERSION = 1
 # Caffe's numbers hold no more.
 _MOST, _MOST_FLOAT = 2**31 - 1, float(np.finfo(np.float32).max)
-_MAY_BE_NEGATIVE = ("pad_beg", "pad_end", "ignore_label")
+_MAY_BE_NEGATIVE = ("pad_beg", "pad_end", "ignore_label", "axis", "num_axes", "dim")
 
 _TYPES = {
     name: kind

@@ -21,6 +21,7 @@ from deeplab_repro.net.layers import (
     Softmax,
 )
 from deeplab_repro.net.net import Net
+from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice, Tile
 from deeplab_repro.net.scores import interp_positions
 
 F64 = npt.NDArray[np.float64]
@@ -40,10 +41,13 @@ def exact_blobs(
     blobs = {net.input: data.astype(np.float64)}
     for number, layer in enumerate(net.layers, start=1):
         bottoms = (blobs[bottom] for bottom in layer.bottoms)
-        top = _RULES[layer.type](layer.op, *bottoms, **layer.weights())
+        if isinstance(layer.op, Slice):
+            tops = _sliced(layer.op, *bottoms, len(layer.tops))
+        else:
+            tops = [_RULES[layer.type](layer.op, *bottoms, **layer.weights())] * len(layer.tops)
         if rounded:
-            top = top.astype(np.float32).astype(np.float64)
-        blobs.update(dict.fromkeys(layer.tops, top))
+            tops = [top.astype(np.float32).astype(np.float64) for top in tops]
+        blobs.update(zip(layer.tops, tops, strict=True))
         kept = set(names).union(*(later.bottoms for later in net.layers[number:]))
         blobs = {name: blob for name, blob in blobs.items() if name in kept}
     return {name: blobs[name] for name in names}
@@ -163,21 +167,56 @@ def _concat(op: Concat, *bottoms: F64) -> F64:
     return np.concatenate(bottoms, op.axis)
 
 
+def _crop(op: Crop, data: F64, like: F64) -> F64:
+    return data[op.part([data.shape, like.shape])]
+
+
+def _sliced(op: Slice, data: F64, count: int) -> list[F64]:
+    sizes = [shape[op.axis] for shape in op.top_shapes([data.shape], count)]
+    return np.split(data, np.cumsum(sizes)[:-1], op.axis)
+
+
+def _reshape(op: Flatten | Reshape, data: F64) -> F64:
+    return data.reshape(op.top_shape([data.shape]))
+
+
+def _tile(op: Tile, data: F64) -> F64:
+    return np.concatenate([data] * op.tiles, op.axis)
+
+
+def _argmax(op: ArgMax, data: F64) -> F64:
+    """Of equal values Caffe takes the last."""
+    top, axis = op.top_shape([data.shape]), op.axis
+    if axis is None:
+        data, axis = data.reshape(len(data), -1), 1
+    places = np.flip(data.argsort(axis, kind="stable"), axis).take(range(op.top_k), axis)
+    maxima = np.take_along_axis(data, places, axis)
+    if op.axis is not None:
+        return maxima if op.out_max_val else places.astype(np.float64)
+    return np.stack([places, maxima][: top[1]], 1).astype(np.float64).reshape(top)
+
+
 def _same(_: LayerType, data: F64) -> F64:
     return data
 
 
+# A Slice has several tops, each of its own.
 _RULES: dict[str, Callable[..., F64]] = {
+    "ArgMax": _argmax,
     "Concat": _concat,
     "Convolution": _convolution,
+    "Crop": _crop,
     "Deconvolution": _deconvolution,
     "Dropout": _same,
     "Eltwise": _eltwise,
+    "Flatten": _reshape,
     "InnerProduct": _inner_product,
     "Interp": _interp,
     "Padding": _padding,
     "Pooling": _pooling,
     "ReLU": _relu,
+    "Reshape": _reshape,
     "Softmax": _softmax,
     "Split": _same,
+    "Tile": _tile,
 }

@@ -20,14 +20,15 @@ from deeplab_repro.engines.opencv_shapes import (
     check_poolings,
     check_shapes,
     pooled_otherwise,
-    pools_by_axis,
+    reads_as_caffe,
 )
 from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
-from deeplab_repro.net.layers import Concat, Convolution, Split
+from deeplab_repro.net.layers import Concat, Convolution, Pooling, Split
 from deeplab_repro.net.net import Net
+from deeplab_repro.net.shape_layers import Crop, Slice
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +57,17 @@ def numbered(net: Net) -> tuple[Net, dict[str, str]]:
     """
     numbers = {net.input: _INPUT}
     layers = []
-    for index, layer in enumerate(net.layers):
+    count = 0
+    for layer in net.layers:
         bottoms = tuple(numbers[bottom] for bottom in layer.bottoms)
         alone = isinstance(layer.op, Concat) and len(bottoms) == 1
         op = Split() if alone else layer.op  # OpenCV 4.14 does not write what one blob alone joins
-        layers.append(replace(layer, op=op, bottoms=bottoms, tops=(str(index),)))
-        numbers.update(dict.fromkeys(layer.tops, str(index)))
+        # The tops of a Split are one blob.
+        several = len(layer.tops) if isinstance(op, Slice) else 1
+        tops = tuple(map(str, range(count, count + several)))
+        count += several
+        layers.append(replace(layer, op=op, bottoms=bottoms, tops=tops))
+        numbers.update(zip(layer.tops, tops * (len(layer.tops) // several), strict=True))
     if numbers[net.input] == _INPUT:  # else a layer changes the input in place
         del numbers[net.input]
     return replace(net, input=_INPUT, layers=layers), numbers
@@ -75,9 +81,12 @@ def _named_by_blob(net: Net) -> Net:
     return replace(net, layers=[replace(layer, name=layer.tops[0]) for layer in net.layers])
 
 
-def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str]) -> "cv2.dnn.Net":
+def _read_onnx(
+    net: Net, shape: Shape, outputs: Iterable[str], any_size: bool
+) -> "cv2.dnn.Net":
     """A net of OpenCV from our ONNX, which gives these outputs and no other blobs."""
-    return cv2.dnn.readNetFromONNX(np.frombuffer(to_onnx(net, shape, outputs), np.uint8))
+    model = to_onnx(net, shape, outputs, any_size)
+    return cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
 
 
 def _read_caffe(stock: Net) -> "cv2.dnn.Net":
@@ -121,9 +130,11 @@ class OpenCVEngine:
         self.device: Device = device
         self.precision: Precision = precision
         self._phases = phases
-        # From ONNX, where pads say the sizes, OpenCV 4 pools as Caffe in all nets.
-        by_axis = device == "cpu" and any(pools_by_axis(layer.op) for layer in net.layers)
-        self._by_caffe = BY_CAFFE and not by_axis
+        reads_all = all(reads_as_caffe(layer.op) for layer in net.layers)
+        self._by_caffe = BY_CAFFE and (reads_all or device == "cuda")
+        # From ONNX OpenCV 4 crops to a size that is known when it reads the net.
+        crops = BY_CAFFE and any(isinstance(layer.op, Crop) for layer in net.layers)
+        self._any_size = net.fits_any_size and (self._by_caffe or not crops)
         self._checked: set[Shape] = set()
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = numbered(net)
@@ -206,7 +217,7 @@ class OpenCVEngine:
     def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if self.device == "cpu":
             # A built net takes other sizes, at a fraction of the cost of building one.
-            shape = self.net.input_shape if self.net.fits_any_size else shape
+            shape = self.net.input_shape if self._any_size else shape
             outputs = () if self._by_caffe else outputs
         net = self._built.pop((shape, outputs), None)
         if net is None:
@@ -240,7 +251,7 @@ class OpenCVEngine:
 
     def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if not self._by_caffe:  # OpenCV 5's engine has no other device, and warns where one is set
-            return _read_onnx(self._numbered, shape, outputs)
+            return _read_onnx(self._numbered, shape, outputs, self._any_size)
         net = _read_caffe(stock_net(_named_by_blob(self._numbered), shape))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
@@ -248,11 +259,17 @@ class OpenCVEngine:
 
     def _built_on_cuda(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         """OpenCV's net for one size, as far as the wanted blobs: the rest would take memory."""
+        for layer in self.net.layers:
+            if not reads_as_caffe(layer.op) and not isinstance(layer.op, Pooling):
+                raise NetError(
+                    f"net '{self.net.name}': layer '{layer.name}' ({layer.type}) does not run with "
+                    "OpenCV on CUDA: use --device cpu, or --engine onnxruntime"
+                )
         check_poolings(self.net, shape)
-        if layer := pooled_otherwise(self.net, shape):
+        if name := pooled_otherwise(self.net, shape):
             raise NetError(
                 f"net '{self.net.name}' at {dims(shape)}: OpenCV's CUDA pools differently from "
-                f"Caffe in layer '{layer}', whose last windows leave the image: use --device cpu, "
+                f"Caffe in layer '{name}', whose last windows leave the image: use --device cpu, "
                 "or another size"
             )
         last = max(map(int, outputs))
@@ -271,7 +288,8 @@ class OpenCVEngine:
     def _warn_of_layers_on_cpu(self, net: "cv2.dnn.Net") -> None:
         self._warned = True
         if left := layers_on_cpu(net):
-            names = ", ".join(f"'{self.net.layers[number].name}'" for number in dict.fromkeys(left))
+            makers = {top: layer.name for layer in self._numbered.layers for top in layer.tops}
+            names = ", ".join(f"'{makers[str(number)]}'" for number in dict.fromkeys(left))
             logger.warning(
                 "net '%s': OpenCV %s runs on the CPU the layers that its CUDA backend lacks: %s",
                 self.net.name,

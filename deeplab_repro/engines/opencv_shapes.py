@@ -7,9 +7,19 @@ from deeplab_repro.errors import NetError
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import LayerType, Pooling
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.shape_layers import ArgMax, Slice, Tile
 
 
-def pools_by_axis(op: LayerType) -> bool:
+def reads_as_caffe(op: LayerType) -> bool:
+    """Whether OpenCV 4 makes of this layer in Caffe's files what Caffe does, at all sizes.
+
+    It has no Tile and no ArgMax there, and tells only the first top of a Slice. Others go by way of
+    ONNX, where pads say the size of a pooling.
+    """
+    return not (isinstance(op, ArgMax | Slice | Tile) or _pools_by_axis(op))
+
+
+def _pools_by_axis(op: LayerType) -> bool:
     """Whether it is a pooling in which OpenCV 4 keeps windows that Caffe drops, at some size.
 
     With any pad Caffe drops the windows that begin behind the image, on both axes; OpenCV only on

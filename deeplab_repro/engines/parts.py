@@ -19,7 +19,9 @@ from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape
 from deeplab_repro.engines.product import convolve
 from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, LayerType, ReLU
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.shape_layers import Crop
 
+_JOINS = Concat | Crop | Eltwise  # what `_join` runs
 Way = Literal["whole", "phases", "product", "join"]
 
 
@@ -49,7 +51,7 @@ class Part:
     """Layers that run together in one way, and the blobs that they take and give.
 
     whole: as a net, from one blob. phases: convolutions with one hole, one after the other.
-    product: one convolution. join: an Eltwise or a Concat of what several parts give.
+    product: one convolution. join: an Eltwise, a Concat or a Crop of what several parts give.
     """
 
     way: Way
@@ -61,18 +63,22 @@ class Part:
 def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
     """The layers that the blobs `outputs` need, in parts to run in this order.
 
-    Each layer of the net must make one blob, and change none. Parts share the net's weights. A
-    block of phases ends where one of the outputs is made.
+    Each layer of the net must change no blob. Parts share the net's weights. A block of phases ends
+    where one of the outputs is made. A net with blobs that are no images, or with other layers of
+    several bottoms than `_join` has, is one part.
     """
-    outputs = set(outputs)
+    outputs = dict.fromkeys(outputs)
     layers = _needed(net, outputs)
     shapes = net.blob_shapes()
+    are_images = all(len(shapes[top]) == 4 for layer in layers for top in layer.tops)
+    if not are_images or any(len(x.bottoms) > 1 and not isinstance(x.op, _JOINS) for x in layers):
+        return [Part("whole", (net.input,), layers, tuple(outputs))]
     takes = [bottom for layer in layers for bottom in set(layer.bottoms)]
     found: list[Part] = []
     makers: dict[str, Part] = {}
     holders: dict[str, Part] = {}  # the part run whole that takes or makes a blob
     for layer in layers:
-        first, top = layer.bottoms[0], layer.tops[0]
+        first = layer.bottoms[0]
         way = faster_way(layer.op, shapes[first][1])
         before, holder = makers.get(first), holders.get(first)
         passed_on = takes.count(first) == 1 and first not in outputs
@@ -85,20 +91,20 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
             part = Part(way if len(bottoms) == 1 else "join", bottoms, [])
             found.append(part)
         part.layers.append(layer)
-        makers[top] = part
+        makers.update(dict.fromkeys(layer.tops, part))
         if part.way == "whole":
-            holders[first] = holders[top] = part
+            holders.update(dict.fromkeys((first, *layer.tops), part))
     for part in found:
-        wanted = outputs.union(*(other.bottoms for other in found if other is not part))
-        part.tops = tuple(layer.tops[0] for layer in part.layers if layer.tops[0] in wanted)
+        wanted = set(outputs).union(*(other.bottoms for other in found if other is not part))
+        part.tops = tuple(top for layer in part.layers for top in layer.tops if top in wanted)
     return found
 
 
-def _needed(net: Net, outputs: set[str]) -> list[Layer]:
+def _needed(net: Net, outputs: Iterable[str]) -> list[Layer]:
     """The layers that these blobs need."""
     wanted, needed = set(outputs), []
     for layer in reversed(net.layers):
-        if layer.tops[0] in wanted:
+        if not wanted.isdisjoint(layer.tops):
             needed.append(layer)
             wanted.update(layer.bottoms)
     return needed[::-1]
@@ -206,6 +212,9 @@ def _join(layer: Layer, *arrays: np.ndarray) -> Iterable[np.ndarray]:
     bottoms = [named[name] for name in layer.bottoms]
     if isinstance(layer.op, Concat):
         return [np.concatenate(bottoms, layer.op.axis)]
+    if isinstance(layer.op, Crop):
+        whole, like = bottoms
+        return [np.ascontiguousarray(whole[layer.op.part([whole.shape, like.shape])])]
     assert isinstance(layer.op, Eltwise)
     if layer.op.coeff:
         factors = np.array(layer.op.coeff, np.float32)

@@ -17,7 +17,7 @@ from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cuda import BY_CAFFE
-from deeplab_repro.engines.opencv_shapes import pools_by_axis
+from deeplab_repro.engines.opencv_shapes import reads_as_caffe
 from deeplab_repro.errors import ConversionError, NetError, one_line
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
@@ -258,8 +258,9 @@ def run_caffe(prototxt: Path, caffemodel: Path, data: np.ndarray) -> tuple[str, 
     what = f"OpenCV {cv2.__version__}"
     net = read_net(prototxt)
     for layer in net.layers:
-        if pools_by_axis(layer.op):
-            raise _cannot_run(what, f"it may pool otherwise than Caffe in layer '{layer.name}'")
+        if not reads_as_caffe(layer.op):
+            text = f"layer '{layer.name}' ({layer.type}) may be another there than in Caffe"
+            raise _cannot_run(what, text)
     try:
         files = (np.fromfile(path, np.uint8) for path in (prototxt, caffemodel))
         loaded = cv2.dnn.readNetFromCaffe(*files)

@@ -18,6 +18,7 @@ from deeplab_repro.net.layers import (
     Softmax,
 )
 from deeplab_repro.net.preprocess import Preprocessing
+from deeplab_repro.net.shape_layers import ArgMax, Flatten, Reshape
 from deeplab_repro.net.strides import stride_after, stride_of_scores
 
 _VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, which is so wide
@@ -239,6 +240,12 @@ class Net:
         return self.blob_shapes(input_shape)[self.output]
 
     @property
+    def makes_map(self) -> bool:
+        """Whether the scores are of places in the image, and not of the image as a whole."""
+        shape = self.output_shape()
+        return len(shape) == 4 and (shape[2:] != (1, 1) or self.input_shape[2:] == (1, 1))
+
+    @property
     def parameters(self) -> int:
         """How many numbers the net learns: weights and biases."""
         blobs = {id(blob): blob for layer in self.layers for blob in layer.blobs}  # some are shared
@@ -301,7 +308,7 @@ class Net:
             del layers[-1]
         net = replace(self, layers=layers)
         stride = round(net._strides()[net.output])
-        if stride > 1:
+        if stride > 1 and net.makes_map:
             name = f"{net.output}_interp"
             layers.append(Layer(name, Interp(zoom_factor=stride), (net.output,), (name,)))
             net = replace(net, layers=layers)
@@ -329,10 +336,12 @@ class Net:
         """Whether the net takes images of any size.
 
         With an InnerProduct it does not, nor with an INTERP to a size; an INTERP that shrinks, also
-        one that enlarges again, is run and converted as one to the size that it makes.
+        one that enlarges again, is run and converted as one to the size that it makes, and so is
+        what makes other axes of a blob's.
         """
         return not any(
-            isinstance(layer.op, InnerProduct)
+            isinstance(layer.op, InnerProduct | Flatten | Reshape)
+            or (isinstance(layer.op, ArgMax) and layer.op.axis is None)
             or (isinstance(layer.op, Interp) and not layer.op.only_zooms)
             for layer in self.layers
         )

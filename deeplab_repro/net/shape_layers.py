@@ -34,6 +34,12 @@ class Crop(LayerType):
             raise NetError(f"{len(offset)} offset for {count} axes, expected one, or one for each")
         return (0,) * axis + (offset * count if len(offset) == 1 else offset)
 
+    def part(self, bottoms: Sequence[Shape]) -> tuple[slice, ...]:
+        """The part of the first bottom, as an index of its array."""
+        top = self.top_shape(bottoms)
+        begins = self.begins(bottoms[0])
+        return tuple(slice(begin, begin + n) for begin, n in zip(begins, top, strict=True))
+
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         whole, like = bottoms
         axis, begins = axis_of(self.axis, whole), self.begins(whole)

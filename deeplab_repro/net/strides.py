@@ -12,6 +12,7 @@ from deeplab_repro.net.layers import (
     LayerType,
     Pooling,
 )
+from deeplab_repro.net.shape_layers import Crop
 
 _MAKES_SCORES = Convolution | InnerProduct | Pooling
 
@@ -24,6 +25,8 @@ def stride_after(
     strides, bottoms: the strides and shapes of its bottoms. top, image: the shapes of the top and
     of the net's input. For an INTERP to a size the stride is that at these shapes.
     """
+    if isinstance(op, Crop):  # the second bottom says the size alone
+        return strides[0]
     stride = _meeting(strides, bottoms, _rows(image))
     if isinstance(op, Convolution | Pooling):
         return stride * op.stride[0]
@@ -56,6 +59,8 @@ def stride_of_scores(
         enlarged = [way.pop(top) for top in tops if top in way]
         if not enlarged:
             continue
+        if isinstance(op, Crop):
+            bottoms = bottoms[:1]
         stride, several = strides[tops[0]], len(bottoms) > 1
         if isinstance(op, _MAKES_SCORES) or (several and any(enlarged)):
             found.append(stride)
