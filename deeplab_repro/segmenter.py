@@ -282,12 +282,7 @@ def check_net(net: Net) -> None:
             f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image "
             "(is_color: false and force_gray in a data layer ask for grey ones)"
         )
-    if not net.makes_map:
-        raise NetError(
-            f"net '{net.name}' gives no map of labels: '{net.output}' is "
-            f"{dims(net.output_shape())}, scores of the image as a whole; convert it, or run it in "
-            "Python as docs/convert.md shows"
-        )
+    net.check_map()
     found = net.output_shape((1, *net.input_shape[1:]))
     if len(found) != 4 or found[0] != 1 or not 1 <= found[1] <= VOID:
         raise NetError(

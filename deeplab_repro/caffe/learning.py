@@ -10,14 +10,23 @@ from typing import Any
 from deeplab_repro.caffe import deeplab_pb2
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import NetError
-from deeplab_repro.net.layers import InnerProduct, SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.layers import (
+    Convolution,
+    Deconvolution,
+    InnerProduct,
+    SegAccuracy,
+    SoftmaxLoss,
+)
 from deeplab_repro.net.net import Filler, Layer
 
 # Their names in V1 and in the current format. Upstream has no SegAccuracy, but forks of it do.
 SOFTMAX_LOSS = ("SOFTMAX_LOSS", "SoftmaxWithLoss")
 SEG_ACCURACY = ("SEG_ACCURACY", "SegAccuracy")
 
-_FILLERS = ("constant", "gaussian", "uniform", "xavier", "msra", "positive_unitball")
+_FILLERS = (
+    *("constant", "gaussian", "uniform", "xavier", "msra", "bilinear"),
+    "positive_unitball",
+)
 _NUMBERS = ("value", "mean", "std", "min", "max")  # of a filler
 _DEFAULT = Filler()
 
@@ -29,6 +38,19 @@ def read_learning(layer: Layer, message: Any) -> None:
         parameters = _parameters(layer, message)
         for blob, name in zip(layer.blobs, ("weight_filler", "bias_filler"), strict=False):
             if parameters.HasField(name):
+                blob.filler = _read_filler(getattr(parameters, name), name)
+
+
+def read_bilinear(layer: Layer, message: Any) -> None:
+    """Set the fillers of a layer of bilinear kernels, which a caffemodel may lack.
+
+    Raises NetError, without the layer's name.
+    """
+    if isinstance(layer.op, Convolution | Deconvolution):
+        parameters = message.convolution_param
+        if parameters.weight_filler.type == "bilinear":
+            names = ("weight_filler", "bias_filler")
+            for blob, name in zip(layer.blobs, names, strict=False):
                 blob.filler = _read_filler(getattr(parameters, name), name)
 
 

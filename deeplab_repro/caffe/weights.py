@@ -9,7 +9,8 @@ import numpy as np
 from deeplab_repro.arrays import dims
 from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
-from deeplab_repro.errors import WeightsError, one_line
+from deeplab_repro.errors import NetError, WeightsError, one_line
+from deeplab_repro.net.kernels import bilinear_kernels
 from deeplab_repro.net.net import Blob, Layer, Net
 
 _COMPARED = 60  # characters of a name
@@ -20,9 +21,10 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
 
     All four legacy dims of a blob must match; on a layer with `strict_dim: false` the number of
     values is enough, so that an InnerProduct's weights fit the convolution that replaces it. Caffe
-    gives a layer that the file lacks random weights; here that is an error, unless `partial` allows
-    it and at least one layer is found. Returns the names of the layers that got no weights. Raises
-    WeightsError, naming the layer; the net is then unchanged.
+    gives a layer that the file lacks what its fillers say; here it does so with bilinear kernels
+    only, and else that is an error, unless `partial` allows it and at least one layer is found.
+    Returns the names of the layers that got no weights. Raises WeightsError, naming the layer; the
+    net is then unchanged.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
@@ -31,8 +33,10 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     learners = [layer for layer in net.layers if layer.blobs]
     # Of layers that share their blobs one is enough.
     given = {id(blob) for layer in learners if layer.name in by_name for blob in layer.blobs}
-    missing = [x.name for x in learners if not given.issuperset(map(id, x.blobs))]
-    if missing and not (partial and len(missing) < len(learners)):
+    lacking = [x for x in learners if not given.issuperset(map(id, x.blobs))]
+    filled = [layer for layer in lacking if _is_bilinear(layer)]
+    missing = [layer.name for layer in lacking if not _is_bilinear(layer)]
+    if missing and not (partial and len(lacking) < len(learners)):
         raise WeightsError(f"{source}: {_missing(missing, learners, model)}")
     loaded = [
         (layer.name, blob, data)
@@ -41,9 +45,26 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
         for blob, data in _fitted(source, layer, by_name[layer.name])
     ]
     _check_copies(source, loaded)
+    for layer in filled:
+        loaded += [(layer.name, blob, _filled(layer, blob)) for blob in layer.blobs]
     for _, blob, data in loaded:
         blob.data = data
     return missing
+
+
+def _is_bilinear(layer: Layer) -> bool:
+    """Whether Caffe fills the layer with kernels that enlarge, where a file lacks it."""
+    fillers = [blob.filler.type for blob in layer.blobs]
+    return fillers[:1] == ["bilinear"] and set(fillers[1:]) <= {"constant"}
+
+
+def _filled(layer: Layer, blob: Blob) -> np.ndarray:
+    if blob.filler.type == "constant":
+        return np.full(blob.shape, blob.filler.value, np.float32)
+    try:
+        return bilinear_kernels(blob.shape)
+    except NetError as error:
+        raise WeightsError(f"layer '{layer.name}': {error}") from None
 
 
 def _check_copies(source: str, loaded: list[tuple[str, Blob, np.ndarray]]) -> None:

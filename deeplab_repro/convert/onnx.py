@@ -46,9 +46,7 @@ def write_onnx(
         file.writelines(_chunks(net, labels, softmax, rgb_uint8))
 
 
-def to_onnx(
-    net: Net, input_shape: Shape, outputs: Iterable[str], any_size: bool = True
-) -> bytes:
+def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str], any_size: bool = True) -> bytes:
     """An ONNX file's bytes with the layers that the blobs `outputs` need; these are its outputs.
 
     `input_shape` is NxCxHxW; it counts only where the net fits no other, or without `any_size`.
@@ -113,6 +111,7 @@ def _axes(shape: Shape, any_size: bool, what: str = "") -> Axes:
 
 def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: bool) -> str:
     """Add an input `image`, its preprocessing, the net, and the crop of the scores."""
+    net.check_map()
     batch, channels, *size = net.input_shape
     if channels != 3:
         raise NetError(

@@ -49,7 +49,8 @@ class Place(NamedTuple):
 
     def weights(self) -> list[str]:
         """Add the layer's arrays as constants. Returns their names."""
-        return [
-            self.graph.constant(f"{self.layer.name}/{what}", data)
-            for what, data in self.layer.weights().items()
-        ]
+        return [self.array(what, data) for what, data in self.layer.weights().items()]
+
+    def array(self, what: str, data: np.ndarray) -> str:
+        """Add one of the layer's arrays, or what is made of it, as a constant. Returns its name."""
+        return self.graph.constant(f"{self.layer.name}/{what}", data)

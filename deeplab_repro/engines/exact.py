@@ -21,8 +21,8 @@ from deeplab_repro.net.layers import (
     Softmax,
 )
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice, Tile
 from deeplab_repro.net.scores import interp_positions
+from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice, Tile
 
 F64 = npt.NDArray[np.float64]
 
@@ -40,9 +40,9 @@ def exact_blobs(
     net.blob_shapes(data.shape)  # says clearly where the net does not fit
     blobs = {net.input: data.astype(np.float64)}
     for number, layer in enumerate(net.layers, start=1):
-        bottoms = (blobs[bottom] for bottom in layer.bottoms)
+        bottoms = [blobs[bottom] for bottom in layer.bottoms]
         if isinstance(layer.op, Slice):
-            tops = _sliced(layer.op, *bottoms, len(layer.tops))
+            tops = _sliced(layer.op, bottoms[0], len(layer.tops))
         else:
             tops = [_RULES[layer.type](layer.op, *bottoms, **layer.weights())] * len(layer.tops)
         if rounded:

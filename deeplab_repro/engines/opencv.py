@@ -81,9 +81,7 @@ def _named_by_blob(net: Net) -> Net:
     return replace(net, layers=[replace(layer, name=layer.tops[0]) for layer in net.layers])
 
 
-def _read_onnx(
-    net: Net, shape: Shape, outputs: Iterable[str], any_size: bool
-) -> "cv2.dnn.Net":
+def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str], any_size: bool) -> "cv2.dnn.Net":
     """A net of OpenCV from our ONNX, which gives these outputs and no other blobs."""
     model = to_onnx(net, shape, outputs, any_size)
     return cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))

@@ -79,7 +79,7 @@ def check_files(
     reference = _Reference(net, onnx if to == "onnx" else PLAIN)
     if to == "onnx":
         what, found = run_onnx(files[0], reference.data)
-    elif to == "caffe" and BY_CAFFE:
+    elif to == "caffe" and BY_CAFFE and all(reads_as_caffe(layer.op) for layer in net.layers):
         prototxt, caffemodel, *_ = files
         what, found = run_caffe(prototxt, caffemodel, reference.data)
     else:
@@ -257,10 +257,6 @@ def run_caffe(prototxt: Path, caffemodel: Path, data: np.ndarray) -> tuple[str, 
     """
     what = f"OpenCV {cv2.__version__}"
     net = read_net(prototxt)
-    for layer in net.layers:
-        if not reads_as_caffe(layer.op):
-            text = f"layer '{layer.name}' ({layer.type}) may be another there than in Caffe"
-            raise _cannot_run(what, text)
     try:
         files = (np.fromfile(path, np.uint8) for path in (prototxt, caffemodel))
         loaded = cv2.dnn.readNetFromCaffe(*files)

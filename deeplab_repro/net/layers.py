@@ -324,7 +324,7 @@ class SegAccuracy(LayerType):
 
 def _check_labels(bottoms: Sequence[Shape]) -> None:
     scores, labels = bottoms
-    n, _, h, w = _image(scores)
+    n, _, h, w = _image((*scores, 1, 1) if len(scores) == 2 else scores)
     if labels != (n, 1, h, w):
         raise NetError(
             f"its scores are {dims(scores)} and its labels {dims(labels)}, expected labels of "

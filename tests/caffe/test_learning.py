@@ -102,7 +102,7 @@ def test_how_an_inner_product_learns(tmp_path):
             (kind, conv(f"{name} {{ {text} }}"), f"{name} has {problem}")
             for kind in (V1, CURRENT)
             for name, text, problem in (
-                ("weight_filler", "type: 'bilinear'", "type 'bilinear', expected one of constant"),
+                ("weight_filler", "type: 'cubic'", "type 'cubic', expected one of constant"),
                 ("bias_filler", r"type: 'a\nb'", r"type 'a\\nb', expected one of constant"),
                 ("bias_filler", "type: ''", "type '', expected one of constant"),
                 ("bias_filler", "value: nan", "value nan, expected a finite number"),
@@ -158,7 +158,7 @@ def test_any_train_net_comes_back_from_its_text(tmp_path_factory, inner, data, i
         for blob in layer.blobs:
             blob.lr_mult, blob.decay_mult = data.draw(RATES), data.draw(RATES)
             blob.filler = data.draw(FILLERS)
-    n, _, h, w = inner.output_shape()
+    n, _, h, w, *_ = (*inner.output_shape(), 1, 1)
     end = Layer(
         "the loss at the end",
         SoftmaxLoss((255,)),
