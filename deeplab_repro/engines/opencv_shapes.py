@@ -7,15 +7,17 @@ from deeplab_repro.errors import NetError
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import LayerType, Pooling
 from deeplab_repro.net.net import Layer, Net
-from deeplab_repro.net.shape_layers import ArgMax, Slice, Tile
+from deeplab_repro.net.shape_layers import ArgMax, Reshape, Slice, Tile
 
 
 def reads_as_caffe(op: LayerType) -> bool:
     """Whether OpenCV 4 makes of this layer in Caffe's files what Caffe does, at all sizes.
 
-    It has no Tile and no ArgMax there, and tells only the first top of a Slice. Others go by way of
-    ONNX, where pads say the size of a pooling.
+    It has no Tile and no ArgMax there, tells only the first top of a Slice, and begins a Reshape at
+    no axis below 0. Others go by way of ONNX, where pads say the size of a pooling.
     """
+    if isinstance(op, Reshape):
+        return op.axis >= 0
     return not (isinstance(op, ArgMax | Slice | Tile) or _pools_by_axis(op))
 
 

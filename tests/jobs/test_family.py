@@ -78,18 +78,3 @@ def test_after_conversion(golden, tmp_path, name, to):
         load_weights(again, files[1])
     for run in runs(again):
         assert_are_caffes(run(data, blobs), blobs)
-
-
-def test_a_caffemodel_may_lack_bilinear_kernels(golden, tmp_path):
-    """Those of golden/bvlc were made by Caffe's filler."""
-    folder = golden / "bvlc" / "bilinear_group_deconvolution"
-    text = (folder / "net.prototxt").read_text()
-    other = text.replace('name: "up"', 'name: "other"').replace(
-        "bias_term: false", 'weight_filler { type: "bilinear" }'
-    )
-    (tmp_path / "net.prototxt").write_text(other)
-    net = read_net(tmp_path / "net.prototxt")
-    assert load_weights(net, folder / "weights.caffemodel") == []
-    with np.load(folder / "blobs.npz") as blobs:
-        found = OpenCVEngine(net, "cpu").blobs(blobs["data"], ["up"])
-        assert_are_caffes(found, {"up": blobs["up"]})
