@@ -130,3 +130,62 @@ def argmax(x, axis):
 def softmax(x):
     shifted = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def per_channel(array):
+    return np.asarray(array, np.float64).reshape(1, -1, 1, 1)
+
+
+def batch_norm(x, op, mean, variance, factor):
+    mean, variance = (per_channel(each) / factor[0] for each in (mean, variance))
+    return (x - mean) / np.sqrt(variance + op.eps)
+
+
+def bn(x, op, slope, bias, mean, variance):
+    normal = (x - per_channel(mean)) / np.sqrt(per_channel(variance) + op.eps)
+    return per_channel(slope) * normal + per_channel(bias)
+
+
+def scale(x, op, weight, bias=NO_BIAS):
+    """By a weight of the axes from op.axis on."""
+    axis = op.axis % x.ndim
+    y = x.astype(np.float64)
+    y = np.moveaxis(y, range(axis), range(-axis, 0)) if axis else y
+    behind = [1] * (y.ndim - weight.ndim)
+    y = y * weight.reshape((*weight.shape, *behind))
+    y = y + (bias.reshape((*weight.shape, *behind)) if bias is not NO_BIAS else 0)
+    return np.moveaxis(y, range(-axis, 0), range(axis)) if axis else y
+
+
+def prelu(x, _, slope):
+    return np.where(x > 0, x, x.astype(np.float64) * per_channel(slope))
+
+
+def elu(x, op):
+    return np.where(x > 0, x, op.alpha * (np.exp(np.minimum(x.astype(np.float64), 0)) - 1))
+
+
+def power(x, op):
+    return (op.shift + op.scale * x.astype(np.float64)) ** op.power
+
+
+def exponential(x, op):
+    return (np.e if op.base == -1 else op.base) ** (op.shift + op.scale * x.astype(np.float64))
+
+
+def logarithm(x, op):
+    base = np.e if op.base == -1 else op.base
+    return np.log(op.shift + op.scale * x.astype(np.float64)) / np.log(base)
+
+
+def normalise(x, op):
+    """LRN, value by value."""
+    x, y, reach = x.astype(np.float64), np.empty(x.shape), op.local_size // 2
+    for n, c, i, j in np.ndindex(x.shape):
+        if op.norm_region == "ACROSS_CHANNELS":
+            around, count, k = x[n, max(c - reach, 0) : c + reach + 1, i, j], op.local_size, op.k
+        else:
+            rows, columns = (slice(max(at - reach, 0), at + reach + 1) for at in (i, j))
+            around, count, k = x[n, c, rows, columns], op.local_size**2, 1
+        y[n, c, i, j] = x[n, c, i, j] / (k + op.alpha / count * (around**2).sum()) ** op.beta
+    return y

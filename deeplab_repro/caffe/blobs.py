@@ -48,7 +48,8 @@ def read_blob(reader: Reader, blob: Field) -> np.ndarray:
     # As Caffe does: doubles go before floats, and legacy dims before a BlobShape.
     chunks = parts[_DOUBLE_DATA] or parts[_DATA]
     data = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.float32), *chunks])
-    if legacy or not has_shape:
+    # Caffe writes no shape for a blob without axes, which has one value.
+    if legacy or not (has_shape or data.size == 1):
         # Protobuf leaves out zeros, so a dim that is not there is 0.
         shape = [legacy.get(number, 0) for number in _LEGACY_DIMS]
     if any(not 0 <= dim <= _LONGEST_DIM for dim in shape):

@@ -5,40 +5,44 @@ the fillers.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from deeplab_repro.caffe import deeplab_pb2
 from deeplab_repro.caffe.names import shown
 from deeplab_repro.errors import NetError
-from deeplab_repro.net.layers import (
-    Convolution,
-    Deconvolution,
-    InnerProduct,
-    SegAccuracy,
-    SoftmaxLoss,
-)
-from deeplab_repro.net.net import Filler, Layer
+from deeplab_repro.net.layers import Convolution, Deconvolution, SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.net import Blob, Filler, Layer
 
 # Their names in V1 and in the current format. Upstream has no SegAccuracy, but forks of it do.
 SOFTMAX_LOSS = ("SOFTMAX_LOSS", "SoftmaxWithLoss")
 SEG_ACCURACY = ("SEG_ACCURACY", "SegAccuracy")
 
+_FILLERS_OF_FILTERS = {"weight": "weight_filler", "bias": "bias_filler"}
 _FILLERS = (
     *("constant", "gaussian", "uniform", "xavier", "msra", "bilinear"),
     "positive_unitball",
 )
 _NUMBERS = ("value", "mean", "std", "min", "max")  # of a filler
 _DEFAULT = Filler()
+# Where a layer's message has the fillers of its blobs.
+_FILLER_FIELDS = {
+    "BN": ("bn_param", {"slope": "slope_filler", "bias": "bias_filler"}),
+    "Bias": ("bias_param", {"bias": "filler"}),
+    "Convolution": ("convolution_param", _FILLERS_OF_FILTERS),
+    "Deconvolution": ("convolution_param", _FILLERS_OF_FILTERS),
+    "InnerProduct": ("inner_product_param", _FILLERS_OF_FILTERS),
+    "PReLU": ("prelu_param", {"slope": "filler"}),
+    "Scale": ("scale_param", {"weight": "filler", "bias": "bias_filler"}),
+}
 
 
 def read_learning(layer: Layer, message: Any) -> None:
     """Set how the layer's blobs learn. Raises NetError, without the layer's name."""
     _read_multipliers(layer, message)
-    if layer.blobs:
-        parameters = _parameters(layer, message)
-        for blob, name in zip(layer.blobs, ("weight_filler", "bias_filler"), strict=False):
-            if parameters.HasField(name):
-                blob.filler = _read_filler(getattr(parameters, name), name)
+    for blob, parameters, name in _filler_fields(layer, message):
+        if parameters.HasField(name):
+            blob.filler = _read_filler(getattr(parameters, name), name)
 
 
 def read_bilinear(layer: Layer, message: Any) -> None:
@@ -65,18 +69,26 @@ def write_learning(layer: Layer, message: Any) -> None:
     else:
         message.blobs_lr.extend(rates if set(rates) - {1.0} else [])
         message.weight_decay.extend(decays if set(decays) - {1.0} else [])
-    for blob, name in zip(layer.blobs, ("weight_filler", "bias_filler"), strict=False):
-        if blob.filler != _DEFAULT:
-            _write_filler(blob.filler, getattr(_parameters(layer, message), name))
+    usual = layer.new_blobs(blob.shape for blob in layer.blobs)
+    fillers = [blob.filler for blob in usual]
+    for (blob, parameters, name), default in zip(
+        _filler_fields(layer, message), fillers, strict=False
+    ):
+        if blob.filler != default:
+            _write_filler(blob.filler, getattr(parameters, name))
 
 
 def _is_v1(message: Any) -> bool:
     return isinstance(message, deeplab_pb2.LayerParameter)
 
 
-def _parameters(layer: Layer, message: Any) -> Any:
-    full = isinstance(layer.op, InnerProduct)
-    return message.inner_product_param if full else message.convolution_param
+def _filler_fields(layer: Layer, message: Any) -> Iterator[tuple[Blob, Any, str]]:
+    """The blobs that have a filler, each with the message that holds it, and the field there."""
+    if layer.type in _FILLER_FIELDS:
+        parameters, fields = _FILLER_FIELDS[layer.type]
+        for what, blob in zip(layer.blob_names, layer.blobs, strict=False):
+            if what in fields:
+                yield blob, getattr(message, parameters), fields[what]
 
 
 def _read_multipliers(layer: Layer, message: Any) -> None:

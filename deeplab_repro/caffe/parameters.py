@@ -9,6 +9,7 @@ from typing import Any
 
 from deeplab_repro.arrays import HW
 from deeplab_repro.caffe import shape_parameters
+from deeplab_repro.caffe.channel_parameters import CHANNEL_READERS, CHANNEL_WRITERS
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
     Concat,
@@ -29,21 +30,27 @@ from deeplab_repro.net.net import Layer
 
 # The V1 name of every type that runs, and the current one. DECONVOLUTION is BVLC's alone.
 V1_TYPES = {
+    "ABSVAL": "AbsVal",
     "ARGMAX": "ArgMax",
     "CONCAT": "Concat",
     "CONVOLUTION": "Convolution",
     "DECONVOLUTION": "Deconvolution",
     "DROPOUT": "Dropout",
     "ELTWISE": "Eltwise",
+    "EXP": "Exp",
     "FLATTEN": "Flatten",
     "INNER_PRODUCT": "InnerProduct",
     "INTERP": "Interp",
+    "LRN": "LRN",
     "PADDING": "Padding",
     "POOLING": "Pooling",
+    "POWER": "Power",
     "RELU": "ReLU",
+    "SIGMOID": "Sigmoid",
     "SLICE": "Slice",
     "SOFTMAX": "Softmax",
     "SPLIT": "Split",
+    "TANH": "TanH",
 }
 
 
@@ -57,7 +64,8 @@ def do_not_run(lacking: Mapping[str, str]) -> str:
     named = [f"layer '{name}' has type '{kind}'" for kind, name in lacking.items()]
     more = [f"and {len(named) - 20} more"] if len(named) > 20 else []
     does = "which does" if len(named) == 1 else "which do"
-    return f"{', '.join(named[:20] + more)}, {does} not run here; these do: {', '.join(_READERS)}"
+    runs_here = ", ".join(sorted(_READERS))
+    return f"{', '.join(named[:20] + more)}, {does} not run here; these do: {runs_here}"
 
 
 def read_parameters(message: Any, kind: str) -> LayerType:
@@ -316,6 +324,7 @@ def _read_softmax(message: Any) -> Softmax:
 
 
 _READERS: dict[str, Callable[[Any], LayerType]] = {
+    **CHANNEL_READERS,
     "Concat": _read_concat,
     "Convolution": _read_convolution,
     "Deconvolution": _read_deconvolution,
@@ -331,6 +340,7 @@ _READERS: dict[str, Callable[[Any], LayerType]] = {
     **shape_parameters.READERS,
 }
 _WRITERS: dict[str, Callable[[Any, Any], None]] = {
+    **CHANNEL_WRITERS,
     "Concat": _write_concat,
     "Convolution": _write_filters,
     "Deconvolution": _write_filters,

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from deeplab_repro.arrays import dims
 from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
 from deeplab_repro.errors import NetError, WeightsError, one_line
+from deeplab_repro.net.channel_layers import BN, BatchNorm
 from deeplab_repro.net.kernels import bilinear_kernels
 from deeplab_repro.net.net import Blob, Layer, Net
 
@@ -39,16 +41,16 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     if missing and not (partial and len(lacking) < len(learners)):
         raise WeightsError(f"{source}: {_missing(missing, learners, model)}")
     loaded = [
-        (layer.name, blob, data)
+        (layer, _fitted(source, layer, by_name[layer.name]))
         for layer in learners
         if layer.name in by_name
-        for blob, data in _fitted(source, layer, by_name[layer.name])
     ]
-    _check_copies(source, loaded)
-    for layer in filled:
-        loaded += [(layer.name, blob, _filled(layer, blob)) for blob in layer.blobs]
-    for _, blob, data in loaded:
-        blob.data = data
+    loaded += [(layer, [_filled(layer, blob) for blob in layer.blobs]) for layer in filled]
+    for layer in _own_copies(source, loaded):
+        layer.blobs = [replace(blob) for blob in layer.blobs]
+    for layer, arrays in loaded:
+        for blob, data in zip(layer.blobs, arrays, strict=True):
+            blob.data = data
     return missing
 
 
@@ -67,16 +69,26 @@ def _filled(layer: Layer, blob: Blob) -> np.ndarray:
         raise WeightsError(f"layer '{layer.name}': {error}") from None
 
 
-def _check_copies(source: str, loaded: list[tuple[str, Blob, np.ndarray]]) -> None:
-    """Refuse a file in which layers that share a blob have different values for it."""
-    first: dict[int, tuple[str, np.ndarray]] = {}
-    for name, blob, data in loaded:
-        owner, expected = first.setdefault(id(blob), (name, data))
-        if owner != name and not np.array_equal(data, expected):
-            raise WeightsError(
-                f"{source}: layers '{owner}' and '{name}' have different weights, but the net "
-                "lets them share one param; use the net that it was made for"
-            )
+def _own_copies(source: str, loaded: list[tuple[Layer, list[np.ndarray]]]) -> list[Layer]:
+    """The layers that keep their own copies of blobs that they share: BatchNorms that differ.
+
+    Caffe does not share their statistics, whatever names they have. Raises WeightsError for others.
+    """
+    first: dict[int, tuple[Layer, np.ndarray]] = {}
+    own = []
+    for layer, arrays in loaded:
+        for blob, data in zip(layer.blobs, arrays, strict=True):
+            owner, expected = first.setdefault(id(blob), (layer, data))
+            if owner is layer or np.array_equal(data, expected):
+                continue
+            if not isinstance(layer.op, BatchNorm):
+                raise WeightsError(
+                    f"{source}: layers '{owner.name}' and '{layer.name}' have different weights, "
+                    "but the net lets them share one param; use the net that it was made for"
+                )
+            own.append(layer)
+            break
+    return own
 
 
 def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> str:
@@ -94,16 +106,18 @@ def _missing(missing: list[str], learners: list[Layer], model: Caffemodel) -> st
     return f"has no layer '{name}'{more}; the nearest in the file: {named}; {mend}"
 
 
-def _fitted(source: str, layer: Layer, found: ModelLayer) -> list[tuple[Blob, np.ndarray]]:
+def _fitted(source: str, layer: Layer, found: ModelLayer) -> list[np.ndarray]:
     if len(found.blobs) != len(layer.blobs):
         raise WeightsError(
             f"{source}: layer '{layer.name}' has {len(found.blobs)} blobs, "
             f"expected {len(layer.blobs)}; use the net that it was made for"
         )
-    pairs = []
+    arrays = []
+    # Forks write the four of a BN with other axes of 1.
+    any_count = not layer.strict_dim or isinstance(layer.op, BN)
     for what, blob, data in zip(layer.blob_names, layer.blobs, found.blobs, strict=False):
         same = legacy_dims(data.shape) == legacy_dims(blob.shape)
-        if not (same or (not layer.strict_dim and data.size == math.prod(blob.shape))):
+        if not (same or (any_count and data.size == math.prod(blob.shape))):
             hint = ""
             if data.size == math.prod(blob.shape):
                 hint = " (the count fits: 'strict_dim: false' on the layer lets it in)"
@@ -112,5 +126,5 @@ def _fitted(source: str, layer: Layer, found: ModelLayer) -> list[tuple[Blob, np
                 f"{dims(legacy_dims(data.shape))}, expected {dims(legacy_dims(blob.shape))}; "
                 f"use the net that it was made for{hint}"
             )
-        pairs.append((blob, data.reshape(blob.shape)))
-    return pairs
+        arrays.append(data.reshape(blob.shape))
+    return arrays

@@ -1,7 +1,8 @@
 """Writes a net for current Caffe, with layers that stock Caffe and OpenCV's importer have.
 
 Holes become dilation. Two of the authors' layers are replaced: INTERP keeps its resizing only, or
-becomes a Deconvolution, and PADDING becomes grouped convolutions that shift the image.
+becomes a Deconvolution, and PADDING becomes grouped convolutions that shift the image. PSPNet's BN
+becomes a BatchNorm and a Scale.
 """
 
 from dataclasses import replace
@@ -13,6 +14,7 @@ from deeplab_repro.arrays import Shape
 from deeplab_repro.caffe import caffemodel_chunks, prototxt_text, write_caffemodel, write_prototxt
 from deeplab_repro.caffe.names import unused_name
 from deeplab_repro.errors import NetError
+from deeplab_repro.net.channel_layers import BN, BatchNorm, Scale
 from deeplab_repro.net.layers import Convolution, Deconvolution, Interp, Padding
 from deeplab_repro.net.net import Blob, Layer, Net
 
@@ -55,6 +57,8 @@ def stock_net(net: Net, input_shape: Shape | None = None, interp: bool = True) -
             layers += _shifts(layer, layer.op, top[1], names)
         elif isinstance(layer.op, Interp):
             layers += _resizing(layer, layer.op, top, interp, names)
+        elif isinstance(layer.op, BN):
+            layers += _norm_and_scale(layer, layer.op, names)
         else:
             layers.append(layer)
     shape = tuple(input_shape or net.input_shape)
@@ -78,6 +82,22 @@ def _resizing(layer: Layer, op: Interp, top: Shape, interp: bool, names: set[str
     else:
         layer = replace(layer, op=Interp(height=top[2], width=top[3]))
     return [*crop, layer]
+
+
+def _norm_and_scale(layer: Layer, op: BN, names: set[str]) -> list[Layer]:
+    """PSPNet's BN as the two layers that upstream has for it."""
+    norm = BatchNorm(op.eps)
+    arrays = {name: data.reshape(-1) for name, data in layer.weights().items()}
+    arrays["factor"] = np.ones(1, np.float32)
+    blobs = {name: Blob(data.shape, data) for name, data in arrays.items()}
+    middle = layer.tops[0] if layer.tops == layer.bottoms else unused_name(layer.name, names)
+    name = unused_name(f"{layer.name}_norm", names)
+    kept = [blobs[each] for each in norm.blob_names]
+    learned = [blobs["slope"], blobs["bias"]]
+    return [
+        Layer(name, norm, layer.bottoms, (middle,), kept),
+        replace(layer, op=Scale(bias=True), bottoms=(middle,), blobs=learned),
+    ]
 
 
 def _bilinear(layer: Layer, op: Interp, channels: int) -> Layer:

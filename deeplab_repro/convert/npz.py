@@ -83,7 +83,7 @@ def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
-    data = np.ascontiguousarray(array, "<f4")
+    data = np.asarray(array, "<f4", order="C")
     entry = _entry(name)
     entry.file_size = data.nbytes  # where it is above 2 GB, zipfile must know before
     with archive.open(entry, "w") as member:

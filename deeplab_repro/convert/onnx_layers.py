@@ -11,6 +11,7 @@ from typing import Any
 
 from deeplab_repro.arrays import HW, dims
 from deeplab_repro.convert import onnx_shape_layers
+from deeplab_repro.convert.onnx_channel_layers import CHANNEL_WRITERS
 from deeplab_repro.convert.onnx_place import Place
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
@@ -194,6 +195,7 @@ def _concat(place: Place, op: Concat) -> None:
 
 
 WRITERS: dict[str, Callable[[Place, Any], None]] = {
+    **CHANNEL_WRITERS,
     "Concat": _concat,
     "Convolution": _convolution,
     "Deconvolution": _deconvolution,

@@ -1,4 +1,4 @@
-"""A layer's place in an ONNX graph, for the functions that write one layer type each."""
+"""A layer's place in an ONNX graph, for what writes its nodes there."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, HW
+from deeplab_repro.engines.exact_channels import CHANNEL_RULES
+from deeplab_repro.engines.exact_shapes import SHAPE_RULES, sliced
+from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
     Concat,
     Convolution,
@@ -20,9 +23,9 @@ from deeplab_repro.net.layers import (
     ReLU,
     Softmax,
 )
-from deeplab_repro.net.net import Net
+from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.scores import interp_positions
-from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice, Tile
+from deeplab_repro.net.shape_layers import Slice
 
 F64 = npt.NDArray[np.float64]
 
@@ -40,17 +43,25 @@ def exact_blobs(
     net.blob_shapes(data.shape)  # says clearly where the net does not fit
     blobs = {net.input: data.astype(np.float64)}
     for number, layer in enumerate(net.layers, start=1):
-        bottoms = [blobs[bottom] for bottom in layer.bottoms]
-        if isinstance(layer.op, Slice):
-            tops = _sliced(layer.op, bottoms[0], len(layer.tops))
-        else:
-            tops = [_RULES[layer.type](layer.op, *bottoms, **layer.weights())] * len(layer.tops)
+        tops = layer_tops(layer, *(blobs[bottom] for bottom in layer.bottoms))
         if rounded:
             tops = [top.astype(np.float32).astype(np.float64) for top in tops]
         blobs.update(zip(layer.tops, tops, strict=True))
         kept = set(names).union(*(later.bottoms for later in net.layers[number:]))
         blobs = {name: blob for name, blob in blobs.items() if name in kept}
     return {name: blobs[name] for name in names}
+
+
+def layer_tops(layer: Layer, *bottoms: np.ndarray) -> list[np.ndarray]:
+    """What a layer makes of its bottoms, in their precision.
+
+    Raises WeightsError, and NetError for a type that does not run.
+    """
+    if isinstance(layer.op, Slice):
+        return sliced(layer.op, bottoms[0], len(layer.tops))
+    if layer.type not in _RULES:
+        raise NetError(f"layer '{layer.name}' ({layer.type}) runs in training only")
+    return [_RULES[layer.type](layer.op, *bottoms, **layer.weights())] * len(layer.tops)
 
 
 def _convolution(op: Convolution, data: F64, weight: F32, bias: F32 | None = None) -> F64:
@@ -167,56 +178,24 @@ def _concat(op: Concat, *bottoms: F64) -> F64:
     return np.concatenate(bottoms, op.axis)
 
 
-def _crop(op: Crop, data: F64, like: F64) -> F64:
-    return data[op.part([data.shape, like.shape])]
-
-
-def _sliced(op: Slice, data: F64, count: int) -> list[F64]:
-    sizes = [shape[op.axis] for shape in op.top_shapes([data.shape], count)]
-    return np.split(data, np.cumsum(sizes)[:-1], op.axis)
-
-
-def _reshape(op: Flatten | Reshape, data: F64) -> F64:
-    return data.reshape(op.top_shape([data.shape]))
-
-
-def _tile(op: Tile, data: F64) -> F64:
-    return np.concatenate([data] * op.tiles, op.axis)
-
-
-def _argmax(op: ArgMax, data: F64) -> F64:
-    """Of equal values Caffe takes the last."""
-    top, axis = op.top_shape([data.shape]), op.axis
-    if axis is None:
-        data, axis = data.reshape(len(data), -1), 1
-    places = np.flip(data.argsort(axis, kind="stable"), axis).take(range(op.top_k), axis)
-    maxima = np.take_along_axis(data, places, axis)
-    if op.axis is not None:
-        return maxima if op.out_max_val else places.astype(np.float64)
-    return np.stack([places, maxima][: top[1]], 1).astype(np.float64).reshape(top)
-
-
 def _same(_: LayerType, data: F64) -> F64:
     return data
 
 
 # A Slice has several tops, each of its own.
 _RULES: dict[str, Callable[..., F64]] = {
-    "ArgMax": _argmax,
+    **CHANNEL_RULES,
+    **SHAPE_RULES,
     "Concat": _concat,
     "Convolution": _convolution,
-    "Crop": _crop,
     "Deconvolution": _deconvolution,
     "Dropout": _same,
     "Eltwise": _eltwise,
-    "Flatten": _reshape,
     "InnerProduct": _inner_product,
     "Interp": _interp,
     "Padding": _padding,
     "Pooling": _pooling,
     "ReLU": _relu,
-    "Reshape": _reshape,
     "Softmax": _softmax,
     "Split": _same,
-    "Tile": _tile,
 }

@@ -16,6 +16,7 @@ from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.convert.onnx_graph import Graph
 from deeplab_repro.engines.engine import check_precision, check_request, in_shape
+from deeplab_repro.engines.folding import folded
 from deeplab_repro.errors import DeepLabError, DeviceError, NetError, ResourceError, one_line
 from deeplab_repro.machine.device import Device, Precision, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
@@ -183,7 +184,8 @@ class OnnxRuntimeEngine:
         if session is None:
             while len(self._sessions) >= _KEPT:
                 del self._sessions[next(iter(self._sessions))]
-            model = to_onnx(self.net, *key)
+            # Its own folding makes a copy for every layer that shares weights.
+            model = to_onnx(folded(self.net, outputs), *key)
             try:
                 session = make_session(model, self.device)
             except Exception as error:  # as above

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.engines.engine import check_request, in_shape
+from deeplab_repro.engines.folding import folded
 from deeplab_repro.engines.opencv_cuda import (
     BY_CAFFE,
     gpu_error,
@@ -20,13 +22,14 @@ from deeplab_repro.engines.opencv_shapes import (
     check_poolings,
     check_shapes,
     pooled_otherwise,
+    pools_by_axis,
     reads_as_caffe,
 )
 from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
-from deeplab_repro.net.layers import Concat, Convolution, Pooling, Split
+from deeplab_repro.net.layers import Concat, Convolution, Split
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.shape_layers import Crop, Slice
 
@@ -128,17 +131,37 @@ class OpenCVEngine:
         self.device: Device = device
         self.precision: Precision = precision
         self._phases = phases
-        reads_all = all(reads_as_caffe(layer.op) for layer in net.layers)
-        self._by_caffe = BY_CAFFE and (reads_all or device == "cuda")
-        # From ONNX OpenCV 4 crops to a size that is known when it reads the net.
-        crops = BY_CAFFE and any(isinstance(layer.op, Crop) for layer in net.layers)
-        self._any_size = net.fits_any_size and (self._by_caffe or not crops)
         self._checked: set[Shape] = set()
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = numbered(net)
         usual = net.output, net.coarse_output[0]
         self._usual = [name for name in usual if name in self._numbers]
         self._warned = False
+
+    @cached_property
+    def _folded(self) -> Net:
+        """The numbered net as it is built."""
+        return folded(self._numbered, set(self._numbers.values()))
+
+    @cached_property
+    def _by_caffe(self) -> bool:
+        """Whether OpenCV 4 is to read it from Caffe's files, else it reads it from ONNX.
+
+        From ONNX, where pads say the sizes, it pools as Caffe in all nets.
+        """
+        return BY_CAFFE and not any(
+            not reads_as_caffe(layer.op) or (self.device == "cpu" and pools_by_axis(layer.op))
+            for layer in self._folded.layers
+        )
+
+    @property
+    def _any_size(self) -> bool:
+        """Whether a net that was built takes other sizes.
+
+        From ONNX OpenCV 4 crops only to a size that it knows when it reads the net.
+        """
+        crops = any(isinstance(layer.op, Crop) for layer in self.net.layers)
+        return self.net.fits_any_size and (self._by_caffe or not (BY_CAFFE and crops))
 
     def build(self) -> None:
         """Build OpenCV's net for the net's own size, which the first run would do otherwise.
@@ -232,7 +255,7 @@ class OpenCVEngine:
         """
         if self._by_caffe and shape not in self._checked:
             check_poolings(self.net, shape)
-            check_shapes(net, self._numbered, shape)
+            check_shapes(net, self._folded, shape)
             self._checked.add(shape)
 
     def _make_room(self, shape: Shape) -> None:
@@ -249,20 +272,14 @@ class OpenCVEngine:
 
     def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if not self._by_caffe:  # OpenCV 5's engine has no other device, and warns where one is set
-            return _read_onnx(self._numbered, shape, outputs, self._any_size)
-        net = _read_caffe(stock_net(_named_by_blob(self._numbered), shape))
+            return _read_onnx(self._folded, shape, outputs, self._any_size)
+        net = _read_caffe(stock_net(_named_by_blob(self._folded), shape))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
         return net
 
     def _built_on_cuda(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         """OpenCV's net for one size, as far as the wanted blobs: the rest would take memory."""
-        for layer in self.net.layers:
-            if not reads_as_caffe(layer.op) and not isinstance(layer.op, Pooling):
-                raise NetError(
-                    f"net '{self.net.name}': layer '{layer.name}' ({layer.type}) does not run with "
-                    "OpenCV on CUDA: use --device cpu, or --engine onnxruntime"
-                )
         check_poolings(self.net, shape)
         if name := pooled_otherwise(self.net, shape):
             raise NetError(
@@ -271,11 +288,15 @@ class OpenCVEngine:
                 "or another size"
             )
         last = max(map(int, outputs))
-        wanted = _named_by_blob(self._numbered)
-        wanted = replace(wanted, layers=wanted.layers[: last + 1])
-        if self._phases:
-            wanted = in_phases(wanted, shape, outputs)
-        net = _read_caffe(stock_net(wanted, shape))
+        wanted = _named_by_blob(self._folded)
+        layers = [layer for layer in wanted.layers if int(layer.tops[0]) <= last]
+        wanted = replace(wanted, layers=layers)
+        if not self._by_caffe:
+            net = _read_onnx(wanted, shape, outputs, any_size=False)
+        else:
+            if self._phases:
+                wanted = in_phases(wanted, shape, outputs)
+            net = _read_caffe(stock_net(wanted, shape))
         # With fusion OpenCV makes the bottoms of a Concat in one piece of memory, and gives each of
         # them from its beginning: the wrong part.
         net.enableFusion(len(outputs) == 1)
@@ -287,7 +308,7 @@ class OpenCVEngine:
         self._warned = True
         if left := layers_on_cpu(net):
             makers = {top: layer.name for layer in self._numbered.layers for top in layer.tops}
-            names = ", ".join(f"'{makers[str(number)]}'" for number in dict.fromkeys(left))
+            names = ", ".join(f"'{makers.get(str(n), n)}'" for n in dict.fromkeys(left))
             logger.warning(
                 "net '%s': OpenCV %s runs on the CPU the layers that its CUDA backend lacks: %s",
                 self.net.name,

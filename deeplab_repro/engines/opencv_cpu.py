@@ -6,6 +6,7 @@ import numpy as np
 
 from deeplab_repro.arrays import Shape
 from deeplab_repro.engines.engine import check_request
+from deeplab_repro.engines.folding import folded
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, numbered
 from deeplab_repro.engines.parts import InParts
 from deeplab_repro.machine.device import Device, Precision
@@ -68,6 +69,7 @@ class OpenCVCpuEngine:
         if made is None:
             while len(self._made) >= _KEPT:
                 del self._made[next(iter(self._made))]
-            made = InParts(self._numbered, outputs, lambda part: OpenCVEngine(part, "cpu"))
+            net = folded(self._numbered, outputs)
+            made = InParts(net, outputs, lambda part: OpenCVEngine(part, "cpu"))
         self._made[outputs] = made  # the last used is the last to go
         return made

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from deeplab_repro.arrays import Shape, dims
+from deeplab_repro.engines.exact_channels import CHANNEL_RULES
 from deeplab_repro.errors import NetError
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import LayerType, Pooling
@@ -11,17 +12,17 @@ from deeplab_repro.net.shape_layers import ArgMax, Reshape, Slice, Tile
 
 
 def reads_as_caffe(op: LayerType) -> bool:
-    """Whether OpenCV 4 makes of this layer in Caffe's files what Caffe does, at all sizes.
+    """Whether OpenCV 4's importer of Caffe's files has this layer, with its parameters.
 
-    It has no Tile and no ArgMax there, tells only the first top of a Slice, and begins a Reshape at
-    no axis below 0. Others go by way of ONNX, where pads say the size of a pooling.
+    It lacks BN, Bias and some options of the like, Tile and ArgMax, tells only the first top of a
+    Slice, and begins a Reshape at no axis below 0.
     """
     if isinstance(op, Reshape):
         return op.axis >= 0
-    return not (isinstance(op, ArgMax | Slice | Tile) or _pools_by_axis(op))
+    return type(op).__name__ not in CHANNEL_RULES and not isinstance(op, ArgMax | Slice | Tile)
 
 
-def _pools_by_axis(op: LayerType) -> bool:
+def pools_by_axis(op: LayerType) -> bool:
     """Whether it is a pooling in which OpenCV 4 keeps windows that Caffe drops, at some size.
 
     With any pad Caffe drops the windows that begin behind the image, on both axes; OpenCV only on

@@ -8,20 +8,19 @@ kernels, and 1x1, become a product of matrices.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from deeplab_repro.arrays import HW
 from deeplab_repro.engines.engine import Engine
+from deeplab_repro.engines.exact import layer_tops
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
-from deeplab_repro.net.layers import Concat, Convolution, Dropout, Eltwise, LayerType, ReLU
+from deeplab_repro.net.layers import Convolution, Dropout, LayerType, ReLU
 from deeplab_repro.net.net import Layer, Net
-from deeplab_repro.net.shape_layers import Crop
 
-_JOINS = Concat | Crop | Eltwise  # what `_join` runs
 Way = Literal["whole", "phases", "product", "join"]
 
 
@@ -51,7 +50,7 @@ class Part:
     """Layers that run together in one way, and the blobs that they take and give.
 
     whole: as a net, from one blob. phases: convolutions with one hole, one after the other.
-    product: one convolution. join: an Eltwise, a Concat or a Crop of what several parts give.
+    product: one convolution. join: an Eltwise, or the like, of what several parts give.
     """
 
     way: Way
@@ -64,14 +63,12 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
     """The layers that the blobs `outputs` need, in parts to run in this order.
 
     Each layer of the net must change no blob. Parts share the net's weights. A block of phases ends
-    where one of the outputs is made. A net with blobs that are no images, or with other layers of
-    several bottoms than `_join` has, is one part.
+    where one of the outputs is made. A net with blobs that are no images is one part.
     """
     outputs = dict.fromkeys(outputs)
     layers = _needed(net, outputs)
     shapes = net.blob_shapes()
-    are_images = all(len(shapes[top]) == 4 for layer in layers for top in layer.tops)
-    if not are_images or any(len(x.bottoms) > 1 and not isinstance(x.op, _JOINS) for x in layers):
+    if any(len(shapes[top]) != 4 for layer in layers for top in layer.tops):
         return [Part("whole", (net.input,), layers, tuple(outputs))]
     takes = [bottom for layer in layers for bottom in set(layer.bottoms)]
     found: list[Part] = []
@@ -209,15 +206,4 @@ def _product(layer: Layer, relu: bool, data: np.ndarray) -> Iterable[np.ndarray]
 
 def _join(layer: Layer, *arrays: np.ndarray) -> Iterable[np.ndarray]:
     named = dict(zip(dict.fromkeys(layer.bottoms), arrays, strict=True))
-    bottoms = [named[name] for name in layer.bottoms]
-    if isinstance(layer.op, Concat):
-        return [np.concatenate(bottoms, layer.op.axis)]
-    if isinstance(layer.op, Crop):
-        whole, like = bottoms
-        return [np.ascontiguousarray(whole[layer.op.part([whole.shape, like.shape])])]
-    assert isinstance(layer.op, Eltwise)
-    if layer.op.coeff:
-        factors = np.array(layer.op.coeff, np.float32)
-        bottoms = [factor * bottom for factor, bottom in zip(factors, bottoms, strict=True)]
-    functions = {"SUM": np.add, "PROD": np.multiply, "MAX": np.maximum}
-    return [reduce(functions[layer.op.operation], bottoms)]
+    return layer_tops(layer, *(named[name] for name in layer.bottoms))

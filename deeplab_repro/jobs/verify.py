@@ -17,12 +17,12 @@ from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cuda import BY_CAFFE
-from deeplab_repro.engines.opencv_shapes import reads_as_caffe
+from deeplab_repro.engines.opencv_shapes import pools_by_axis, reads_as_caffe
 from deeplab_repro.errors import ConversionError, NetError, one_line
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Dropout, Softmax, Split
-from deeplab_repro.net.net import Net
+from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, Preprocessing, preprocess
 from deeplab_repro.net.scores import CoarseScores, softmax
 
@@ -79,7 +79,7 @@ def check_files(
     reference = _Reference(net, onnx if to == "onnx" else PLAIN)
     if to == "onnx":
         what, found = run_onnx(files[0], reference.data)
-    elif to == "caffe" and BY_CAFFE and all(reads_as_caffe(layer.op) for layer in net.layers):
+    elif to == "caffe" and BY_CAFFE and all(map(_runs_by_caffe, net.layers)):
         prototxt, caffemodel, *_ = files
         what, found = run_caffe(prototxt, caffemodel, reference.data)
     else:
@@ -91,6 +91,11 @@ def check_files(
         _compared(name, ours, reference)
         for name, ours in zip(reference.outputs, found, strict=True)
     ]
+
+
+def _runs_by_caffe(layer: Layer) -> bool:
+    """Whether OpenCV 4 makes of the layer in Caffe's files what Caffe does, at all sizes."""
+    return reads_as_caffe(layer.op) and not pools_by_axis(layer.op)
 
 
 def _require_memory(net: Net, blobs: int) -> None:

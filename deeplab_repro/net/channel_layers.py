@@ -1,11 +1,14 @@
 """Layer types that work on each value, or on each channel, and keep the shape of their bottom.
 
 They are what the nets after DeepLab v1 add to those of layers.py, which says how to read them.
+What they compute: docs/original.md, section 1.11.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.errors import NetError
@@ -32,6 +35,14 @@ class BatchNorm(LayerType):
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         channels = _channels(bottoms[0])
         return ((channels,), (channels,), (1,))
+
+
+def kept_statistics(
+    mean: np.ndarray, variance: np.ndarray, factor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A BatchNorm's mean and variance divided by its factor, float64; zeros where that is 0."""
+    part = 0.0 if factor.item() == 0 else 1 / float(factor.item())
+    return mean.astype(np.float64) * part, variance.astype(np.float64) * part
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ class Scale(LayerType):
     bottoms_wanted = (1, 2)
     starts_at: ClassVar[Mapping[str, float]] = {"weight": 1, "bias": 0}
 
+    def fits_any_size(self, n_bottoms: int) -> bool:
+        return (n_bottoms == 2 and not self.bias) or _of_channels(self.axis, self.num_axes)
+
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         factor_shape(bottoms, self.axis, self.num_axes)
         return bottoms[0]
@@ -88,6 +102,9 @@ class Bias(LayerType):
     bottoms_wanted = (1, 2)
     blob_names = ("bias",)
 
+    def fits_any_size(self, n_bottoms: int) -> bool:
+        return n_bottoms == 2 or _of_channels(self.axis, self.num_axes)
+
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         factor_shape(bottoms, self.axis, self.num_axes)
         return bottoms[0]
@@ -95,6 +112,11 @@ class Bias(LayerType):
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         shape = factor_shape(bottoms, self.axis, self.num_axes)
         return (shape,) if len(bottoms) == 1 else ()
+
+
+def _of_channels(axis: int, num_axes: int) -> bool:
+    """Whether what is learned has no axis of the batch or of the image."""
+    return (axis, num_axes) == (1, 1) or num_axes == 0
 
 
 def factor_shape(bottoms: Sequence[Shape], axis: int, num_axes: int) -> Shape:

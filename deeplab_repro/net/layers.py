@@ -23,6 +23,10 @@ class LayerType:
     starts_at: ClassVar[Mapping[str, float]] = {"bias": 0}  # those that begin with one value
     several_tops: ClassVar[bool] = False  # whether it may make more than one
 
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        """Whether it takes images, and batches, of any size."""
+        return True
+
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         """The shape of the top."""
         return bottoms[0]
@@ -161,6 +165,9 @@ class InnerProduct(LayerType):
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         return (bottoms[0][0], self.num_output)
 
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return False
+
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         weight = (self.num_output, math.prod(bottoms[0][1:]))
         return (weight, (self.num_output,)) if self.bias else (weight,)
@@ -208,6 +215,9 @@ class Interp(LayerType):
     def only_zooms(self) -> bool:
         """Whether it enlarges by a whole number, at any size."""
         return self.zoom_factor > 1 and self.shrink_factor == 1 and self.height is None
+
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return self.only_zooms
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         n, c, *size = _image(bottoms[0])

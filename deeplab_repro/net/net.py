@@ -1,7 +1,7 @@
 """A net as plain data: layers, shapes, learnable arrays; no file format and no engine."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -12,14 +12,12 @@ from deeplab_repro.errors import NetError, WeightsError
 from deeplab_repro.net.fitting import next_fit
 from deeplab_repro.net.layers import (
     Convolution,
-    InnerProduct,
     Interp,
     LayerType,
     Padding,
     Softmax,
 )
 from deeplab_repro.net.preprocess import Preprocessing
-from deeplab_repro.net.shape_layers import ArgMax, Flatten, Reshape
 from deeplab_repro.net.strides import stride_after, stride_of_scores
 
 _VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, which is so wide
@@ -83,6 +81,14 @@ class Layer:
         """What its blobs are, in order; where it may have no bias, one name more than blobs."""
         # Scale and Bias alone may have a second bottom, which takes the place of a blob.
         return self.op.blob_names[max(0, len(self.bottoms) - 1) :]
+
+    def new_blobs(self, shapes: Iterable[Shape]) -> list[Blob]:
+        """Blobs of these shapes without data, which begin as Caffe has it by default."""
+        starts = (self.op.starts_at.get(name, 0.0) for name in self.blob_names)
+        return [
+            Blob(shape, filler=Filler(value=start))
+            for shape, start in zip(shapes, starts, strict=False)
+        ]
 
     def weights(self) -> dict[str, np.ndarray]:
         """Its arrays by `blob_names`. Raises WeightsError where they are not loaded."""
@@ -149,7 +155,7 @@ class Net:
         self._shapes, self._fits = {}, {}
         for layer, bottoms, _ in self.walk():
             if not layer.blobs:
-                layer.blobs = [Blob(shape) for shape in layer.op.blob_shapes(bottoms)]
+                layer.blobs = layer.new_blobs(layer.op.blob_shapes(bottoms))
 
     def walk(
         self, input_shape: Shape | None = None
@@ -345,12 +351,7 @@ class Net:
         one that enlarges again, is run and converted as one to the size that it makes, and so is
         what makes other axes of a blob's.
         """
-        return not any(
-            isinstance(layer.op, InnerProduct | Flatten | Reshape)
-            or (isinstance(layer.op, ArgMax) and layer.op.axis is None)
-            or (isinstance(layer.op, Interp) and not layer.op.only_zooms)
-            for layer in self.layers
-        )
+        return all(layer.op.fits_any_size(len(layer.bottoms)) for layer in self.layers)
 
     def fitting_size(self, size: HW) -> HW:
         """The size (H, W) to which an image of this size is padded: at least the net's crop.

@@ -88,6 +88,9 @@ class Flatten(LayerType):
     axis: int = 1
     end_axis: int = -1
 
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return False
+
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         shape = bottoms[0]
         first, last = axis_of(self.axis, shape), axis_of(self.end_axis, shape)
@@ -106,6 +109,9 @@ class Reshape(LayerType):
     dim: tuple[int, ...] = ()
     axis: int = 0
     num_axes: int = -1
+
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return False
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         shape = bottoms[0]
@@ -155,6 +161,9 @@ class ArgMax(LayerType):
     out_max_val: bool = False
     top_k: int = 1
     axis: int | None = None
+
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return self.axis is not None
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         shape = bottoms[0]

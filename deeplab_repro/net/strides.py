@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from deeplab_repro.arrays import Shape
+from deeplab_repro.net.channel_layers import Bias, Scale
 from deeplab_repro.net.layers import (
     Convolution,
     Deconvolution,
@@ -25,7 +26,8 @@ def stride_after(
     strides, bottoms: the strides and shapes of its bottoms. top, image: the shapes of the top and
     of the net's input. For an INTERP to a size the stride is that at these shapes.
     """
-    if isinstance(op, Crop):  # the second bottom says the size alone
+    # The second bottom says the size alone, or may lack rows, and is stretched.
+    if isinstance(op, Bias | Crop | Scale):
         return strides[0]
     stride = _meeting(strides, bottoms, _rows(image))
     if isinstance(op, Convolution | Pooling):

@@ -237,8 +237,8 @@ def test_a_strange_file_name_stays_on_one_line(tmp_path, caplog):
     path = tmp_path / "a\nb"
     path.write_text("}")
     refused(lambda: read_net(path), r"a\\nb:1:1: ")
-    path.write_text(INPUT + v1("LRN"))
-    refused(lambda: read_net(path), r"a\\nb: layer 'y' has type 'LRN'", NetError)
+    path.write_text(INPUT + v1("MVN"))
+    refused(lambda: read_net(path), r"a\\nb: layer 'y' has type 'MVN'", NetError)
     path.write_text(INPUT + v1("RELU", "new: 1"))
     read_net(path)
     assert caplog.messages[0].isprintable()

@@ -6,6 +6,7 @@ import pytest
 
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.net.net import Net
+from tests.slow_layers import one_layer, random_input, weights
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -47,3 +48,21 @@ class Runs:
             runtime: dict(zip(self.outputs, arrays, strict=True))
             for runtime, arrays in found.items()
         }
+
+
+def check(op, shape, slow, bottoms=1, atol=1e-4, scale=1):
+    """That the layer makes what `slow` makes of its bottom; at other sizes too, if it may.
+
+    scale: of a bottom's values, whose standard deviation is 50 else.
+    """
+    net = one_layer(op, shape, ("data",) * bottoms)
+    run = Runs(written(net))
+    sizes = [shape]
+    if net.fits_any_size:  # larger and back: OpenCV keeps what it has built
+        sizes += [(3, shape[1], shape[2] + 3, shape[3] + 1), shape]
+    for size in sizes:
+        data = random_input(*size) * np.float32(scale)
+        expected = slow(data, op, *weights(net))
+        for found in run(data).values():
+            assert found["a"].shape == net.output_shape(size)
+            np.testing.assert_allclose(found["a"], expected, rtol=1e-5, atol=atol)

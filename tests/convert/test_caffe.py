@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net
 from deeplab_repro.convert.caffe import stock_net, to_caffe, write_caffe
+from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
 from deeplab_repro.errors import NetError, WeightsError
 from deeplab_repro.models.loading import load_net
+from deeplab_repro.net.channel_layers import BN
 from deeplab_repro.net.layers import Convolution, Interp, Padding, ReLU
 from deeplab_repro.net.net import Layer, Net
 from tests.conftest import assert_one_line
-from tests.slow_layers import one_layer, pad_or_crop, scores_of
+from tests.slow_layers import net_of, one_layer, pad_or_crop, random_input, scores_of
 
 # The layer types of BVLC's Caffe that our nets come to.
 STOCK = {
@@ -169,3 +171,22 @@ def test_names_of_new_layers_are_new(tmp_path):
     names = [layer.name for layer in again.layers]
     assert names == ["up_crop", "up_1", "up_crop_2_1", "up_crop_2", "up"]
     assert again.outputs == net.outputs
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_bn_becomes_a_batch_norm_and_a_scale(in_place):
+    tops = ("c",) if in_place else ("n",)
+    net = net_of(
+        Layer("c", Convolution(4, (1, 1)), ("data",), ("c",)),
+        Layer("n", BN(0.1), ("c",), tops),
+        Layer("r", ReLU(), tops, ("r",)),
+        shape=(1, 3, 5, 6),
+    )
+    stock = stock_net(net)
+    assert [layer.type for layer in stock.layers] == ["Convolution", "BatchNorm", "Scale", "ReLU"]
+    assert len({layer.name for layer in stock.layers}) == 4
+    data = random_input(*net.input_shape)
+    blobs = {"r", *tops}
+    found, expected = exact_blobs(stock, data, blobs), exact_blobs(net, data, blobs)
+    for blob in blobs:
+        np.testing.assert_allclose(found[blob], expected[blob], rtol=1e-6, atol=1e-5)

@@ -22,7 +22,7 @@ from deeplab_repro.net.layers import (
 )
 from deeplab_repro.net.net import Layer
 from tests.conftest import assert_one_line
-from tests.convert.onnx_runs import Runs, written
+from tests.convert.onnx_runs import Runs, check, written
 from tests.slow_layers import (
     convolve,
     deconvolve,
@@ -33,28 +33,12 @@ from tests.slow_layers import (
     pool,
     random_input,
     softmax,
-    weights,
 )
 
 often = settings(max_examples=20, deadline=None)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
 shapes = st.tuples(st.integers(1, 2), st.sampled_from([2, 4]), st.integers(5, 9), st.integers(5, 9))
-
-
-def check(op, shape, slow, bottoms=1, atol=1e-4):
-    """That the layer makes what `slow` makes of its bottom; at other sizes too, if it may."""
-    net = one_layer(op, shape, ("data",) * bottoms)
-    run = Runs(written(net))
-    sizes = [shape]
-    if net.fits_any_size:  # larger and back: OpenCV keeps what it has built
-        sizes += [(3, shape[1], shape[2] + 3, shape[3] + 1), shape]
-    for size in sizes:
-        data = random_input(*size)
-        expected = slow(data, op, *weights(net))
-        for found in run(data).values():
-            assert found["a"].shape == net.output_shape(size)
-            np.testing.assert_allclose(found["a"], expected, rtol=1e-5, atol=atol)
 
 
 @often

@@ -71,7 +71,7 @@ def test_one_net_for_several_sizes():
 @by_caffe
 def test_another_shape_inside_is_an_error(monkeypatch):
     """As if it were not known of this pooling."""
-    monkeypatch.setattr(opencv, "reads_as_caffe", lambda _: True)
+    monkeypatch.setattr(opencv, "pools_by_axis", lambda _: False)
     net = hidden(ONE_AXIS)
     engines = OpenCVEngine(net, "cpu"), OpenCVCpuEngine(net)
     for engine in engines:
