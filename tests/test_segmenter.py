@@ -180,7 +180,9 @@ def test_a_net_of_one_vector_an_image(write_net):
     with pytest.raises(NetError) as error:
         DeepLab(path, "random:0", crf=None)
     assert_one_line(
-        error, "net 'tiny' gives no map of labels: 'ip' is 1x10, scores of the image", "shows"
+        error,
+        "net 'other' gives no map of labels: 'ip' is 1x10, scores of the image as a whole",
+        "convert it to ONNX, without rgb-uint8, and run that as docs/convert.md shows",
     )
 
 

@@ -17,6 +17,9 @@ from deeplab_repro.net.layers import Dropout, Split
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, MeanImage, Preprocessing
 
+PASSING_ON = (Dropout, Split)
+"""The types that become no node: their tops have their bottom's value."""
+
 
 def write_onnx(
     net: Net,
@@ -223,8 +226,8 @@ def _add_layers(
 
 
 def _writes(layer: Layer) -> bool:
-    """Whether the layer becomes a node: Dropout and Split only pass on their bottom."""
-    return not isinstance(layer.op, Dropout | Split)
+    """Whether the layer becomes a node."""
+    return not isinstance(layer.op, PASSING_ON)
 
 
 def _needed(net: Net, outputs: Sequence[str]) -> set[int]:

@@ -59,9 +59,9 @@ def layer_tops(layer: Layer, *bottoms: np.ndarray) -> list[np.ndarray]:
     """
     if isinstance(layer.op, Slice):
         return sliced(layer.op, bottoms[0], len(layer.tops))
-    if layer.type not in _RULES:
+    if layer.type not in RULES:
         raise NetError(f"layer '{layer.name}' ({layer.type}) runs in training only")
-    return [_RULES[layer.type](layer.op, *bottoms, **layer.weights())] * len(layer.tops)
+    return [RULES[layer.type](layer.op, *bottoms, **layer.weights())] * len(layer.tops)
 
 
 def _convolution(op: Convolution, data: F64, weight: F32, bias: F32 | None = None) -> F64:
@@ -183,7 +183,7 @@ def _same(_: LayerType, data: F64) -> F64:
 
 
 # A Slice has several tops, each of its own.
-_RULES: dict[str, Callable[..., F64]] = {
+RULES: dict[str, Callable[..., F64]] = {
     **CHANNEL_RULES,
     **SHAPE_RULES,
     "Concat": _concat,

@@ -8,18 +8,24 @@ from deeplab_repro.errors import NetError
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import LayerType, Pooling
 from deeplab_repro.net.net import Layer, Net
-from deeplab_repro.net.shape_layers import ArgMax, Reshape, Slice, Tile
+from deeplab_repro.net.shape_layers import Reshape
+
+BY_ONNX = {*CHANNEL_RULES, "ArgMax", "Slice", "Tile"}
+"""The types that OpenCV 4 reads from our ONNX alone.
+
+Its importer of Caffe's files lacks BN, Bias and some options of the like, Tile and ArgMax, and
+tells only the first top of a Slice.
+"""
 
 
 def reads_as_caffe(op: LayerType) -> bool:
     """Whether OpenCV 4's importer of Caffe's files has this layer, with its parameters.
 
-    It lacks BN, Bias and some options of the like, Tile and ArgMax, tells only the first top of a
-    Slice, and begins a Reshape at no axis below 0.
+    It begins a Reshape at no axis below 0.
     """
     if isinstance(op, Reshape):
         return op.axis >= 0
-    return type(op).__name__ not in CHANNEL_RULES and not isinstance(op, ArgMax | Slice | Tile)
+    return type(op).__name__ not in BY_ONNX
 
 
 def pools_by_axis(op: LayerType) -> bool:

@@ -51,6 +51,6 @@ def _why(made: dict[int, int], what: str) -> str:
     return (
         f"of {tried} {what} it makes {scores}, as it takes away a margin of about "
         f"{(tried - scores + 1) // 2} on each side: {tests}; or, where that is so by design (such "
-        "nets want a mirrored border around the photo, which is not added here), run it in Python "
-        "as docs/convert.md shows"
+        "nets want a mirrored border around the photo, which is not added here), convert it to "
+        "ONNX and run that as docs/convert.md shows"
     )

@@ -253,8 +253,8 @@ class Net:
         if not self.makes_map:
             raise NetError(
                 f"net '{self.name}' gives no map of labels: '{self.output}' is "
-                f"{dims(self.output_shape())}, scores of the image as a whole; convert it (without "
-                "rgb-uint8), or run it in Python as docs/convert.md shows"
+                f"{dims(self.output_shape())}, scores of the image as a whole: convert it to ONNX, "
+                "without rgb-uint8, and run that as docs/convert.md shows"
             )
 
     @property

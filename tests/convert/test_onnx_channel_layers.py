@@ -66,7 +66,7 @@ def test_a_second_bottom(kind, join, axis, shape):
     graph = Graph("n")
     inputs = [graph.input(name, "float32", axes) for name, axes in (("x", SHAPE), ("y", shape))]
     layer = Layer("a", kind(axis), ("x", "y"), ("a",))
-    write_layer(Place(graph, layer, inputs, [SHAPE, shape], SHAPE, graph.name("a")))
+    write_layer(Place(graph, layer, inputs, [SHAPE, shape], [SHAPE], [graph.name("a")], False))
     graph.output("a", "float32", SHAPE)
     file = b"".join(graph.chunks({}))
     x, y = slow.random_input(*SHAPE), np.asarray(slow.random_input(*shape), np.float32)

@@ -5,7 +5,7 @@ import pytest
 
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.convert.onnx_layers import WRITERS
-from deeplab_repro.engines.exact import _RULES, exact_blobs
+from deeplab_repro.engines.exact import RULES, exact_blobs
 from deeplab_repro.net.layers import (
     Concat,
     Convolution,
@@ -44,7 +44,7 @@ def assert_close(found, expected):
 
 
 def test_all_that_is_converted_runs():
-    assert {*_RULES, "Slice"} == {*WRITERS, "Dropout", "Split"}
+    assert {*RULES, "Slice"} == {*WRITERS, "Dropout", "Split"}
 
 
 @pytest.mark.parametrize(
