@@ -277,12 +277,12 @@ def refine(
 
 def check_net(net: Net) -> None:
     """Raise NetError unless the net takes a colour image to scores of labels that fit uint8."""
+    net.check_map()
     if net.input_shape[1:2] != (3,):
         raise NetError(
             f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image "
             "(is_color: false and force_gray in a data layer ask for grey ones)"
         )
-    net.check_map()
     found = net.output_shape((1, *net.input_shape[1:]))
     if len(found) != 4 or found[0] != 1 or not 1 <= found[1] <= VOID:
         raise NetError(

@@ -17,9 +17,10 @@ def _crop(place: Place, op: Crop) -> None:
     whole, like = place.bottoms
     axes = range(axis_of(op.axis, whole), len(whole))
     begins = op.begins(whole)[axes[0] :]
-    ends = place.constant(*(b + like[axis] for b, axis in zip(begins, axes, strict=True)))
     source, reference = place.inputs
-    if place.any_size:
+    if not place.any_size:
+        ends = place.constant(*(b + like[axis] for b, axis in zip(begins, axes, strict=True)))
+    else:
         shape = place.step("Shape", [reference])
         size = place.step("Slice", [shape, place.constant(axes[0]), place.constant(len(whole))])
         ends = place.step("Add", [size, place.constant(*begins)])

@@ -4,15 +4,23 @@ import numpy as np
 import pytest
 
 from deeplab_repro.engines.exact import exact_blobs
+from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import NetError
-from deeplab_repro.net.layers import Convolution, InnerProduct, Pooling
+from deeplab_repro.net.layers import (
+    Concat,
+    Convolution,
+    Eltwise,
+    InnerProduct,
+    Pooling,
+    Softmax,
+)
 from deeplab_repro.net.net import Layer
 from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice, Tile
 from tests.conftest import assert_one_line
 from tests.convert.onnx_runs import Runs, written
-from tests.slow_layers import argmax, crop, net_of, one_layer, random_input
+from tests.slow_layers import argmax, crop, net_of, one_layer, random_input, softmax
 
 SHAPE = (2, 4, 6, 7)
 SMALL = Pooling("MAX", (3, 2), stride=(2, 2))
@@ -155,6 +163,33 @@ def test_argmax(axis, out_max_val):
         return {"a": found}
 
     check(net, expected)
+
+
+def test_two_axes():
+    """What classifies: its products are joined, added up, and made probabilities of."""
+    net = net_of(
+        Layer("x", InnerProduct(3), ("data",), ("x",)),
+        Layer("y", InnerProduct(3, False), ("data",), ("y",)),
+        Layer("sum", Eltwise("SUM", (0.5, -1)), ("x", "y"), ("sum",)),
+        Layer("all", Concat(1), ("x", "sum", "y"), ("all",)),
+        Layer("p", Softmax(), ("all",), ("p",)),
+        Layer("one", Reshape((-1,)), ("p",), ("one",)),
+        shape=SHAPE,
+    )
+    x, bias, y = (blob.data.astype(float) for layer in net.layers for blob in layer.blobs)
+
+    def expected(data):
+        flat = data.reshape(2, -1).astype(float)
+        first, second = flat @ x.T + bias, flat @ y.T
+        both = np.concatenate([first, first / 2 - second, second], 1)
+        return {"all": both, "p": softmax(both), "one": softmax(both).reshape(-1)}
+
+    data = random_input(*SHAPE) / 50
+    for engine in (OpenCVEngine(net, "cpu"), OpenCVCpuEngine(net), OnnxRuntimeEngine(net, "cpu")):
+        for blob, values in expected(data).items():
+            found = engine.blobs(data, [blob])[blob]
+            assert found.shape == values.shape
+            np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5)
 
 
 def test_several_maxima():
