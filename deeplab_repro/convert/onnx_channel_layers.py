@@ -19,6 +19,7 @@ from deeplab_repro.net.channel_layers import (
     Power,
     PReLU,
     Scale,
+    TanH,
     kept_statistics,
 )
 
@@ -80,6 +81,12 @@ def _prelu(place: Place, op: PReLU) -> None:
         place.node("LeakyRelu", place.inputs, alpha=float(slope))
     else:
         place.node("PRelu", [*place.inputs, *_learned(place, 1)])
+
+
+def _tanh(place: Place, _: TanH) -> None:
+    # Beyond 20 it is 1 in float32, and OpenCV 5.0 makes NaN of 45.
+    limits = place.constant(-20.0), place.constant(20.0)
+    place.node("Tanh", [place.step("Clip", [place.inputs[0], *limits])])
 
 
 def _elu(place: Place, op: ELU) -> None:
@@ -147,5 +154,5 @@ CHANNEL_WRITERS: dict[str, Callable[[Place, Any], None]] = {
     "Power": _power,
     "Scale": _scale,
     "Sigmoid": lambda place, _: place.node("Sigmoid", place.inputs),
-    "TanH": lambda place, _: place.node("Tanh", place.inputs),
+    "TanH": _tanh,
 }

@@ -28,7 +28,7 @@ OpenCV 4 has it. OpenCV 5 does not: there nets go by way of ONNX, and run on the
 
 # A layer in OpenCV's `Net.dump`: its number, or the first of those that are fused; OCV/ where it is
 # not on the requested backend.
-_ON_CPU = re.compile(r'\[label="\{?(\d+).*OCV/')
+_ON_CPU = re.compile(r'\[label="\{?(?:onnx_node!)?(\d+).*OCV/')
 
 
 def opencv_device(device: str, precision: Precision) -> Device:

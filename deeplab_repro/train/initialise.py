@@ -15,11 +15,13 @@ import numpy as np
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import Caffemodel, ModelLayer, read_caffemodel, write_caffemodel
 from deeplab_repro.errors import WeightsError, one_line
+from deeplab_repro.net.channel_layers import BN, BatchNorm, Bias, PReLU, Scale
 from deeplab_repro.net.layers import Convolution, Deconvolution
 from deeplab_repro.net.net import Layer, Net
 
 COPIED = "copied"
 BY_FILLER = "not in the file: by its filler"
+_BY_CHANNEL = BN | BatchNorm | Bias | PReLU | Scale
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ class _Decimation:
                 f"has {len(found.blobs)} blobs, expected {len(layer.blobs)}: "
                 "use the net that it was made for, or one made from it"
             )
+        if isinstance(layer.op, _BY_CHANNEL):
+            return cls._of_channels(layer, found, inputs)
         is_conv = isinstance(layer.op, Convolution)
         # An inner product is a convolution whose kernel is the size of its bottom.
         target = layer.blobs[0].shape if is_conv else (layer.blobs[0].shape[0], *bottom[1:])
@@ -159,6 +163,24 @@ class _Decimation:
             same = shape[-weight.ndim :] == weight.shape
             told = COPIED if same else f"{COPIED} from {dims(shape)}"
         return cls(blobs, filters.shape, outputs, told)
+
+    @classmethod
+    def _of_channels(cls, layer: Layer, found: ModelLayer, inputs: _Kept) -> "_Decimation":
+        """Of a layer with a number for each channel of its bottom, which its top has too."""
+        blobs = []
+        for blob, data in zip(layer.blobs, found.blobs, strict=True):
+            size = math.prod(blob.shape)
+            values = data.reshape(-1)
+            if values.size == inputs.of and size == len(inputs.indices):
+                values = values[inputs.indices]
+            if values.size != size:
+                raise WeightsError(
+                    f"has {values.size} values, expected {inputs.of}: use the weights of a net "
+                    "with the same layers before it"
+                )
+            blobs.append(values.reshape(blob.shape))
+        source, target = (inputs.of, 1, 1, 1), (len(inputs.indices), 1, 1, 1)
+        return cls(blobs, source, inputs.indices, _told(source, target) or COPIED)
 
 
 def _features(net: Net) -> set[str]:

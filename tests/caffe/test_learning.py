@@ -77,6 +77,41 @@ def test_fillers(tmp_path, kind, text, expected):
     assert (weight.filler, bias.filler) == (Filler(), expected)
 
 
+UNIFORM = "{ type: 'uniform' max: 2 }"
+TWO = Filler("uniform", max=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "expected"),
+    [
+        ("Scale", "scale_param { bias_term: true }", [Filler(value=1), Filler()]),
+        (
+            "Scale",
+            f"scale_param {{ bias_term: true filler {UNIFORM} bias_filler {{ value: 3 }} }}",
+            [TWO, Filler(value=3)],
+        ),
+        ("Bias", f"bias_param {{ filler {UNIFORM} }}", [TWO]),
+        ("PReLU", "", [Filler(value=0.25)]),
+        ("PReLU", f"prelu_param {{ filler {UNIFORM} }}", [TWO]),
+        (
+            "BN",
+            f"bn_param {{ slope_filler {UNIFORM} }}",
+            [TWO, Filler(), Filler(), Filler(value=1)],
+        ),
+    ],
+)
+def test_fillers_of_layers_of_each_channel(tmp_path, kind, parameters, expected):
+    """By default a Scale begins as the identity, and a PReLU with 0.25."""
+    text = INPUTS + current(kind, parameters) + current("SoftmaxWithLoss", LOSS, "y", "loss")
+    text = text.replace("1, 1, 1]", "1, 9, 9]")
+    path = tmp_path / "train.prototxt"
+    path.write_text(text)
+    net = read_train_net(path)
+    assert [blob.filler for blob in net.layers[0].blobs] == expected
+    write_prototxt(net, path, current=True)
+    assert [blob.filler for blob in read_train_net(path).layers[0].blobs] == expected
+
+
 def test_how_an_inner_product_learns(tmp_path):
     rest = (
         "blobs_lr: [1, 2] inner_product_param { num_output: 2 weight_filler { type: 'xavier' } "

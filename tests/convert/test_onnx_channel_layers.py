@@ -98,6 +98,25 @@ def test_functions_without_parameters():
     check(TanH(), SHAPE, lambda x, _: np.tanh(x), scale=0.02)
 
 
+@pytest.mark.parametrize("op", [Sigmoid(), TanH(), ELU(2.0)])
+def test_functions_far_from_zero(op):
+    """OpenCV 5.0 makes NaN of tanh(45)."""
+    check(op, SHAPE, lambda x, op: layer_tops(Layer("a", op, (), ("a",)), x)[0], scale=100)
+
+
+def test_bottoms_of_two_axes():
+    """As after an InnerProduct."""
+    for op in (BatchNorm(0.1), Scale(bias=True), Bias(), PReLU(), PReLU(True), ELU(), TanH()):
+        graph, shape = Graph("n"), (3, 5)
+        inputs = [graph.input("x", "float32", shape)]
+        layer = slow.one_layer(op, (3, 5, 1, 1)).layers[0]
+        write_layer(Place(graph, layer, inputs, [shape], [shape], [graph.name("a")], False))
+        graph.output("a", "float32", shape)
+        x = slow.random_input(*shape) / 50
+        for found in Runs(b"".join(graph.chunks({})))(x).values():
+            np.testing.assert_allclose(found["a"], layer_tops(layer, x)[0], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "op",
     [

@@ -318,3 +318,48 @@ def test_a_prototxt_for_weights(target, tmp_path):
     with pytest.raises(FormatError) as caught:
         initialise(net, tmp_path / "net.prototxt")
     assert_one_line(caught, "net.prototxt", "text file, expected a caffemodel")
+
+
+# --- layers with a number for each channel
+
+NORMED = """
+name: "n" input: "data" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 9
+layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+  convolution_param { num_output: WIDTH kernel_size: 3 bias_term: false } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "sc" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+layer { name: "p" type: "PReLU" bottom: "c" top: "c" }
+layer { name: "s" type: "Convolution" bottom: "c" top: "s"
+  convolution_param { num_output: 5 kernel_size: 1 } }
+"""
+
+
+@pytest.mark.parametrize("width", [8, 4])
+def test_numbers_of_the_channels_that_are_kept(make, tmp_path, width):
+    source = make(NORMED, WIDTH=8)
+    source.fill_random(0)
+    for layer in source.layers[1:4]:
+        for blob in layer.blobs:
+            blob.data = np.arange(blob.data.size, dtype=np.float32).reshape(blob.shape)
+    write_caffemodel(source, tmp_path / "n.caffemodel", current=True)
+    net = make(NORMED, WIDTH=width)
+    told = initialise(net, tmp_path / "n.caffemodel").layers
+    assert told["bn"] == ("copied" if width == 8 else "decimated outputs 8 -> 4")
+    step = 8 // width
+    for name, arrays in (("bn", 2), ("sc", 2), ("p", 1)):
+        for data in blobs(net, name)[:arrays]:
+            np.testing.assert_array_equal(data, np.arange(0, 8, step))
+    assert blobs(net, "bn")[2] == [0]
+    np.testing.assert_array_equal(blobs(net, "s")[0], source.layers[4].blobs[0].data[:, ::step])
+
+
+def test_numbers_of_other_channels(make, tmp_path):
+    source = make(NORMED, WIDTH=8)
+    source.fill_random(0)
+    for blob in source.layers[2].blobs:
+        blob.data = np.ones(5, np.float32)
+        blob.shape = (5,)
+    write_caffemodel(source, tmp_path / "n.caffemodel", current=True)
+    with pytest.raises(WeightsError) as error:
+        initialise(make(NORMED, WIDTH=8), tmp_path / "n.caffemodel")
+    assert_one_line(error, "layer 'sc' has 5 values, expected 8")
