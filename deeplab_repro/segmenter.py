@@ -277,6 +277,7 @@ def refine(
 
 def check_net(net: Net) -> None:
     """Raise NetError unless the net takes a colour image to scores of labels that fit uint8."""
+    net.check_map()
     if net.input_shape[1:2] != (3,):
         raise NetError(
             f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image "

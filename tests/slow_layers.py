@@ -109,6 +109,24 @@ def interpolate(x, op):
     return x
 
 
+def crop(x, like, axis, offsets):
+    """offsets: one for each axis from `axis` on."""
+    for number, offset in enumerate(offsets, axis):
+        x = x.take(range(offset, offset + like.shape[number]), number)
+    return x
+
+
+def argmax(x, axis):
+    """The last place of the largest value along an axis."""
+    places = np.zeros((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+    largest = np.full(places.shape, -np.inf)
+    for place in range(x.shape[axis]):
+        value = x.take([place], axis)
+        places = np.where(value >= largest, place, places)
+        largest = np.maximum(value, largest)
+    return places
+
+
 def softmax(x):
     shifted = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)

@@ -265,8 +265,8 @@ def test_photos_of_another_size(fed, refused, here, photo, name):
 
 def test_a_net_of_one_size_and_a_mean_of_another(here, refused):
     text = CASES["mean_file"].prototxt(is_current=True)
-    end = "layer { name: 'f' type: 'InnerProduct' bottom: 'c' top: 'f' %s }"
-    end %= "inner_product_param { num_output: 3 }"
+    end = "layer { name: 'f' type: 'Interp' bottom: 'c' top: 'f' interp_param { %s } }"
+    end %= f"height: {SIDE} width: {SIDE}"
     (here / "x.prototxt").write_text(text + end)
     error = refused(
         *("convert", "--prototxt", "x.prototxt", "--weights", "random:0", "--to", "onnx"),

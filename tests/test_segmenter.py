@@ -17,6 +17,7 @@ from deeplab_repro.machine import memory
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.preprocess import preprocess
 from deeplab_repro.segmenter import DeepLab
+from tests.conftest import assert_one_line
 
 CRF = CrfParams(4, 20, 5)
 
@@ -176,8 +177,13 @@ def test_a_net_of_one_vector_an_image(write_net):
         'layers { name: "ip" type: INNER_PRODUCT bottom: "data" top: "ip" '
         "inner_product_param { num_output: 10 } }"
     )
-    with pytest.raises(ArgumentError, match="no size from 17 to 80 at which its scores cover"):
+    with pytest.raises(NetError) as error:
         DeepLab(path, "random:0", crf=None)
+    assert_one_line(
+        error,
+        "net 'other' gives no map of labels: 'ip' is 1x10, scores of the image as a whole",
+        "convert it to ONNX, without rgb-uint8, and run that as docs/convert.md shows",
+    )
 
 
 @pytest.mark.parametrize(

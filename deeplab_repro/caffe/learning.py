@@ -54,6 +54,19 @@ def read_learning(layer: Layer, message: Any) -> None:
             blob.filler = _read_filler(getattr(place, field), field)
 
 
+def read_bilinear(layer: Layer, message: Any) -> None:
+    """Set the fillers of a layer of bilinear kernels, which a caffemodel may lack.
+
+    Raises NetError, without the layer's name.
+    """
+    if isinstance(layer.op, Convolution | Deconvolution):
+        parameters = message.convolution_param
+        if parameters.weight_filler.type == "bilinear":
+            names = ("weight_filler", "bias_filler")
+            for blob, name in zip(layer.blobs, names, strict=False):
+                blob.filler = _read_filler(getattr(parameters, name), name)
+
+
 def write_learning(layer: Layer, message: Any) -> None:
     """Set a layer message's multipliers and fillers where they are not Caffe's, and param names."""
     rates = [blob.lr_mult for blob in layer.blobs]

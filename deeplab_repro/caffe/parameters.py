@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deeplab_repro.arrays import HW
+from deeplab_repro.caffe import shape_parameters
 from deeplab_repro.caffe.channel_parameters import CHANNEL_READERS, CHANNEL_WRITERS
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
@@ -30,12 +31,14 @@ from deeplab_repro.net.net import Layer
 # The V1 name of every type that runs, and the current one. DECONVOLUTION is BVLC's alone.
 V1_TYPES = {
     "ABSVAL": "AbsVal",
+    "ARGMAX": "ArgMax",
     "CONCAT": "Concat",
     "CONVOLUTION": "Convolution",
     "DECONVOLUTION": "Deconvolution",
     "DROPOUT": "Dropout",
     "ELTWISE": "Eltwise",
     "EXP": "Exp",
+    "FLATTEN": "Flatten",
     "INNER_PRODUCT": "InnerProduct",
     "INTERP": "Interp",
     "LRN": "LRN",
@@ -44,6 +47,7 @@ V1_TYPES = {
     "POWER": "Power",
     "RELU": "ReLU",
     "SIGMOID": "Sigmoid",
+    "SLICE": "Slice",
     "SOFTMAX": "Softmax",
     "SPLIT": "Split",
     "TANH": "TanH",
@@ -81,10 +85,13 @@ def read_parameters(message: Any, kind: str) -> LayerType:
 
 
 def write_parameters(layer: Layer, message: Any) -> None:
-    """Set the parameters of a layer message."""
+    """Set the parameters of a layer message. Raises NetError for those that its dialect lacks."""
     writer = _WRITERS.get(layer.type)
     if writer:
-        writer(layer.op, message)
+        try:
+            writer(layer.op, message)
+        except NetError as error:
+            raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
 
 
 def _pair(parameters: Any, name: str, default: int, least: int = 1) -> HW:
@@ -291,7 +298,10 @@ def _write_dropout(op: Dropout, message: Any) -> None:
 
 def _read_eltwise(message: Any) -> Eltwise:
     p = message.eltwise_param
-    return Eltwise(p.EltwiseOp.Name(p.operation), tuple(p.coeff))
+    operation = p.EltwiseOp.Name(p.operation)
+    if p.coeff and operation != "SUM":
+        raise NetError(f"coeff with operation {operation}, expected them with SUM alone")
+    return Eltwise(operation, tuple(p.coeff))
 
 
 def _write_eltwise(op: Eltwise, message: Any) -> None:
@@ -302,15 +312,13 @@ def _write_eltwise(op: Eltwise, message: Any) -> None:
 
 def _read_concat(message: Any) -> Concat:
     p = message.concat_param
-    axis = p.concat_dim if p.HasField("concat_dim") else getattr(p, "axis", 1)
-    # A negative axis, which V1 lacks, counts from the last of the four axes.
-    return Concat(axis + 4 if -4 <= axis < 0 else axis)
+    return Concat(p.concat_dim if p.HasField("concat_dim") else getattr(p, "axis", 1))
 
 
 def _write_concat(op: Concat, message: Any) -> None:
     p = message.concat_param
     if op.axis != 1:
-        setattr(p, "axis" if "axis" in p.DESCRIPTOR.fields_by_name else "concat_dim", op.axis)
+        shape_parameters.set_axis(p, "concat_dim", op.axis)
 
 
 def _read_softmax(message: Any) -> Softmax:
@@ -334,6 +342,7 @@ _READERS: dict[str, Callable[[Any], LayerType]] = {
     "ReLU": _read_relu,
     "Softmax": _read_softmax,
     "Split": lambda message: Split(),  # noqa: ARG005
+    **shape_parameters.READERS,
 }
 _WRITERS: dict[str, Callable[[Any, Any], None]] = {
     **CHANNEL_WRITERS,
@@ -347,4 +356,5 @@ _WRITERS: dict[str, Callable[[Any, Any], None]] = {
     "Padding": _write_padding,
     "Pooling": _write_pooling,
     "ReLU": _write_relu,
+    **shape_parameters.WRITERS,
 }

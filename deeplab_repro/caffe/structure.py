@@ -3,19 +3,23 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
+from deeplab_repro.caffe.learning import read_bilinear
 from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.parameters import do_not_run, read_parameters, runs
 from deeplab_repro.caffe.preprocessing import data_shape, names_size, read_preprocessing
 from deeplab_repro.caffe.prototxt import parse_prototxt
 from deeplab_repro.caffe.sharing import share_weights
 from deeplab_repro.errors import NetError, one_line
+from deeplab_repro.net.layers import Concat, axis_of
 from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
 from deeplab_repro.net.preprocess import Preprocessing
+from deeplab_repro.net.shape_layers import ArgMax, Slice
 
 _LARGEST_SIZE = 2**31 - 1
 DATA_TYPES = {
@@ -132,6 +136,14 @@ def _test_net(message: Any) -> Net:
             f"input: \"{image}\" and four input_dim in place of layer '{data_layers[0].name}')"
         ) from None
     check_learners(net)
+    for layer, bottoms, _ in net.walk():
+        if isinstance(layer.op, Concat | Slice):  # V1 has no axis below 0
+            layer.op = replace(layer.op, axis=axis_of(layer.op.axis, bottoms[0]))
+    for layer, layer_message in kept:
+        try:
+            read_bilinear(layer, layer_message)
+        except NetError as error:
+            raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
     share_weights(kept)
     return net
 
@@ -151,7 +163,7 @@ def _layers_that_run(
         if kind in DATA_TYPES or kind == "Input":
             continue
         takes = [bottom for bottom in layer.bottom if bottom in why_aside]
-        is_aside = kind in ASIDE_TYPES | _LOSS_TYPES
+        is_aside = kind in ASIDE_TYPES | _LOSS_TYPES and kind not in ("ARGMAX", "ArgMax")
         only_labels = takes and len(takes) == len(layer.bottom) and kind not in _LEARNING_TYPES
         if is_aside or only_labels or (takes and not runs(kind)):
             why = f"of layer '{layer.name}' ({kind}), which is left out here"
@@ -173,7 +185,13 @@ def _layers_that_run(
         kept.append((Layer(layer.name, op, *names, [], layer.strict_dim), layer))
     if lacking:
         raise NetError(do_not_run(lacking))
-    return kept
+    # The scores are the output, not the labels that an ArgMax makes of them for no other layer.
+    taken = {bottom for layer, _ in kept for bottom in layer.bottoms}
+    return [
+        (layer, message)
+        for layer, message in kept
+        if not isinstance(layer.op, ArgMax) or taken.intersection(layer.tops)
+    ]
 
 
 def layers_of(message: Any) -> list[Any]:

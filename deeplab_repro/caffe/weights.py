@@ -10,9 +10,10 @@ import numpy as np
 from deeplab_repro.arrays import dims
 from deeplab_repro.caffe.blobs import legacy_dims
 from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
-from deeplab_repro.errors import WeightsError, one_line
+from deeplab_repro.errors import NetError, WeightsError, one_line
 from deeplab_repro.net.channel_layers import BN, BatchNorm
-from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.kernels import bilinear_kernels
+from deeplab_repro.net.net import Blob, Layer, Net
 
 _COMPARED = 60  # characters of a name
 
@@ -22,9 +23,10 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
 
     All four legacy dims of a blob must match; on a layer with `strict_dim: false` the number of
     values is enough, so that an InnerProduct's weights fit the convolution that replaces it. Caffe
-    gives a layer that the file lacks random weights; here that is an error, unless `partial` allows
-    it and at least one layer is found. Returns the names of the layers that got no weights. Raises
-    WeightsError, naming the layer; the net is then unchanged.
+    gives a layer that the file lacks what its fillers say; here it does so with bilinear kernels
+    only, and else that is an error, unless `partial` allows it and at least one layer is found.
+    Returns the names of the layers that got no weights. Raises WeightsError, naming the layer; the
+    net is then unchanged.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
@@ -33,20 +35,38 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     learners = [layer for layer in net.layers if layer.blobs]
     # Of layers that share their blobs one is enough.
     given = {id(blob) for layer in learners if layer.name in by_name for blob in layer.blobs}
-    missing = [x for x in learners if not given.issuperset(map(id, x.blobs))]
-    if missing and not (partial and len(missing) < len(learners)):
+    lacking = [x for x in learners if not given.issuperset(map(id, x.blobs))]
+    filled = [layer for layer in lacking if _is_bilinear(layer)]
+    missing = [layer for layer in lacking if not _is_bilinear(layer)]
+    if missing and not (partial and len(lacking) < len(learners)):
         raise WeightsError(f"{source}: {_missing(missing, learners, model)}")
     loaded = [
         (layer, _fitted(source, layer, by_name[layer.name]))
         for layer in learners
         if layer.name in by_name
     ]
+    loaded += [(layer, [_filled(layer, blob) for blob in layer.blobs]) for layer in filled]
     for layer in _own_copies(source, loaded):
         layer.blobs = [replace(blob, name="") for blob in layer.blobs]
     for layer, arrays in loaded:
         for blob, data in zip(layer.blobs, arrays, strict=True):
             blob.data = data
     return [layer.name for layer in missing]
+
+
+def _is_bilinear(layer: Layer) -> bool:
+    """Whether Caffe fills the layer with kernels that enlarge, where a file lacks it."""
+    fillers = [blob.filler.type for blob in layer.blobs]
+    return fillers[:1] == ["bilinear"] and set(fillers[1:]) <= {"constant"}
+
+
+def _filled(layer: Layer, blob: Blob) -> np.ndarray:
+    if blob.filler.type == "constant":
+        return np.full(blob.shape, blob.filler.value, np.float32)
+    try:
+        return bilinear_kernels(blob.shape)
+    except NetError as error:
+        raise WeightsError(f"layer '{layer.name}': {error}") from None
 
 
 def _own_copies(source: str, loaded: list[tuple[Layer, list[np.ndarray]]]) -> list[Layer]:

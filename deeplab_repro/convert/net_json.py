@@ -34,7 +34,7 @@ _VERSION = 1
 _MOST, _MOST_FLOAT = 2**31 - 1, float(np.finfo(np.float32).max)
 _MAY_BE_NEGATIVE = ("pad_beg", "pad_end", "ignore_label", "axis", "num_axes", "dim")
 
-_TYPES = {
+TYPES = {
     name: kind
     for module in (layers, channel_layers, shape_layers)
     for name, kind in vars(module).items()
@@ -195,10 +195,10 @@ def _layer(value: Any, path: str) -> Layer:
         path = f"layer {shown(name)}"
     given = _fields(_LAYER, value, f"{path}: ")
     _check_names([given["name"], *given["bottoms"], *given["tops"]])
-    kind = _TYPES.get(given["type"])
+    kind = TYPES.get(given["type"])
     if kind is None:
         raise FormatError(
-            f"{path}: type is {shown(given['type'])}, expected one of {', '.join(_TYPES)}"
+            f"{path}: type is {shown(given['type'])}, expected one of {', '.join(TYPES)}"
         )
     blobs = given["blobs"]
     layer = Layer(

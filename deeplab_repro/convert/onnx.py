@@ -9,12 +9,16 @@ import numpy as np
 
 from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.convert.onnx_graph import Axes, Graph
-from deeplab_repro.convert.onnx_layers import Place, write_layer
+from deeplab_repro.convert.onnx_layers import write_layer
+from deeplab_repro.convert.onnx_place import Place
 from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import Dropout, Split
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, MeanImage, Preprocessing
+
+PASSING_ON = (Dropout, Split)
+"""The types that become no node: their tops have their bottom's value."""
 
 
 def write_onnx(
@@ -45,16 +49,17 @@ def write_onnx(
         file.writelines(_chunks(net, labels, softmax, rgb_uint8))
 
 
-def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str]) -> bytes:
+def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str], any_size: bool = True) -> bytes:
     """An ONNX file's bytes with the layers that the blobs `outputs` need; these are its outputs.
 
-    `input_shape` is NxCxHxW; it counts only where the net fits no other. Raises as `write_onnx`.
+    `input_shape` is NxCxHxW; it counts only where the net fits no other, or without `any_size`.
+    Raises as `write_onnx`.
     """
     graph = Graph(net.name)
-    any_size = net.fits_any_size
+    any_size = any_size and net.fits_any_size
     data = graph.input(net.input, "float32", _axes(input_shape, any_size))
     shapes = net.blob_shapes(input_shape)
-    for blob, value in _add_layers(graph, net, input_shape, data, outputs).items():
+    for blob, value in _add_layers(graph, net, input_shape, data, outputs, any_size).items():
         graph.output(value, "float32", _axes(shapes[blob], any_size, f"{value}_"))
     return b"".join(graph.chunks({}))
 
@@ -78,7 +83,7 @@ def _chunks(
     else:
         metadata = {"channel_order": "BGR", **_described(how)}
         data = graph.input(net.input, "float32", _axes(net.input_shape, any_size))
-        made = _add_layers(graph, net, net.input_shape, data, net.outputs)
+        made = _add_layers(graph, net, net.input_shape, data, net.outputs, any_size)
     if probs:
         made[net.output] = graph.node("Softmax", [made[net.output]], probs, axis=1)
     shapes = net.blob_shapes()
@@ -109,6 +114,7 @@ def _axes(shape: Shape, any_size: bool, what: str = "") -> Axes:
 
 def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: bool) -> str:
     """Add an input `image`, its preprocessing, the net, and the crop of the scores."""
+    net.check_map()
     batch, channels, *size = net.input_shape
     if channels != 3:
         raise NetError(
@@ -142,7 +148,7 @@ def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: 
                 f"net '{net.name}' makes scores of {dims(net.output_shape()[2:])} of an image of "
                 f"{dims(size)}, expected its size: convert it without rgb-uint8"
             )
-        made = _add_layers(graph, net, net.input_shape, data, [net.output])
+        made = _add_layers(graph, net, net.input_shape, data, [net.output], any_size)
         return graph.node("Identity", [made[net.output]], cropped)
     # Pad to the smallest of the sizes first, first + step, ... that holds the image.
     first, step = _fitting_sizes(net)
@@ -154,7 +160,8 @@ def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: 
     size_there = node("Add", [constant(*first), node("Mul", [steps, constant(*step)])])
     missing = node("Sub", [size_there, photo_size])
     padded = node("Pad", [data, node("Concat", [constant(*[0] * 6), missing], axis=0)])
-    scores = _add_layers(graph, net, net.input_shape, padded, [net.output])[net.output]
+    made = _add_layers(graph, net, net.input_shape, padded, [net.output], any_size)
+    scores = made[net.output]
     inputs = [scores, constant(0, 0), photo_size, constant(2, 3)]
     return graph.node("Slice", inputs, cropped)
 
@@ -178,18 +185,23 @@ def _fitting_sizes(net: Net) -> tuple[HW, HW]:
 
 
 def _add_layers(
-    graph: Graph, net: Net, input_shape: Shape, data: str, outputs: Iterable[str]
+    graph: Graph,
+    net: Net,
+    input_shape: Shape,
+    data: str,
+    outputs: Iterable[str],
+    any_size: bool,
 ) -> dict[str, str]:
     """Add the layers that the blobs `outputs` need. Returns the name of each blob's value."""
     outputs = list(dict.fromkeys(outputs))
     needed = _needed(net, outputs)
     # ONNX changes nothing in place: only the last layer that makes a blob gives it its name.
     writers = [index for index in sorted(needed) if _writes(net.layers[index])]
-    last_maker = {net.layers[index].tops[0]: index for index in writers}
+    last_maker = {top: index for index in writers for top in net.layers[index].tops}
     # Reserved before a constant takes one of these names.
     names = {blob: graph.name(blob) for blob in dict.fromkeys([*outputs, *last_maker])}
     values = {net.input: data}
-    for index, (layer, bottoms, (top, *_)) in enumerate(net.walk(input_shape)):
+    for index, (layer, bottoms, tops) in enumerate(net.walk(input_shape)):
         if index not in needed:
             continue
         for bottom in set(layer.bottoms) - values.keys():
@@ -200,12 +212,13 @@ def _add_layers(
         if not _writes(layer):
             values.update(dict.fromkeys(layer.tops, values[layer.bottoms[0]]))
             continue
-        blob = layer.tops[0]
-        last = last_maker[blob] == index
-        value = names[blob] if last else graph.name(f"{blob}/{layer.name}")
         inputs = [values[bottom] for bottom in layer.bottoms]
-        write_layer(Place(graph, layer, inputs, bottoms, top, value))
-        values[blob] = value
+        made = [
+            names[blob] if last_maker[blob] == index else graph.name(f"{blob}/{layer.name}")
+            for blob in layer.tops
+        ]
+        write_layer(Place(graph, layer, inputs, bottoms, tops, made, any_size))
+        values.update(zip(layer.tops, made, strict=True))
     for blob in outputs:  # a blob that no node makes still has another blob's value
         if blob not in last_maker:
             values[blob] = graph.node("Identity", [values[blob]], names[blob])
@@ -213,8 +226,8 @@ def _add_layers(
 
 
 def _writes(layer: Layer) -> bool:
-    """Whether the layer becomes a node: Dropout and Split only pass on their bottom."""
-    return not isinstance(layer.op, Dropout | Split)
+    """Whether the layer becomes a node."""
+    return not isinstance(layer.op, PASSING_ON)
 
 
 def _needed(net: Net, outputs: Sequence[str]) -> set[int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from deeplab_repro.arrays import HW, dims
+from deeplab_repro.convert import onnx_shape_layers
 from deeplab_repro.convert.onnx_channel_layers import CHANNEL_WRITERS
 from deeplab_repro.convert.onnx_place import Place
 from deeplab_repro.errors import NetError
@@ -32,11 +33,11 @@ _TO_THE_END = 2**31 - 1
 def write_layer(place: Place) -> None:
     """Add a layer's nodes. Raises NetError for a type or an option that ONNX does not have."""
     layer = place.layer
-    writer = _WRITERS.get(layer.type)
+    writer = WRITERS.get(layer.type)
     if writer is None:
         raise NetError(
             f"layer '{layer.name}' has type {layer.type}, which ONNX does not have; these can be "
-            f"converted: {', '.join(_WRITERS)}"
+            f"converted: {', '.join(WRITERS)}"
         )
     writer(place, layer.op)
 
@@ -57,7 +58,7 @@ def _convolution(place: Place, op: Convolution) -> None:
     )
 
 
-def _dilations(kernel: HW, hole: HW = (1, 1)) -> HW:
+def _dilations(kernel: HW, hole: HW) -> HW:
     """The holes; for nine taps in a row a hole of 2 across the row, where it changes nothing.
 
     OpenCV 5.0 would run them as 3x3 taps.
@@ -76,12 +77,11 @@ def _deconvolution(place: Place, op: Deconvolution) -> None:
     )
 
 
-def _inner_product(place: Place, op: InnerProduct) -> None:
-    """A convolution whose one window is the whole bottom."""
-    _, *whole = place.bottoms[0]
-    weights = place.weights((op.num_output, *whole))
-    kernel = whole[1], whole[2]
-    place.node("Conv", [*place.inputs, *weights], kernel_shape=kernel, dilations=_dilations(kernel))
+def _inner_product(place: Place, _: InnerProduct) -> None:
+    (source,) = place.inputs
+    if len(place.bottoms[0]) != 2:
+        source = place.step("Flatten", [source], axis=1)
+    place.node("Gemm", [source, *place.weights()], transB=1)
 
 
 def _pooling(place: Place, op: Pooling) -> None:
@@ -194,7 +194,7 @@ def _concat(place: Place, op: Concat) -> None:
         place.node("Identity", place.inputs)
 
 
-_WRITERS: dict[str, Callable[[Place, Any], None]] = {
+WRITERS: dict[str, Callable[[Place, Any], None]] = {
     **CHANNEL_WRITERS,
     "Concat": _concat,
     "Convolution": _convolution,
@@ -206,4 +206,5 @@ _WRITERS: dict[str, Callable[[Place, Any], None]] = {
     "Pooling": _pooling,
     "ReLU": _relu,
     "Softmax": lambda place, _: place.node("Softmax", place.inputs, axis=1),
+    **onnx_shape_layers.WRITERS,
 }

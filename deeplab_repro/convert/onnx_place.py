@@ -11,14 +11,28 @@ from deeplab_repro.net.net import Layer
 
 
 class Place(NamedTuple):
-    """A layer's place in a graph: its inputs' names, and the name of the value that it makes."""
+    """A layer's place in a graph: its inputs' names, and the names of the values that it makes.
+
+    any_size: whether the graph takes images of any size; else all shapes are as they are here.
+    """
 
     graph: Graph
     layer: Layer
     inputs: list[str]
     bottoms: Sequence[Shape]
-    top: Shape
-    value: str
+    tops: Sequence[Shape]
+    values: Sequence[str]
+    any_size: bool
+
+    @property
+    def top(self) -> Shape:
+        """The shape of the first value, which is the only one of all layers but a Slice."""
+        return self.tops[0]
+
+    @property
+    def value(self) -> str:
+        """The name of the first value."""
+        return self.values[0]
 
     def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> None:
         """Add the node that makes the layer's value."""
@@ -33,12 +47,9 @@ class Place(NamedTuple):
         dtype = "int64" if all(isinstance(value, int) for value in values) else "float32"
         return self.graph.constant(f"{self.value}/constant", np.array(values), dtype)
 
-    def weights(self, shape: Shape | None = None) -> list[str]:
-        """Add the layer's weight and bias as constants, the weight in this shape if it is given."""
-        weights = self.layer.weights()
-        if shape:
-            weights["weight"] = weights["weight"].reshape(shape)
-        return [self.array(what, data) for what, data in weights.items()]
+    def weights(self) -> list[str]:
+        """Add the layer's arrays as constants. Returns their names."""
+        return [self.array(what, data) for what, data in self.layer.weights().items()]
 
     def array(self, what: str, data: np.ndarray) -> str:
         """Add one of the layer's arrays, or what is made of it, as a constant. Returns its name."""

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, HW
 from deeplab_repro.engines.exact_channels import CHANNEL_RULES
+from deeplab_repro.engines.exact_shapes import SHAPE_RULES, sliced
+from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import (
     Concat,
     Convolution,
@@ -23,6 +25,7 @@ from deeplab_repro.net.layers import (
 )
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.scores import interp_positions
+from deeplab_repro.net.shape_layers import Slice
 
 F64 = npt.NDArray[np.float64]
 
@@ -40,18 +43,25 @@ def exact_blobs(
     net.blob_shapes(data.shape)  # says clearly where the net does not fit
     blobs = {net.input: data.astype(np.float64)}
     for number, layer in enumerate(net.layers, start=1):
-        top = layer_top(layer, *(blobs[bottom] for bottom in layer.bottoms))
+        tops = layer_tops(layer, *(blobs[bottom] for bottom in layer.bottoms))
         if rounded:
-            top = top.astype(np.float32).astype(np.float64)
-        blobs.update(dict.fromkeys(layer.tops, top))
+            tops = [top.astype(np.float32).astype(np.float64) for top in tops]
+        blobs.update(zip(layer.tops, tops, strict=True))
         kept = set(names).union(*(later.bottoms for later in net.layers[number:]))
         blobs = {name: blob for name, blob in blobs.items() if name in kept}
     return {name: blobs[name] for name in names}
 
 
-def layer_top(layer: Layer, *bottoms: np.ndarray) -> np.ndarray:
-    """What a layer makes of its bottoms, in their precision. Raises WeightsError."""
-    return _RULES[layer.type](layer.op, *bottoms, **layer.weights())
+def layer_tops(layer: Layer, *bottoms: np.ndarray) -> list[np.ndarray]:
+    """What a layer makes of its bottoms, in their precision.
+
+    Raises WeightsError, and NetError for a type that does not run.
+    """
+    if isinstance(layer.op, Slice):
+        return sliced(layer.op, bottoms[0], len(layer.tops))
+    if layer.type not in RULES:
+        raise NetError(f"layer '{layer.name}' ({layer.type}) runs in training only")
+    return [RULES[layer.type](layer.op, *bottoms, **layer.weights())] * len(layer.tops)
 
 
 def _convolution(op: Convolution, data: F64, weight: F32, bias: F32 | None = None) -> F64:
@@ -82,7 +92,7 @@ def _deconvolution(op: Deconvolution, data: F64, weight: F32, bias: F32 | None =
 
 def _inner_product(_: InnerProduct, data: F64, weight: F32, bias: F32 | None = None) -> F64:
     top = data.reshape(len(data), -1) @ weight.astype(np.float64).T
-    return _plus_bias(top.reshape(*top.shape, 1, 1), bias)
+    return top if bias is None else top + bias
 
 
 def _plus_bias(top: F64, bias: F32 | None) -> F64:
@@ -172,8 +182,10 @@ def _same(_: LayerType, data: F64) -> F64:
     return data
 
 
-_RULES: dict[str, Callable[..., F64]] = {
+# A Slice has several tops, each of its own.
+RULES: dict[str, Callable[..., F64]] = {
     **CHANNEL_RULES,
+    **SHAPE_RULES,
     "Concat": _concat,
     "Convolution": _convolution,
     "Deconvolution": _deconvolution,

@@ -11,7 +11,6 @@ from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.caffe import stock_net, to_caffe
 from deeplab_repro.convert.onnx import to_onnx
 from deeplab_repro.engines.engine import bytes_of_copies, check_request, in_shape
-from deeplab_repro.engines.exact_channels import CHANNEL_RULES
 from deeplab_repro.engines.folding import folded
 from deeplab_repro.engines.opencv_cuda import (
     BY_CAFFE,
@@ -24,6 +23,7 @@ from deeplab_repro.engines.opencv_shapes import (
     check_shapes,
     pooled_otherwise,
     pools_by_axis,
+    reads_as_caffe,
 )
 from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
@@ -31,6 +31,7 @@ from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Concat, Convolution, Split
 from deeplab_repro.net.net import Net
+from deeplab_repro.net.shape_layers import Crop, Slice
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +60,17 @@ def numbered(net: Net) -> tuple[Net, dict[str, str]]:
     """
     numbers = {net.input: _INPUT}
     layers = []
-    for index, layer in enumerate(net.layers):
+    count = 0
+    for layer in net.layers:
         bottoms = tuple(numbers[bottom] for bottom in layer.bottoms)
         alone = isinstance(layer.op, Concat) and len(bottoms) == 1
         op = Split() if alone else layer.op  # OpenCV 4.14 does not write what one blob alone joins
-        layers.append(replace(layer, op=op, bottoms=bottoms, tops=(str(index),)))
-        numbers.update(dict.fromkeys(layer.tops, str(index)))
+        # The tops of a Split are one blob.
+        several = len(layer.tops) if isinstance(op, Slice) else 1
+        tops = tuple(map(str, range(count, count + several)))
+        count += several
+        layers.append(replace(layer, op=op, bottoms=bottoms, tops=tops))
+        numbers.update(zip(layer.tops, tops * (len(layer.tops) // several), strict=True))
     if numbers[net.input] == _INPUT:  # else a layer changes the input in place
         del numbers[net.input]
     return replace(net, input=_INPUT, layers=layers), numbers
@@ -78,9 +84,10 @@ def _named_by_blob(net: Net) -> Net:
     return replace(net, layers=[replace(layer, name=layer.tops[0]) for layer in net.layers])
 
 
-def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str]) -> "cv2.dnn.Net":
+def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str], any_size: bool) -> "cv2.dnn.Net":
     """A net of OpenCV from our ONNX, which gives these outputs and no other blobs."""
-    return cv2.dnn.readNetFromONNX(np.frombuffer(to_onnx(net, shape, outputs), np.uint8))
+    model = to_onnx(net, shape, outputs, any_size)
+    return cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
 
 
 def _read_caffe(stock: Net) -> "cv2.dnn.Net":
@@ -140,13 +147,21 @@ class OpenCVEngine:
     def _by_caffe(self) -> bool:
         """Whether OpenCV 4 is to read it from Caffe's files, else it reads it from ONNX.
 
-        From ONNX, where pads say the sizes, it pools as Caffe in all nets. And its importer of
-        Caffe's files lacks a BN and a Bias, and some options of the others.
+        From ONNX, where pads say the sizes, it pools as Caffe in all nets.
         """
         return BY_CAFFE and not any(
-            layer.type in CHANNEL_RULES or (self.device == "cpu" and pools_by_axis(layer.op))
+            not reads_as_caffe(layer.op) or (self.device == "cpu" and pools_by_axis(layer.op))
             for layer in self._folded.layers
         )
+
+    @property
+    def _any_size(self) -> bool:
+        """Whether a net that was built takes other sizes.
+
+        From ONNX OpenCV 4 crops only to a size that it knows when it reads the net.
+        """
+        crops = any(isinstance(layer.op, Crop) for layer in self.net.layers)
+        return self.net.fits_any_size and (self._by_caffe or not (BY_CAFFE and crops))
 
     def build(self) -> None:
         """Build OpenCV's net for the net's own size, which the first run would do otherwise.
@@ -188,7 +203,6 @@ class OpenCVEngine:
         if self.device == "cuda" and not self._warned:
             self._warn_of_layers_on_cpu(net)
         what = f"net '{self.net.name}' at {dims(data.shape)}: {self.name} makes"
-        # An InnerProduct's has two axes in OpenCV.
         return {
             name: in_shape(found[self._numbers[name]], shapes[name], f"{what} '{name}'")
             for name in names
@@ -225,7 +239,7 @@ class OpenCVEngine:
     def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if self.device == "cpu":
             # A built net takes other sizes, at a fraction of the cost of building one.
-            shape = self.net.input_shape if self.net.fits_any_size else shape
+            shape = self.net.input_shape if self._any_size else shape
             outputs = () if self._by_caffe else outputs
         net = self._built.pop((shape, outputs), None)
         if net is None:
@@ -259,7 +273,7 @@ class OpenCVEngine:
 
     def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if not self._by_caffe:  # OpenCV 5's engine has no other device, and warns where one is set
-            return _read_onnx(self._folded, shape, outputs)
+            return _read_onnx(self._folded, shape, outputs, self._any_size)
         net = _read_caffe(stock_net(_named_by_blob(self._folded), shape))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
@@ -268,10 +282,10 @@ class OpenCVEngine:
     def _built_on_cuda(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         """OpenCV's net for one size, as far as the wanted blobs: the rest would take memory."""
         check_poolings(self.net, shape)
-        if layer := pooled_otherwise(self.net, shape):
+        if name := pooled_otherwise(self.net, shape):
             raise NetError(
                 f"net '{self.net.name}' at {dims(shape)}: OpenCV's CUDA pools differently from "
-                f"Caffe in layer '{layer}', whose last windows leave the image: use --device cpu, "
+                f"Caffe in layer '{name}', whose last windows leave the image: use --device cpu, "
                 "or another size"
             )
         last = max(map(int, outputs))
@@ -279,7 +293,7 @@ class OpenCVEngine:
         layers = [layer for layer in wanted.layers if int(layer.tops[0]) <= last]
         wanted = replace(wanted, layers=layers)
         if not self._by_caffe:
-            net = _read_onnx(wanted, shape, outputs)
+            net = _read_onnx(wanted, shape, outputs, any_size=False)
         else:
             if self._phases:
                 wanted = in_phases(wanted, shape, outputs)
@@ -294,7 +308,8 @@ class OpenCVEngine:
     def _warn_of_layers_on_cpu(self, net: "cv2.dnn.Net") -> None:
         self._warned = True
         if left := layers_on_cpu(net):
-            names = ", ".join(f"'{self.net.layers[number].name}'" for number in dict.fromkeys(left))
+            makers = {top: layer.name for layer in self._numbered.layers for top in layer.tops}
+            names = ", ".join(f"'{makers.get(str(n), n)}'" for n in dict.fromkeys(left))
             logger.warning(
                 "net '%s': OpenCV %s runs on the CPU the layers that its CUDA backend lacks: %s",
                 self.net.name,

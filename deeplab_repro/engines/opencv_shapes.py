@@ -3,10 +3,29 @@
 from collections.abc import Iterator
 
 from deeplab_repro.arrays import Shape, dims
+from deeplab_repro.engines.exact_channels import CHANNEL_RULES
 from deeplab_repro.errors import NetError
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import LayerType, Pooling
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.shape_layers import Reshape
+
+BY_ONNX = {*CHANNEL_RULES, "ArgMax", "Slice", "Tile"}
+"""The types that OpenCV 4 reads from our ONNX alone.
+
+Its importer of Caffe's files lacks BN, Bias and some options of the like, Tile and ArgMax, and
+tells only the first top of a Slice.
+"""
+
+
+def reads_as_caffe(op: LayerType) -> bool:
+    """Whether OpenCV 4's importer of Caffe's files has this layer, with its parameters.
+
+    It begins a Reshape at no axis below 0.
+    """
+    if isinstance(op, Reshape):
+        return op.axis >= 0
+    return type(op).__name__ not in BY_ONNX
 
 
 def pools_by_axis(op: LayerType) -> bool:
@@ -76,8 +95,7 @@ def check_shapes(made: "cv2.dnn.Net", net: Net, shape: Shape) -> None:
     numbers, _, tops = made.getLayersShapes([list(shape)])
     for number, (found, *_) in zip(numbers, tops, strict=True):
         layer, top = expected.get(made.getLayer(int(number)).name, (None, ()))
-        # An InnerProduct's has two axes in OpenCV.
-        if layer and (*found, *[1] * (len(top) - len(found))) != top:
+        if layer and tuple(map(int, found)) != top:
             raise NetError(
                 f"net '{net.name}' at {dims(shape)}: layer '{layer.name}' ({layer.type}) makes "
                 f"{dims(tuple(map(int, found)))} in OpenCV {cv2.__version__}, {dims(top)} in "

@@ -15,7 +15,7 @@ import numpy as np
 
 from deeplab_repro.arrays import HW
 from deeplab_repro.engines.engine import Engine
-from deeplab_repro.engines.exact import layer_top
+from deeplab_repro.engines.exact import layer_tops
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
 from deeplab_repro.net.layers import Convolution, Dropout, LayerType, ReLU
@@ -62,18 +62,20 @@ class Part:
 def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
     """The layers that the blobs `outputs` need, in parts to run in this order.
 
-    Each layer of the net must make one blob, and change none. Parts share the net's weights. A
-    block of phases ends where one of the outputs is made.
+    Each layer of the net must change no blob. Parts share the net's weights. A block of phases ends
+    where one of the outputs is made. A net with blobs that are no images is one part.
     """
-    outputs = set(outputs)
+    outputs = dict.fromkeys(outputs)
     layers = _needed(net, outputs)
     shapes = net.blob_shapes()
+    if any(len(shapes[top]) != 4 for layer in layers for top in layer.tops):
+        return [Part("whole", (net.input,), layers, tuple(outputs))]
     takes = [bottom for layer in layers for bottom in set(layer.bottoms)]
     found: list[Part] = []
     makers: dict[str, Part] = {}
     holders: dict[str, Part] = {}  # the part run whole that takes or makes a blob
     for layer in layers:
-        first, top = layer.bottoms[0], layer.tops[0]
+        first = layer.bottoms[0]
         way = faster_way(layer.op, shapes[first][1])
         before, holder = makers.get(first), holders.get(first)
         passed_on = takes.count(first) == 1 and first not in outputs
@@ -86,20 +88,20 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
             part = Part(way if len(bottoms) == 1 else "join", bottoms, [])
             found.append(part)
         part.layers.append(layer)
-        makers[top] = part
+        makers.update(dict.fromkeys(layer.tops, part))
         if part.way == "whole":
-            holders[first] = holders[top] = part
+            holders.update(dict.fromkeys((first, *layer.tops), part))
     for part in found:
-        wanted = outputs.union(*(other.bottoms for other in found if other is not part))
-        part.tops = tuple(layer.tops[0] for layer in part.layers if layer.tops[0] in wanted)
+        wanted = set(outputs).union(*(other.bottoms for other in found if other is not part))
+        part.tops = tuple(top for layer in part.layers for top in layer.tops if top in wanted)
     return found
 
 
-def _needed(net: Net, outputs: set[str]) -> list[Layer]:
+def _needed(net: Net, outputs: Iterable[str]) -> list[Layer]:
     """The layers that these blobs need."""
     wanted, needed = set(outputs), []
     for layer in reversed(net.layers):
-        if layer.tops[0] in wanted:
+        if not wanted.isdisjoint(layer.tops):
             needed.append(layer)
             wanted.update(layer.bottoms)
     return needed[::-1]
@@ -204,4 +206,4 @@ def _product(layer: Layer, relu: bool, data: np.ndarray) -> Iterable[np.ndarray]
 
 def _join(layer: Layer, *arrays: np.ndarray) -> Iterable[np.ndarray]:
     named = dict(zip(dict.fromkeys(layer.bottoms), arrays, strict=True))
-    return [layer_top(layer, *(named[name] for name in layer.bottoms))]
+    return layer_tops(layer, *(named[name] for name in layer.bottoms))

@@ -13,21 +13,7 @@ from deeplab_repro.arrays import HW, Shape
 from deeplab_repro.engines.parts import convolution, ordinary, parts
 from deeplab_repro.net.layers import Convolution, Eltwise, LayerType
 from deeplab_repro.net.net import Blob, Layer, Net
-
-
-@dataclass(frozen=True)
-class Reshape(LayerType):
-    """The same values in another shape."""
-
-    shape: Shape
-
-    def top_shape(self, bottoms: Sequence[Shape]) -> Shape:  # noqa: ARG002
-        return self.shape
-
-    @property
-    def parameters(self) -> str:
-        """As OpenCV reads them."""
-        return f"reshape_param {{ shape {{ {_repeated('dim', self.shape)} }} }}"
+from deeplab_repro.net.shape_layers import Reshape
 
 
 @dataclass(frozen=True)
@@ -42,20 +28,16 @@ class Permute(LayerType):
     @property
     def parameters(self) -> str:
         """As OpenCV reads them."""
-        return f"permute_param {{ {_repeated('order', self.order)} }}"
-
-
-def _repeated(field: str, values: Iterable[int]) -> str:
-    return " ".join(f"{field}: {value}" for value in values)
+        return f"permute_param {{ {' '.join(f'order: {axis}' for axis in self.order)} }}"
 
 
 def with_parameters(prototxt: bytes, net: Net) -> bytes:
-    """A net's prototxt with the parameters of these layers, which Caffe's schema does not have.
+    """A net's prototxt with the parameters of Permute, which Caffe's schema does not have.
 
     Each layer must have its own name.
     """
     for layer in net.layers:
-        if isinstance(layer.op, Reshape | Permute):
+        if isinstance(layer.op, Permute):
             name = f'name: "{layer.name}"\n'.encode()
             prototxt = prototxt.replace(name, name + layer.op.parameters.encode())
     return prototxt

@@ -17,12 +17,12 @@ from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cuda import BY_CAFFE
-from deeplab_repro.engines.opencv_shapes import pools_by_axis
+from deeplab_repro.engines.opencv_shapes import pools_by_axis, reads_as_caffe
 from deeplab_repro.errors import ConversionError, NetError, one_line
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Dropout, Softmax, Split
-from deeplab_repro.net.net import Net
+from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, Preprocessing, preprocess
 from deeplab_repro.net.scores import CoarseScores, softmax
 
@@ -79,7 +79,7 @@ def check_files(
     reference = _Reference(net, onnx if to == "onnx" else PLAIN)
     if to == "onnx":
         what, found = run_onnx(files[0], reference.data)
-    elif to == "caffe" and BY_CAFFE:
+    elif to == "caffe" and BY_CAFFE and all(map(_runs_by_caffe, net.layers)):
         prototxt, caffemodel, *_ = files
         what, found = run_caffe(prototxt, caffemodel, reference.data)
     else:
@@ -91,6 +91,11 @@ def check_files(
         _compared(name, ours, reference)
         for name, ours in zip(reference.outputs, found, strict=True)
     ]
+
+
+def _runs_by_caffe(layer: Layer) -> bool:
+    """Whether OpenCV 4 makes of the layer in Caffe's files what Caffe does, at all sizes."""
+    return reads_as_caffe(layer.op) and not pools_by_axis(layer.op)
 
 
 def _require_memory(net: Net, blobs: int) -> None:
@@ -257,9 +262,6 @@ def run_caffe(prototxt: Path, caffemodel: Path, data: np.ndarray) -> tuple[str, 
     """
     what = f"OpenCV {cv2.__version__}"
     net = read_net(prototxt)
-    for layer in net.layers:
-        if pools_by_axis(layer.op):
-            raise _cannot_run(what, f"it may pool otherwise than Caffe in layer '{layer.name}'")
     try:
         files = (np.fromfile(path, np.uint8) for path in (prototxt, caffemodel))
         loaded = cv2.dnn.readNetFromCaffe(*files)
@@ -270,8 +272,7 @@ def run_caffe(prototxt: Path, caffemodel: Path, data: np.ndarray) -> tuple[str, 
         found = loaded.forward([maker[output] for output in net.outputs])
     except cv2.error as error:
         raise _cannot_run(what, told_by(error)[0]) from error
-    # Of an InnerProduct's four axes OpenCV has the first two.
-    return what, [blob.reshape(blob.shape + (1,) * (4 - blob.ndim)) for blob in found]
+    return what, list(found)
 
 
 def _cannot_run(what: str, text: str) -> NetError:

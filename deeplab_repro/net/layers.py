@@ -154,7 +154,7 @@ def _grouped_channels(bottom: Shape, op: Convolution | Deconvolution) -> int:
 
 @dataclass(frozen=True)
 class InnerProduct(LayerType):
-    """A fully connected layer over all axes but the first.
+    """A fully connected layer over all axes but the first; its top has two axes, N x num_output.
 
     Blobs: weight num_output x K, and bias num_output.
     """
@@ -163,7 +163,7 @@ class InnerProduct(LayerType):
     bias: bool = True
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
-        return (bottoms[0][0], self.num_output, 1, 1)
+        return (bottoms[0][0], self.num_output)
 
     def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
         return False
@@ -334,7 +334,7 @@ class SegAccuracy(LayerType):
 
 def _check_labels(bottoms: Sequence[Shape]) -> None:
     scores, labels = bottoms
-    n, _, h, w = _image(scores)
+    n, _, h, w = _image((*scores, 1, 1) if len(scores) == 2 else scores)
     if labels != (n, 1, h, w):
         raise NetError(
             f"its scores are {dims(scores)} and its labels {dims(labels)}, expected labels of "

@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from deeplab_repro.arrays import HW, Shape, dims
-from deeplab_repro.errors import ArgumentError, NetError, WeightsError
+from deeplab_repro.errors import NetError, WeightsError
+from deeplab_repro.net.fitting import next_fit
 from deeplab_repro.net.layers import (
     Convolution,
     Interp,
@@ -23,10 +24,6 @@ _VGG_CELL = 32  # pixels: one tap of VGG-16's fc6 stands for a cell of pool5, wh
 # Without these limits a few hundred layers make numbers of thousands of digits.
 _LARGEST_SIZE = 2**63 - 1
 _LARGEST_STRIDE = 2**31 - 1  # what INTERP's zoom_factor can be
-
-# How many sizes `fitting_size` tries, and the step between its sizes; all strides divide both.
-_SIZES_TRIED = 64
-_SIZE_STEP = 64
 
 # For how many sizes a net remembers its shapes: to walk it takes half a millisecond.
 _SIZES_KEPT = 64
@@ -247,6 +244,21 @@ class Net:
         return self.blob_shapes(input_shape)[self.output]
 
     @property
+    def makes_map(self) -> bool:
+        """Whether the scores are of places in the image, and not of the image as a whole."""
+        shape = self.output_shape()
+        return len(shape) == 4 and (shape[2:] != (1, 1) or self.input_shape[2:] == (1, 1))
+
+    def check_map(self) -> None:
+        """Raise NetError for a net whose scores are no map."""
+        if not self.makes_map:
+            raise NetError(
+                f"net '{self.name}' gives no map of labels: '{self.output}' is "
+                f"{dims(self.output_shape())}, scores of the image as a whole: convert it to ONNX, "
+                "without rgb-uint8, and run that as docs/convert.md shows"
+            )
+
+    @property
     def parameters(self) -> int:
         """How many numbers the net learns: weights and biases."""
         blobs = {id(blob): blob for layer in self.layers for blob in layer.blobs}  # some are shared
@@ -309,7 +321,7 @@ class Net:
             del layers[-1]
         net = replace(self, layers=layers)
         stride = round(net._strides()[net.output])
-        if stride > 1:
+        if stride > 1 and net.makes_map:
             name = f"{net.output}_interp"
             layers.append(Layer(name, Interp(zoom_factor=stride), (net.output,), (name,)))
             net = replace(net, layers=layers)
@@ -337,7 +349,8 @@ class Net:
         """Whether the net takes images of any size.
 
         With an InnerProduct it does not, nor with an INTERP to a size; an INTERP that shrinks, also
-        one that enlarges again, is run and converted as one to the size that it makes.
+        one that enlarges again, is run and converted as one to the size that it makes, and so is
+        what makes other axes of a blob's.
         """
         return all(layer.op.fits_any_size(len(layer.bottoms)) for layer in self.layers)
 
@@ -346,8 +359,10 @@ class Net:
 
         Above the crop sizes are 64 pixels apart, so that photos have few different ones: a GPU sets
         the net up again for each. Where the scores are not as large as the input there, it is the
-        next size at which they are. Raises ArgumentError where there is none.
+        next size at which they are. Raises ArgumentError where there is none, and NetError where
+        the scores are no map.
         """
+        self.check_map()
         found = self._fits.get(size)
         if found is None:
             # Each axis with the other at the crop: they do not depend on each other.
@@ -358,22 +373,7 @@ class Net:
         return found
 
     def _next_fit(self, axis: int, size: int) -> int:
-        shape = [1, *self.input_shape[1:]]
-        least = shape[axis]
-        first = least + _SIZE_STEP * max(0, -(-(size - least) // _SIZE_STEP))
-        last = first + _SIZES_TRIED - 1
-        for tried in range(first, last + 1):
-            shape[axis] = tried
-            try:
-                if self.output_shape(tuple(shape))[axis] == tried:
-                    return tried
-            except NetError:  # branches of several scales meet at some sizes only
-                continue
-        raise ArgumentError(
-            f"net '{self.name}' has no size from {max(size, least)} to {last} at which its scores "
-            "cover the image: give the net's test prototxt, or smaller images where the net fixes "
-            "its size"
-        )
+        return next_fit(self.name, self.input_shape, self.output_shape, axis, size)
 
     def activation_bytes(self, input_shape: Shape) -> int:
         """Bytes of all blobs together at this input shape (float32; in-place layers count once)."""

@@ -34,6 +34,12 @@ class Crop(LayerType):
             raise NetError(f"{len(offset)} offset for {count} axes, expected one, or one for each")
         return (0,) * axis + (offset * count if len(offset) == 1 else offset)
 
+    def part(self, bottoms: Sequence[Shape]) -> tuple[slice, ...]:
+        """The part of the first bottom, as an index of its array."""
+        top = self.top_shape(bottoms)
+        begins = self.begins(bottoms[0])
+        return tuple(slice(begin, begin + n) for begin, n in zip(begins, top, strict=True))
+
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         whole, like = bottoms
         axis, begins = axis_of(self.axis, whole), self.begins(whole)
@@ -82,6 +88,9 @@ class Flatten(LayerType):
     axis: int = 1
     end_axis: int = -1
 
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return False
+
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         shape = bottoms[0]
         first, last = axis_of(self.axis, shape), axis_of(self.end_axis, shape)
@@ -100,6 +109,9 @@ class Reshape(LayerType):
     dim: tuple[int, ...] = ()
     axis: int = 0
     num_axes: int = -1
+
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return False
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         shape = bottoms[0]
@@ -149,6 +161,9 @@ class ArgMax(LayerType):
     out_max_val: bool = False
     top_k: int = 1
     axis: int | None = None
+
+    def fits_any_size(self, n_bottoms: int) -> bool:  # noqa: ARG002
+        return self.axis is not None
 
     def top_shape(self, bottoms: Sequence[Shape]) -> Shape:
         shape = bottoms[0]

@@ -13,6 +13,7 @@ from deeplab_repro.net.layers import (
     LayerType,
     Pooling,
 )
+from deeplab_repro.net.shape_layers import Crop
 
 _MAKES_SCORES = Convolution | InnerProduct | Pooling
 
@@ -25,7 +26,8 @@ def stride_after(
     strides, bottoms: the strides and shapes of its bottoms. top, image: the shapes of the top and
     of the net's input. For an INTERP to a size the stride is that at these shapes.
     """
-    if isinstance(op, Scale | Bias):  # the second bottom may lack rows, and is stretched
+    # The second bottom says the size alone, or may lack rows, and is stretched.
+    if isinstance(op, Bias | Crop | Scale):
         return strides[0]
     stride = _meeting(strides, bottoms, _rows(image))
     if isinstance(op, Convolution | Pooling):
@@ -59,6 +61,8 @@ def stride_of_scores(
         enlarged = [way.pop(top) for top in tops if top in way]
         if not enlarged:
             continue
+        if isinstance(op, Crop):
+            bottoms = bottoms[:1]
         stride, several = strides[tops[0]], len(bottoms) > 1
         if isinstance(op, _MAKES_SCORES) or (several and any(enlarged)):
             found.append(stride)

@@ -140,7 +140,9 @@ class _Decimation:
             return cls._of_channels(layer, found, inputs)
         is_conv = isinstance(layer.op, Convolution)
         # An inner product is a convolution whose kernel is the size of its bottom.
-        target = layer.blobs[0].shape if is_conv else (layer.blobs[0].shape[0], *bottom[1:])
+        target = (
+            layer.blobs[0].shape if is_conv else (layer.blobs[0].shape[0], *(*bottom, 1, 1)[1:4])
+        )
         if target[1] != bottom[1]:  # in groups: each has inputs of its own
             inputs = _Kept(np.arange(target[1]), target[1])
         filters = _filters(found, target, inputs.of)

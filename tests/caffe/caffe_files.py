@@ -129,10 +129,8 @@ def _operations(channels: int) -> st.SearchStrategy[tuple[LayerType, int, int]]:
         st.builds(Dropout, FLOATS),
         st.just(Softmax()),
     )
-    eltwise = st.builds(
-        Eltwise,
-        operation=st.sampled_from(["SUM", "PROD", "MAX"]),
-        coeff=st.just(()) | st.tuples(FLOATS, FLOATS),
+    eltwise = st.builds(Eltwise, st.sampled_from(["PROD", "MAX"])) | st.builds(
+        Eltwise, coeff=st.just(()) | st.tuples(FLOATS, FLOATS)
     )
     return st.one_of(
         single.map(lambda op: (op, 1, 1)),

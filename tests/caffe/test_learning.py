@@ -193,7 +193,7 @@ def test_any_train_net_comes_back_from_its_text(tmp_path_factory, inner, data, i
         for blob in layer.blobs:
             blob.lr_mult, blob.decay_mult = data.draw(RATES), data.draw(RATES)
             blob.filler = data.draw(FILLERS)
-    n, _, h, w = inner.output_shape()
+    n, _, h, w, *_ = (*inner.output_shape(), 1, 1)
     end = Layer(
         "the loss at the end",
         SoftmaxLoss((255,)),

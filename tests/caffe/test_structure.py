@@ -277,7 +277,7 @@ def _vgg16(dialect: str) -> str:
 def test_stock_vgg16(tmp_path, dialect):
     found = net(tmp_path, "input: 'data' input_dim: [10, 3, 224, 224]\n" + _vgg16(dialect))
     assert found.parameters == 138_357_544
-    assert found.output_shape() == (10, 1000, 1, 1)
+    assert found.output_shape() == (10, 1000)
     assert found.dialect == ("Caffe" if dialect == "current" else "Caffe V1")
     fc6 = next(layer for layer in found.layers if layer.name == "fc6")
     assert [blob.shape for blob in fc6.blobs] == [(4096, 25088), (4096,)]
@@ -291,7 +291,7 @@ def test_stock_vgg16_for_training(tmp_path):
         for kind in ("ACCURACY", "SOFTMAX_LOSS")
     )
     body = _vgg16("v1").rsplit("layers", 1)[0]
-    assert net(tmp_path, data + body + ends).output_shape() == (1, 1000, 1, 1)
+    assert net(tmp_path, data + body + ends).output_shape() == (1, 1000)
 
 
 def test_a_current_net_in_the_terms_of_the_authors(tmp_path):

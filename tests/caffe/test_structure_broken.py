@@ -73,8 +73,8 @@ def test_a_layer_that_does_not_run_on_the_way_to_the_scores_is_refused(tmp_path,
             "takes 'label', which only training has",
         ),
         (
-            INPUT + v1("ARGMAX", top="best") + v1("CONVOLUTION", CONV, "best"),
-            r"takes 'best', of layer 'best' \(ARGMAX\), which is left out here",
+            INPUT + v1("HISTOGRAM", top="best") + v1("CONVOLUTION", CONV, "best"),
+            r"takes 'best', of layer 'best' \(HISTOGRAM\), which is left out here",
         ),
         (
             v1("DUMMY_DATA", "", "", "data") + v1("CONVOLUTION", CONV),

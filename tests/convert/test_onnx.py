@@ -209,7 +209,7 @@ def test_a_net_that_fits_one_size_takes_photos_of_that_size(tmp_path, photo):
     ("shape", "op", "expected"),
     [
         ((1, 1, 9, 9), Convolution(2, (1, 1)), "takes 1x1x9x9, expected 3 channels"),
-        ((1, 3, 9, 9), InnerProduct(2), "makes scores of 1x1 of an image of 9x9, expected its"),
+        ((1, 3, 9, 9), InnerProduct(2), "gives no map of labels: 'a' is 1x2, scores of the image"),
         ((1, 3, 9, 9), Interp(height=9, width=8), "makes scores of 9x8 of an image of 9x9"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from deeplab_repro.convert.onnx_graph import Graph
 from deeplab_repro.convert.onnx_layers import write_layer
 from deeplab_repro.convert.onnx_place import Place
-from deeplab_repro.engines.exact import layer_top
+from deeplab_repro.engines.exact import layer_tops
 from deeplab_repro.net.channel_layers import (
     BN,
     ELU,
@@ -66,7 +66,7 @@ def test_a_second_bottom(kind, join, axis, shape):
     graph = Graph("n")
     inputs = [graph.input(name, "float32", axes) for name, axes in (("x", SHAPE), ("y", shape))]
     layer = Layer("a", kind(axis), ("x", "y"), ("a",))
-    write_layer(Place(graph, layer, inputs, [SHAPE, shape], SHAPE, graph.name("a")))
+    write_layer(Place(graph, layer, inputs, [SHAPE, shape], [SHAPE], [graph.name("a")], False))
     graph.output("a", "float32", SHAPE)
     file = b"".join(graph.chunks({}))
     x, y = slow.random_input(*SHAPE), np.asarray(slow.random_input(*shape), np.float32)
@@ -74,7 +74,7 @@ def test_a_second_bottom(kind, join, axis, shape):
     session = onnxruntime.InferenceSession(model_of(file).SerializeToString())
     (found,) = session.run(None, {"x": x, "y": y})
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    np.testing.assert_allclose(layer_top(layer, x, y), expected, rtol=1e-6)
+    np.testing.assert_allclose(layer_tops(layer, x, y)[0], expected, rtol=1e-6)
     opencv = cv2.dnn.readNetFromONNX(np.frombuffer(file, np.uint8))
     if len(shape) > 1:  # OpenCV's inputs have axes
         opencv.setInput(x, "x")
@@ -101,7 +101,7 @@ def test_functions_without_parameters():
 @pytest.mark.parametrize("op", [Sigmoid(), TanH(), ELU(2.0)])
 def test_functions_far_from_zero(op):
     """OpenCV 5.0 makes NaN of tanh(45)."""
-    check(op, SHAPE, lambda x, op: layer_top(Layer("a", op, (), ()), x), scale=100)
+    check(op, SHAPE, lambda x, op: layer_tops(Layer("a", op, (), ("a",)), x)[0], scale=100)
 
 
 def test_bottoms_of_two_axes():
@@ -110,11 +110,11 @@ def test_bottoms_of_two_axes():
         graph, shape = Graph("n"), (3, 5)
         inputs = [graph.input("x", "float32", shape)]
         layer = slow.one_layer(op, (3, 5, 1, 1)).layers[0]
-        write_layer(Place(graph, layer, inputs, [shape], shape, graph.name("a")))
+        write_layer(Place(graph, layer, inputs, [shape], [shape], [graph.name("a")], False))
         graph.output("a", "float32", shape)
         x = slow.random_input(*shape) / 50
         for found in Runs(b"".join(graph.chunks({})))(x).values():
-            np.testing.assert_allclose(found["a"], layer_top(layer, x), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(found["a"], layer_tops(layer, x)[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

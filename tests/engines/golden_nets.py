@@ -1,5 +1,7 @@
 """The original's nets and layers, for every engine that is to run them as it did."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_net
@@ -53,10 +55,16 @@ def check_layers(make_engine, golden, atol):
             np.testing.assert_allclose(ours, arrays["i"], rtol=0, atol=2.5e-5, err_msg=folder.name)
 
 
-CHANNEL_LAYERS = (
+BVLCS = (
     "batchnorm_eps",
     "batchnorm_scale_in_place",
     "bias",
+    "bilinear_group_deconvolution",
+    "crop",
+    "crop_two_offsets",
+    "fcn_skips",
+    "flatten_reshape_inner_product",
+    "global_pooling",
     "leaky_relu",
     "lrn_across",
     "lrn_within",
@@ -64,10 +72,18 @@ CHANNEL_LAYERS = (
     "prelu",
     "residual_with_holes",
     "scale_of_two_bottoms",
+    "shared_by_name",
     "sigmoid_tanh_elu",
+    "slice_concat",
 )
-FAMILY = (*(f"bvlc/{name}" for name in CHANNEL_LAYERS), "v2/ResNet101", "v2/VGG16")
-"""Nets of later Caffes, with every blob that they recorded."""
+# That people trained; of these there are the scores alone.
+REAL = ("cifar10-full-v1", "cifar10-quick-v1", "lenet-rmsprop-v2", "lenet-v1", "mtcnn-det1")
+FAMILY = (
+    *(f"bvlc/{name}" for name in BVLCS),
+    *(f"real/{name}" for name in REAL),
+    *("v2/ResNet101", "v2/VGG16"),
+)
+"""Nets of later Caffes, with what they recorded."""
 
 
 def family_net(folder):
@@ -76,14 +92,18 @@ def family_net(folder):
         folder / "net.prototxt" if "bvlc" in folder.parts else folder / "deploy.prototxt"
     )
     load_weights(net, folder / "weights.caffemodel")
+    if "real" in folder.parts:
+        with np.load(folder / "io.npz") as blobs:
+            data, scores = blobs["input"], blobs["output"]
+        return replace(net, input_shape=data.shape), data, {"prob": scores}
     with np.load(folder / "blobs.npz") as blobs:
         expected = {name: blobs[name] for name in blobs.files}
     return net, expected.pop(net.input), expected
 
 
-def assert_originals(found, expected, scores):
+def assert_originals(found, expected):
     """That blobs are Caffe's: both sum products in float32, in another order."""
     for name, theirs in expected.items():
         assert found[name].shape == theirs.shape
         assert np.abs(found[name] - theirs).max() <= 1e-4 * max(1, theirs.std()), name
-    np.testing.assert_array_equal(found[scores].argmax(axis=1), expected[scores].argmax(axis=1))
+    np.testing.assert_array_equal(found[name].argmax(axis=1), theirs.argmax(axis=1))  # the last

@@ -137,13 +137,13 @@ def test_small_layers():
     exact(forward(Pooling("MAX", (0, 0))), data.max(axis=(2, 3), keepdims=True))
 
 
-def test_inner_product_has_four_axes():
+def test_inner_product_has_two_axes():
     engine = engine_of(Layer("a", InnerProduct(7), ("data",), ("a",)), shape=(1, 3, 4, 5))
     weight, bias = (blob.data for blob in engine.net.layers[0].blobs)
     data = random_input(1, 3, 4, 5)
-    expected = (weight @ data.ravel() + bias).reshape(1, 7, 1, 1)
+    expected = (weight @ data.ravel() + bias).reshape(1, 7)
     found = scores_of(engine, data)
-    assert found.shape == (1, 7, 1, 1)
+    assert found.shape == (1, 7)
     np.testing.assert_allclose(found, expected, atol=1e-3)  # 60 products of up to 200 in float32
 
 

@@ -135,7 +135,7 @@ def test_padding_size():
 
 def test_inner_product():
     op = InnerProduct(10)
-    assert op.top_shape([(2, 3, 4, 5)]) == (2, 10, 1, 1)
+    assert op.top_shape([(2, 3, 4, 5)]) == (2, 10)
     assert op.blob_shapes([(2, 3, 4, 5)]) == ((10, 60), (10,))
     assert InnerProduct(10, bias=False).blob_shapes([(2, 3, 4, 5)]) == ((10, 60),)
 
