@@ -46,7 +46,7 @@ def stages(kind: type[LayerType]) -> dict[str, str]:
         "ONNX": onnx,
         "OpenCV 4": onnx and ("ONNX" if name in BY_ONNX else "Caffe"),
         "float64": name in RULES or kind is Slice,
-        "train": kind in {Dropout, *network._STEPS},
+        "train": kind in {Dropout, *network._STEPS, *network._LEARNING_STEPS},
     }
     return {stage: "yes" if does is True else does or "" for stage, does in found.items()}
 

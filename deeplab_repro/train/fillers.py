@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.errors import NetError
+from deeplab_repro.net.kernels import bilinear_kernels
 from deeplab_repro.net.net import Blob
 
 
@@ -29,16 +29,7 @@ def filled(blob: Blob, random: np.random.Generator) -> np.ndarray:
             mean, std = 0.0, math.sqrt(2 / fan_in)
         return random.normal(mean, std, blob.shape).astype(np.float32)
     if filler.type == "bilinear":
-        return _bilinear(blob.shape)
+        return bilinear_kernels(blob.shape)
     raise NetError(
         f"filler '{filler.type}', expected constant, uniform, xavier, gaussian, msra or bilinear"
     )
-
-
-def _bilinear(shape: Shape) -> np.ndarray:
-    """In every kernel the same tent."""
-    if len(shape) != 4 or shape[2] != shape[3]:
-        raise NetError(f"filler 'bilinear' for {dims(shape)}, expected square kernels")
-    half = (shape[3] + 1) // 2
-    tent = 1 - abs(np.arange(shape[3]) - (shape[3] - 1) / 2) / half
-    return np.broadcast_to(np.outer(tent, tent), shape).astype(np.float32)

@@ -46,12 +46,15 @@ def test_two_opencvs(command, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("module", "expected"), [("cv2", "OpenCV does not import"), ("numba", "Numba does not import")]
+    ("module", "loaded_in", "expected"),
+    [
+        ("cv2", "opencv", "OpenCV does not import"),
+        ("numba", "jit", "Numba does not import"),
+    ],
 )
-def test_what_does_not_import(command, monkeypatch, module, expected):
+def test_what_does_not_import(command, monkeypatch, module, loaded_in, expected):
     monkeypatch.setitem(sys.modules, module, None)
-    for loaded in ("opencv", "jit"):
-        monkeypatch.delitem(sys.modules, f"deeplab_repro.machine.{loaded}", raising=False)
+    monkeypatch.delitem(sys.modules, f"deeplab_repro.machine.{loaded_in}", raising=False)
     status, out, err = command("doctor")
     assert (status, err) == (2, "")
     assert f"problem: {expected}" in out
