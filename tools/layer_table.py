@@ -27,7 +27,7 @@ What a stage lacks it refuses by name, in one line.
 * npz, ONNX: what `convert` writes. onnxruntime and OpenCV 5 run that ONNX.
 * OpenCV 4: what it is given, Caffe's files or that ONNX.
 * float64: runs in NumPy, where `--verify` has to tell which of two runs is off.
-* train: what `train` runs.
+* train: what `train` runs; BatchNorm with `use_global_stats: true`.
 
 ArgMax runs where a later layer takes it. At the end of a net it is left out: the scores are wanted.
 

@@ -10,6 +10,7 @@ from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import DeepLabError
+from deeplab_repro.net.channel_layers import BatchNorm
 from deeplab_repro.net.layers import (
     Convolution,
     Deconvolution,
@@ -28,8 +29,9 @@ from tests.tools.conftest import TOOLS, load
 table = load("layer_table")
 
 SHAPE = (1, 4, 6, 7)
-# Those that have no parameters by default, or no such a top.
+# Those that have no parameters by default, or no such a top, or do not train as they are.
 EXAMPLES = {
+    BatchNorm: BatchNorm(use_global_stats=True),
     Convolution: Convolution(3, (3, 3)),
     Deconvolution: Deconvolution(2, (2, 2)),
     InnerProduct: InnerProduct(5),

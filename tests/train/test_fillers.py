@@ -65,7 +65,7 @@ def test_bilinear_filler(size, row):
 
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 2, 4, 5)])
 def test_a_bilinear_filler_wants_square_kernels(shape):
-    with pytest.raises(NetError, match="filler bilinear for .*expected square kernels"):
+    with pytest.raises(NetError, match=r"filler bilinear for .*expected square kernels"):
         values(shape, type="bilinear")
 
 
