@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -99,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
     except OSError as error:
-        return _failed(f"{error.filename or 'the standard output'}: {error.strerror}")
+        # Those that name no file: there is no place to work in, or nothing can be printed.
+        unnamed = "the current directory" if error.errno == errno.ENOENT else "the standard output"
+        return _failed(f"{error.filename or unnamed}: {error.strerror}")
 
 
 def command() -> NoReturn:

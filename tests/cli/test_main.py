@@ -117,6 +117,14 @@ def test_output_that_cannot_be_written(tiny):
     assert done.stderr == "deeplab-repro: error: the standard output: No space left on device\n"
 
 
+def test_a_current_directory_that_is_gone(tiny, tmp_path):
+    command = f"mkdir gone && cd gone && rmdir ../gone && $D crf {tiny} --probs a.npy --out b.png"
+    done = shell(command, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "standard output" not in done.stderr
+
+
 def test_closed_output(tiny):
     done = shell("$D inspect --json tiny.prototxt >&-", tiny.parent)
     assert done.returncode == 0

@@ -56,7 +56,7 @@ def test_crf_parameters():
     )
     assert get_model("DeepLabv2-ResNet101").crf == CrfParams(4.0, 67.0, 3.0, 3.0, 1.0)
     without = [name for name, model in MODELS.items() if model.crf is None]
-    assert without == ["DeepLab-4x4", "DeepLab-7x7", "DeepLabv2-VGG16"]
+    assert without == ["DeepLab-4x4", "DeepLab-7x7"]
 
 
 def test_released_weights():
