@@ -68,9 +68,10 @@ class _Teller(event.Listener):
             return
         self.has_told = True
         if self.is_kept:
+            is_crf = function.__module__.startswith("deeplab_repro.crf.")
             logger.warning(
-                "compiling for this computer takes some seconds, and is kept for later runs;"
-                " `deeplab-repro doctor --compile` does it ahead"
+                "compiling for this computer takes some seconds, and is kept for later runs%s",
+                "; `deeplab-repro doctor --compile` does it ahead" if is_crf else "",
             )
         else:
             logger.warning(

@@ -24,13 +24,21 @@ def load(path, name="deeplab_repro.example"):
 
 def test_compiling_is_told_once_and_only_when_it_is_done(tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", "")
-    twice, thrice = load(tmp_path / "example.py")
+    twice, thrice = load(tmp_path / "example.py", "deeplab_repro.crf.example")
     assert (twice(21), thrice(14)) == (42, 42)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "`deeplab-repro doctor --compile` does it ahead" in caplog.text
     caplog.clear()
-    assert load(tmp_path / "example.py")[0](21) == 42  # from the disk
+    again = load(tmp_path / "example.py", "deeplab_repro.crf.example")
+    assert again[0](21) == 42  # from the disk
     assert not caplog.records
+
+
+def test_what_doctor_does_not_compile_is_not_promised(tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    assert load(tmp_path / "example.py", "deeplab_repro.train.example")[0](21) == 42
+    assert "kept for later runs" in caplog.text
+    assert "doctor" not in caplog.text
 
 
 def test_others_functions_are_not_told(tmp_path, caplog):
