@@ -52,11 +52,13 @@ V1_TYPES = {
     "SPLIT": "Split",
     "TANH": "TanH",
 }
+# A V1 crop names no offset, so it is read (structure.py finds the offset) but not written.
+_READ_TYPES = {**V1_TYPES, "CROP": "Crop"}
 
 
 def runs(kind: str) -> bool:
     """Whether a layer of this type, by its V1 or its current name, can be part of a Net."""
-    return V1_TYPES.get(kind, kind) in _READERS
+    return _READ_TYPES.get(kind, kind) in _READERS
 
 
 def do_not_run(
@@ -75,7 +77,7 @@ def do_not_run(
 
 def read_parameters(message: Any, kind: str) -> LayerType:
     """The layer type of a layer message; NetError, naming layer and field, if it does not run."""
-    reader = _READERS.get(V1_TYPES.get(kind, kind))
+    reader = _READERS.get(_READ_TYPES.get(kind, kind))
     if reader is None:
         raise NetError(do_not_run({kind: message.name}))
     try:

@@ -1,6 +1,6 @@
 """Reads and writes the parameters of the layer types of net/shape_layers.py, in both dialects.
 
-V1 has Slice, Flatten and ArgMax alone. Of a Slice it names the axis slice_dim.
+V1 has Slice, Flatten and ArgMax alone, and a fork of it Crop. A Slice's axis is slice_dim there.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice
 
 
 def _read_crop(message: Any) -> Crop:
+    if not hasattr(message, "crop_param"):
+        return Crop()  # V1's: `structure.align_crops` finds the offset
     return Crop(message.crop_param.axis, tuple(message.crop_param.offset))
 
 

@@ -1,5 +1,6 @@
 """Reads a prototxt as the net that Caffe runs to test: which layers run, and in which order."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,13 @@ from deeplab_repro.caffe.preprocessing import data_shape, names_size, read_prepr
 from deeplab_repro.caffe.prototxt import parse_prototxt
 from deeplab_repro.caffe.sharing import share_weights
 from deeplab_repro.errors import NetError, one_line
+from deeplab_repro.net.alignment import aligning_offset
 from deeplab_repro.net.layers import Concat, axis_of
 from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
 from deeplab_repro.net.preprocess import Preprocessing
-from deeplab_repro.net.shape_layers import ArgMax, Slice
+from deeplab_repro.net.shape_layers import ArgMax, Crop, Slice
+
+_log = logging.getLogger(__name__)
 
 _LARGEST_SIZE = 2**31 - 1
 DATA_TYPES = {
@@ -85,7 +89,7 @@ def dialect_of(layers: Sequence[Any]) -> str:
         parameters = {descriptor.name for descriptor, _ in layer.ListFields()}
         holes = {descriptor.name for descriptor, _ in layer.convolution_param.ListFields()}
         if (
-            (layer.type >= layer.IMAGE_SEG_DATA and layer.type != layer.DECONVOLUTION)
+            layer.IMAGE_SEG_DATA <= layer.type <= layer.ONEHOT
             or parameters & _AUTHORS_PARAMETERS
             or holes & {"hole", "hole_h", "hole_w"}
         ):
@@ -136,6 +140,7 @@ def _test_net(message: Any) -> Net:
             f"input: \"{image}\" and four input_dim in place of layer '{data_layers[0].name}')"
         ) from None
     check_learners(net)
+    _align_crops(net, kept)
     for layer, bottoms, _ in net.walk():
         if isinstance(layer.op, Concat | Slice):  # V1 has no axis below 0
             layer.op = replace(layer.op, axis=axis_of(layer.op.axis, bottoms[0]))
@@ -146,6 +151,29 @@ def _test_net(message: Any) -> Net:
             raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
     share_weights(kept)
     return net
+
+
+def _align_crops(net: Net, kept: Sequence[tuple[Layer, Any]]) -> None:
+    """Find the offsets of V1's crops, which name none, and tell of current ones that lack one."""
+    for number, (layer, message) in enumerate(kept):
+        if not isinstance(layer.op, Crop) or layer.op.offset:
+            continue
+        is_v1 = isinstance(message, deeplab_pb2.LayerParameter)
+        try:
+            offset = aligning_offset([each for each, _ in kept[:number]], net.input, layer)
+        except NetError as error:
+            if is_v1:
+                raise NetError(f"layer '{layer.name}' (CROP): {error}") from None
+            continue
+        if is_v1:
+            layer.op = replace(layer.op, offset=offset)
+        elif layer.op.axis == 2 and any(offset):
+            _log.warning(
+                "layer '%s' (Crop) names no offset, so it begins at 0, as in current Caffe; in "
+                "forks of 2015 it began at %s: if the net is of these, write crop_param { offset: "
+                "%d }",
+                *(layer.name, dims(offset), offset[0]),
+            )
 
 
 def _layers_that_run(
