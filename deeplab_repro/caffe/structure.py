@@ -106,9 +106,8 @@ def _test_net(message: Any) -> Net:
     """
     everything = layers_of(message)
     included = included_layers(everything, message.state, bvlc_pb2.TEST)
-    data_layers = [layer for layer in included if layer_type(layer) in DATA_TYPES]
     # A training file without a data layer for TEST takes its image as in training.
-    data_layers = data_layers or [x for x in everything if layer_type(x) in DATA_TYPES]
+    data_layers = list(filter(_brings_data, included)) or list(filter(_brings_data, everything))
     inputs = _inputs(message, included, data_layers)
     check_sizes(inputs)
     (image, input_shape), *others = inputs.items()
@@ -122,6 +121,11 @@ def _test_net(message: Any) -> Net:
     named = [layer for layer in included if layer_type(layer) == "Input" and image in layer.top]
     bringing = [*named, *data_layers]
     preprocessing = preprocessing_of(bringing[0]) if bringing else None
+    if data_layers and layer_type(data_layers[0]) not in DATA_TYPES:
+        _log.warning(
+            "layer '%s' has type '%s', a fork's, and is read as ImageData: see that this is right",
+            *(data_layers[0].name, layer_type(data_layers[0])),
+        )
     try:
         net = Net(
             name=message.name,
@@ -151,6 +155,13 @@ def _test_net(message: Any) -> Net:
             raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
     share_weights(kept)
     return net
+
+
+def _brings_data(layer: Any) -> bool:
+    """Whether it is a data layer: one of Caffe's, or a fork's that is described as these are."""
+    kind = layer_type(layer)
+    described = layer.HasField("image_data_param") or layer.HasField("transform_param")
+    return kind in DATA_TYPES or (kind.endswith("Data") and described and not layer.bottom)
 
 
 def _align_crops(net: Net, kept: Sequence[tuple[Layer, Any]]) -> None:
@@ -188,7 +199,7 @@ def _layers_that_run(
     lacking: dict[str, str] = {}  # types that do not run here, and their first layer
     for layer in included:
         kind = layer_type(layer)
-        if kind in DATA_TYPES or kind == "Input":
+        if _brings_data(layer) or kind == "Input":
             continue
         takes = [bottom for bottom in layer.bottom if bottom in why_aside]
         is_aside = kind in ASIDE_TYPES | _LOSS_TYPES and kind not in ("ARGMAX", "ArgMax")

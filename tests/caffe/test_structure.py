@@ -6,6 +6,7 @@ import pytest
 from deeplab_repro.caffe import read_net
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.net import DenseCrfParameter
+from deeplab_repro.net.preprocess import Preprocessing
 from tests.caffe.caffe_files import CONV, GOLDEN, GOLDEN_NETS, INPUT, current, golden, net, v1
 
 
@@ -383,3 +384,13 @@ def test_golden_train_nets(name):
     assert with_data.layers == with_input.layers
     assert with_data.output_shape() == (1, 21, 9, 9)
     assert with_data.parameters == read_net(GOLDEN / "nets" / name / "deploy.prototxt").parameters
+
+
+def test_a_forks_data_layer_is_read_as_imagedata(tmp_path, caplog):
+    described = 'top: "label" image_data_param { source: "l" } transform_param { mean_value: 9 }'
+    text = current("ImageLabelmapData", described, "", "data") + current("Convolution", CONV)
+    loss = current("SigmoidCrossEntropyLoss", 'bottom: "label"', "y", "loss")
+    found = net(tmp_path, text + loss)
+    assert [layer.name for layer in found.layers] == ["y"]
+    assert found.preprocessing == Preprocessing((9, 9, 9))
+    assert "has type 'ImageLabelmapData', a fork's, and is read as ImageData" in caplog.text
