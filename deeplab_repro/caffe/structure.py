@@ -144,7 +144,7 @@ def _test_net(message: Any) -> Net:
             f"input: \"{image}\" and four input_dim in place of layer '{data_layers[0].name}')"
         ) from None
     check_learners(net)
-    _align_crops(net, kept)
+    _align_crops(kept)
     for layer, bottoms, _ in net.walk():
         if isinstance(layer.op, Concat | Slice):  # V1 has no axis below 0
             layer.op = replace(layer.op, axis=axis_of(layer.op.axis, bottoms[0]))
@@ -164,14 +164,14 @@ def _brings_data(layer: Any) -> bool:
     return kind in DATA_TYPES or (kind.endswith("Data") and described and not layer.bottom)
 
 
-def _align_crops(net: Net, kept: Sequence[tuple[Layer, Any]]) -> None:
+def _align_crops(kept: Sequence[tuple[Layer, Any]]) -> None:
     """Find the offsets of V1's crops, which name none, and tell of current ones that lack one."""
     for number, (layer, message) in enumerate(kept):
         if not isinstance(layer.op, Crop) or layer.op.offset:
             continue
         is_v1 = isinstance(message, deeplab_pb2.LayerParameter)
         try:
-            offset = aligning_offset([each for each, _ in kept[:number]], net.input, layer)
+            offset = aligning_offset([each for each, _ in kept[:number]], layer)
         except NetError as error:
             if is_v1:
                 raise NetError(f"layer '{layer.name}' (CROP): {error}") from None

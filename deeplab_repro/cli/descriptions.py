@@ -111,16 +111,10 @@ def _geometry(layer: "Layer") -> dict[str, list[int] | None]:
 
 def describe_preprocessing(net: "Net") -> dict[str, Any]:
     """What the net is fed of an image; `from_file` where its file says so."""
-    from deeplab_repro.net.preprocess import VOCS, MeanImage
+    from deeplab_repro.net.preprocess import VOCS
 
     how = net.preprocessing or VOCS
-    return {
-        "from_file": net.preprocessing is not None,
-        "mean_bgr": None if isinstance(how.mean, MeanImage) else list(how.mean),
-        "mean_file": how.mean_image and how.mean_image.file,
-        "scale": how.scale,
-        "resized_to": list(how.resized_to) if how.resized_to else None,
-    }
+    return {"from_file": net.preprocessing is not None, **how.as_json()}
 
 
 def describe_caffemodel(model: "Caffemodel") -> dict[str, Any]:

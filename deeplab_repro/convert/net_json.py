@@ -94,7 +94,7 @@ def net_to_json(net: Net) -> str:
         "input": net.input,
         "input_shape": net.input_shape,
         "labels": net.labels,
-        "preprocessing": net.preprocessing and _preprocessing_to_json(net.preprocessing),
+        "preprocessing": net.preprocessing and net.preprocessing.as_json(),
         "dense_crf": net.dense_crf and asdict(net.dense_crf),
         "data": net.data and asdict(net.data),
         "layers": [_layer_to_json(layer) for layer in net.layers],
@@ -107,15 +107,6 @@ def net_to_json(net: Net) -> str:
     except FormatError as error:
         raise NetError(f"net {shown(net.name)}: {error}") from None
     return text
-
-
-def _preprocessing_to_json(how: Preprocessing) -> dict[str, Any]:
-    return {
-        "mean_bgr": None if how.mean_image else how.mean,
-        "mean_file": how.mean_image and how.mean_image.file,
-        "scale": how.scale,
-        "resized_to": how.resized_to,
-    }
 
 
 def _layer_to_json(layer: Layer) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
 
 def _open_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise NotImplementedError("compressed in another way than numpy.savez does")
+        raise zipfile.BadZipFile("compressed in another way than numpy.savez does")
     return archive.open(entry)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from deeplab_repro.arrays import HW, Shape, UInt8, dims
 from deeplab_repro.caffe import load_weights, read_net
 from deeplab_repro.convert.npz import read_npz
+from deeplab_repro.convert.onnx import PASSING_ON
 from deeplab_repro.engines.engine import check_finite
 from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.onnxruntime import load_onnxruntime, make_session
@@ -21,7 +22,7 @@ from deeplab_repro.engines.opencv_shapes import pools_by_axis, reads_as_caffe
 from deeplab_repro.errors import ConversionError, NetError, one_line
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
-from deeplab_repro.net.layers import Dropout, Softmax, Split
+from deeplab_repro.net.layers import Softmax
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, Preprocessing, preprocess
 from deeplab_repro.net.scores import CoarseScores, softmax
@@ -185,7 +186,7 @@ def _are_probabilities(net: Net, blob: str) -> bool:
     """Whether a Softmax makes the blob."""
     for layer in reversed(net.layers):
         if blob in layer.tops:
-            if not isinstance(layer.op, Dropout | Split):  # these pass on their bottom
+            if not isinstance(layer.op, PASSING_ON):
                 return isinstance(layer.op, Softmax)
             blob = layer.bottoms[0]
     return False

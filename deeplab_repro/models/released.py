@@ -1,6 +1,5 @@
 """Fetch a model's released weights from the web, check that they fit, and remember them."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +11,8 @@ import numpy as np
 
 from deeplab_repro.caffe import load_weights, read_caffemodel, read_net
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, WeightsError, one_line
+from deeplab_repro.files.made_of import sha256_of
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.models.download import TIMEOUT, OnBytes, download
 from deeplab_repro.models.fetched import Fetched, record_path, remember, remembered, user_folder
 from deeplab_repro.models.registry import Model, Weights, get_model
@@ -110,7 +109,7 @@ def _remembered(model: Model, weights: Weights) -> Fetched | None:
 
 def _already_there(model: Model, weights: Weights, target: Path, before: Fetched | None) -> Fetched:
     if before and before.path == str(target):
-        if _sha256(target) != before.sha256:
+        if sha256_of(target) != before.sha256:
             raise FileError(
                 f"{one_line(target)}: has changed since it was fetched: remove it, then fetch "
                 "it again"
@@ -167,7 +166,7 @@ def _examined(model: Model, weights: Weights, target: Path, source: str, path: P
         model=model.name,
         path=str(target),
         size=path.stat().st_size,
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         url=None,
         training_set=found.training_list or weights.training_set,
     )
@@ -185,11 +184,3 @@ def _check_finite(net: Net) -> None:
                     f"layer '{layer.name}' has weights that are NaN or infinite, expected numbers: "
                     "the file is broken"
                 )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_to_read(path) as (file, _):
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -13,19 +13,16 @@ Place = tuple[Fraction, Fraction]
 _IMAGE = (Fraction(1), Fraction(0))
 
 
-def aligning_offset(layers: Sequence[Layer], image: str, crop: Layer) -> tuple[int, int]:
+def aligning_offset(layers: Sequence[Layer], crop: Layer) -> tuple[int, int]:
     """The offset, height and width, at which a Crop's bottoms lie on each other.
 
     So the first FCNs' Caffe finds it (Long et al. 2015), whose files name none. layers: those
-    before the crop. image: the net's input. Raises NetError where the bottoms have different
-    strides, or lie a fraction of a pixel apart.
+    before the crop. Raises NetError where the bottoms have different strides, lie a fraction of a
+    pixel apart, or come from an Interp to a size.
     """
     offsets = []
     for axis in (0, 1):
-        places = {image: _IMAGE}
-        for layer in layers:
-            places |= dict.fromkeys(layer.tops, _place(layer, places[layer.bottoms[0]], axis))
-        (step, start), (other_step, other) = (places[bottom] for bottom in crop.bottoms)
+        (step, start), (other_step, other) = (_lies(layers, each, axis) for each in crop.bottoms)
         apart = (other - start) / step
         if step != other_step or apart.denominator != 1:
             raise NetError(
@@ -35,6 +32,18 @@ def aligning_offset(layers: Sequence[Layer], image: str, crop: Layer) -> tuple[i
             )
         offsets.append(int(apart))
     return offsets[0], offsets[1]
+
+
+def _lies(layers: Sequence[Layer], blob: str, axis: int) -> Place:
+    way = []  # back to the image
+    for layer in reversed(layers):
+        if blob in layer.tops:
+            way.append(layer)
+            blob = layer.bottoms[0]
+    place = _IMAGE
+    for layer in reversed(way):
+        place = _place(layer, place, axis)
+    return place
 
 
 def _place(layer: Layer, place: Place, axis: int) -> Place:
@@ -51,5 +60,7 @@ def _place(layer: Layer, place: Place, axis: int) -> Place:
     if isinstance(op, Padding):
         return step, start - step * op.pad_beg
     if isinstance(op, Interp):
+        if op.height is not None:
+            raise NetError(f"'{layer.name}' is an Interp to a size, expected an offset beside it")
         return step * Fraction(op.shrink_factor, op.zoom_factor), start - step * op.pad_beg
     return place

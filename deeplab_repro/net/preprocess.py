@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,15 @@ class Preprocessing:
             _, height, width = self.mean_image.loaded().shape
             return height, width
         return self.resized_to
+
+    def as_json(self) -> dict[str, Any]:
+        """It as plain data, without the values of a mean for each pixel."""
+        return {
+            "mean_bgr": None if self.mean_image else self.mean,
+            "mean_file": self.mean_image and self.mean_image.file,
+            "scale": self.scale,
+            "resized_to": self.resized_to,
+        }
 
     def apply(self, image: UInt8, out: F32) -> None:
         """Write what the net is fed of an image, HxWx3 uint8 RGB, to `out`, 3xHxW: blue first.

@@ -69,6 +69,19 @@ def test_bottoms_between_pixels_are_refused(tmp_path):
     assert_one_line(error, "layer 'b' (CROP)", "strides 1 and 1 and lie 0.5 apart")
 
 
+def test_a_bottom_of_a_size_of_its_own_is_refused_and_others_are_not(tmp_path):
+    sized = """layers { name: "s" type: INTERP bottom: "a" top: "s"
+    interp_param { height: 22 width: 22 } }\n"""
+    text = 'input: "data" input_dim: [1, 1, 20, 20]\n' + conv("a", "data", "kernel_size: 3 pad: 2")
+    path = tmp_path / "net.prototxt"
+    path.write_text(text + sized + join("b", "CROP", "a", "data"))
+    assert read_net(path).layers[-1].op.offset == (1, 1)
+    path.write_text(text + sized + join("b", "CROP", "s", "data"))
+    with pytest.raises(NetError) as error:
+        read_net(path)
+    assert_one_line(error, "layer 'b' (CROP)", "'s' is an Interp to a size")
+
+
 @pytest.mark.parametrize(("pad", "warned"), [(3, True), (1, False)])
 def test_a_current_crop_without_an_offset_is_told(tmp_path, caplog, pad, warned):
     path = tmp_path / "net.prototxt"

@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from steps import Checking, Finding, Outcome, Step, run_steps
+from steps import Checking, Finding, Outcome, Step, fact_text, run_steps
 
 from deeplab_repro.cli.console import say
 from deeplab_repro.crf.cuda.device import crf_cuda_problem
@@ -136,7 +136,7 @@ def tell(outcome: Outcome) -> None:
         kinds.setdefault(finding.kind, []).append(finding)
     for kind, findings in kinds.items():
         names = list(dict.fromkeys(name for each in findings for name in each.facts))
-        rows = [[_text(each.facts.get(name)) for name in names] for each in findings]
+        rows = [[fact_text(each.facts.get(name)) for name in names] for each in findings]
         verdicts = [each.verdict or "" for each in findings]
         print(f"\n  {kind}")
         # Verdicts first: the last fact of some is a long text.
@@ -152,12 +152,6 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     for row in (heading, *rows):
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
-
-
-def _text(fact: object) -> str:
-    if fact is None:
-        return "-"
-    return f"{fact:.4g}" if isinstance(fact, float) else one_line(str(fact))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # Check the GPU half on a machine with a GPU and without network, in one command.
 #
 #   bash tools/gpu_check/run.sh pack GOLDEN WHEEL   beforehand: put into .gpu what comes along
-#   bash tools/gpu_check/run.sh                     smoke.py: about a minute
+#   bash tools/gpu_check/run.sh                     smoke.py: under two minutes
 #   bash tools/gpu_check/run.sh full                smoke.py, then gpu_check.py: under nine minutes
 #   bash tools/gpu_check/run.sh rehearse [full]     the same in a clean clone, without a GPU
 #

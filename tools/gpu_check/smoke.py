@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from steps import Checking, Finding, Step, run_steps
+from steps import Checking, Finding, Step, fact_text, run_steps
 
-SECONDS = 110  # for all parts together, which need about half of it
+SECONDS = 110  # for all parts together
 PARTS = (
     Step("versions", "versions.check_versions", 30),
     Step("Numba", "first_kernel.check_first_kernel", 30),
@@ -57,15 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(finding: Finding) -> None:
     """Print a finding on a line of its own."""
-    facts = ", ".join(f"{name} {_text(fact)}" for name, fact in finding.facts.items())
+    facts = ", ".join(f"{name} {fact_text(fact)}" for name, fact in finding.facts.items())
     verdict = f"{finding.verdict} " if finding.verdict else ""
     print(f"     {verdict}{finding.kind}: {facts}", flush=True)
-
-
-def _text(fact: object) -> str:
-    if fact is None:
-        return "-"
-    return f"{fact:.4g}" if isinstance(fact, float) else str(fact)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from deeplab_repro.arrays import F32, HW, UInt8
 from deeplab_repro.bench.measures import seconds_of
 from deeplab_repro.bench.process import Process
 from deeplab_repro.crf.cuda.device import SIMULATED
-from deeplab_repro.errors import DeepLabError
+from deeplab_repro.errors import DeepLabError, one_line
 from deeplab_repro.files.images import read_image
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.net.net import Net
@@ -204,6 +204,13 @@ def photo(size: HW) -> UInt8:
 
     height, width = size
     return np.asarray(Image.fromarray(read_image(PHOTO)).resize((width, height)))
+
+
+def fact_text(fact: object) -> str:
+    """A fact as it is printed, on one line."""
+    if fact is None:
+        return "-"
+    return f"{fact:.4g}" if isinstance(fact, float) else one_line(str(fact))
 
 
 def largest(difference: F32) -> float:
