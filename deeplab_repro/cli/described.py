@@ -35,7 +35,7 @@ def _print_net(net: dict[str, Any]) -> None:
     for end in ("input", "output"):
         lines[end] = f"{net[end]} {dims(net[f'{end}_shape'])}"
     lines["pixels"] = _fed(net["preprocessing"])
-    lines["output stride"] = f"{net['output_stride']} (before the scores are enlarged)"
+    lines["output stride"] = f"{round(net['output_stride'], 3)} (before the scores are enlarged)"
     if net["field_of_view"]:
         lines["field of view"] = f"{net['field_of_view']} pixels"
     _print_lines(lines)

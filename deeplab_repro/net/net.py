@@ -288,13 +288,14 @@ class Net:
         return strides
 
     @property
-    def output_stride(self) -> int:
+    def output_stride(self) -> int | float:
         """The stride at which the scores are made, before anything enlarges them.
 
         Of branches that are enlarged and added up (the MSc nets) it is the largest.
         """
         steps = [(layer.op, layer.bottoms, layer.tops) for layer in self.layers]
-        return round(stride_of_scores(self.output, steps, self._strides()))
+        stride = stride_of_scores(self.output, steps, self._strides())
+        return int(stride) if stride.denominator == 1 else float(stride)
 
     @property
     def field_of_view(self) -> int | None:

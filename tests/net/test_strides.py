@@ -136,6 +136,7 @@ def test_a_pyramid_works_at_the_stride_of_what_it_joins(net):
         ([layer("a", Interp(zoom_factor=2), "data"), conv("b", "a")], 1),
         ([layer("a", Interp(zoom_factor=2), "data")], 1),
         ([conv("a", "data", 8), layer("b", InnerProduct(4), "a")], 8),
+        ([layer("a", Interp(zoom_factor=3, shrink_factor=4), "data"), conv("b", "a")], 4 / 3),
     ],
 )
 def test_where_the_scores_are_made(layers, expected):
