@@ -45,6 +45,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=(),
         help=f"besides the labels, a comma-separated list of {', '.join(_OUTPUTS[1:])}",
     )
+    parser.add_argument(
+        "--html", action="store_true", help="also index.html: a page to compare photos and labels"
+    )
     add_force(parser)
     parser.set_defaults(run=run)
 
@@ -61,19 +64,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Segment every photo; exit status 2 if one of them could not be."""
     from deeplab_repro.jobs.photos import find_photos
     from deeplab_repro.jobs.segment import check_outputs, segment_files
+    from deeplab_repro.jobs.segment_page import on_a_page
     from deeplab_repro.models.loading import RANDOM
+    from deeplab_repro.show.photo_page import PAGE, check_page
 
     paths = find_photos(arguments.images)
     read = files_read(arguments)
     check_outputs(paths, arguments.out, arguments.save, read, arguments.force)
+    if arguments.html:
+        check_page(arguments.out, [*paths, *read], arguments.force)
     model = recipe_of(arguments).build()
     photos = segment_files(model, paths, arguments.out, arguments.save, arguments.force)
+    if arguments.html:
+        photos = on_a_page(photos, arguments.out, model, ran_on(model), arguments.force)
     last, failures = print_photos("segmenting", len(paths), photos)
     if last:
         say(ran_on(model))
         if str(arguments.weights).startswith(RANDOM):
             say("the weights are random, so the labels mean nothing")
         say(f"results are in {arguments.out}")
+    if arguments.html:
+        say(f"open {arguments.out / PAGE} in a browser")
     return 2 if failures else 0
 
 

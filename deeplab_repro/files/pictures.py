@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import UInt8, dims
 from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.lettering import write_names
 from deeplab_repro.files.made_of import MadeOf, marked
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import write_atomically
@@ -34,11 +36,12 @@ def palette() -> UInt8:
     return colours.astype(np.uint8)
 
 
-def overlay(image: UInt8, labels: UInt8) -> UInt8:
+def overlay(image: UInt8, labels: UInt8, names: Sequence[str] = ()) -> UInt8:
     """Lay the labels over the image in the VOC colours: HxWx3 uint8 RGB.
 
     `image` is HxWx3 uint8 RGB, `labels` HxW uint8. The background (0) leaves the image as it is,
-    void (255) is whitish, and a white line runs along every boundary.
+    void (255) is whitish, and a white line runs along every boundary. `names` (by label) are
+    written where the classes are, each on its largest region unless that is small.
 
     Raises ArgumentError for other shapes or dtypes, or two different sizes.
     """
@@ -54,7 +57,8 @@ def overlay(image: UInt8, labels: UInt8) -> UInt8:
     tint = palette() * opacity
     out = image * (1 - opacity[labels]) + tint[labels]
     out[_boundary(labels)] = 255
-    return np.rint(out).astype(np.uint8)
+    laid = np.rint(out).astype(np.uint8)
+    return write_names(laid, labels, names) if names else laid
 
 
 def write_labels(

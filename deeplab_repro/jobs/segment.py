@@ -1,6 +1,6 @@
 """Photo files through a model: what is written for each."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from deeplab_repro.files.probs import write_bin, write_scores_mat
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.jobs.photos import Photo, Stages
+from deeplab_repro.models.registry import class_names
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.work.outcomes import Failed
 from deeplab_repro.work.stages import io_threads
@@ -60,7 +61,7 @@ def segment_files(
         read=lambda path: Photo(path, read_image(path)),
         score=lambda photo: replace(photo, segmentation=model.run_net(photo.image)),
         refine=partial(_refine, model, "marginals" in outputs),
-        write=partial(_write, out, outputs, force),
+        write=partial(_write, out, outputs, force, class_names(model.net.output_shape()[1])),
     )
     return stages.many(paths, io_threads(model.device), model.load_crf)
 
@@ -88,7 +89,9 @@ def _refine(model: DeepLab, marginals: bool, photo: Photo) -> Photo:
     return replace(photo, segmentation=model.refine(photo.image, photo.segmentation, marginals))
 
 
-def _write(out: Path, outputs: Collection[str], force: bool, photo: Photo) -> Photo:
+def _write(
+    out: Path, outputs: Collection[str], force: bool, names: Sequence[str], photo: Photo
+) -> Photo:
     made = photo.segmentation
     assert made
     make_folder(out)
@@ -99,7 +102,7 @@ def _write(out: Path, outputs: Collection[str], force: bool, photo: Photo) -> Ph
         if name == "labels":
             write_labels(target, made.labels)
         elif name == "overlay":
-            write_image(target, overlay(photo.image, made.labels))
+            write_image(target, overlay(photo.image, made.labels, names))
         elif name == "bin":
             write_bin(target, made.probs)
         elif name == "mat":

@@ -1,115 +1,36 @@
 """The report on the paper as one HTML page that works offline."""
 
 import html
-import io
 import itertools
 from string import Template
 
-from deeplab_repro.arrays import UInt8
 from deeplab_repro.models.published import published
 from deeplab_repro.paper.figure7 import Figure7, Panel
 from deeplab_repro.paper.layout import TextTable, lay_out
 from deeplab_repro.paper.report import READING, TITLE, Report
 from deeplab_repro.paper.tables import Table
-from deeplab_repro.show import webpage
+from deeplab_repro.show import webpage, wipe
 from deeplab_repro.show.plot import NO_MATPLOTLIB
 
-# At this quality a photo's JPEG is no larger than VOC's own.
-_QUALITY = 85
+_WIPE = "figure7"
 
 _STYLE = """
 .numbers { font-variant-numeric: tabular-nums; }
 .numbers thead th[colspan]:not(:first-child) { text-align: center; }
-.numbers thead tr:first-child:not(:last-child) th { vertical-align: bottom; }
 .dense { font-size: .8rem; }
 .dense th, .dense td { padding: .2rem .4rem; }
-.dense th:first-child, .dense td:first-child { position: sticky; left: 0; background: #fff; }
+.dense th:first-child, .dense td:first-child { position: sticky; left: 0;
+                                                background: var(--paper); }
 .dense td:nth-child(2) { text-align: left; }
-.curves { max-width: 100%; height: auto; }
+.curves { max-width: 100%; height: auto; background: #fff; }
 summary { cursor: pointer; }
-.pictures img, .stack { background: #000; }
-.pictures button { font: inherit; font-size: .8rem; cursor: pointer; }
-#wipe { max-width: 40rem; margin: 1rem 0 2rem; }
-#wipe p { display: flex; flex-wrap: wrap; gap: .3rem 1rem; align-items: center; }
-#wipe input { width: 100%; margin: .4rem 0 0; }
-#wipe select { font: inherit; }
-.stack { position: relative; cursor: ew-resize; touch-action: pan-y; user-select: none; }
-.stack img { display: block; width: 100%; pointer-events: none; }
-.stack .side { position: absolute; inset: 0; height: 100%; opacity: .7; }
-.stack .side.photo { opacity: 1; }
-.stack .left { clip-path: inset(0 calc(100% - var(--at)) 0 0); }
-.stack .right { clip-path: inset(0 0 0 var(--at)); }
-.stack i { position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px;
-           margin-left: -1px; background: #fff; box-shadow: 0 0 2px #000; }
 """
 
 _FIGURE7 = Template("""<h2>Figure 7: before and after the CRF</h2>
 <p>$count images, spread evenly over val and not chosen by hand: $net and $with_crf.</p>
-<div id="wipe" hidden>
-<p><strong></strong>
-<label>left <select data-side="left">$options</select></label>
-<label>right <select data-side="right">$options</select></label></p>
-<div class="stack"><img alt="" class="under"><img alt="" class="side left"><img alt=""
-class="side right"><i></i></div>
-<input type="range" min="0" max="100" step="any" value="50" aria-label="Wipe between the two">
-</div>
+$wipe
 $legend
-<div class="wide">
-<table class="pictures">
-<thead>$heading</thead>
-<tbody>
-$rows
-</tbody>
-</table>
-</div>
-<script>
-$script
-</script>""")
-
-# The script takes its pictures from the table, so that each is in the page once.
-_SCRIPT = """(() => {
-  const wipe = document.getElementById("wipe"), stack = wipe.querySelector(".stack");
-  const range = wipe.querySelector("input"), selects = [...wipe.querySelectorAll("select")];
-  const rows = [...document.querySelectorAll(".pictures tbody tr")];
-  let row = rows[0];
-  const show = () => {
-    const pictures = row.querySelectorAll("img");
-    wipe.querySelector("strong").textContent = row.dataset.name;
-    stack.querySelector(".under").src = pictures[0].src;
-    for (const select of selects) {
-      const image = stack.querySelector("." + select.dataset.side);
-      image.src = pictures[select.selectedIndex].src;
-      image.alt = pictures[select.selectedIndex].alt;
-      image.classList.toggle("photo", select.selectedIndex === 0);
-    }
-    stack.style.setProperty("--at", range.value + "%");
-  };
-  const drag = (event) => {
-    if (!event.buttons) return;
-    const box = stack.getBoundingClientRect();
-    range.value = 100 * (event.clientX - box.left) / box.width;
-    show();
-  };
-  stack.addEventListener("pointerdown", drag);
-  stack.addEventListener("pointermove", drag);
-  range.addEventListener("input", show);
-  selects.forEach((select, side) => {
-    select.selectedIndex = side + 1;
-    select.addEventListener("change", show);
-  });
-  for (const each of rows) {
-    const button = each.querySelector("button");
-    button.hidden = false;
-    button.addEventListener("click", () => {
-      row = each;
-      show();
-      wipe.scrollIntoView({ block: "nearest" });
-      range.focus({ preventScroll: true });
-    });
-  }
-  show();
-  wipe.hidden = false;
-})();"""
+$pictures""")
 
 
 def page(report: Report, figure5: bytes | None) -> bytes:
@@ -135,7 +56,8 @@ def page(report: Report, figure5: bytes | None) -> bytes:
     ]
     if report.figure7:
         parts.append(_figure7(report.figure7))
-    return webpage.page(TITLE, "\n".join(parts), _STYLE)
+        parts.append(wipe.SCRIPT)
+    return webpage.page(TITLE, "\n".join(parts), wipe.STYLE + _STYLE)
 
 
 def _table(table: Table) -> str:
@@ -144,18 +66,20 @@ def _table(table: Table) -> str:
 
 def _number_table(table: Table) -> str:
     texts = lay_out(table)
-    shown = webpage.number_table(_heading(texts), texts.lines, " dense" if table.is_wide else "")
-    return f"<p>{html.escape(table.caption)}</p>\n{shown}\n{webpage.notes(texts.notes)}"
+    dense = " dense" if table.is_wide else ""
+    shown = webpage.number_table(table.caption, _heading(texts), texts.lines, dense)
+    return f"{shown}\n{webpage.notes(texts.notes)}"
 
 
 def _heading(table: TextTable) -> str:
     """A row with what the columns show, each over all its columns, and a row with whose."""
-    groups = [
-        f'<th colspan="{len(list(group))}">{html.escape(name)}</th>'
-        for name, group in itertools.groupby(name for name, _ in table.heading)
-    ]
+    groups = []
+    for name, group in itertools.groupby(name for name, _ in table.heading):
+        count = len(list(group))
+        scope = "colgroup" if count > 1 else "col"
+        groups.append(f'<th scope="{scope}" colspan="{count}">{html.escape(name)}</th>')
     whose = [name for _, name in table.heading]
-    below = webpage.table_row("th", whose) if any(whose) else ""
+    below = webpage.heading_row(whose) if any(whose) else ""
     return f"<tr>{''.join(groups)}</tr>{below}"
 
 
@@ -165,30 +89,20 @@ def _figure7(figure: Figure7) -> str:
         count=len(figure.panels),
         net=html.escape(figure.net),
         with_crf=html.escape(figure.with_crf),
-        options="".join(f"<option>{html.escape(name)}</option>" for name in names),
+        wipe=wipe.wipe(_WIPE, names, left=1, right=2),
         legend=webpage.legend(),
-        heading=webpage.table_row("th", names),
-        rows="\n".join(_row(panel, names) for panel in figure.panels),
-        script=_SCRIPT,
+        pictures=webpage.picture_table(
+            "Photos, labels and truth", names, [_row(panel, names) for panel in figure.panels]
+        ),
     )
 
 
 def _row(panel: Panel, names: tuple[str, ...]) -> str:
-    name = html.escape(panel.name)
-    photo = webpage.data_uri("jpeg", _jpeg(panel.photo))
-    button = f'<button type="button" hidden aria-label="Wipe {name}">wipe</button>'
-    image = f'<img alt="{name}" src="{photo}" style="width:100%">'
-    cells = [f"<td>{image}<small>{name} {button}</small></td>"]
+    photo = webpage.data_uri("jpeg", webpage.photo_jpeg(panel.photo))
+    cells = [wipe.photo_cell(panel.name, photo, panel.photo.shape[:2])]
     for what, labels in zip(names[1:], (panel.net, panel.with_crf, panel.truth), strict=True):
-        source = webpage.data_uri("png", webpage.labels_png(labels, see_through=True))
+        source = webpage.data_uri("png", webpage.labels_png(labels))
         classes = webpage.class_names(labels)
-        cells.append(webpage.picture(f"{panel.name}, {what}", source, names=classes))
-    return f'<tr data-name="{name}">{"".join(cells)}</tr>'
-
-
-def _jpeg(image: UInt8) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=_QUALITY)
-    return file.getvalue()
+        what = f"{panel.name}, {what}"
+        cells.append(webpage.picture(what, source, labels.shape, names=classes))
+    return f"<tr {wipe.shown_in(_WIPE, panel.name)}>{''.join(cells)}</tr>"

@@ -19,13 +19,3 @@ def write_text(
     """Write a text on a sheet, centred in a line's height."""
     _, above, _, below = draw.textbbox((0, 0), "Ag", font)
     draw.text((left, top + (LINE - above - below) // 2), text, INK, font)
-
-
-def text_font() -> "FreeTypeFont | ImageFont":
-    """Pillow's own font, the only one that every machine has."""
-    from PIL import ImageFont
-
-    try:
-        return ImageFont.load_default(15)
-    except TypeError:  # before Pillow 10.1 it had one size
-        return ImageFont.load_default()

@@ -7,10 +7,11 @@ from string import Template
 import numpy as np
 
 from deeplab_repro.arrays import UInt8
+from deeplab_repro.files.lettering import text_font
 from deeplab_repro.files.pictures import palette, write_image
 from deeplab_repro.files.whole import write_atomically
-from deeplab_repro.show import webpage
-from deeplab_repro.show.sheet import GAP, INK, LINE, text_font, write_text
+from deeplab_repro.show import webpage, wipe
+from deeplab_repro.show.sheet import GAP, INK, LINE, write_text
 from deeplab_repro.toy.demo import SPLIT, DemoResult, notes, table
 
 N_SHOWN = 8
@@ -26,12 +27,12 @@ $numbers
 $notes
 <h2>What the CRF does</h2>
 <p>$caption</p>
+$wipe
 $legend
-<div class="wide">
-<table class="pictures">
 $scenes
-</table>
-</div>""")
+$script""")
+
+_WIPE = "scenes"
 
 _CAPTION = (
     "These are the first {shown} scenes, good and bad alike. The net scores every eighth pixel, so "
@@ -129,30 +130,34 @@ def _page(result: DemoResult) -> bytes:
         numbers=_numbers(result),
         notes=webpage.notes(notes(result)),
         caption=html.escape(_CAPTION.format(shown=_n_shown(result))),
+        wipe=wipe.wipe(_WIPE, _headings(result), left=2, right=3),
         legend=webpage.legend(),
         scenes=_scenes(result),
+        script=wipe.SCRIPT,
     )
-    return webpage.page("deeplab-repro: the demo", body)
+    return webpage.page("deeplab-repro: the demo", body, wipe.STYLE)
 
 
 def _numbers(result: DemoResult) -> str:
     heading, *rows = table(result)
-    return webpage.number_table(webpage.table_row("th", heading), rows)
+    caption = "What each net scores, alone and with its CRF"
+    return webpage.number_table(caption, webpage.heading_row(heading), rows)
 
 
 def _scenes(result: DemoResult) -> str:
     headings = _headings(result)
     shown = range(_n_shown(result))
     widest = max(result.scenes[index].image.shape[1] for index in shown)
-    lines = [f"<thead>{webpage.table_row('th', headings)}</thead>", "<tbody>"]
+    rows = []
     for index in shown:
-        scene = result.scenes[index]
+        scene, name = result.scenes[index], f"Scene {index}"
         share = scene.image.shape[1] / widest
         photo = webpage.data_uri("jpeg", scene.jpeg)
-        cells = [webpage.picture(f"Scene {index}", photo, share)]
+        cells = [wipe.photo_cell(name, photo, scene.labels.shape, share)]
         for heading, labels in zip(headings[1:], _shown_labels(result, index), strict=True):
             source = webpage.data_uri("png", webpage.labels_png(labels))
-            names = webpage.class_names(labels)
-            cells.append(webpage.picture(f"Scene {index}, {heading}", source, share, names))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return "\n".join([*lines, "</tbody>"])
+            classes = webpage.class_names(labels)
+            what = f"{name}, {heading}"
+            cells.append(webpage.picture(what, source, labels.shape, share, classes))
+        rows.append(f"<tr {wipe.shown_in(_WIPE, name)}>{''.join(cells)}</tr>")
+    return webpage.picture_table("The scenes, the truth and the labels", headings, rows)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from deeplab_repro.show.sheet import LINE, text_font, write_text
+from deeplab_repro.files.lettering import text_font
+from deeplab_repro.show.sheet import LINE, write_text
 
 
 @pytest.mark.parametrize("has_sizes", [True, False], ids=["new Pillow", "before 10.1"])

@@ -1,0 +1,51 @@
+"""Segmented photos on a page to look at, while they go by."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from deeplab_repro.files.holding import hold
+from deeplab_repro.files.whole import remove_unfinished
+from deeplab_repro.jobs.photos import Photo
+from deeplab_repro.models.registry import class_names
+from deeplab_repro.segmenter import DeepLab
+from deeplab_repro.show.photo_page import PICTURES, LabelledPhoto, PhotoPage
+from deeplab_repro.work.outcomes import Failed
+from deeplab_repro.work.stages import in_threads, io_threads
+
+
+def on_a_page(
+    photos: Iterable[Photo | Failed], out: Path, model: DeepLab, about: str, force: bool = False
+) -> Iterator[Photo | Failed]:
+    """Yield photos as they come, and show them all on a page in the folder `out` at the end.
+
+    about: what made the labels, in words. force: replace files that this tool did not make.
+
+    Raises FileError where the page cannot be written, and where another run makes one there.
+    """
+    page = PhotoPage(out, class_names(model.net.output_shape()[1]), force)
+
+    def show(photo: Photo | Failed) -> Photo | Failed:
+        if isinstance(photo, Failed):
+            page.add_failure(photo.path, photo.error)
+        else:
+            page.add(_labelled(photo))
+        return photo
+
+    threads = min(1, io_threads(model.device))  # one at a time: the page has their order
+    with hold(out / PICTURES), closing(in_threads(show, photos, threads, "page")) as shown:
+        remove_unfinished(out / PICTURES)
+        yield from shown
+        page.write(about)
+
+
+def _labelled(photo: Photo) -> LabelledPhoto:
+    made = photo.segmentation
+    assert made
+    assert made.coarse
+    if made.refined:
+        labels = {"net": made.coarse.labels(made.size), "net + CRF": made.labels}
+        seconds = {"net": made.net_seconds, "CRF": made.crf_seconds}
+    else:
+        labels, seconds = {"net": made.labels}, {"net": made.net_seconds}
+    return LabelledPhoto(photo.path, photo.image, labels, seconds, photo.written)

@@ -1,0 +1,276 @@
+"""A page to look at segmented photos: each with a wipe between the photo and its labels."""
+
+import hashlib
+import html
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplab_repro.arrays import UInt8
+from deeplab_repro.errors import one_line
+from deeplab_repro.files.marks import made_here
+from deeplab_repro.files.pictures import palette
+from deeplab_repro.files.targets import check_targets, make_folder
+from deeplab_repro.files.whole import write_atomically
+from deeplab_repro.show import LEAST_SHARE, webpage, wipe
+
+PAGE, PICTURES = "index.html", "index.files"
+"""The page's name in the folder of the results, and that of the folder with its pictures."""
+
+# Pictures have at most so many pixels a side: a page of many large photos stays light.
+_LONGEST = 1024
+# They are named by what is in them, so that none ever becomes that of another photo.
+_PICTURE = re.compile(r"[0-9a-f]{32}\.(jpg|png)")
+
+_TITLE = "Segmented photos"
+
+_STYLE = """.wide:has(> .all) { max-height: 70vh; overflow-y: auto; }
+.all thead th { position: sticky; top: 0; background: var(--paper); }
+.all :is(tbody th, td:last-child) { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+.all tr :last-child { text-align: left; }
+.all span { display: block; max-width: min(46rem, 50vw); }
+section { border-top: 1px solid var(--line); margin-top: 2rem; }
+.photo { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
+.photo .wipe { flex: 2 1 20rem; margin: 0; }
+.photo .facts { flex: 1 1 18rem; min-width: 0; }
+.row { display: flex; gap: .5rem; margin-top: 1rem; }
+.row figure { flex: 1; margin: 0; min-width: 0; }
+.row img { height: auto; background: #000; vertical-align: top; }
+.row figcaption { font-size: .8rem; text-align: center; }
+"""
+
+_PHOTO = Template("""<section id="$anchor">
+<h2>$name</h2>
+<div class="photo">
+$wipe
+<div class="facts">
+<p>$facts</p>
+$shares
+<div class="row" $shown_in>
+$figures
+</div>
+</div>
+</div>
+</section>""")
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """What the page shows of a photo.
+
+    path: of its file. image: HxWx3 uint8 RGB. labels: by what made them ("net"), HxW uint8 each,
+    the final ones last. seconds: by what took them. written: the files with its results.
+    """
+
+    path: Path
+    image: UInt8
+    labels: Mapping[str, UInt8]
+    seconds: Mapping[str, float]
+    written: Sequence[Path] = ()
+
+
+def check_page(out: Path, inputs: Iterable[str | os.PathLike[str]], force: bool = False) -> None:
+    """Raise FileError if a page in the folder `out` would take the place of others' files.
+
+    inputs: the files that are read.
+    """
+    # No picture has this name: it stands for all of them.
+    check_targets({out: [out / PAGE, out / PICTURES / "picture"]}, inputs, force)
+
+
+class PhotoPage:
+    """A page about photos that come one after the other; its pictures are in a folder beside it.
+
+    The pictures are written as the photos come, the page at the end. Until then an earlier page
+    stays as it was, with its pictures.
+    """
+
+    def __init__(self, out: Path, names: Sequence[str], force: bool = False) -> None:
+        """out: the folder of the page. names: of the labels. force: replace files of others."""
+        self._out, self._names, self._force = out, names, force
+        self._pictures: set[str] = set()
+        self._failed: list[tuple[str, str]] = []
+        self._done: list[str] = []
+        self._sections: list[str] = []
+        self._timed: tuple[str, ...] = ()
+
+    def add(self, photo: LabelledPhoto) -> None:
+        """Put a photo on the page, and write its pictures. Raises FileError."""
+        number, name = len(self._done) + 1, one_line(photo.path.name)
+        anchor, wipe_id = f"photo-{number}", f"wipe-{number}"
+        shares = {what: _shares(labels) for what, labels in photo.labels.items()}
+        final = shares[[*shares][-1]]
+        told = ", ".join(f"{self._names[label]} {final[label]:.0%}" for label in _largest(final))
+        link = f'<a href="#{anchor}">{html.escape(one_line(photo.path))}</a>'
+        self._timed = tuple(photo.seconds)
+        times = [f"{seconds:.2f} s" for seconds in photo.seconds.values()]
+        self._done.append(_row(link, *map(_cell, [_size(photo), *times, told])))
+
+        images = {"photo": self._image(name, _small(photo.image), webpage.photo_jpeg, "jpg")}
+        for what, labels in photo.labels.items():
+            alt = f"{name}, {what}: {webpage.class_names(labels, self._names)}"
+            images[what] = self._image(alt, _small(labels), webpage.labels_png, "png")
+        self._sections.append(
+            _PHOTO.substitute(
+                anchor=anchor,
+                name=html.escape(name),
+                wipe=wipe.wipe(wipe_id, [*images], left=len(images) - 2, right=len(images) - 1),
+                facts=_facts(photo, self._out),
+                shares=_share_table(shares, self._names),
+                shown_in=wipe.shown_in(wipe_id, name),
+                figures="\n".join(
+                    f"<figure>{image}<figcaption>{html.escape(what)}</figcaption></figure>"
+                    for what, image in images.items()
+                ),
+            )
+        )
+
+    def add_failure(self, path: Path, why: object) -> None:
+        """Put a photo on the page that could not be segmented."""
+        name = one_line(path)
+        self._failed.append((name, one_line(why).removeprefix(f"{name}: ")))
+
+    def write(self, about: str) -> Path:
+        """Write the page, and remove the pictures that only an earlier one had; returns its path.
+
+        about: what made the labels, in words. Raises FileError.
+        """
+        path = self._out / PAGE
+        make_folder(self._out)
+        check_targets({path: [path]}, (), self._force)
+        with write_atomically(path) as file:
+            file.write(self._encoded(about))
+        self._remove_others()
+        return path
+
+    def _image(
+        self, alt: str, picture: UInt8, encode: Callable[[UInt8], bytes], ending: str
+    ) -> str:
+        """Write a picture; returns what shows it."""
+        content = encode(picture)
+        name = f"{hashlib.sha256(content).hexdigest()[:32]}.{ending}"
+        path = self._out / PICTURES / name
+        make_folder(path.parent)
+        check_targets({path: [path]}, (), self._force)
+        with write_atomically(path) as file:
+            file.write(content)
+        self._pictures.add(name)
+        height, width = picture.shape[:2]
+        return webpage.image(alt, f"{PICTURES}/{name}", (height, width))
+
+    def _remove_others(self) -> None:
+        for path in (self._out / PICTURES).glob("*"):
+            is_other = _PICTURE.fullmatch(path.name) and path.name not in self._pictures
+            if is_other and made_here(path):
+                with suppress(OSError):  # then it stays, which does no harm
+                    path.unlink()
+
+    def _encoded(self, about: str) -> bytes:
+        failed, done = len(self._failed), len(self._done)
+        counts = f"{done} done" + (f", {failed} failed" if failed else "")
+        caption = f"All photos: {counts}" + (", those that failed first" if failed and done else "")
+        headings = ["photo", "size", *self._timed, "classes"]
+        table = [
+            '<table class="numbers all">',
+            webpage.table_caption(caption),
+            f"<thead>{webpage.heading_row(headings)}</thead>",
+            "<tbody>",
+            *(_failed_row(*each, len(headings) - 1) for each in self._failed),
+            *self._done,
+            "</tbody>",
+            "</table>",
+        ]
+        parts = [
+            f"<h1>{_TITLE}</h1>",
+            f"<p>{html.escape(one_line(about))}.</p>",
+            webpage.scrolling(caption, "\n".join(table)),
+            *self._sections,
+            wipe.SCRIPT,
+        ]
+        return webpage.page(_TITLE, "\n".join(parts), wipe.STYLE + _STYLE)
+
+
+def _row(name: str, *cells: str) -> str:
+    return f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>'
+
+
+def _failed_row(path: str, why: str, columns: int) -> str:
+    cell = f'<td colspan="{columns}"><span>failed: {html.escape(why)}</span></td>'
+    return _row(html.escape(path), cell)
+
+
+def _cell(text: str) -> str:
+    return f"<td>{html.escape(text)}</td>"
+
+
+def _size(photo: LabelledPhoto) -> str:
+    height, width = photo.image.shape[:2]
+    return f"{width}x{height}"
+
+
+def _small(picture: UInt8) -> UInt8:
+    """A photo or labels with at most _LONGEST pixels a side; labels stay labels."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    scale = _LONGEST / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = Image.Resampling.NEAREST if picture.ndim == 2 else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(picture).resize(size, method))
+
+
+def _shares(labels: UInt8) -> NDArray[np.float64]:
+    """Each label's share of the pixels: 256 float64."""
+    return np.bincount(labels.ravel(), minlength=256) / labels.size
+
+
+def _largest(shares: NDArray[np.float64]) -> list[int]:
+    """The labels that are worth a word, the largest share first."""
+    order = np.argsort(-shares, kind="stable")
+    return [int(label) for label in order if shares[label] >= LEAST_SHARE]
+
+
+def _facts(photo: LabelledPhoto, out: Path) -> str:
+    """The photo's path, size and times in HTML, and links to the files with its results."""
+    times = [f"{what} {seconds:.2f} s" for what, seconds in photo.seconds.items()]
+    told = html.escape(", ".join([one_line(photo.path), f"{_size(photo)} pixels", *times]))
+    links = [
+        # The name's bytes: it may be in no encoding at all.
+        f'<a href="{quote(os.fsencode(path.relative_to(out).as_posix()))}">'
+        f"{html.escape(one_line(path.name))}</a>"
+        for path in photo.written
+    ]
+    return f"{told}; written: {', '.join(links)}" if links else told
+
+
+def _share_table(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> str:
+    """A table of the classes, with their colours, and their share by what made the labels."""
+    final = [*shares.values()][-1]
+    there = {label for each in shares.values() for label in _largest(each)}
+    rows = [
+        _row(
+            webpage.swatch(palette()[label].tolist()) + html.escape(names[label]),
+            *(_cell(f"{each[label]:.1%}") for each in shares.values()),
+        )
+        for label in sorted(there, key=lambda label: (-final[label], label))
+    ]
+    lines = [
+        '<table class="numbers">',
+        webpage.table_caption("Classes and their shares of the pixels"),
+        f"<thead>{webpage.heading_row(['class', *shares])}</thead>",
+        "<tbody>",
+        *rows,
+        "</tbody>",
+        "</table>",
+    ]
+    return "\n".join(lines)
