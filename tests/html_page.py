@@ -8,11 +8,11 @@ from PIL import Image
 
 
 class Page(HTMLParser):
-    """Its pictures, tables and text; void elements aside, every tag must be closed."""
+    """Its pictures, links and text; void elements aside, every tag must be closed."""
 
     def __init__(self, text):
         super().__init__()
-        self.images, self.text, self.open = [], [], []
+        self.images, self.links, self.text, self.open = [], [], [], []
         self.feed(text)
         assert not self.open
 
@@ -21,6 +21,8 @@ class Page(HTMLParser):
             self.images.append(dict(attrs))
         elif tag not in ("meta", "input"):
             self.open.append(tag)
+        if tag == "a":
+            self.links.append(dict(attrs)["href"])
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

@@ -35,8 +35,9 @@ _TITLE = "Segmented photos"
 _STYLE = """.wide:has(> .all) { max-height: 70vh; overflow-y: auto; }
 .all thead th { position: sticky; top: 0; background: var(--paper); }
 .all :is(tbody th, td:last-child) { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
-.all tr :last-child { text-align: left; }
-.all span { display: block; max-width: min(46rem, 50vw); }
+.all td:last-child { min-width: 14rem; }
+.all tr > :last-child { text-align: left; }
+.all td span { display: block; max-width: min(46rem, 50vw); }
 section { border-top: 1px solid var(--line); margin-top: 2rem; }
 .photo { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
 .photo .wipe { flex: 2 1 20rem; margin: 0; }
@@ -66,8 +67,8 @@ $figures
 class LabelledPhoto:
     """What the page shows of a photo.
 
-    path: of its file. image: HxWx3 uint8 RGB. labels: by what made them ("net"), HxW uint8 each,
-    the final ones last. seconds: by what took them. written: the files with its results.
+    path: of its file. image: HxWx3 uint8 RGB. labels: by what made them ("net"), the final ones
+    last, HxW uint8 without void. seconds: by what took them. written: files with its results.
     """
 
     path: Path
@@ -155,7 +156,12 @@ class PhotoPage:
         self, alt: str, picture: UInt8, encode: Callable[[UInt8], bytes], ending: str
     ) -> str:
         """Write a picture; returns what shows it."""
-        content = encode(picture)
+        height, width = picture.shape[:2]
+        name = self._write_picture(encode(picture), ending)
+        return webpage.image(alt, f"{PICTURES}/{name}", (height, width))
+
+    def _write_picture(self, content: bytes, ending: str) -> str:
+        """Write an encoded picture; returns its name."""
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.{ending}"
         path = self._out / PICTURES / name
         make_folder(path.parent)
@@ -163,8 +169,7 @@ class PhotoPage:
         with write_atomically(path) as file:
             file.write(content)
         self._pictures.add(name)
-        height, width = picture.shape[:2]
-        return webpage.image(alt, f"{PICTURES}/{name}", (height, width))
+        return name
 
     def _remove_others(self) -> None:
         for path in (self._out / PICTURES).glob("*"):

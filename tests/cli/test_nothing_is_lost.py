@@ -22,6 +22,7 @@ SEARCH = ("--w1", "4", "--sigma-alpha", "10", "--sigma-beta", "5", "--iterations
 
 COMMANDS = {
     "segment": ("segment", "a.jpg", *NET, *CRF, "--save", "overlay,scores,probs,marginals,mat"),
+    "page": ("segment", "a.jpg", *NET, *CRF, "--html"),
     "crf": ("crf", "a.jpg", "--probs", "a.npy", "--out", "l.png", "--marginals", "m.npy", *CRF),
     "caffe": ("convert", *NET, "--to", "caffe", "--out", "made"),
     "onnx": ("convert", *NET, "--to", "onnx", "--out", "made"),

@@ -94,6 +94,17 @@ def test_random_weights_are_said_to_mean_nothing(command, folder):
     assert "the weights are random, so the labels mean nothing" in err
 
 
+def test_a_page_to_look_at(command, folder):
+    (folder / "b.png").write_text("nothing")
+    status, out, err = command("segment", "a.png", "b.png", *NET, "--no-crf", "--html")
+    assert status == 2
+    assert out.startswith("a.png")
+    assert err.splitlines()[-1] == "deeplab-repro: open out/index.html in a browser"
+    page = (folder / "out" / "index.html").read_text(encoding="utf-8")
+    assert "net &#x27;tiny&#x27; ran on cpu" in page
+    assert "All photos: 1 done, 1 failed" in page
+
+
 def test_broken_pictures_among_good_ones(command, folder):
     (folder / "b.png").write_text("nothing")
     status, out, err = command("segment", "b.png", "a.png", *NET, "--no-crf")

@@ -17,20 +17,20 @@ GAP, LINE = 8, 26
 NAME = "net <b>&amp;"
 
 
+def result_of(shown):
+    """One net that says 3 everywhere, and 5 with its CRF, on some scenes."""
+    scores = image_scores(confusion(shown[0].labels, np.zeros_like(shown[0].labels), 21))
+    rows = [
+        DemoRow(NAME, crf, [np.full_like(s.labels, says) for s in shown], scores, scores, 7)
+        for crf, says in ((False, 3), (True, 5))
+    ]
+    return DemoResult(2, shown, rows)
+
+
 @pytest.fixture
 def make(scenes):
-    """One net that says 3 everywhere, and 5 with its CRF, on the first scenes."""
-
-    def result(n_scenes):
-        shown = scenes[:n_scenes]
-        scores = image_scores(confusion(shown[0].labels, np.zeros_like(shown[0].labels), 21))
-        rows = [
-            DemoRow(NAME, crf, [np.full_like(s.labels, says) for s in shown], scores, scores, 7)
-            for crf, says in ((False, 3), (True, 5))
-        ]
-        return DemoResult(2, shown, rows)
-
-    return result
+    """The result on the first scenes."""
+    return lambda n_scenes: result_of(scenes[:n_scenes])
 
 
 @pytest.fixture
