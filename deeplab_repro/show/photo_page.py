@@ -38,7 +38,8 @@ _STYLE = """.wide:has(> .all) { max-height: 70vh; overflow-y: auto; }
 .all td:last-child { min-width: 14rem; }
 .all tr > :last-child { text-align: left; }
 .all td span { display: block; max-width: min(46rem, 50vw); }
-section { border-top: 1px solid var(--line); margin-top: 2rem; }
+section { border-top: 1px solid var(--line); margin-top: 2rem;
+          content-visibility: auto; contain-intrinsic-height: auto 40rem; }
 .photo { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
 .photo .wipe { flex: 2 1 20rem; margin: 0; }
 .photo .facts { flex: 1 1 18rem; min-width: 0; }
@@ -251,7 +252,7 @@ def _facts(photo: LabelledPhoto, out: Path) -> str:
     told = html.escape(", ".join([one_line(photo.path), f"{_size(photo)} pixels", *times]))
     links = [
         # The name's bytes: it may be in no encoding at all.
-        f'<a href="{quote(os.fsencode(path.relative_to(out).as_posix()))}">'
+        f'<a href="{quote(os.fsencode(Path(os.path.relpath(path, out)).as_posix()))}">'
         f"{html.escape(one_line(path.name))}</a>"
         for path in photo.written
     ]

@@ -61,7 +61,9 @@ caption span { display: block; position: sticky; left: 0;
 $style</style>
 </head>
 <body>
+<main>
 $body
+</main>
 </body>
 </html>
 """)

@@ -80,6 +80,8 @@ def tabs(browser, folder):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text))
         page.goto((folder / kind / "index.html").as_uri())
+        # What is out of sight would not be laid out, and so not be checked.
+        page.add_style_tag(content="section { content-visibility: visible !important; }")
         return page
 
     yield {kind: tab(kind) for kind in PAGES}, wrong
