@@ -7,7 +7,7 @@ from typing import Generic, TypeVar, cast
 
 import numpy as np
 
-from deeplab_repro.arrays import F32, UInt8
+from deeplab_repro.arrays import F32, UInt8, in_brief
 from deeplab_repro.crf.arguments import (
     check_coarse,
     check_iterations,
@@ -20,12 +20,13 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.device import AnyDevice, Device
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.given import check_image
 from deeplab_repro.net.scores import CoarseScores
 
 Marginals = TypeVar("Marginals", bound=F32 | None, covariant=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrfResult(Generic[Marginals]):
     """labels: HxW uint8, the most probable label; marginals: CxHxW float32, their probabilities.
 
@@ -36,6 +37,8 @@ class CrfResult(Generic[Marginals]):
     labels: UInt8
     marginals: Marginals
     device: Device
+
+    __repr__ = in_brief
 
 
 def dense_crf(
@@ -96,6 +99,7 @@ def refine_scores(
 
     All else is as for `dense_crf`. On the CPU the result is that of `dense_crf`, bit for bit.
     """
+    image = check_image(image)
     check_coarse(image, coarse)
     return _refine(image, coarse, params, iterations, device, marginals)
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from deeplab_repro.files.images import VOID
 from deeplab_repro.files.made_of import MadeOf, marked
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import write_atomically
-from deeplab_repro.net.preprocess import check_image
+from deeplab_repro.net.given import check_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,14 +35,17 @@ def palette() -> UInt8:
     return colours.astype(np.uint8)
 
 
-def overlay(image: UInt8, labels: UInt8) -> UInt8:
+def overlay(image: UInt8, labels: UInt8, *, alpha: float = 0.55) -> UInt8:
     """Lay the labels over the image in the VOC colours: HxWx3 uint8 RGB.
 
     `image` is HxWx3 uint8 RGB, `labels` HxW uint8. The background (0) leaves the image as it is,
-    void (255) is whitish, and a white line runs along every boundary.
+    void (255) is whitish, and a white line runs along every boundary. alpha: how opaque the colours
+    are, from 0 to 1.
 
-    Raises ArgumentError for other shapes or dtypes, or two different sizes.
+    Raises ArgumentError for other shapes or dtypes, two different sizes, or another alpha.
     """
+    if not (isinstance(alpha, Real) and 0 <= alpha <= 1):
+        raise ArgumentError(f"alpha is {alpha!r}, expected a number from 0 to 1, say 0.55")
     check_image(image)
     _check_labels(labels)
     if image.shape[:2] != labels.shape:
@@ -49,7 +53,7 @@ def overlay(image: UInt8, labels: UInt8) -> UInt8:
             f"labels: are {labels.shape[0]}x{labels.shape[1]} (height x width), "
             f"expected the image's {image.shape[0]}x{image.shape[1]}"
         )
-    opacity = np.full((256, 1), 0.55, np.float32)
+    opacity = np.full((256, 1), alpha, np.float32)
     opacity[0], opacity[VOID] = 0, 0.7
     tint = palette() * opacity
     out = image * (1 - opacity[labels]) + tint[labels]

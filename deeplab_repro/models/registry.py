@@ -18,6 +18,13 @@ VOC_CLASSES: tuple[str, ...] = tuple(published()["classes"])
 """The 21 classes of PASCAL VOC 2012 by label, background first."""
 
 
+def class_names(n_labels: int) -> tuple[str, ...]:
+    """Names for a net's labels: VOC's where it has 21, else class-0, class-1 and so on."""
+    if n_labels == len(VOC_CLASSES):
+        return VOC_CLASSES
+    return tuple(f"class-{label}" for label in range(n_labels))
+
+
 @dataclass(frozen=True)
 class Weights:
     """A released caffemodel: its file name, and the split that it was trained on."""

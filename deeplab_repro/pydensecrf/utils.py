@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, dims
-from deeplab_repro.crf.given import OVERSHOOT, as_array
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.given import OVERSHOOT, as_array
 from deeplab_repro.pydensecrf.arguments import (
     are_distributions,
     deviations,
