@@ -1,4 +1,12 @@
-"""The released DeepLab models without Caffe: nets, dense CRF, and their numbers."""
+"""The released DeepLab models without Caffe: nets, dense CRF, and their numbers.
+
+>>> from deeplab_repro import MODELS, DeepLab
+>>> [name for name, model in MODELS.items() if model.shipped_weights]  # these bring their weights
+['ToyVOC-LargeFOV', 'ToyVOC-MSc-LargeFOV']
+>>> model = DeepLab("ToyVOC-LargeFOV")
+>>> model("photo.jpg").labels.shape  # a label of each pixel
+(60, 80)
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -36,10 +36,10 @@ class Segmentation:
     >>> result = DeepLab("ToyVOC-LargeFOV")("photo.jpg")
     >>> result.labels.shape, result.marginals.shape
     ((60, 80), (21, 60, 80))
-    >>> list(result.shares())
-    ['background', 'chair']
-    >>> result.save("out/photo.png", "overlay")
-    [PosixPath('out/photo.png'), PosixPath('out/photo.overlay.jpg')]
+    >>> max(result.shares(), key=result.shares().get)
+    'background'
+    >>> [file.name for file in result.save("out/labels.png", "overlay")]
+    ['labels.png', 'labels.overlay.jpg']
     """
 
     size: HW

@@ -49,6 +49,10 @@ class Recipe:
 
     model: as `DeepLab` takes it; None for the net that kept scores are of, or else
     DeepLab-LargeFOV. The others are as `DeepLab` takes them.
+
+    >>> recipe = Recipe("ToyVOC-LargeFOV", crf=None)
+    >>> recipe.build().net.name
+    'ToyVOC-LargeFOV'
     """
 
     model: str | Path | None = None
@@ -96,6 +100,12 @@ class DeepLab:
 
     Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
     that do not take a colour image to scores of 1 to 255 labels, and too little memory.
+
+    >>> model = DeepLab("ToyVOC-LargeFOV")
+    >>> model("photo.jpg").labels.shape  # one photo
+    (60, 80)
+    >>> [result.size for result in model.stream(["photo.jpg", "photo.jpg"])]  # many
+    [(60, 80), (60, 80)]
     """
 
     def __init__(
@@ -172,11 +182,12 @@ class DeepLab:
     def stream(
         self, photos: Iterable[PhotoLike], *, errors: Literal["raise", "yield"] = "raise"
     ) -> Iterator[Segmentation | DeepLabError]:
-        """Segment one photo after the other: faster than to call the model with each.
+        """Segment many photos, each when its result is asked for; results in order.
 
-        While the CRF works on a photo, the net does the next, which is taken one ahead. photos: a
-        list or any other iterable; each photo is of a kind that calling takes. Results come in
-        order. The CRF's thread ends with the stream, or when it is closed.
+        While the CRF works on a photo, the net does the next, so that one photo is taken ahead;
+        this saves time where there are cores to spare, or a GPU. photos: a list or any other
+        iterable; each is of a kind that calling takes. The CRF's thread ends with the stream, or
+        when it is closed.
 
         errors: "raise" ends the stream at a photo that cannot be segmented, with an error that
         names it by number and path. "yield" gives the error in the photo's place and goes on; an
@@ -186,7 +197,7 @@ class DeepLab:
         >>> for result in model.stream(["photo.jpg", "nowhere.jpg"], errors="yield"):
         ...     print(repr(result))
         Segmentation('photo.jpg', 60x80, without CRF)
-        FileError('photo 2: nowhere.jpg: cannot be read: no such file')
+        FileError('photo 2: nowhere.jpg: cannot be read: no such file or directory')
         """
         check_photos(photos)
         if errors not in ("raise", "yield"):

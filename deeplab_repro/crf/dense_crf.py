@@ -54,7 +54,8 @@ def dense_crf(
 
     image: HxWx3 uint8 RGB; probs: CxHxW float32, one distribution a pixel, 1 to 255 labels; zeros
     are allowed. Or a batch, NxHxWx3 and NxCxHxW, of which each photo is refined by itself. Tensors
-    of other libraries are taken too, if they are on the CPU.
+    of other libraries are taken too, if they are on the CPU; and of Pillow's pictures those that
+    are upright.
     iterations: mean-field steps; 0 gives probs back, made to sum to 1.
     device: "cpu", "cuda", or "auto", which for now is "cpu" (CUDA is used when it is asked for).
     on_iteration: called after each iteration with its number, from 1, and the marginals (CxHxW; to
@@ -72,6 +73,15 @@ def dense_crf(
 
     Raises ArgumentError for an argument of the wrong type, shape or range, DeviceError where there
     is no CUDA or it fails, and ResourceError for too little memory.
+
+    >>> image = np.zeros((3, 4, 3), np.uint8)
+    >>> image[:, 2:] = 255  # a dark half and a bright one
+    >>> bright = np.float32([[0.1, 0.1, 0.9, 0.9], [0.1, 0.6, 0.9, 0.9], [0.1, 0.1, 0.9, 0.9]])
+    >>> params = CrfParams(w1=5, sigma_alpha=20, sigma_beta=10)
+    >>> dense_crf(image, np.stack([1 - bright, bright]), params).labels
+    array([[0, 0, 1, 1],
+           [0, 0, 1, 1],
+           [0, 0, 1, 1]], dtype=uint8)
     """
     image, probs = given_photos(image, probs)
     if image.ndim == 4:

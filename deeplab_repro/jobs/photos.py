@@ -10,7 +10,7 @@ from pathlib import Path
 from deeplab_repro.arrays import F32, UInt8, in_brief
 from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.files.whole import check_readable
-from deeplab_repro.segmenter import Segmentation
+from deeplab_repro.segmentation import Segmentation
 from deeplab_repro.work.outcomes import Failed, attempt
 from deeplab_repro.work.stages import in_threads, quick_turns
 

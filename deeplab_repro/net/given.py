@@ -44,7 +44,7 @@ def check_image(image: object) -> UInt8:
 
     Raises ArgumentError, with a mend, for anything else.
     """
-    expected = "expected an HxWx3 uint8 array (RGB, 0 to 255)"
+    expected = "expected a HxWx3 uint8 array (RGB, 0 to 255)"
     if isinstance(image, (str, os.PathLike)):
         raise ArgumentTypeError(f"image is a path; {expected}, use read_image(image)")
     if is_picture(image):

@@ -160,7 +160,7 @@ def mended(error, image):
         (OPAQUE.transpose(2, 0, 1), PHOTO),
         (PHOTO[None], PHOTO),
         (GREY, np.dstack([GREY] * 3)),
-        (np.asmatrix(GREY), np.dstack([GREY] * 3)),
+        (GREY.view(np.matrix), np.dstack([GREY] * 3)),
         (GREY[..., None], np.dstack([GREY] * 3)),
         (GREY[None], np.dstack([GREY] * 3)),
         (OPAQUE[..., [0, 3]], np.dstack([GREY] * 3)),
@@ -200,7 +200,7 @@ def test_mends_of_other_things(png):
         (np.stack([PHOTO, PHOTO]), "give one image at a time"),
         (PHOTO[:0], "image has shape 0x7x3; expected HxWx3 (RGB, channels last, not empty)"),
         (Image.new("RGB", (0, 3)), "image has shape 3x0x3"),
-        (np.array(None), "image is object; expected an HxWx3 uint8 array"),
+        (np.array(None), "image is object; expected a HxWx3 uint8 array"),
         (np.zeros(PHOTO.shape, complex), "image is complex128"),
     ],
 )
