@@ -10,7 +10,7 @@ from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.files.given_photo import PhotoLike, given_photo
 from deeplab_repro.files.labels import shares
-from deeplab_repro.files.outputs import output_files, write_outputs
+from deeplab_repro.files.outputs import ENDINGS, write_output
 from deeplab_repro.files.pictures import overlay
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.models.registry import class_names
@@ -39,7 +39,7 @@ class Segmentation:
     >>> max(result.shares(), key=result.shares().get)
     'background'
     >>> [file.name for file in result.save("out/labels.png", "overlay")]
-    ['labels.png', 'labels.overlay.jpg']
+    ['labels.overlay.jpg', 'labels.png']
     """
 
     size: HW
@@ -109,8 +109,9 @@ class Segmentation:
         Returns the files, each written whole or not at all. Raises FileError for what is in the way
         or cannot be written, and ArgumentError for outputs that there are not.
         """
+        is_folder = os.path.isdir(target) or os.fspath(target).endswith(("/", os.sep))
         target = Path(target)
-        if os.path.isdir(target) or not target.suffix:
+        if is_folder or not target.suffix:
             if self.path is None:
                 raise ArgumentError(
                     f"{one_line(target)}: is a folder, and the photo has no name: name the file, "
@@ -122,14 +123,20 @@ class Segmentation:
                 f"{one_line(target)}: labels are written as PNG, as other formats change them: "
                 f"name it {one_line(target.with_suffix('.png').name)}"
             )
-        files = output_files(target, outputs)
+        if unknown := sorted(set(outputs) - set(ENDINGS)):
+            raise ArgumentError(f"output '{unknown[0]}' is none of {', '.join(ENDINGS)}")
+        others = [kind for kind in ENDINGS if kind in outputs and kind != "labels"]
+        files = {kind: target.with_name(f"{target.stem}{ENDINGS[kind]}") for kind in others}
+        # The labels last: where they are, all is.
+        files["labels"] = target
         if "marginals" in files and self.marginals is None:
             raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
         if "overlay" in files and self.image is None:
             raise ArgumentError("an overlay is asked for, but the image is not kept here")
         check_targets({target: files.values()}, [self.path] if self.path else [], force)
         make_folder(target.parent)
-        write_outputs(files, self, self.image)
+        for kind, path in files.items():
+            write_output(kind, path, self.image, self)
         return list(files.values())
 
     def __repr__(self) -> str:

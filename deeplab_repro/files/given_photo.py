@@ -11,7 +11,7 @@ import numpy as np
 from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import ArgumentError, ArgumentTypeError
 from deeplab_repro.files.images import needs_turning, read_image, rgb_of
-from deeplab_repro.net.given import check_image, is_picture
+from deeplab_repro.net.given import check_image, is_pillows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +40,7 @@ def given_photo(photo: PhotoLike) -> UInt8:
     """
     if isinstance(photo, (str, os.PathLike)):
         return read_image(photo)
-    if is_picture(photo):
+    if is_pillows(photo):
         return check_image(rgb_of(photo))
     if not any(hasattr(photo, offer) for offer in _OFFERS) and not isinstance(photo, memoryview):
         raise ArgumentTypeError(
@@ -52,7 +52,7 @@ def given_photo(photo: PhotoLike) -> UInt8:
 
 def path_of(photo: PhotoLike) -> Path | None:
     """The path of a photo's file, if it was given or Pillow knows it."""
-    if is_picture(photo):
+    if is_pillows(photo):
         photo = getattr(photo, "filename", "")
     return Path(photo) if isinstance(photo, (str, os.PathLike)) and str(photo) else None
 
@@ -62,7 +62,7 @@ def pixels_of_picture(image: object) -> Any:
 
     Raises ArgumentError for one that is to be turned: its probabilities may be of either way.
     """
-    if not is_picture(image):
+    if not is_pillows(image):
         return image
     if needs_turning(image):
         raise ArgumentError(
@@ -79,7 +79,7 @@ def check_photos(photos: object) -> None:
         mend = 'of a folder, give sorted(Path(photos).glob("*.jpg"))'
     elif (
         isinstance(photos, (str, os.PathLike))
-        or is_picture(photos)
+        or is_pillows(photos)
         or len(getattr(photos, "shape", "?")) in (0, 2, 3)
     ):
         mend = "call the model itself with one photo, or give [photo]"

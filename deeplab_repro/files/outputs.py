@@ -1,17 +1,15 @@
-"""What can be written of a photo that was segmented: how the files are named, what is in them."""
+"""What can be written of a photo that was segmented: how each file is named, and what is in it."""
 
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from deeplab_repro.arrays import F32, UInt8
-from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.npy import write_npy
 from deeplab_repro.files.pictures import overlay, write_image, write_labels
 from deeplab_repro.files.probs import write_bin, write_scores_mat
 from deeplab_repro.files.whole import write_atomically
 
-_ENDINGS = {
+ENDINGS = {
     "labels": ".png",
     "overlay": ".overlay.jpg",
     "scores": ".scores.npy",
@@ -20,13 +18,11 @@ _ENDINGS = {
     "bin": ".bin",
     "mat": "_blob_0.mat",  # as the original names and asks for them
 }
-
-OUTPUTS = tuple(_ENDINGS)
-"""What can be written of a photo; the labels always are."""
+"""By what is in a file, how its name ends."""
 
 
 class Segmented(Protocol):
-    """What a photo's outputs are made of, as `segmenter.Segmentation` has it."""
+    """What the files are made of, as `segmentation.Segmentation` has it."""
 
     @property
     def labels(self) -> UInt8: ...
@@ -38,35 +34,21 @@ class Segmented(Protocol):
     def marginals(self) -> F32 | None: ...
 
 
-def output_files(labels: Path, outputs: Collection[str]) -> dict[str, Path]:
-    """The files that are written of a photo, by what is in them: its labels' PNG, and others.
+def write_output(kind: str, path: Path, image: UInt8 | None, made: Segmented) -> None:
+    """Write one file of a photo, whole or not at all.
 
-    Raises ArgumentError for outputs that do not exist.
+    kind: a key of ENDINGS. image: HxWx3 uint8 RGB, for the overlay. Raises FileError where the file
+    cannot be written.
     """
-    unknown = sorted(set(outputs) - set(OUTPUTS))
-    if unknown:
-        raise ArgumentError(f"output '{unknown[0]}' is none of {', '.join(OUTPUTS)}")
-    others = [name for name in OUTPUTS[1:] if name in outputs]
-    return {"labels": labels} | {
-        name: labels.with_name(f"{labels.stem}{_ENDINGS[name]}") for name in others
-    }
-
-
-def write_outputs(files: Mapping[str, Path], made: Segmented, image: UInt8 | None) -> None:
-    """Write a photo's outputs, each whole or not at all.
-
-    image: HxWx3 uint8 RGB, for the overlay. Raises FileError where one cannot be written.
-    """
-    for name, target in files.items():
-        if name == "labels":
-            write_labels(target, made.labels)
-        elif name == "overlay":
-            assert image is not None
-            write_image(target, overlay(image, made.labels))
-        elif name == "bin":
-            write_bin(target, made.probs)
-        elif name == "mat":
-            write_scores_mat(target, made.scores)
-        else:
-            with write_atomically(target) as file:
-                write_npy(file, getattr(made, name))
+    if kind == "labels":
+        write_labels(path, made.labels)
+    elif kind == "overlay":
+        assert image is not None
+        write_image(path, overlay(image, made.labels))
+    elif kind == "bin":
+        write_bin(path, made.probs)
+    elif kind == "mat":
+        write_scores_mat(path, made.scores)
+    else:
+        with write_atomically(path) as file:
+            write_npy(file, getattr(made, kind))

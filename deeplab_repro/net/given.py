@@ -47,7 +47,7 @@ def check_image(image: object) -> UInt8:
     expected = "expected a HxWx3 uint8 array (RGB, 0 to 255)"
     if isinstance(image, (str, os.PathLike)):
         raise ArgumentTypeError(f"image is a path; {expected}, use read_image(image)")
-    if is_picture(image):
+    if is_pillows(image):
         mend = 'use np.array(ImageOps.exif_transpose(image).convert("RGB"))'
         raise ArgumentTypeError(f"image is a picture of Pillow's; {expected}, {mend}")
     array = as_array("image", image, expected)
@@ -56,7 +56,7 @@ def check_image(image: object) -> UInt8:
     return array
 
 
-def is_picture(value: object) -> "TypeGuard[Image]":
+def is_pillows(value: object) -> "TypeGuard[Image]":
     """Whether this is a picture of Pillow's, which need not be loaded."""
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(value, pillow.Image)

@@ -13,6 +13,7 @@ from deeplab_repro.files.images import read_image
 from deeplab_repro.files.pictures import write_image
 from deeplab_repro.net.given import check_image
 from tests.conftest import CORNERS, assert_one_line, smooth_photo
+from tests.crf.test_given import Tensor
 
 PHOTO = smooth_photo(5, 7)
 GREY = PHOTO[..., 0]
@@ -173,6 +174,13 @@ def test_mends_of_arrays(door, image, wanted):
         door(image)
     assert_one_line(error, "image ", "expected ")
     np.testing.assert_array_equal(door(mended(error, image)), wanted)
+
+
+def test_tensors_on_a_gpu_are_told_how_to_leave_it():
+    with pytest.raises(ArgumentError) as error:
+        given_photo(tensor := Tensor(PHOTO, place=Tensor.GPU, dtype="uint8"))
+    assert_one_line(error, "image is a Tensor", "use image.cpu()")
+    np.testing.assert_array_equal(given_photo(mended(error, tensor)), PHOTO)
 
 
 def test_mends_of_other_things(png):
