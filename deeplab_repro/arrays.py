@@ -1,7 +1,7 @@
 """Shapes and array types that every room uses."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,19 @@ def dims(shape: Sequence[int]) -> str:
 
 
 def in_brief(record: Any) -> str:
-    """A dataclass on one short line, to be its `__repr__`: arrays are told by shape and type."""
-    names = [each.name for each in fields(record) if each.repr]
-    shown = ", ".join(f"{name}={_brief(getattr(record, name))}" for name in names)
-    return f"{type(record).__name__}({shown})"
+    """A dataclass on one short line, to be its `__repr__`.
+
+    Arrays are told by shape and type, and fields that are as by default are left out.
+    """
+    values = [(each, getattr(record, each.name)) for each in fields(record) if each.repr]
+    shown = [f"{each.name}={_brief(value)}" for each, value in values if not _is_usual(each, value)]
+    return f"{type(record).__name__}({', '.join(shown)})"
+
+
+def _is_usual(of: Field, value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return False
+    return value == (of.default if of.default_factory is MISSING else of.default_factory())
 
 
 def _brief(value: object) -> str:
