@@ -1,4 +1,12 @@
-"""The released DeepLab models without Caffe: nets, dense CRF, and their numbers."""
+"""The released DeepLab models without Caffe: nets, dense CRF, and their numbers.
+
+>>> from deeplab_repro import MODELS, DeepLab
+>>> [name for name, model in MODELS.items() if model.shipped_weights]  # these bring their weights
+['ToyVOC-LargeFOV', 'ToyVOC-MSc-LargeFOV']
+>>> model = DeepLab("ToyVOC-LargeFOV")
+>>> model("photo.jpg").labels.shape  # a label of each pixel
+(60, 80)
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +19,8 @@ if TYPE_CHECKING:
     from deeplab_repro.errors import DeepLabError
     from deeplab_repro.files.images import read_image
     from deeplab_repro.models.registry import MODELS
-    from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation
+    from deeplab_repro.segmentation import Segmentation
+    from deeplab_repro.segmenter import DeepLab, Recipe
 
 # Loaded when first asked for: the command line must not wait for OpenCV and Numba to print help.
 _HOMES = {
@@ -20,7 +29,7 @@ _HOMES = {
     "DeepLabError": "deeplab_repro.errors",
     "MODELS": "deeplab_repro.models.registry",
     "Recipe": "deeplab_repro.segmenter",
-    "Segmentation": "deeplab_repro.segmenter",
+    "Segmentation": "deeplab_repro.segmentation",
     "dense_crf": "deeplab_repro.crf.dense_crf",
     "read_image": "deeplab_repro.files.images",
 }
@@ -45,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted(__all__)

@@ -22,7 +22,14 @@ def one_line(what: object, longest: int | None = None) -> str:
 
 
 class DeepLabError(Exception):
-    """The base of every error of this package: all are such as a user can mend."""
+    """The base of every error of this package: all are such as a user can mend.
+
+    >>> try:
+    ...     read_image("nowhere.jpg")
+    ... except DeepLabError as error:
+    ...     print(error)
+    nowhere.jpg: cannot be read: no such file or directory
+    """
 
 
 class FileError(DeepLabError):

@@ -3,36 +3,41 @@
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, overload
 
 import numpy as np
 
-from deeplab_repro.arrays import HW, dims
+from deeplab_repro.arrays import HW, UInt8, dims
 from deeplab_repro.crf.arguments import check_iterations
 from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.engine import check_finite
-from deeplab_repro.errors import ArgumentError, NetError
+from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError, one_line
+from deeplab_repro.files.given_photo import PhotoLike, check_photos, given_photo, path_of
 from deeplab_repro.files.images import VOID
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
+from deeplab_repro.net.given import check_image
 from deeplab_repro.net.net import DenseCrfParameter, Net
-from deeplab_repro.net.preprocess import VOCS, check_image, preprocess
-from deeplab_repro.net.scores import CoarseScores, softmax
-
-if TYPE_CHECKING:
-    from deeplab_repro.crf.dense_crf import CrfResult
+from deeplab_repro.net.preprocess import VOCS, preprocess
+from deeplab_repro.net.scores import CoarseScores
+from deeplab_repro.segmentation import Segmentation
+from deeplab_repro.work.outcomes import outcome_of
+from deeplab_repro.work.stages import in_threads
 
 DEFAULT_MODEL = "DeepLab-LargeFOV"
+
+# The path of a photo, if it has one, and what became of it.
+_Outcome = tuple[Path | None, Segmentation | DeepLabError]
 
 # CxHxW float32 arrays beside those of the CRF: a library's scores, ours and the probabilities.
 _ARRAYS_HELD = 3
@@ -44,6 +49,10 @@ class Recipe:
 
     model: as `DeepLab` takes it; None for the net that kept scores are of, or else
     DeepLab-LargeFOV. The others are as `DeepLab` takes them.
+
+    >>> recipe = Recipe("ToyVOC-LargeFOV", crf=None)
+    >>> recipe.build().net.name
+    'ToyVOC-LargeFOV'
     """
 
     model: str | Path | None = None
@@ -73,47 +82,6 @@ class Recipe:
         return DeepLab(**options | {"model": self.model or DEFAULT_MODEL})
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """One image's result.
-
-    size: (H, W), the image's, at which all arrays are. coarse: the net's scores on its own grid;
-    None where probabilities were given in place of a net. refined: what the CRF made of them; None
-    without a CRF. net_seconds, crf_seconds: how long the two took. All other arrays are made of
-    these when they are asked for.
-    """
-
-    size: HW
-    coarse: CoarseScores | None
-    net_seconds: float = 0.0
-    refined: "CrfResult | None" = None
-    crf_seconds: float = 0.0
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """HxW uint8, the most probable label, ties to the lowest; after the CRF if there is one."""
-        if self.refined:
-            return self.refined.labels
-        assert self.coarse
-        return self.coarse.labels(self.size)
-
-    @cached_property
-    def scores(self) -> np.ndarray:
-        """CxHxW float32, as the net gives them."""
-        assert self.coarse
-        return self.coarse.enlarged(self.size)
-
-    @cached_property
-    def probs(self) -> np.ndarray:
-        """CxHxW float32, the softmax of the scores."""
-        return softmax(self.scores)
-
-    @property
-    def marginals(self) -> np.ndarray | None:
-        """CxHxW float32, the probabilities after the CRF, if there is one and they were kept."""
-        return self.refined.marginals if self.refined else None
-
-
 class DeepLab:
     """A net with its weights, and the CRF behind it.
 
@@ -132,6 +100,12 @@ class DeepLab:
 
     Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
     that do not take a colour image to scores of 1 to 255 labels, and too little memory.
+
+    >>> model = DeepLab("ToyVOC-LargeFOV")
+    >>> model("photo.jpg").labels.shape  # one photo
+    (60, 80)
+    >>> [result.size for result in model.stream(["photo.jpg", "photo.jpg"])]  # many
+    [(60, 80), (60, 80)]
     """
 
     def __init__(
@@ -161,6 +135,11 @@ class DeepLab:
         fill(net, self.weights)
         self.engine.build()
 
+    def __repr__(self) -> str:
+        weights = one_line(self.weights)
+        crf = f"CRF on {self.crf_device}" if self.crf else "without CRF"
+        return f"DeepLab({self.net.name!r}, {weights!r}, {self.engine.name}, {self.device}, {crf})"
+
     @property
     def net(self) -> Net:
         """The net that is run: plain data."""
@@ -176,22 +155,97 @@ class DeepLab:
         """Of the net's arithmetic: "float32" or "float16"."""
         return self.engine.precision
 
-    def __call__(self, image: np.ndarray) -> Segmentation:
-        """Segment an image, HxWx3 uint8 RGB of any size.
+    def __call__(self, photo: PhotoLike) -> Segmentation:
+        """Segment a photo of any size.
 
-        An image up to the net's crop is padded to it, as the authors did; a larger one to the next
-        of sizes 64 pixels apart (`Net.fitting_size`). Raises ArgumentError for other arrays, and
-        ResourceError where the image needs more memory than there is.
+        photo: the path of a file, a picture of Pillow's, or an HxWx3 uint8 array in RGB. Paths and
+        pictures are upright afterwards, as `read_image` makes them. An array's order of colours
+        cannot be told from its values: of OpenCV's, which have blue first, give
+        `image[..., ::-1]`.
+
+        A photo up to the net's crop is padded to it, as the authors did; a larger one to the next
+        of sizes 64 pixels apart (`Net.fitting_size`). Raises ArgumentError for what is no photo,
+        ResourceError where it needs more memory than there is, and what `read_image` raises.
         """
-        return self.refine(image, self.run_net(image))
+        return self._refined(self._scored(photo))
 
-    def run_net(self, image: np.ndarray) -> Segmentation:
+    @overload
+    def stream(
+        self, photos: Iterable[PhotoLike], *, errors: Literal["raise"] = "raise"
+    ) -> Iterator[Segmentation]: ...
+
+    @overload
+    def stream(
+        self, photos: Iterable[PhotoLike], *, errors: Literal["yield"]
+    ) -> Iterator[Segmentation | DeepLabError]: ...
+
+    def stream(
+        self, photos: Iterable[PhotoLike], *, errors: Literal["raise", "yield"] = "raise"
+    ) -> Iterator[Segmentation | DeepLabError]:
+        """Segment many photos, each when its result is asked for; results in order.
+
+        While the CRF works on a photo, the net does the next, so that one photo is taken ahead;
+        this saves time where there are cores to spare, or a GPU. photos: a list or any other
+        iterable; each is of a kind that calling takes. The CRF's thread ends with the stream, or
+        when it is closed.
+
+        errors: "raise" ends the stream at a photo that cannot be segmented, with an error that
+        names it by number and path. "yield" gives the error in the photo's place and goes on; an
+        error of the device is raised all the same. Raises ArgumentError for a single photo.
+
+        >>> model = DeepLab("ToyVOC-LargeFOV", crf=None)
+        >>> for result in model.stream(["photo.jpg", "nowhere.jpg"], errors="yield"):
+        ...     print(repr(result))
+        Segmentation('photo.jpg', 60x80, without CRF)
+        FileError('photo 2: nowhere.jpg: cannot be read: no such file or directory')
+        """
+        check_photos(photos)
+        if errors not in ("raise", "yield"):
+            raise ArgumentError(f"errors is {errors!r}, expected 'raise' or 'yield'")
+        return self._stream(photos, errors == "yield")
+
+    def _stream(
+        self, photos: Iterable[PhotoLike], goes_on: bool
+    ) -> Iterator[Segmentation | DeepLabError]:
+        scored = ((path_of(photo), outcome_of(self._scored, photo)) for photo in photos)
+        threads = 1 if self.crf else 0
+        with closing(in_threads(self._try_crf, scored, threads, "crf", self.load_crf)) as results:
+            for number, (path, result) in enumerate(results, 1):
+                if isinstance(result, Segmentation):
+                    yield result
+                    continue
+                name = f"photo {number}"
+                if path and one_line(path) not in str(result):
+                    name = f"{name}, {one_line(path)}"
+                error = type(result)(f"{name}: {result}")
+                if not goes_on or isinstance(error, DeviceError):
+                    raise error
+                yield error
+
+    def _try_crf(self, scored: _Outcome) -> _Outcome:
+        path, made = scored
+        if isinstance(made, Segmentation):
+            return path, outcome_of(self._refined, made)
+        return scored
+
+    def _scored(self, photo: PhotoLike) -> Segmentation:
+        """A photo after the net, which it keeps for the CRF."""
+        image = given_photo(photo)
+        return replace(self.run_net(image), image=image, path=path_of(photo))
+
+    def _refined(self, scored: Segmentation) -> Segmentation:
+        assert scored.image is not None
+        return self.refine(scored.image, scored)
+
+    def run_net(self, image: UInt8) -> Segmentation:
         """The net alone: a Segmentation without CRF, with float32 scores on the net's own grid.
 
-        Of a net that adds up branches at full size (the MSc nets) they are the scores at full size.
+        image: HxWx3 uint8 RGB; the result does not keep it. Of a net that adds up branches at full
+        size (the MSc nets) they are the scores at full size.
 
-        Raises what calling raises.
+        Raises ArgumentError for other arrays, and what calling raises.
         """
+        image = check_image(image)
         start = time.perf_counter()
         size, net_bytes = self._check(image)
         data = preprocess(image, size, self.net.preprocessing or VOCS)
@@ -204,7 +258,7 @@ class DeepLab:
         return Segmentation(image.shape[:2], coarse, time.perf_counter() - start)
 
     def refine(
-        self, image: np.ndarray, segmentation: Segmentation, marginals: bool = True
+        self, image: UInt8, segmentation: Segmentation, marginals: bool = True
     ) -> Segmentation:
         """The same segmentation after the CRF; as it was if this model has none.
 
@@ -239,9 +293,8 @@ class DeepLab:
             rest += crf_memory_needed(labels, pixels)
         return size, self.engine.memory_needed(shape), rest
 
-    def _check(self, image: np.ndarray) -> tuple[HW, int]:
-        """The size (H, W) at which to run an image, and the net's bytes. Image and memory suit."""
-        check_image(image)
+    def _check(self, image: UInt8) -> tuple[HW, int]:
+        """The size (H, W) at which to run an image, and the net's bytes. The memory suits."""
         size, net_bytes, rest = self._needs((image.shape[0], image.shape[1]))
         self._check_memory(size, net_bytes, rest)
         return size, net_bytes
@@ -254,7 +307,7 @@ class DeepLab:
 
 
 def refine(
-    image: np.ndarray,
+    image: UInt8,
     segmentation: Segmentation,
     crf: CrfParams,
     iterations: int,
@@ -263,11 +316,17 @@ def refine(
 ) -> Segmentation:
     """A segmentation by a net after the CRF.
 
-    Raises what `dense_crf` raises.
+    Raises ArgumentError for an image of another size, and what `dense_crf` raises.
     """
     from deeplab_repro.crf.dense_crf import refine_scores
 
     assert segmentation.coarse
+    image = check_image(image)
+    if image.shape[:2] != segmentation.size:
+        raise ArgumentError(
+            f"image is {dims(image.shape[:2])} (HxW), expected the {dims(segmentation.size)} of "
+            "the image that was segmented"
+        )
     start = time.perf_counter()
     refined = refine_scores(
         image, segmentation.coarse, crf, iterations, device=device, marginals=marginals

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from deeplab_repro.arrays import in_brief
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2, wire
 from deeplab_repro.caffe.blobs import blob_pieces, read_blob
 from deeplab_repro.caffe.clashes import binary_layer, settle_binary
@@ -30,7 +31,7 @@ _MOST_LAYERS = 5_000
 _MOST_BLOBS = 64  # of a layer
 
 
-@dataclass
+@dataclass(eq=False)
 class ModelLayer:
     """A layer of a caffemodel: its message without the blobs, and the blobs as float32 arrays.
 
@@ -39,6 +40,8 @@ class ModelLayer:
 
     message: Any  # LayerParameter of the file's dialect
     blobs: list[np.ndarray]
+
+    __repr__ = in_brief
 
     @property
     def name(self) -> str:
@@ -51,13 +54,15 @@ class ModelLayer:
         return layer_type(self.message)
 
 
-@dataclass
+@dataclass(eq=False)
 class Caffemodel:
     """The contents of a caffemodel, layers in the file's order."""
 
     name: str
     dialect: str
     layers: list[ModelLayer]
+
+    __repr__ = in_brief
 
     @property
     def training_list(self) -> str | None:

@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.features import LARGEST_COORDINATE, largest_coordinate
-from deeplab_repro.crf.given import as_array, check_type
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, ArgumentTypeError
+from deeplab_repro.files.given_photo import pixels_of_picture
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.given import as_array, check_image_shape, check_type, moved
 from deeplab_repro.net.scores import CoarseScores
 
 # How far a pixel's probabilities may sum from 1: enough for values kept in half precision.
@@ -44,7 +45,7 @@ def given_photos(image: object, probs: object) -> tuple[UInt8, F32]:
 
     Raises ArgumentError unless each is an image and its pixels' distributions over labels.
     """
-    images = _array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255")
+    images = _array("image", pixels_of_picture(image), np.uint8, "HxWx3", "RGB, 0 to 255")
     maps = _array("probs", probs, np.float32, "CxHxW", "label probabilities")
     if images.ndim == maps.ndim == 3:
         check_probs(images, maps)
@@ -70,14 +71,14 @@ def check_probs(image: UInt8, probs: F32, in_batch: bool = False) -> None:
 
     The mends that it tells are for all of the batch, if they are of one.
     """
-    _check_image(image, in_batch)
+    check_image_shape("image", image, in_batch)
     labels, size = probs.shape[0], image.shape[:2]
     if probs.shape[1:] != size:
         expected = f"probs has shape {dims(probs.shape)} but the image is {dims(size)} (HxW)"
         if probs.shape[1:] == size[::-1]:
-            mend = f"height and width are swapped, use {_moved('probs', (0, 2, 1), in_batch)}"
+            mend = f"height and width are swapped, use {moved('probs', (0, 2, 1), in_batch)}"
         elif probs.shape[:2] == size:
-            mend = f"the labels come last, use {_moved('probs', (2, 0, 1), in_batch)}"
+            mend = f"the labels come last, use {moved('probs', (2, 0, 1), in_batch)}"
         else:
             mend = "expected CxHxW of the same size, crop or resize the probabilities"
         raise ArgumentError(f"{expected}; {mend}")
@@ -124,10 +125,7 @@ def _mend_for_nan(probs: F32) -> str:
 
 
 def check_coarse(image: UInt8, coarse: CoarseScores) -> None:
-    """Raise ArgumentError unless these are an image and a net's finite scores that cover it."""
-    if not isinstance(image, np.ndarray):
-        raise ArgumentTypeError(f"image is a {type(image).__name__}; expected an HxWx3 uint8 array")
-    _check_image(_array("image", image, np.uint8, "HxWx3", "RGB, 0 to 255"))
+    """Raise ArgumentError unless these are a net's finite scores that cover an image."""
     if not isinstance(coarse, CoarseScores):
         raise ArgumentError(f"coarse is a {type(coarse).__name__}; expected CoarseScores")
     values = coarse.values
@@ -186,27 +184,6 @@ def check_labels(name: str, labels: int) -> None:
             f"{name} has {labels} labels; expected 1 to {MOST_LABELS}, as labels are kept in 8 bits"
             f" and 255 means void{mend}"
         )
-
-
-def _check_image(image: UInt8, in_batch: bool = False) -> None:
-    if image.ndim == 3 and image.shape[2] == 3 and 0 not in image.shape:
-        return
-    mend = ""
-    if image.shape[2:] == (1,):
-        mend = "; of grey ones, use np.repeat(image, 3, axis=-1)"
-    elif image.shape[2:] == (4,):
-        mend = "; without opacity, use image[..., :3]"
-    elif image.ndim == 3 and len(image) == 3:
-        mend = f"; use {_moved('image', (1, 2, 0), in_batch)}"
-    raise ArgumentError(
-        f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty){mend}"
-    )
-
-
-def _moved(name: str, axes: tuple[int, ...], in_batch: bool) -> str:
-    """How the axes come into this order; NumPy's function takes tensors too."""
-    order = (0, *(axis + 1 for axis in axes)) if in_batch else axes
-    return f"np.transpose({name}, {order})"
 
 
 def _array(

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar, cast
 
 import numpy as np
 
-from deeplab_repro.arrays import F32, UInt8
+from deeplab_repro.arrays import F32, UInt8, in_brief
 from deeplab_repro.crf.arguments import (
     check_coarse,
     check_iterations,
@@ -20,12 +20,13 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.device import AnyDevice, Device
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.given import check_image
 from deeplab_repro.net.scores import CoarseScores
 
 Marginals = TypeVar("Marginals", bound=F32 | None, covariant=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrfResult(Generic[Marginals]):
     """labels: HxW uint8, the most probable label; marginals: CxHxW float32, their probabilities.
 
@@ -36,6 +37,8 @@ class CrfResult(Generic[Marginals]):
     labels: UInt8
     marginals: Marginals
     device: Device
+
+    __repr__ = in_brief
 
 
 def dense_crf(
@@ -51,7 +54,8 @@ def dense_crf(
 
     image: HxWx3 uint8 RGB; probs: CxHxW float32, one distribution a pixel, 1 to 255 labels; zeros
     are allowed. Or a batch, NxHxWx3 and NxCxHxW, of which each photo is refined by itself. Tensors
-    of other libraries are taken too, if they are on the CPU.
+    of other libraries are taken too, if they are on the CPU; and of Pillow's pictures those that
+    are upright.
     iterations: mean-field steps; 0 gives probs back, made to sum to 1.
     device: "cpu", "cuda", or "auto", which for now is "cpu" (CUDA is used when it is asked for).
     on_iteration: called after each iteration with its number, from 1, and the marginals (CxHxW; to
@@ -69,6 +73,15 @@ def dense_crf(
 
     Raises ArgumentError for an argument of the wrong type, shape or range, DeviceError where there
     is no CUDA or it fails, and ResourceError for too little memory.
+
+    >>> image = np.zeros((3, 4, 3), np.uint8)
+    >>> image[:, 2:] = 255  # a dark half and a bright one
+    >>> bright = np.float32([[0.1, 0.1, 0.9, 0.9], [0.1, 0.6, 0.9, 0.9], [0.1, 0.1, 0.9, 0.9]])
+    >>> params = CrfParams(w1=5, sigma_alpha=20, sigma_beta=10)
+    >>> dense_crf(image, np.stack([1 - bright, bright]), params).labels
+    array([[0, 0, 1, 1],
+           [0, 0, 1, 1],
+           [0, 0, 1, 1]], dtype=uint8)
     """
     image, probs = given_photos(image, probs)
     if image.ndim == 4:
@@ -96,6 +109,7 @@ def refine_scores(
 
     All else is as for `dense_crf`. On the CPU the result is that of `dense_crf`, bit for bit.
     """
+    image = check_image(image)
     check_coarse(image, coarse)
     return _refine(image, coarse, params, iterations, device, marginals)
 

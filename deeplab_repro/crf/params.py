@@ -21,6 +21,9 @@ class CrfParams:
     standard deviation (pixels), 3 and 3 throughout the paper.
 
     Raises ArgumentError for a weight beyond +-1e6 or a standard deviation outside 1e-30..1e6.
+
+    >>> CrfParams(w1=4, sigma_alpha=121, sigma_beta=5)  # DeepLab-LargeFOV's
+    CrfParams(w1=4, sigma_alpha=121, sigma_beta=5, w2=3.0, sigma_gamma=3.0)
     """
 
     w1: float

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from deeplab_repro.arrays import HW
+from deeplab_repro.arrays import HW, in_brief
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.engines.exact import layer_tops
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
@@ -45,7 +45,7 @@ def faster_way(op: LayerType, channels: int) -> Way:
     return "product" if channels >= 512 and op.num_output >= 1024 else "whole"
 
 
-@dataclass
+@dataclass(eq=False)
 class Part:
     """Layers that run together in one way, and the blobs that they take and give.
 
@@ -57,6 +57,8 @@ class Part:
     bottoms: tuple[str, ...]
     layers: list[Layer]
     tops: tuple[str, ...] = ()
+
+    __repr__ = in_brief
 
 
 def parts(net: Net, outputs: Iterable[str]) -> list[Part]:

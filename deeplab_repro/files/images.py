@@ -63,6 +63,9 @@ def read_image(path: str | os.PathLike[str]) -> UInt8:
     Raises FileError (missing, empty, a folder, unreadable), ImageError (not a picture, broken,
     cut short, or with samples of no fixed scale such as floats) or ResourceError (too large for
     the memory; found from the header, before anything is decoded).
+
+    >>> read_image("photo.jpg").shape
+    (60, 80, 3)
     """
     return _read(path, _IMAGE_FORMATS, _to_rgb)
 
@@ -73,6 +76,32 @@ def read_labels(path: str | os.PathLike[str]) -> UInt8:
     Raises what `read_image` raises; ImageError too for a PNG in colour.
     """
     return _read(path, ("PNG",), _to_labels)
+
+
+def rgb_of(picture: "Image") -> UInt8:
+    """A picture that Pillow holds as HxWx3 uint8 RGB, as `read_image` gives it of its file.
+
+    Raises ImageError where it cannot be decoded, or has samples of no fixed scale, and
+    ResourceError where it is too large for the memory.
+    """
+    name = one_line(getattr(picture, "filename", "") or "the picture")
+    n_pixels = picture.width * picture.height
+    what = f"{name}: the image of {picture.height}x{picture.width} pixels"
+    require_memory(n_pixels * _BYTES_PER_PIXEL, what)
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        try:
+            return _to_rgb(picture, name)
+        except PILLOW_ERRORS as error:
+            raise ImageError(
+                f"{name}: cannot be made RGB, {picture.mode} as it is: {one_line(error)}: open its "
+                "file again, or give an array"
+            ) from error
+
+
+def needs_turning(picture: "Image") -> bool:
+    """Whether a picture that Pillow holds is not upright, as its EXIF data says."""
+    return picture.format != "TIFF" and _orientation(picture) is not None
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
@@ -131,7 +160,9 @@ def _to_rgb(picture: "Image", name: str) -> UInt8:
     picture.load()
     # Pillow has turned a TIFF already, but its EXIF may still say that it is to be turned.
     turn = None if picture.format == "TIFF" else _orientation(picture)
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format != "TIFF"):
+    if picture.mode.startswith("I;16") or (
+        picture.mode == "I" and picture.format not in (None, "TIFF")
+    ):
         # 16-bit grey: old Pillows hold it as I. 65535 = 255 * 257, so this is rounding.
         grey = (np.asarray(picture, np.int32) + 128) // 257
         picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from deeplab_repro.files.lettering import write_names
 from deeplab_repro.files.made_of import MadeOf, marked
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import write_atomically
-from deeplab_repro.net.preprocess import check_image
+from deeplab_repro.net.given import check_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,15 +37,20 @@ def palette() -> UInt8:
     return colours.astype(np.uint8)
 
 
-def overlay(image: UInt8, labels: UInt8, names: Sequence[str] = ()) -> UInt8:
+def overlay(
+    image: UInt8, labels: UInt8, names: Sequence[str] = (), *, alpha: float = 0.55
+) -> UInt8:
     """Lay the labels over the image in the VOC colours: HxWx3 uint8 RGB.
 
     `image` is HxWx3 uint8 RGB, `labels` HxW uint8. The background (0) leaves the image as it is,
     void (255) is whitish, and a white line runs along every boundary. `names` (by label) are
-    written where the classes are, each on its largest region unless that is small.
+    written where the classes are, each on its largest region unless that is small. alpha: how
+    opaque the colours are, from 0 to 1.
 
-    Raises ArgumentError for other shapes or dtypes, or two different sizes.
+    Raises ArgumentError for other shapes or dtypes, two different sizes, or another alpha.
     """
+    if not (isinstance(alpha, Real) and 0 <= alpha <= 1):
+        raise ArgumentError(f"alpha is {alpha!r}, expected a number from 0 to 1, say 0.55")
     check_image(image)
     _check_labels(labels)
     if image.shape[:2] != labels.shape:
@@ -52,7 +58,7 @@ def overlay(image: UInt8, labels: UInt8, names: Sequence[str] = ()) -> UInt8:
             f"labels: are {labels.shape[0]}x{labels.shape[1]} (height x width), "
             f"expected the image's {image.shape[0]}x{image.shape[1]}"
         )
-    opacity = np.full((256, 1), 0.55, np.float32)
+    opacity = np.full((256, 1), alpha, np.float32)
     opacity[0], opacity[VOID] = 0, 0.7
     tint = palette() * opacity
     out = image * (1 - opacity[labels]) + tint[labels]

@@ -45,7 +45,7 @@ def check_targets(
         if not (force or made_here(target)):
             raise FileError(
                 f"{one_line(target)}: is there already, and not known to be deeplab-repro's own: "
-                "give the results another name, or --force to replace it"
+                "give the results another name, or --force (force=True) to replace it"
             )
     for folder in {target.parent: None for _, target in written.values()}:
         existing = _existing(folder)
@@ -79,6 +79,13 @@ def _existing(folder: Path) -> Path:
 
 def _place(target: Path) -> str:
     """Where a file is or will be, the same for all names of it."""
+    try:
+        os.stat(target)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long, or has a null character
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"{one_line(target)}: cannot be written: {reason}") from error
     place = os.path.realpath(target)
     return place.casefold() if _ignores_case(_existing(target.parent)) else place
 

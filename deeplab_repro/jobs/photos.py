@@ -7,17 +7,17 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplab_repro.arrays import F32, UInt8
+from deeplab_repro.arrays import F32, UInt8, in_brief
 from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.files.whole import check_readable
-from deeplab_repro.segmenter import Segmentation
+from deeplab_repro.segmentation import Segmentation
 from deeplab_repro.work.outcomes import Failed, attempt
 from deeplab_repro.work.stages import in_threads, quick_turns
 
 _EXTENSIONS = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Photo:
     """A photo on its way through the stages; each adds what it makes.
 
@@ -32,6 +32,8 @@ class Photo:
     segmentation: Segmentation | None = None
     written: tuple[Path, ...] = ()
     sha256: str = ""
+
+    __repr__ = in_brief
 
 
 def unchanged(photo: Photo) -> Photo:

@@ -21,7 +21,7 @@ from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import check_readable, write_atomically
 from deeplab_repro.jobs.photos import Photo, Stages
 from deeplab_repro.machine.device import AnyDevice
-from deeplab_repro.segmenter import Segmentation
+from deeplab_repro.segmentation import Segmentation
 from deeplab_repro.work.outcomes import Failed
 from deeplab_repro.work.stages import io_threads
 

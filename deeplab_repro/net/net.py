@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from deeplab_repro.arrays import HW, Shape, dims
+from deeplab_repro.arrays import HW, Shape, dims, in_brief, same_content
 from deeplab_repro.errors import NetError, WeightsError
 from deeplab_repro.net.fitting import next_fit
 from deeplab_repro.net.layers import (
@@ -55,6 +55,9 @@ class Blob:
     filler: Filler = Filler()
     name: str = ""  # of its `param`: layers that name it alike have this one Blob
 
+    __repr__ = in_brief
+    __eq__ = same_content
+
 
 @dataclass
 class Layer:
@@ -66,6 +69,8 @@ class Layer:
     tops: tuple[str, ...]
     blobs: list[Blob] = field(default_factory=list)
     strict_dim: bool = True  # Caffe's: False lets weights of another shape but the same count in
+
+    __repr__ = in_brief
 
     @property
     def type(self) -> str:
@@ -149,6 +154,8 @@ class Net:
     data: ImageSegData | None = None  # a train net's data layer
     _shapes: dict[Shape, dict[str, Shape]] = field(init=False, repr=False, compare=False)
     _fits: dict[HW, HW] = field(init=False, repr=False, compare=False)
+
+    __repr__ = in_brief
 
     def __post_init__(self) -> None:
         if not self.layers:

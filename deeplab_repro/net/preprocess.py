@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_repro.arrays import F32, HW, UInt8, dims
+from deeplab_repro.arrays import F32, HW, UInt8, dims, in_brief, same_content
 from deeplab_repro.errors import ArgumentError, NetError, one_line
+from deeplab_repro.net.given import check_image
 
 MEAN_BGR = (104.008, 116.669, 122.675)
 """Mean of the training images, in the order blue, green, red, on the scale 0..255."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MeanImage:
     """A mean for each pixel, Caffe's mean_file.
 
@@ -24,12 +25,8 @@ class MeanImage:
     file: str
     values: F32 | None = None
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MeanImage) or self.file != other.file:
-            return False
-        if self.values is None or other.values is None:
-            return self.values is other.values
-        return np.array_equal(self.values, other.values)
+    __repr__ = in_brief
+    __eq__ = same_content
 
     def loaded(self) -> F32:
         """The values. Raises NetError where they are not loaded."""
@@ -114,13 +111,6 @@ def shown_mean(mean: tuple[float, ...]) -> str:
     return ", ".join(f"{value:g}" for value in mean)
 
 
-def check_image(image: UInt8) -> None:
-    """Raise ArgumentError unless this is an image: HxWx3 uint8, not empty."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        found = f"{dims(image.shape)} {image.dtype}"
-        raise ArgumentError(f"image: is {found}, expected HxWx3 uint8 RGB, not empty")
-
-
 def preprocess(image: UInt8, size: HW, how: Preprocessing = VOCS) -> F32:
     """Return the net's input for an image: 1x3xHxW float32, blue, green, red.
 
@@ -130,7 +120,7 @@ def preprocess(image: UInt8, size: HW, how: Preprocessing = VOCS) -> F32:
     Raises ArgumentError for another shape or dtype, an image larger than `size`, and one of another
     size than `how` asks for.
     """
-    check_image(image)
+    image = check_image(image)
     height, width = image.shape[:2]
     if height > size[0] or width > size[1]:
         raise ArgumentError(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.arrays import F32, HW, dims
+from deeplab_repro.arrays import F32, HW, dims, in_brief
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.device import Precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoarseScores:
     """Scores for every `stride`-th pixel along both axes, from `offset` pixels before the first.
 
@@ -24,6 +24,8 @@ class CoarseScores:
     values: npt.NDArray[np.floating]
     stride: int
     offset: int = 0
+
+    __repr__ = in_brief
 
     def covering(self, size: HW) -> "CoarseScores":
         """The part that an image of `size` = (H, W) needs, as a view."""

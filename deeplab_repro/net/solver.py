@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from deeplab_repro.arrays import in_brief
+
 
 @dataclass(frozen=True)
 class SolverParameter:
@@ -34,7 +36,7 @@ class SolverParameter:
     random_seed: int | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class SolverState:
     """What training resumes from: the next iteration, and the momentum of every blob.
 
@@ -49,3 +51,5 @@ class SolverState:
     current_step: int = 0
     learned_sha256: str = ""
     training_sha256: str = ""
+
+    __repr__ = in_brief

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplab_repro.arrays import F32, UInt8, dims
+from deeplab_repro.arrays import F32, UInt8, dims, in_brief
 from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.errors import ArgumentError
@@ -44,7 +44,7 @@ _LEGEND = (
 _COLOURS = ((0, 32, 76), (60, 77, 110), (124, 123, 120), (187, 174, 108), (255, 234, 70))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelMaps:
     """A label's maps after 0, 1, 2, ... iterations, each hxw float32, in the sheet's size.
 
@@ -56,8 +56,10 @@ class LabelMaps:
     scores: list[F32]
     beliefs: list[F32]
 
+    __repr__ = in_brief
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Figure2:
     """An image, its labels after the CRF (HxW uint8), and the maps of the labels found.
 
@@ -68,6 +70,8 @@ class Figure2:
     labels: UInt8
     maps: list[LabelMaps]
     left_out: list[str]
+
+    __repr__ = in_brief
 
 
 def score_maps(image: UInt8, scores: F32, params: CrfParams, iterations: int) -> Iterator[F32]:

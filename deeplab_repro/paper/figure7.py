@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplab_repro.arrays import UInt8
+from deeplab_repro.arrays import UInt8, in_brief
 from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.paper.reproduce import Run, results_of
 from deeplab_repro.paper.tables import VAL, Measured, Outcomes
@@ -14,7 +14,7 @@ N_SHOWN = 8
 """How many images are shown at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
     """One image: its id, the photo (HxWx3 uint8 RGB), and three label pictures (HxW uint8)."""
 
@@ -23,6 +23,8 @@ class Panel:
     net: UInt8
     with_crf: UInt8
     truth: UInt8
+
+    __repr__ = in_brief
 
 
 @dataclass(frozen=True)

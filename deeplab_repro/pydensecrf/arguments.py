@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, UInt8, dims
-from deeplab_repro.crf.given import as_array, check_type
 from deeplab_repro.crf.params import SMALLEST_SIGMA
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.given import as_array, check_type
 
 logger = logging.getLogger(__name__)
 

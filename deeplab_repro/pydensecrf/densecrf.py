@@ -33,7 +33,11 @@ from deeplab_repro.pydensecrf.arguments import (
 
 
 class KernelType(IntEnum):
-    """How the features are correlated. As long as nothing is learned, all three are the same."""
+    """How the features are correlated. As long as nothing is learned, all three are the same.
+
+    >>> KernelType(1)
+    <KernelType.DIAG_KERNEL: 1>
+    """
 
     CONST_KERNEL = 0
     DIAG_KERNEL = 1
@@ -44,6 +48,9 @@ class NormalizationType(IntEnum):
     """Where a kernel's message is divided by r, the kernel's response to ones.
 
     before: K (Q / r); after: (K Q) / r; symmetric: K (Q / sqrt r) / sqrt r; none: K Q.
+
+    >>> NormalizationType(3)
+    <NormalizationType.NORMALIZE_SYMMETRIC: 3>
     """
 
     NO_NORMALIZATION = 0
@@ -62,20 +69,32 @@ NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
 
 
 class Unary:
-    """Unary energies; make a ConstUnary or a LogisticUnary."""
+    """Unary energies; make a ConstUnary or a LogisticUnary.
+
+    >>> isinstance(ConstUnary(np.zeros((2, 5), np.float32)), Unary)
+    True
+    """
 
     energies: F32
 
 
 class ConstUnary(Unary):
-    """Energies u: nlabels x points float32, copied."""
+    """Energies u: nlabels x points float32, copied.
+
+    >>> crf = DenseCRF(nvar=5, nlabels=2)
+    >>> crf.setUnary(ConstUnary(np.ones((2, 5), np.float32)))
+    """
 
     def __init__(self, u: F32) -> None:
         self.energies = np.array(float32_array("u", u), order="C")
 
 
 class LogisticUnary(Unary):
-    """Energies L @ f. L: nlabels x features, f: features x points; both float32."""
+    """Energies L @ f. L: nlabels x features, f: features x points; both float32.
+
+    >>> LogisticUnary(np.ones((2, 3), np.float32), np.ones((3, 5), np.float32)).energies.shape
+    (2, 5)
+    """
 
     def __init__(self, L: F32, f: F32) -> None:
         left, right = float32_array("L", L), float32_array("f", f)
@@ -91,6 +110,12 @@ class DenseCRF:
     """A fully connected CRF over `nvar` points with `nlabels` labels each.
 
     Threads that ask one at the same time take turns.
+
+    >>> crf = DenseCRF(nvar=3, nlabels=2)
+    >>> crf.setUnaryEnergy(np.float32([[0.1, 0.9, 0.1], [2, 0.5, 2]]))
+    >>> crf.addPairwiseEnergy(np.float32([[0, 0.1, 0.2]]), compat=3)  # three points on a line
+    >>> crf.inference(5).argmax(axis=0)
+    array([0, 0, 0])
     """
 
     _size: tuple[int, int] | None = None  # height and width, where the points are pixels
@@ -197,6 +222,15 @@ class DenseCRF2D(DenseCRF):
     """A fully connected CRF over the pixels of an image: width first, then height.
 
     Point y * w + x is the pixel in row y and column x.
+
+    >>> image = np.zeros((2, 3, 3), np.uint8)
+    >>> crf = DenseCRF2D(3, 2, 2)
+    >>> crf.setUnaryEnergy(np.float32([[0.1, 0.1, 0.1, 0.1, 0.9, 0.1], [2, 2, 2, 2, 0.5, 2]]))
+    >>> crf.addPairwiseGaussian(sxy=3, compat=3)
+    >>> crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image, compat=10)
+    >>> crf.inference(5).argmax(axis=0).reshape(2, 3)
+    array([[0, 0, 0],
+           [0, 0, 0]])
     """
 
     def __init__(self, w: int, h: int, nlabels: int) -> None:

@@ -18,12 +18,20 @@ MatrixXf = VectorXf = np.ndarray
 
 
 def matrixXf(arr: npt.ArrayLike) -> F32:
-    """A copy of a float32 array with two axes. Raises ArgumentError for anything else."""
+    """A copy of a float32 array with two axes. Raises ArgumentError for anything else.
+
+    >>> matrixXf(np.zeros((2, 5), np.float32)).shape
+    (2, 5)
+    """
     return _copy(arr, 2)
 
 
 def vectorXf(arr: npt.ArrayLike) -> F32:
-    """A copy of a float32 array with one axis. Raises ArgumentError for anything else."""
+    """A copy of a float32 array with one axis. Raises ArgumentError for anything else.
+
+    >>> vectorXf(np.zeros(5, np.float32)).shape
+    (5,)
+    """
     return _copy(arr, 1)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, dims
-from deeplab_repro.crf.given import OVERSHOOT, as_array
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.given import OVERSHOOT, as_array
 from deeplab_repro.pydensecrf.arguments import (
     are_distributions,
     deviations,
@@ -37,6 +37,10 @@ def unary_from_labels(
     labels: integers, any shape. gt_prob: between 0 and 1; the other labels share the rest.
     zero_unsure: 0 means unknown, all labels are equally likely there, and the n_labels labels are
     1 to n_labels; otherwise they are 0 to n_labels - 1.
+
+    >>> unary = unary_from_labels(np.array([[1, 2], [0, 2]]), 2, gt_prob=0.7)
+    >>> unary.shape, unary.argmin(axis=0)  # of the unknown point both energies are the same
+    ((2, 4), array([0, 1, 0, 1]))
     """
     flat = _array("labels", labels).ravel()
     if flat.dtype.kind not in "iub":
@@ -109,7 +113,11 @@ def _mend_for_labels(labels: npt.NDArray[np.intp], n_labels: int, has_unsure: bo
 
 
 def compute_unary(labels: npt.NDArray[Any], M: int, GT_PROB: float = 0.5) -> F32:
-    """Deprecated in pydensecrf: unary_from_labels with zero_unsure."""
+    """Deprecated in pydensecrf: unary_from_labels with zero_unsure.
+
+    >>> compute_unary(np.array([[1, 2], [0, 2]]), 2, 0.7).shape
+    (2, 4)
+    """
     logger.warning("compute_unary is deprecated, use unary_from_labels instead")
     return unary_from_labels(labels, M, GT_PROB)
 
@@ -122,6 +130,9 @@ def unary_from_softmax(
     sm: C x any shape of N points. scale: above 0 and at most 1, how far to believe them; the rest
     is shared by all labels. clip: the least probability, or None to let 0 become +inf.
     Probabilities need not sum to 1, and what resizing took a little beyond 0 and 1 is clipped.
+
+    >>> unary_from_softmax(np.full((21, 60, 80), 1 / 21)).shape
+    (21, 4800)
     """
     probs = _array("sm", sm)
     if not probs.ndim or not probs.size:
@@ -177,7 +188,11 @@ def _check_order(probs: npt.NDArray[Any]) -> None:
 
 
 def softmax_to_unary(sm: npt.NDArray[Any], GT_PROB: float = 1) -> F32:
-    """Deprecated in pydensecrf: unary_from_softmax with scale GT_PROB."""
+    """Deprecated in pydensecrf: unary_from_softmax with scale GT_PROB.
+
+    >>> softmax_to_unary(np.full((21, 60, 80), 1 / 21)).shape
+    (21, 4800)
+    """
     logger.warning("softmax_to_unary is deprecated, use unary_from_softmax instead")
     return unary_from_softmax(sm, None if GT_PROB == 1 else GT_PROB, clip=None)
 
@@ -187,6 +202,10 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> F3
 
     sdims: one standard deviation for each axis of the array, in steps: (y, x) for an image, other
     than DenseCRF2D's sxy.
+
+    >>> create_pairwise_gaussian(sdims=(2, 1), shape=(2, 3))
+    array([[0. , 0. , 0. , 0.5, 0.5, 0.5],
+           [0. , 1. , 2. , 0. , 1. , 2. ]], dtype=float32)
     """
     if not isinstance(shape, Iterable):
         raise ArgumentError(f"shape is {shown(shape)}; expected lengths, say (height, width)")
@@ -227,6 +246,10 @@ def create_pairwise_bilateral(
     sdims: as in create_pairwise_gaussian. schan: standard deviation of the values, one or one a
     channel. img: an array of any shape and number type. chdim: its axis of channels; -1 (the
     default) means that there is none, not the last.
+
+    >>> image = np.zeros((60, 80, 3), np.uint8)
+    >>> create_pairwise_bilateral(sdims=(80, 80), schan=(13, 13, 13), img=image, chdim=2).shape
+    (5, 4800)
     """
     array = _array("img", img)
     values = _channels_first(array, chdim)

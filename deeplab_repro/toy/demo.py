@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deeplab_repro.arrays import in_brief
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES
 from deeplab_repro.toy.scenes import Scene, make_scene
@@ -34,7 +35,7 @@ TRIMAP_WIDTH = 3
 _PAPER = ("DeepLab-LargeFOV", "DeepLab-MSc-LargeFOV")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DemoRow:
     """A model's results on all scenes, alone or with its CRF.
 
@@ -48,6 +49,8 @@ class DemoRow:
     scores: Scores
     near_borders: Scores
     ms: float
+
+    __repr__ = in_brief
 
     @property
     def title(self) -> str:

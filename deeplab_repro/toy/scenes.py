@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from deeplab_repro.arrays import F32, UInt8
+from deeplab_repro.arrays import F32, UInt8, in_brief
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.images import VOID
 from deeplab_repro.files.marks import MADE_BY
@@ -32,13 +32,15 @@ _HOW_MANY = (0.2, 0.3, 0.27, 0.15, 0.08)  # one object, two, ...
 _SIZES = ((120, 185), (100, 165), (86, 140), (74, 120), (64, 104))  # of one object, of two, ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A picture and its labels: HxWx3 uint8 RGB as decoded from `jpeg`, and HxW uint8, 255 void."""
 
     image: UInt8
     labels: UInt8
     jpeg: bytes
+
+    __repr__ = in_brief
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeplab_repro.arrays import F32
+from deeplab_repro.arrays import F32, in_brief
 
 
-@dataclass
+@dataclass(eq=False)
 class Value:
     """A blob between layers: data and diff, both NxCxHxW float32.
 
@@ -19,8 +19,10 @@ class Value:
     data: F32
     diff: F32 | None = None
 
+    __repr__ = in_brief
 
-@dataclass
+
+@dataclass(eq=False)
 class Parameter:
     """A layer's weights or biases: data and their gradient diff, of one shape, and its own rates.
 
@@ -31,6 +33,8 @@ class Parameter:
     diff: F32
     lr_mult: float
     decay_mult: float
+
+    __repr__ = in_brief
 
 
 class Memory:

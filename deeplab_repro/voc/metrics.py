@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from deeplab_repro.arrays import dims
+from deeplab_repro.arrays import dims, in_brief
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.images import VOID
 
@@ -21,7 +21,7 @@ MOST_WIDTH = 1000
 """The largest width of a trimap, in pixels; the paper's go up to 40."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """The scores of a confusion matrix, in percent.
 
@@ -41,6 +41,8 @@ class Scores:
     n_present: int
     mean_iou_of_present: float
     mean_class_accuracy_of_present: float
+
+    __repr__ = in_brief
 
     @property
     def n_labels(self) -> int:

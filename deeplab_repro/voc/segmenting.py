@@ -14,7 +14,8 @@ from deeplab_repro.files.made_of import MadeOf, is_made_of, sha256_of
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import read_coarse, write_coarse
 from deeplab_repro.jobs.photos import Photo, Stages
-from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation, refine
+from deeplab_repro.segmentation import Segmentation
+from deeplab_repro.segmenter import DeepLab, Recipe, refine
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
 from deeplab_repro.work.outcomes import Failed

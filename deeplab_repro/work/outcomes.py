@@ -37,10 +37,10 @@ def attempt(function: Callable[[Item], Result], item: Item, path: Path) -> Resul
         return Failed(path, _without_traceback(error))
 
 
-def outcome_of(function: Callable[[str], Result], name: str) -> Result | DeepLabError:
-    """Call `function` with a name: its result, or the DeepLabError that it raised."""
+def outcome_of(function: Callable[[Item], Result], item: Item) -> Result | DeepLabError:
+    """Call `function` with an item: its result, or the DeepLabError that it raised."""
     try:
-        return function(name)
+        return function(item)
     except DeepLabError as error:
         return _without_traceback(error)
 

@@ -71,8 +71,8 @@ def in_threads(
         if prepare:
             pool.submit(prepare)
         try:
-            for item in items:
-                coming.append(pool.submit(function, item))
+            for future in _submitted(function, items, pool):
+                coming.append(future)
                 while coming and (len(coming) > threads or coming[0].done()):
                     yield coming.popleft().result()
             while coming:
@@ -80,3 +80,16 @@ def in_threads(
         finally:
             for future in coming:
                 future.cancel()
+
+
+def _submitted(
+    function: Callable[[Item], Result], items: Iterable[Item], pool: ThreadPoolExecutor
+) -> Iterator[Future[Result]]:
+    """Each item's future; what the items raise comes as the last of them."""
+    try:
+        for item in items:
+            yield pool.submit(function, item)
+    except Exception as error:
+        failed: Future[Result] = Future()
+        failed.set_exception(error)
+        yield failed

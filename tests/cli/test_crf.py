@@ -15,8 +15,7 @@ from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.files.made_of import MadeOf, sha256_of, sha256_of_text
 from deeplab_repro.files.pictures import write_image
 from deeplab_repro.files.probs import write_bin, write_coarse, write_scores_mat
-from deeplab_repro.net.scores import CoarseScores
-from deeplab_repro.segmenter import softmax
+from deeplab_repro.net.scores import CoarseScores, softmax
 
 SCORES = np.random.default_rng(0).standard_normal((4, 20, 30)).astype(np.float32)
 PROBS = softmax(SCORES)

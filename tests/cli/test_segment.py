@@ -18,7 +18,7 @@ from deeplab_repro.jobs.photos import Photo
 from deeplab_repro.jobs.segment import OUTPUTS
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.net.scores import CoarseScores
-from deeplab_repro.segmenter import Segmentation
+from deeplab_repro.segmentation import Segmentation
 
 
 @pytest.fixture

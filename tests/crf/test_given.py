@@ -65,6 +65,15 @@ def test_tensors_are_arrays(kind):
     np.testing.assert_array_equal(result.marginals, expected.marginals)
 
 
+@pytest.mark.parametrize("masked", ["image", "probs"])
+def test_masked_values_are_not_taken_in_silence(masked):
+    given = {"image": IMAGE, "probs": PROBS}
+    given[masked] = np.ma.masked_equal(given[masked], given[masked].max())
+    with pytest.raises(ArgumentError) as error:
+        dense_crf(**given, params=PARAMS)
+    assert_one_line(error, f"{masked} has masked values", f"use {masked}.filled(0)")
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [

@@ -11,7 +11,8 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.net.scores import CoarseScores
-from deeplab_repro.segmenter import DeepLab, Segmentation
+from deeplab_repro.segmentation import Segmentation
+from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.toy.demo import TRIMAP_WIDTH, DemoResult, measure, notes, table
 from deeplab_repro.toy.scenes import make_scene
 from deeplab_repro.voc.metrics import confusion, image_scores, trimap_confusions, trimap_scores

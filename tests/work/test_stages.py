@@ -63,6 +63,18 @@ def test_what_is_raised_comes_in_its_place_and_ends_it():
     assert not named("stage")
 
 
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_what_the_items_raise_comes_after_the_results_before(threads):
+    def items():
+        yield from (1, 2)
+        raise RuntimeError("no more")
+
+    results = in_threads(lambda item: time.sleep(0.01) or item, items(), threads, "test")
+    assert [next(results), next(results)] == [1, 2]
+    with pytest.raises(RuntimeError, match="no more"):
+        next(results)
+
+
 def test_items_that_fail_and_a_caller_who_stops_end_the_threads():
     def interrupted():
         yield 1

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deeplab_repro.arrays import F32, UInt8
+from deeplab_repro.arrays import F32, UInt8, in_brief
 from deeplab_repro.crf.arguments import check_memory
 from deeplab_repro.crf.cpu import steps
 from deeplab_repro.crf.cpu.lattice import build_lattice
@@ -29,7 +29,7 @@ MOST_AT_ONCE = 100  # iterations: small CRFs run in the calling thread, which is
 LARGEST_MESSAGE = 20.0  # exp of it, times any probability, is well within float32's range
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """One Gaussian kernel K between all pairs of N pixels.
 
@@ -42,6 +42,8 @@ class Kernel:
     features: F32
     compatibility: float | F32
     normalization: Normalization = "after"
+
+    __repr__ = in_brief
 
 
 def infer(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from deeplab_repro.arrays import F32
+from deeplab_repro.arrays import F32, in_brief
 from deeplab_repro.toy.drawing.clutter import (
     books,
     bush,
@@ -36,7 +36,7 @@ class Clutter:
     foot: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """An empty place: HxWx3 float32 colours (0..255), the ground's first row, and its clutter.
 
@@ -47,6 +47,8 @@ class Setting:
     horizon: float
     clutter: list[Clutter]
     firm: bool = True
+
+    __repr__ = in_brief
 
 
 def noise(rng: Rng, height: int, width: int, cell: tuple[float, float]) -> F32:

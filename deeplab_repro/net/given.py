@@ -1,11 +1,17 @@
 """Arrays as people give them: NumPy's, or tensors on the CPU, without loading what made these."""
 
-from typing import Any
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from deeplab_repro.arrays import UInt8, dims
 from deeplab_repro.errors import ArgumentError, ArgumentTypeError, one_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # What NumPy raises, or the library that is asked for the memory of one of its tensors.
 _REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, BufferError)
@@ -33,6 +39,68 @@ def as_array(name: str, value: object, expected: str, mend: str = "") -> npt.NDA
     raise ArgumentTypeError(f"{name} is a {type(value).__name__}; {expected}{mend}")
 
 
+def check_image(image: object) -> UInt8:
+    """An image as a plain array, HxWx3 uint8 RGB, that shares its memory.
+
+    Raises ArgumentError, with a mend, for anything else.
+    """
+    expected = "expected a HxWx3 uint8 array (RGB, 0 to 255)"
+    if isinstance(image, (str, os.PathLike)):
+        raise ArgumentTypeError(f"image is a path; {expected}, use read_image(image)")
+    if is_pillows(image):
+        mend = 'use np.array(ImageOps.exif_transpose(image).convert("RGB"))'
+        raise ArgumentTypeError(f"image is a picture of Pillow's; {expected}, {mend}")
+    array = as_array("image", image, expected)
+    check_type("image", image, array, np.uint8, expected)
+    check_image_shape("image" if type(image) is np.ndarray else "np.asarray(image)", array)
+    return array
+
+
+def is_pillows(value: object) -> "TypeGuard[Image]":
+    """Whether this is a picture of Pillow's, which need not be loaded."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(value, pillow.Image)
+
+
+def check_image_shape(name: str, image: npt.NDArray[Any], in_batch: bool = False) -> None:
+    """Raise ArgumentError, with a mend, unless an image is HxWx3 and not empty.
+
+    name: what the mend calls it. in_batch: whether the mend is for all of a batch.
+    """
+    if image.ndim == 3 and image.shape[2] == 3 and 0 not in image.shape:
+        return
+    mend = ""
+    if 0 in image.shape or image.ndim not in (2, 3, 4):
+        pass
+    elif image.ndim == 4:
+        which = f"use {name}[0]" if len(image) == 1 else "give one image at a time"
+        mend = f"; if it is a batch, {which}"
+    elif image.ndim == 2:
+        mend = f"; if it is grey, use np.stack([{name}] * 3, axis=-1)"
+    elif image.shape[2] == 1:
+        mend = f"; of grey ones, use np.repeat({name}, 3, axis=-1)"
+    elif image.shape[2] == 4:
+        mend = f"; without opacity, use {name}[..., :3]"
+    elif image.shape[2] == 2:
+        mend = f"; of grey ones with opacity, use np.repeat({name}[..., :1], 3, axis=-1)"
+    elif len(image) == 3:
+        mend = f"; use {moved(name, (1, 2, 0), in_batch)}"
+    elif len(image) == 1:
+        grey = f"np.repeat({name}, 3, axis=-3)"
+        mend = f"; of grey ones, use {moved(grey, (1, 2, 0), in_batch)}"
+    elif len(image) == 4:
+        mend = f"; without opacity, use {moved(f'{name}[..., :3, :, :]', (1, 2, 0), in_batch)}"
+    raise ArgumentError(
+        f"image has shape {dims(image.shape)}; expected HxWx3 (RGB, channels last, not empty){mend}"
+    )
+
+
+def moved(name: str, axes: tuple[int, ...], in_batch: bool = False) -> str:
+    """How the axes come into this order; NumPy's function takes tensors too."""
+    order = (0, *(axis + 1 for axis in axes)) if in_batch else axes
+    return f"np.transpose({name}, {order})"
+
+
 def _calls_to_the_cpu(tensor: Any) -> str:
     """What makes an array for NumPy of a tensor with a gradient, in bfloat16 or on a GPU."""
     calls = ".detach()" if getattr(tensor, "requires_grad", False) else ""
@@ -50,7 +118,9 @@ def _calls_to_the_cpu(tensor: Any) -> str:
 def check_type(
     name: str, given: object, array: npt.NDArray[Any], dtype: npt.DTypeLike, expected: str
 ) -> None:
-    """Raise ArgumentError unless `array`, which was made of `given`, is of this type."""
+    """Raise ArgumentError unless `array`, which was made of `given`, is of this type, unmasked."""
+    if np.ma.is_masked(given):
+        raise ArgumentError(f"{name} has masked values; {expected} without, use {name}.filled(0)")
     wanted = np.dtype(dtype)
     if array.dtype == wanted:
         return
