@@ -4,8 +4,11 @@ import itertools
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.errors import one_line
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deeplab_repro.crf.params import CrfParams
-    from deeplab_repro.jobs.photos import Photo
-    from deeplab_repro.work.outcomes import Failed
+    from deeplab_repro.jobs.finding import Found
+    from deeplab_repro.jobs.photos import Outcome, Photo
 
 
 _SECONDS_BETWEEN_LINES = 60
@@ -203,26 +206,77 @@ def _parts(
     yield part
 
 
-def print_photos(
-    doing: str, total: int, photos: "Iterable[Photo | Failed]"
-) -> "tuple[Photo | None, int]":
-    """Print a line for each photo, its size, times and labels, or on stderr its error.
+@dataclass
+class Told:
+    """What became of photos: the last that was done, how many were, failed, and were passed over.
 
-    Returns the last photo that was done, if any was, and how many failed.
+    skipped: by reason.
     """
+
+    last: "Photo | None" = None
+    done: int = 0
+    failed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        text = f"{self.done} done"
+        if self.failed:
+            text += f", {self.failed} failed"
+        if self.skipped:
+            why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
+            text += f", {self.skipped.total()} skipped ({why})"
+        return text
+
+    def say(self) -> None:
+        """Tell the counts, unless there was but one photo."""
+        if self.done + self.failed + self.skipped.total() > 1:
+            say(str(self))
+
+
+def say_clashes(names: "Mapping[Path, str]") -> None:
+    """Tell which results have longer names, as those of two photos would be the same."""
+    from deeplab_repro.jobs.names import named_in_full
+
+    if full := named_in_full(names):
+        shown = ", ".join(f"{name}.png" for name in full[:3]) + (", ..." if len(full) > 3 else "")
+        say(f"names of photos clash, so some results are named in full ({len(full)}): {shown}")
+
+
+def print_photo(outcome: "Outcome") -> None:
+    """Print the line of a photo that is done: its size, times and labels."""
+    from deeplab_repro.jobs.photos import Photo
+
+    if isinstance(outcome, Photo):
+        print(one_line(_photo_line(outcome)), flush=True)
+
+
+def print_photos(
+    doing: str,
+    found: "Found",
+    outcomes: "Iterable[Outcome]",
+    tell: "Callable[[Outcome], None]" = print_photo,
+) -> Told:
+    """Tell of each photo as it is done, and on stderr of errors; returns what became of all.
+
+    found: the photos. tell: prints what became of one.
+    """
+    from deeplab_repro.jobs.photos import Skipped
     from deeplab_repro.work.outcomes import Failed
 
-    last, failures = None, 0
-    with progress(doing, total) as advance:
-        for photo in photos:
-            if isinstance(photo, Failed):
-                failures += 1
-                say(f"error: {photo.error}")
+    told = Told(skipped=found.skipped.copy())
+    with progress(doing, len(found.unreadable) + len(found.folders)) as advance:
+        for outcome in itertools.chain(found.unreadable, outcomes):
+            if isinstance(outcome, Failed):
+                told.failed += 1
+                say(f"error: {outcome.error}")
+            elif isinstance(outcome, Skipped):
+                told.skipped["done before"] += 1
             else:
-                print(one_line(_photo_line(photo)), flush=True)
-                last = photo
+                told.done += 1
+                told.last = outcome
+            tell(outcome)
             advance()
-    return last, failures
+    return told
 
 
 def _photo_line(photo: "Photo") -> str:

@@ -1,4 +1,4 @@
-"""What many label maps hold: whether they are of fewer labels than somebody takes them for."""
+"""What label maps hold: shares of one's pixels, and whether many are of fewer labels than told."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import DeepLabError
 from deeplab_repro.files.images import VOID, read_labels
 
@@ -45,6 +46,24 @@ class LabelsFound:
         which = f"{self.read}" if self.read == self.maps else f"{self.read} of {self.maps}"
         plural = self.maps != 1
         return f"{which} label map{'s hold' if plural else ' holds'} none above {self.largest}"
+
+
+def class_name(label: int, names: Sequence[str]) -> str:
+    """What a label is called, by the names of the labels from 0 on; "class-37" without a name."""
+    if label == VOID:
+        return "void"
+    return names[label] if label < len(names) else f"class-{label}"
+
+
+def shares(labels: UInt8, names: Sequence[str]) -> dict[str, float]:
+    """What is in a picture: each class by its name, with its share of all pixels, largest first.
+
+    labels: HxW uint8. names: of the labels from 0 on; one without a name is called "class-37", and
+    void (255) "void".
+    """
+    counts = np.bincount(labels.ravel())
+    present = sorted(np.flatnonzero(counts).tolist(), key=lambda label: -counts[label])
+    return {class_name(label, names): float(counts[label] / labels.size) for label in present}
 
 
 def look_at(paths: Sequence[str | Path], ignored: int = VOID) -> LabelsFound:

@@ -18,6 +18,11 @@ VOC_CLASSES: tuple[str, ...] = tuple(published()["classes"])
 """The 21 classes of PASCAL VOC 2012 by label, background first."""
 
 
+def class_names(n_labels: int) -> tuple[str, ...]:
+    """The names of the labels of a net that tells so many apart: 21 are VOC's, others have none."""
+    return VOC_CLASSES if n_labels == len(VOC_CLASSES) else ()
+
+
 @dataclass(frozen=True)
 class Weights:
     """A released caffemodel: its file name, and the split that it was trained on."""

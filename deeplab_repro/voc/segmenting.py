@@ -13,7 +13,7 @@ from deeplab_repro.files.images import read_image
 from deeplab_repro.files.made_of import MadeOf, is_made_of, sha256_of
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import read_coarse, write_coarse
-from deeplab_repro.jobs.photos import Photo, Stages
+from deeplab_repro.jobs.photos import Outcome, Photo, Stages
 from deeplab_repro.segmenter import DeepLab, Recipe, Segmentation, refine
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
@@ -129,5 +129,5 @@ class Segmenting:
         return None if self.scores is None else self.scores / f"{path.stem}.npz"
 
 
-def _failure(photo: Photo | Failed) -> Failed | None:
+def _failure(photo: Outcome) -> Failed | None:
     return photo if isinstance(photo, Failed) else None
