@@ -142,6 +142,7 @@ def _read(
             f"{name}: is a picture in {kind}, which is not read here: {_MENDS[kind]}, or save it "
             "as a JPEG"
         )
+    expected = " or ".join(formats)
     if kind:
         formats = ("HEIF" if kind == "HEIC" else kind,)
     elif head.startswith(b"\x89PNG"):  # the likely format first: Pillow loads nothing for others
@@ -157,7 +158,7 @@ def _read(
                 pixels = convert(picture, name)
         except UnidentifiedImageError as error:
             raise ImageError(
-                f"{name}: is not an image, or a broken one: expected {' or '.join(formats)}: "
+                f"{name}: is not an image, or a broken one: expected {expected}: "
                 "save it as one of these"
             ) from error
         except Image.DecompressionBombError as error:

@@ -283,7 +283,7 @@ def album(folder, photo):
         write_image(folder / "album" / name, photo(20, 30, number))
     for name in ("broken.jpg", "notes.txt", "none"):
         (folder / "album" / name).write_text("no picture")
-    (folder / "album/deep/empty.png").touch()
+    (folder / "album/deep/empty.jpg").touch()
     (folder / "album/dangling.jpg").symlink_to("nowhere")
     return ("segment", "album", *NET, "--no-crf", "--engine", "opencv")
 
@@ -313,7 +313,7 @@ def test_a_folder_of_many_kinds(command, album):
 def test_results_beside_the_photos(command, folder, album):
     """A second run takes none of them for photos, and gives the same names."""
     arguments = (*album, "--out", "album", "--save", "overlay,cutout", "--recursive")
-    assert command(*arguments)[0] == 2
+    assert len(command(*arguments)[1].splitlines()) == 4
     before = sorted(folder.rglob("*"))
     _, out, err = command(*arguments)
     assert len(out.splitlines()) == 4
@@ -326,7 +326,7 @@ def test_lines_of_json(command, folder, album):
     status, out, err = command(*album, "b\nd.png")
     assert (status, out) == (2, "")  # nothing was begun
     (folder / "album/broken.jpg").rename(folder / "album/stray\n\udcff.jpg")
-    status, out, err = command(*album)
+    status, out, _ = command(*album)
     assert status == 2
     *lines, counts = map(json.loads, out.splitlines())
     assert [line["photo"].removeprefix("album/") for line in lines] == [
