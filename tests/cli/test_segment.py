@@ -323,7 +323,7 @@ def test_results_beside_the_photos(command, folder, album):
 
 def test_lines_of_json(command, folder, album):
     album = (*album, "--json", "--save", "overlay,cutout")
-    status, out, err = command(*album, "b\nd.png")
+    status, out, _ = command(*album, "b\nd.png")
     assert (status, out) == (2, "")  # nothing was begun
     (folder / "album/broken.jpg").rename(folder / "album/stray\n\udcff.jpg")
     status, out, _ = command(*album)
