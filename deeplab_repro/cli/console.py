@@ -1,6 +1,7 @@
 """What several commands print: tables, progress, and what went wrong."""
 
 import itertools
+import os
 import sys
 import textwrap
 import time
@@ -219,12 +220,13 @@ class Told:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
+        from deeplab_repro.jobs.finding import skipped_text
+
         text = f"{self.done} done"
         if self.failed:
             text += f", {self.failed} failed"
         if self.skipped:
-            why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            text += f", {self.skipped.total()} skipped ({why})"
+            text += f", {self.skipped.total()} skipped ({skipped_text(self.skipped)})"
         return text
 
     def say(self) -> None:
@@ -242,23 +244,23 @@ def say_clashes(names: "Mapping[Path, str]") -> None:
         say(f"names of photos clash, so some results are named in full ({len(full)}): {shown}")
 
 
-def print_photo(outcome: "Outcome") -> None:
-    """Print the line of a photo that is done: its size, times and labels."""
+def print_photo(outcome: "Outcome", name: str) -> None:
+    """Print the line of a photo that is done: its name, size, times and labels."""
     from deeplab_repro.jobs.photos import Photo
 
     if isinstance(outcome, Photo):
-        print(one_line(_photo_line(outcome)), flush=True)
+        print(one_line(_photo_line(outcome, name)), flush=True)
 
 
 def print_photos(
     doing: str,
     found: "Found",
     outcomes: "Iterable[Outcome]",
-    tell: "Callable[[Outcome], None]" = print_photo,
+    tell: "Callable[[Outcome, str], None]" = print_photo,
 ) -> Told:
     """Tell of each photo as it is done, and on stderr of errors; returns what became of all.
 
-    found: the photos. tell: prints what became of one.
+    found: the photos. tell: prints what became of one; takes its name with its subfolder too.
     """
     from deeplab_repro.jobs.photos import Skipped
     from deeplab_repro.work.outcomes import Failed
@@ -274,12 +276,13 @@ def print_photos(
             else:
                 told.done += 1
                 told.last = outcome
-            tell(outcome)
+            path = outcome.path
+            tell(outcome, os.path.join(found.folders.get(path, ""), path.name))
             advance()
     return told
 
 
-def _photo_line(photo: "Photo") -> str:
+def _photo_line(photo: "Photo", name: str) -> str:
     made = photo.segmentation
     assert made
     height, width = made.size
@@ -288,7 +291,7 @@ def _photo_line(photo: "Photo") -> str:
         times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
     probs = made.coarse.values if made.coarse else made.marginals
     assert probs is not None
-    return f"{photo.path.name}  {width}x{height}  {times}{shares(made.labels, len(probs))}"
+    return f"{name}  {width}x{height}  {times}{shares(made.labels, len(probs))}"
 
 
 def shares(labels: "np.ndarray", n_labels: int) -> str:

@@ -9,7 +9,7 @@ from deeplab_repro.models.registry import class_names
 from deeplab_repro.work.outcomes import Failed
 
 
-def print_json(outcome: Outcome) -> None:
+def print_json(outcome: Outcome, _name: str) -> None:
     """Print what became of a photo."""
     if isinstance(outcome, Failed):
         more: dict[str, object] = {"error": str(outcome.error)}

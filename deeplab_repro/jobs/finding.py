@@ -110,7 +110,7 @@ def _not_taken(path: Path) -> str | None:
     if missing := missing_reader(path):
         return missing
     if path.suffix.lower() not in picture_endings():
-        return "no picture by its name"
+        return "not named as a picture"
     return _no_photo(path)
 
 
@@ -138,5 +138,5 @@ def _matching(pattern: str, found: Found) -> Iterator[tuple[Path, str]]:
 
 
 def skipped_text(skipped: Counter[str]) -> str:
-    """Reasons for skipping files, with how many there are of each."""
-    return ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+    """Why files were skipped, and how many for each reason."""
+    return ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common())

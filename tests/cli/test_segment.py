@@ -291,21 +291,26 @@ def album(folder, photo):
 def test_a_folder_of_many_kinds(command, album):
     status, out, err = command(*album, "--recursive")
     assert status == 2
-    assert [line.split()[0] for line in out.splitlines()] == ["a.jpg", "a.png", "b.jpg", "a.jpg"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "a.jpg",
+        "a.png",
+        "b.jpg",
+        "deep/er/a.jpg",
+    ]
     first, *_, last = err.splitlines()
     assert first == (
         "deeplab-repro: names of photos clash, so some results are named in full (2): "
         "a.jpg.png, a.png.png"
     )
-    why = "2 no picture by its name, 1 broken link"
+    why = "not named as a picture: 2, broken link: 1"
     assert last == f"deeplab-repro: 4 done, 2 failed, 3 skipped ({why})"
     made = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.png"))
     assert made == ["a.jpg.png", "a.png.png", "b.png", "deep/er/a.png"]
     status, out, err = command(*album, "--recursive", "--skip-existing")
     assert (status, out) == (2, "")
     assert err.splitlines()[-1] == (
-        "deeplab-repro: 0 done, 2 failed, 7 skipped (4 done before, "
-        "2 no picture by its name, 1 broken link)"
+        "deeplab-repro: 0 done, 2 failed, 7 skipped (done before: 4, "
+        "not named as a picture: 2, broken link: 1)"
     )
     assert sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.png")) == made
 
@@ -353,7 +358,7 @@ def test_lines_of_json(command, folder, album):
         "done": 3,
         "failed": 1,
         "skipped": 3,
-        "why_skipped": {"no picture by its name": 2, "broken link": 1},
+        "why_skipped": {"not named as a picture": 2, "broken link": 1},
     }
     _, out, _ = command(*album, "--skip-existing")
     first, *_, counts = map(json.loads, out.splitlines())

@@ -100,7 +100,7 @@ def test_what_is_skipped_is_counted_by_reason(pictures, monkeypatch):
     names = ["-b c.png", "a.jpg", "d.JFIF", "empty.jpg", "link.png"]
     assert [path.name for path in everything.folders] == names
     assert everything.skipped == {
-        "no picture by its name": 3,
+        "not named as a picture": 3,
         "HEIC (pip install pillow-heif)": 2,
         'AVIF (pip install "pillow>=11.3")': 1,
         "broken link": 1,
@@ -113,7 +113,7 @@ def test_what_is_skipped_is_counted_by_reason(pictures, monkeypatch):
 def test_a_folder_without_readable_pictures_says_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_reads", lambda _: False)
     (tmp_path / "a.heic").write_text("any")
-    message = r"no readable pictures \(1 HEIC \(pip install pillow-heif\)\), expected .bmp or"
+    message = r"no readable pictures \(HEIC \(pip install pillow-heif\): 1\), expected .bmp or"
     with pytest.raises(FileError, match=message):
         found([tmp_path])
 
