@@ -291,20 +291,18 @@ def _photo_line(photo: "Photo", name: str) -> str:
         times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
     probs = made.coarse.values if made.coarse else made.marginals
     assert probs is not None
-    return f"{name}  {width}x{height}  {times}{shares(made.labels, len(probs))}"
+    return f"{name}  {width}x{height}  {times}{_shares_text(made.labels, len(probs))}"
 
 
-def shares(labels: "np.ndarray", n_labels: int) -> str:
+def _shares_text(labels: "np.ndarray", n_labels: int) -> str:
     """The labels in a picture, the largest share first; 21 labels are VOC's, and named."""
-    import numpy as np
-
-    from deeplab_repro.models.registry import VOC_CLASSES
+    from deeplab_repro.files.labels import shares
+    from deeplab_repro.models.registry import class_names
     from deeplab_repro.show import LEAST_SHARE
 
-    counts = np.bincount(labels.ravel())
-    names = VOC_CLASSES if n_labels == len(VOC_CLASSES) else range(256)
+    names = class_names(n_labels) or [str(label) for label in range(n_labels)]
     return ", ".join(
-        f"{names[label]} {counts[label] / counts.sum():.0%}"
-        for label in np.argsort(-counts, kind="stable")
-        if counts[label] >= LEAST_SHARE * counts.sum()
+        f"{name} {share:.0%}"
+        for name, share in shares(labels, names).items()
+        if share >= LEAST_SHARE
     )

@@ -83,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         names, arguments.probs, arguments.out, arguments.marginals, arguments.force
     )
     say_clashes(names)
+    for photo in without:
+        del found.folders[photo]
     photos = refine_files(jobs, params, arguments.iterations, arguments.device, arguments.force)
     told = print_photos("refining", found, photos)
     last = told.last

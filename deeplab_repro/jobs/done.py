@@ -32,7 +32,7 @@ def net_digest(net: Net) -> str:
 
 
 def settings_of(model: DeepLab) -> str:
-    """A digest of all that makes labels of a photo, beyond rounding."""
+    """A digest of all that a Recipe says of labels, beyond rounding."""
     settings = {
         each.name: getattr(model, each.name)
         for each in fields(Recipe)

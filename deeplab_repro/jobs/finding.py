@@ -127,7 +127,7 @@ def _no_photo(path: Path) -> str | None:
 
 def _matching(pattern: str, found: Found) -> Iterator[tuple[Path, str]]:
     """The files that match a pattern, whatever their ending."""
-    matches = map(Path, sorted(glob.iglob(pattern, recursive=True)))
+    matches = sorted(map(Path, glob.iglob(pattern, recursive=True)))
     paths = [path for path in matches if not path.is_dir()]
     why = {path: _no_photo(path) for path in paths}
     found.skipped.update(reason for reason in why.values() if reason)
