@@ -230,8 +230,8 @@ class Told:
         return text
 
     def say(self) -> None:
-        """Tell the counts, unless there was but one photo."""
-        if self.done + self.failed + self.skipped.total() > 1:
+        """Tell the counts, unless there was but one photo, of which a line is told already."""
+        if self.done + self.failed > 1 or self.skipped:
             say(str(self))
 
 

@@ -38,7 +38,7 @@ def find_photos(names: Iterable[str | Path], recursive: bool = False) -> Found:
     Raises FileError for a name that stands for nothing.
     """
     found = Found()
-    once: set[tuple[str, str]] = set()
+    once: dict[tuple[str, str], Path] = {}
     for name in names:
         if os.path.isdir(name):
             photos = _in_folder(Path(name), recursive, found)
@@ -48,10 +48,9 @@ def find_photos(names: Iterable[str | Path], recursive: bool = False) -> Found:
             check_readable(name)
             photos = iter([(Path(name), "")])
         for path, folder in photos:
-            key = (os.path.realpath(path), path.stem)
-            if key not in once:
-                once.add(key)
-                found.folders[path] = folder
+            first = once.setdefault((os.path.realpath(path), path.stem), path)
+            # Of several names for it, that counts which goes through the most folders.
+            found.folders[first] = max(found.folders.get(first, ""), folder, key=len)
     return found
 
 

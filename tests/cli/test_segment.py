@@ -315,6 +315,13 @@ def test_a_folder_of_many_kinds(command, album):
     assert sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.png")) == made
 
 
+def test_one_photo_that_is_done_is_told(command, folder):
+    arguments = ("segment", folder / "a.png", *NET, "--no-crf", "--skip-existing")
+    assert command(*arguments)[2].splitlines()[-1] == "deeplab-repro: results are in out"
+    told = "deeplab-repro: 0 done, 1 skipped (done before: 1)\n"
+    assert command(*arguments) == (0, "", told)
+
+
 def test_results_beside_the_photos(command, folder, album):
     """A second run takes none of them for photos, and gives the same names."""
     arguments = (*album, "--out", "album", "--save", "overlay,cutout", "--recursive")

@@ -138,6 +138,13 @@ def test_subfolders_are_gone_through_when_asked(pictures):
     pictures("in/.hidden/d.png")
     assert find_photos(["in"]).folders == {a: ""}
     assert find_photos(["in"], recursive=True).folders == {a: "", b: "x", c: "x/y"}
+    for names in (["in", "in/x", b], ["./in/x/b.png", "in/x", "in"]):
+        everything = find_photos(names, recursive=True)
+        assert {str(path): folder for path, folder in everything.folders.items()} == {
+            "in/a.png": "",
+            "in/x/b.png": "x",
+            "in/x/y/c.png": "x/y",
+        }
     Path("empty").mkdir()
     with pytest.raises(FileError, match="empty: holds no readable pictures"):
         find_photos(["empty"], recursive=True)
