@@ -90,6 +90,8 @@ def is_cutout(path: str | os.PathLike[str]) -> bool:
 
 def _png_colours(path: str | os.PathLike[str]) -> int | None:
     """The kind of a PNG's colours, as its head has it; None for any other file."""
+    if not os.path.isfile(path):
+        return None
     try:
         with open(path, "rb") as file:
             head = file.read(26)

@@ -56,9 +56,8 @@ def find_photos(names: Iterable[str | Path], recursive: bool = False) -> Found:
 
 def _in_folder(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path, str]]:
     """The pictures in a folder, and the subfolder in which each is."""
-    skipped = Counter[str]()
-    photos = []
-    for folder, inside in _folders(top, recursive, found):
+    skipped, unreadable, photos = Counter[str](), list[Failed](), []
+    for folder, inside in _folders(top, recursive, unreadable):
         for path in inside:
             if path.is_dir() or path.name.startswith("."):
                 continue
@@ -67,21 +66,26 @@ def _in_folder(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path,
             else:
                 below = os.path.relpath(folder, top)
                 photos.append((path, "" if below == os.curdir else below))
-    if not photos and not found.unreadable:
+    if not photos and unreadable:
+        raise unreadable[0].error
+    if not photos:
         instead = f" ({skipped_text(skipped)})" if skipped else ""
         expected = " or ".join(sorted(picture_endings()))
         raise FileError(
             f"{one_line(top)}: holds no readable pictures{instead}, expected {expected}"
         )
     found.skipped += skipped
+    found.unreadable += unreadable
     yield from sorted(photos)
 
 
-def _folders(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path, list[Path]]]:
+def _folders(
+    top: Path, recursive: bool, unreadable: list[Failed]
+) -> Iterator[tuple[Path, list[Path]]]:
     """A folder, and if need be all below it, with what is inside; each once: loops of links end.
 
     Links come last: a folder goes by its own name if it has one below `top`. Raises FileError if
-    `top` cannot be read; a subfolder that cannot is noted.
+    `top` cannot be read; a subfolder that cannot is added to `unreadable`.
     """
     waiting, links, seen = deque([top]), deque[Path](), set[tuple[int, int]]()
     while waiting or links:
@@ -93,10 +97,10 @@ def _folders(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path, l
             seen.add((status.st_dev, status.st_ino))
             inside = sorted(folder / name for name in os.listdir(folder))
         except OSError as error:
-            unreadable = FileError(f"{one_line(folder)}: cannot be read: {reason(error)}")
+            problem = FileError(f"{one_line(folder)}: cannot be read: {reason(error)}")
             if folder == top:
-                raise unreadable from error
-            found.unreadable.append(Failed(folder, unreadable))
+                raise problem from error
+            unreadable.append(Failed(folder, problem))
             continue
         yield folder, inside
         for path in inside if recursive else ():
@@ -129,10 +133,12 @@ def _matching(pattern: str, found: Found) -> Iterator[tuple[Path, str]]:
     matches = sorted(map(Path, glob.iglob(pattern, recursive=True)))
     paths = [path for path in matches if not path.is_dir()]
     why = {path: _no_photo(path) for path in paths}
-    found.skipped.update(reason for reason in why.values() if reason)
+    skipped = Counter(reason for reason in why.values() if reason)
     photos = [path for path in paths if not why[path]]
     if not photos:
-        raise FileError(f"{one_line(pattern)}: no file matches this pattern")
+        instead = f" ({skipped_text(skipped)})" if skipped else ""
+        raise FileError(f"{one_line(pattern)}: no file matches this pattern{instead}")
+    found.skipped += skipped
     yield from ((path, "") for path in photos)
 
 

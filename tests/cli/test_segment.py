@@ -1,6 +1,7 @@
 """deeplab-repro segment: what it prints and writes, and every kind of bad input."""
 
 import json
+import os
 import random
 import re
 from pathlib import Path
@@ -313,6 +314,21 @@ def test_a_folder_of_many_kinds(command, album):
         "not named as a picture: 2, broken link: 1)"
     )
     assert sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.png")) == made
+
+
+def test_a_subfolder_that_cannot_be_read(command, album, monkeypatch):
+    listdir = os.listdir
+
+    def refusing(path):  # as for a user who is not root
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    status, out, err = command(*album, "--recursive")
+    assert (status, out.count("\n")) == (2, 3)
+    assert "error: album/deep: cannot be read: permission denied" in err
+    assert "deeplab-repro: 3 done, 2 failed, 3 skipped" in err
 
 
 def test_one_photo_that_is_done_is_told(command, folder):

@@ -128,6 +128,8 @@ def test_results_are_no_photos(pictures, photo):
     assert found(["."]) == found(["*"]) == [a, drawn]
     assert find_photos(["."]).skipped == {"result of deeplab-repro": 3}
     assert found(["a.png"]) == [Path("a.png")]  # somebody means it
+    with pytest.raises(FileError, match=r"no file matches this pattern \(result of .*: 1\)"):
+        found(["*.overlay.jpg"])
 
 
 # --- subfolders
@@ -177,6 +179,9 @@ def test_folders_that_cannot_be_read(pictures, monkeypatch):
     assert list(everything.folders) == [a]
     (unreadable,) = everything.unreadable
     assert str(unreadable.error) == "in/locked: cannot be read: permission denied"
+    a.unlink()
+    with pytest.raises(FileError, match="in/locked: cannot be read: permission denied"):
+        find_photos(["in"], recursive=True)
     Path("top").mkdir()
     with pytest.raises(FileError, match="top: cannot be read: permission denied"):
         found(["top"])
