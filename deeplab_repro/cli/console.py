@@ -1,11 +1,15 @@
 """What several commands print: tables, progress, and what went wrong."""
 
 import itertools
+import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.errors import one_line
@@ -15,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deeplab_repro.crf.params import CrfParams
-    from deeplab_repro.jobs.photos import Photo
-    from deeplab_repro.work.outcomes import Failed
+    from deeplab_repro.jobs.finding import Found
+    from deeplab_repro.jobs.photos import Outcome, Photo
 
 
 _SECONDS_BETWEEN_LINES = 60
@@ -203,29 +207,82 @@ def _parts(
     yield part
 
 
-def print_photos(
-    doing: str, total: int, photos: "Iterable[Photo | Failed]"
-) -> "tuple[Photo | None, int]":
-    """Print a line for each photo, its size, times and labels, or on stderr its error.
+@dataclass
+class Told:
+    """What became of photos: the last that was done, how many were, failed, and were passed over.
 
-    Returns the last photo that was done, if any was, and how many failed.
+    skipped: by reason.
     """
+
+    last: "Photo | None" = None
+    done: int = 0
+    failed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        from deeplab_repro.jobs.finding import skipped_text
+
+        text = f"{self.done} done"
+        if self.failed:
+            text += f", {self.failed} failed"
+        if self.skipped:
+            text += f", {self.skipped.total()} skipped ({skipped_text(self.skipped)})"
+        return text
+
+    def say(self) -> None:
+        """Tell the counts, unless there was but one photo, of which a line is told already."""
+        if self.done + self.failed > 1 or self.skipped:
+            say(str(self))
+
+
+def say_clashes(names: "Mapping[Path, str]") -> None:
+    """Tell which results have longer names, as those of two photos would be the same."""
+    from deeplab_repro.jobs.names import named_in_full
+
+    if full := named_in_full(names):
+        shown = ", ".join(f"{name}.png" for name in full[:3]) + (", ..." if len(full) > 3 else "")
+        say(f"names of photos clash, so some results are named in full ({len(full)}): {shown}")
+
+
+def print_photo(outcome: "Outcome", name: str) -> None:
+    """Print the line of a photo that is done: its name, size, times and labels."""
+    from deeplab_repro.jobs.photos import Photo
+
+    if isinstance(outcome, Photo):
+        print(one_line(_photo_line(outcome, name)), flush=True)
+
+
+def print_photos(
+    doing: str,
+    found: "Found",
+    outcomes: "Iterable[Outcome]",
+    tell: "Callable[[Outcome, str], None]" = print_photo,
+) -> Told:
+    """Tell of each photo as it is done, and on stderr of errors; returns what became of all.
+
+    found: the photos. tell: prints what became of one; takes its name with its subfolder too.
+    """
+    from deeplab_repro.jobs.photos import Skipped
     from deeplab_repro.work.outcomes import Failed
 
-    last, failures = None, 0
-    with progress(doing, total) as advance:
-        for photo in photos:
-            if isinstance(photo, Failed):
-                failures += 1
-                say(f"error: {photo.error}")
+    told = Told(skipped=found.skipped.copy())
+    with progress(doing, len(found.unreadable) + len(found.folders)) as advance:
+        for outcome in itertools.chain(found.unreadable, outcomes):
+            if isinstance(outcome, Failed):
+                told.failed += 1
+                say(f"error: {outcome.error}")
+            elif isinstance(outcome, Skipped):
+                told.skipped["done before"] += 1
             else:
-                print(one_line(_photo_line(photo)), flush=True)
-                last = photo
+                told.done += 1
+                told.last = outcome
+            path = outcome.path
+            tell(outcome, os.path.join(found.folders.get(path, ""), path.name))
             advance()
-    return last, failures
+    return told
 
 
-def _photo_line(photo: "Photo") -> str:
+def _photo_line(photo: "Photo", name: str) -> str:
     made = photo.segmentation
     assert made
     height, width = made.size
@@ -234,20 +291,18 @@ def _photo_line(photo: "Photo") -> str:
         times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
     probs = made.coarse.values if made.coarse else made.marginals
     assert probs is not None
-    return f"{photo.path.name}  {width}x{height}  {times}{shares(made.labels, len(probs))}"
+    return f"{name}  {width}x{height}  {times}{_shares_text(made.labels, len(probs))}"
 
 
-def shares(labels: "np.ndarray", n_labels: int) -> str:
+def _shares_text(labels: "np.ndarray", n_labels: int) -> str:
     """The labels in a picture, the largest share first; 21 labels are VOC's, and named."""
-    import numpy as np
-
-    from deeplab_repro.models.registry import VOC_CLASSES
+    from deeplab_repro.files.labels import shares
+    from deeplab_repro.models.registry import class_names
     from deeplab_repro.show import LEAST_SHARE
 
-    counts = np.bincount(labels.ravel())
-    names = VOC_CLASSES if n_labels == len(VOC_CLASSES) else range(256)
+    names = class_names(n_labels)
     return ", ".join(
-        f"{names[label]} {counts[label] / counts.sum():.0%}"
-        for label in np.argsort(-counts, kind="stable")
-        if counts[label] >= LEAST_SHARE * counts.sum()
+        f"{name} {share:.0%}"
+        for name, share in shares(labels, names).items()
+        if share >= LEAST_SHARE
     )

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from deeplab_repro.cli.console import print_photos, say
+from deeplab_repro.cli.console import print_photos, say, say_clashes
 from deeplab_repro.cli.options import (
     add_device,
     add_force,
@@ -71,18 +71,25 @@ def _positional(text: str) -> list[float]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Refine the probabilities of every photo; exit status 2 if some could not be."""
-    from deeplab_repro.jobs.photos import find_photos
+    from deeplab_repro.jobs.finding import find_photos
+    from deeplab_repro.jobs.names import result_names
     from deeplab_repro.jobs.refine import plan, refine_files
 
     w2, sigma_gamma = arguments.positional
     params = replace(arguments.crf, w2=w2, sigma_gamma=sigma_gamma)
-    paths = find_photos(arguments.images)
+    found = find_photos(arguments.images, arguments.recursive)
+    names = result_names(found.folders, arguments.out)
     jobs, without = plan(
-        paths, arguments.probs, arguments.out, arguments.marginals, arguments.force
+        names, arguments.probs, arguments.out, arguments.marginals, arguments.force
     )
+    say_clashes(names)
+    for photo in without:
+        del found.folders[photo]
     photos = refine_files(jobs, params, arguments.iterations, arguments.device, arguments.force)
-    last, failures = print_photos("refining", len(jobs), photos)
+    told = print_photos("refining", found, photos)
+    last = told.last
     if without:
+        told.failed += len(without)
         which = f"{without[0]} has" if len(without) == 1 else f"{len(without)} photos have"
         say(f"error: {which} no probabilities in {arguments.probs}")
     if last and last.segmentation and last.segmentation.refined:
@@ -90,4 +97,5 @@ def run(arguments: argparse.Namespace) -> int:
         device = last.segmentation.refined.device
         say(f"CRF {bilateral} and {params.w2:g},{params.sigma_gamma:g} ran on {device}")
         say(f"results are in {arguments.out}")
-    return 2 if failures or without else 0
+    told.say()
+    return 2 if told.failed else 0

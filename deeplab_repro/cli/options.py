@@ -38,9 +38,14 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def add_photos(parser: argparse.ArgumentParser) -> None:
-    """IMAGE..., for `photos.find_photos`."""
+    """IMAGE... and --recursive, for `finding.find_photos`."""
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="a picture, a folder of pictures, or a pattern"
+    )
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="go through subfolders too; the results are in the same subfolders",
     )
 
 

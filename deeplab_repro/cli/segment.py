@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.console import crf_text, print_photos, say
+from deeplab_repro.cli.console import crf_text, print_photo, print_photos, say, say_clashes
 from deeplab_repro.cli.options import (
     add_device,
     add_engine,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deeplab_repro.segmenter import DeepLab
 
 # As jobs.segment.OUTPUTS, which takes too long to load for --help; a test compares them.
-_OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals", "bin", "mat")
+_OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals", "bin", "mat", "cutout")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -46,7 +46,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"besides the labels, a comma-separated list of {', '.join(_OUTPUTS[1:])}",
     )
     parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave photos whose results are there, if neither photo nor options changed since",
+    )
+    parser.add_argument(
         "--html", action="store_true", help="also index.html: a page to compare photos and labels"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a line of JSON for each photo, and the counts"
     )
     add_force(parser)
     parser.set_defaults(run=run)
@@ -62,30 +70,38 @@ def _outputs(text: str) -> tuple[str, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment every photo; exit status 2 if one of them could not be."""
-    from deeplab_repro.jobs.photos import find_photos
+    from deeplab_repro.cli.json_lines import print_counts, print_json
+    from deeplab_repro.jobs.finding import find_photos
+    from deeplab_repro.jobs.names import result_names
     from deeplab_repro.jobs.segment import check_outputs, segment_files
     from deeplab_repro.jobs.segment_page import on_a_page
     from deeplab_repro.models.loading import RANDOM
     from deeplab_repro.show.photo_page import PAGE, check_page
 
-    paths = find_photos(arguments.images)
-    read = files_read(arguments)
-    check_outputs(paths, arguments.out, arguments.save, read, arguments.force)
+    found = find_photos(arguments.images, arguments.recursive)
+    out, save, force = arguments.out, arguments.save, arguments.force
+    names, read = result_names(found.folders, out), files_read(arguments)
+    check_outputs(names, out, save, read, force)
     if arguments.html:
-        check_page(arguments.out, [*paths, *read], arguments.force)
+        check_page(out, [*names, *read], force)
     model = recipe_of(arguments).build()
-    photos = segment_files(model, paths, arguments.out, arguments.save, arguments.force)
+    say_clashes(names)
+    photos = segment_files(model, names, out, save, force, names, arguments.skip_existing)
     if arguments.html:
-        photos = on_a_page(photos, arguments.out, model, ran_on(model), arguments.force)
-    last, failures = print_photos("segmenting", len(paths), photos)
-    if last:
+        photos = on_a_page(photos, out, model, ran_on(model), force)
+    tell = print_json if arguments.json else print_photo
+    told = print_photos("segmenting", found, photos, tell)
+    if told.last:
         say(ran_on(model))
         if str(arguments.weights).startswith(RANDOM):
             say("the weights are random, so the labels mean nothing")
-        say(f"results are in {arguments.out}")
+        say(f"results are in {out}")
     if arguments.html:
-        say(f"open {arguments.out / PAGE} in a browser")
-    return 2 if failures else 0
+        say(f"open {out / PAGE} in a browser")
+    told.say()
+    if arguments.json:
+        print_counts(told)
+    return 2 if told.failed else 0
 
 
 def ran_on(model: "DeepLab") -> str:

@@ -10,6 +10,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,17 @@ VOID = 255
 # No format for which Pillow starts another program (EPS, WMF). The first five are built in: for the
 # others Pillow imports all its plugins.
 _IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000")
+
+# Formats that not every installation reads: by file ending, and the mend where it does not.
+_BY_ENDING = {".heic": "HEIC", ".heif": "HEIC", ".hif": "HEIC", ".avif": "AVIF"}
+_MENDS = {"HEIC": "pip install pillow-heif", "AVIF": 'pip install "pillow>=11.3"'}
+_ENDINGS = frozenset(
+    f".{ending}"
+    for ending in (
+        *("bmp", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg", "pjp", "pjpeg"),
+        *("png", "ppm", "tif", "tiff", "webp"),
+    )
+)
 
 # Raised by Pillow on broken files, besides DecompressionBombError.
 PILLOW_ERRORS = (
@@ -55,7 +67,8 @@ _pillow_lock = threading.Lock()
 def read_image(path: str | os.PathLike[str]) -> UInt8:
     """Read a picture as HxWx3 uint8 RGB, as an image viewer would show it.
 
-    JPEG, PNG, GIF, BMP, PPM, TIFF, WebP and JPEG 2000; of several frames or pages the first.
+    JPEG, PNG, GIF, BMP, PPM, TIFF, WebP and JPEG 2000; HEIC where pillow-heif is installed, and
+    AVIF where Pillow knows it. Of several frames or pages the first.
     The orientation that a camera recorded (EXIF) is applied: labels have the upright size.
     Transparency is laid over white. 16-bit samples are scaled to 8 bits. Colour profiles are not
     applied.
@@ -104,6 +117,32 @@ def needs_turning(picture: "Image") -> bool:
     return picture.format != "TIFF" and _orientation(picture) is not None
 
 
+def picture_endings() -> frozenset[str]:
+    """The endings, in lower case, of the pictures that can be read here."""
+    return _ENDINGS | {ending for ending, kind in _BY_ENDING.items() if _reads(kind)}
+
+
+def missing_reader(path: str | os.PathLike[str]) -> str | None:
+    """What reads a picture with this ending, where that is not installed: a kind and the mend."""
+    kind = _BY_ENDING.get(os.path.splitext(path)[1].lower())
+    return f"{kind} ({_MENDS[kind]})" if kind and not _reads(kind) else None
+
+
+@cache
+def _reads(kind: str) -> bool:
+    """Whether Pillow reads HEIC or AVIF here."""
+    if kind == "AVIF":
+        from PIL import features
+
+        return "avif" in features.modules and features.check_module("avif")
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
 def is_picture(path: str | os.PathLike[str]) -> bool:
     """Whether a file is there and is a whole picture."""
     try:
@@ -125,9 +164,18 @@ def _read(
 
     name = one_line(path)
     with open_to_read(path) as (file, file_size):
-        is_png = file.read(4) == b"\x89PNG"
-    # The likely format first: Pillow then loads nothing for the others.
-    formats = tuple(sorted(formats, key=lambda each: is_png and each != "PNG"))
+        head = file.read(64)
+    kind = _kind_in_box(head) if formats == _IMAGE_FORMATS else None
+    if kind and not _reads(kind):
+        raise ImageError(
+            f"{name}: is a picture in {kind}, which is not read here: {_MENDS[kind]}, or save it "
+            "as a JPEG"
+        )
+    expected = " or ".join(formats)
+    if kind:
+        formats = ("HEIF" if kind == "HEIC" else kind,)
+    elif head.startswith(b"\x89PNG"):  # the likely format first: Pillow loads nothing for others
+        formats = tuple(sorted(formats, key=lambda each: each != "PNG"))
     with _pillow_lock, warnings.catch_warnings():
         # Only Pillow's: another thread may be warning of something else.
         warnings.filterwarnings("ignore", module=r"PIL\b")
@@ -139,7 +187,7 @@ def _read(
                 pixels = convert(picture, name)
         except UnidentifiedImageError as error:
             raise ImageError(
-                f"{name}: is not an image, or a broken one: expected {' or '.join(formats)}: "
+                f"{name}: is not an image, or a broken one: expected {expected}: "
                 "save it as one of these"
             ) from error
         except Image.DecompressionBombError as error:
@@ -152,6 +200,17 @@ def _read(
                 "the file may be broken or cut short: get it again, or save it as an 8-bit PNG"
             ) from error
     return pixels
+
+
+def _kind_in_box(head: bytes) -> str | None:
+    """HEIC or AVIF, by the brands with which a file of either begins."""
+    if head[4:8] != b"ftyp":
+        return None
+    length = int.from_bytes(head[:4], "big")
+    brands = {head[at : at + 4] for at in range(8, min(length, len(head)), 4)}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIC" if brands & {b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1"} else None
 
 
 def _to_rgb(picture: "Image", name: str) -> UInt8:

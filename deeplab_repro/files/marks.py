@@ -8,8 +8,11 @@ import hashlib
 import json
 import os
 import re
+import threading
 from pathlib import Path
 
+from deeplab_repro.errors import FileError
+from deeplab_repro.files.made_of import sha256_of
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.version import __version__
 
@@ -18,6 +21,9 @@ MADE_BY = f"deeplab-repro {__version__}"
 
 NOTE = ".deeplab-repro.json"
 """The note in a folder: {"made_by": MADE_BY, "files": {name: [sha256, ...]}}."""
+
+OVERLAY = ".overlay.jpg"
+"""The ending of the labels over a photo."""
 
 # How marked files begin, and how they end. A .npy has no place for a text, but may have a longer
 # head than NumPy gives it: see npy.write_npy.
@@ -38,8 +44,13 @@ _END = re.compile(
     rb"|/Creator \(deeplab-repro .+%%EOF\s*\Z",  # PDF
     re.DOTALL,
 )
+# Kinds of a PNG's colours.
+_INDEXED, _WITH_ALPHA = 3, 6
 _SIGNED = b"# deeplab-repro "
 _BEGINNING, _ENDING = 1 << 11, 1 << 16  # bytes
+
+# Results are written in several threads, and the note of a folder in one at a time.
+_note_lock = threading.Lock()
 
 
 def made_here(path: str | os.PathLike[str]) -> bool:
@@ -58,9 +69,35 @@ def made_here(path: str | os.PathLike[str]) -> bool:
             first, _, text = path.read_bytes().partition(b"\n")
             return first.endswith(_digest(text))
         known = (_noted(path.parent) or {}).get(path.name, [])
-        return known != [] and _digest(path.read_bytes()).decode() in known
-    except (OSError, ValueError):  # ValueError: a null character in the name
+        return known != [] and _digest_of(path) in known
+    except (FileError, OSError, ValueError):  # ValueError: a null character in the name
         return False
+
+
+def is_result(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a picture that this tool made of a photo, and so no photo itself.
+
+    These are labels, overlays and cutouts. The scenes that `toyvoc` draws are photos.
+    """
+    is_labels = _png_colours(path) == _INDEXED or os.fspath(path).endswith(OVERLAY)
+    return (is_labels and made_here(path)) or is_cutout(path)
+
+
+def is_cutout(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a part of a photo that this tool cut out, a PNG that is transparent."""
+    return _png_colours(path) == _WITH_ALPHA and made_here(path)
+
+
+def _png_colours(path: str | os.PathLike[str]) -> int | None:
+    """The kind of a PNG's colours, as its head has it; None for any other file."""
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, "rb") as file:
+            head = file.read(26)
+    except (OSError, ValueError):
+        return None
+    return head[25] if head.startswith(b"\x89PNG") and len(head) == 26 else None
 
 
 def signed(text: str) -> bytes:
@@ -69,24 +106,33 @@ def signed(text: str) -> bytes:
     return b"# %b %b\n%b" % (MADE_BY.encode(), _digest(content), content)
 
 
-def write_noted(path: Path, content: bytes) -> None:
+def write_noted(path: Path, *content: bytes | memoryview) -> None:
     """Write a file that has no place for a mark, atomically, and note it in its folder.
 
-    Raises FileError if it cannot be written.
+    content: of the file, in pieces. Raises FileError if it cannot be written.
     """
-    files = _noted(path.parent)
-    if files is not None:
-        # The old file's digest stays until the new file is there.
-        known = [*files.get(path.name, [])[-1:], _digest(content).decode()]
-        note = {"made_by": MADE_BY, "files": {**files, path.name: list(dict.fromkeys(known))}}
-        with write_atomically(path.with_name(NOTE)) as file:
-            file.write(json.dumps(note, indent=1).encode())
+    digest = hashlib.sha256()
+    for piece in content:
+        digest.update(piece)
+    with _note_lock:
+        files = _noted(path.parent)
+        if files is not None:
+            # The old file's digest stays until the new file is there.
+            known = [*files.get(path.name, [])[-1:], digest.hexdigest()]
+            note = {"made_by": MADE_BY, "files": {**files, path.name: list(dict.fromkeys(known))}}
+            with write_atomically(path.with_name(NOTE)) as file:
+                file.write(json.dumps(note, indent=1).encode())
     with write_atomically(path) as file:
-        file.write(content)
+        for piece in content:
+            file.write(piece)
 
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
+
+
+def _digest_of(path: Path) -> str:
+    return sha256_of(path) if path.stat().st_size else _digest(b"").decode()
 
 
 def _noted(folder: Path) -> dict[str, list[str]] | None:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,11 +68,15 @@ def overlay(
 
 
 def write_labels(
-    path: str | os.PathLike[str], labels: UInt8, made_of: MadeOf | None = None
+    path: str | os.PathLike[str],
+    labels: UInt8,
+    made_of: MadeOf | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write labels (HxW uint8) as an indexed PNG with the VOC palette, atomically.
 
-    made_of: for a mark in the PNG (see `files.made_of`), or None for no mark.
+    made_of: for a mark in the PNG (see `files.made_of`), or None for no mark. texts: what else the
+    PNG is to say, in ASCII, by keyword.
 
     Raises ArgumentError for another shape or dtype, FileError if the file cannot be written.
     """
@@ -81,7 +85,18 @@ def write_labels(
     _check_labels(labels)
     picture = Image.fromarray(labels)
     picture.putpalette(palette().tobytes())
-    _save(path, picture, "PNG", made_of)
+    _save(path, picture, "PNG", made_of, texts)
+
+
+def write_cutout(path: str | os.PathLike[str], image: UInt8, mask: npt.NDArray[np.bool_]) -> None:
+    """Write a photo as a PNG that is transparent where the mask is not set, atomically.
+
+    image: HxWx3 uint8 RGB. mask: HxW bool. Raises FileError if the file cannot be written.
+    """
+    from PIL import Image
+
+    alpha = np.where(mask, np.uint8(255), np.uint8(0))
+    _save(path, Image.fromarray(np.dstack([image, alpha])), "PNG")
 
 
 def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
@@ -103,15 +118,19 @@ def write_image(path: str | os.PathLike[str], image: UInt8) -> None:
     _save(path, Image.fromarray(image), formats[extension])
 
 
-def own_mark(file_format: str) -> dict[str, Any]:
-    """Options of Pillow's `save` that mark a PNG or JPEG as this tool's: see `marks.made_here`."""
+def own_mark(file_format: str, texts: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Options of Pillow's `save` that mark a PNG or JPEG as this tool's: see `marks.made_here`.
+
+    texts: what else a PNG is to say.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     if file_format == "JPEG":
         return {"comment": MADE_BY}
-    texts = PngInfo()
-    texts.add_text("Software", MADE_BY)
-    return {"pnginfo": texts}
+    info = PngInfo()
+    for keyword, text in {"Software": MADE_BY, **(texts or {})}.items():
+        info.add_text(keyword, text)
+    return {"pnginfo": info}
 
 
 def _save(
@@ -119,11 +138,12 @@ def _save(
     picture: "Image",
     file_format: str,
     made_of: MadeOf | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     # Encoded in memory first: Pillow would report a full disk as an encoder's error number.
     encoded = io.BytesIO()
     try:
-        picture.save(encoded, file_format, quality=92, **own_mark(file_format))
+        picture.save(encoded, file_format, quality=92, **own_mark(file_format, texts))
     except OSError as error:
         shape = f"{picture.height}x{picture.width}"
         raise ArgumentError(

@@ -17,6 +17,7 @@ import numpy as np
 from deeplab_repro.arrays import F32, HW, Shape, dims
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
 from deeplab_repro.files.made_of import MadeOf, marked
+from deeplab_repro.files.marks import write_noted
 from deeplab_repro.files.mat import read_mat, write_mat
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
 from deeplab_repro.files.whole import open_to_read, write_atomically
@@ -89,12 +90,13 @@ def write_coarse(
 def write_bin(path: str | os.PathLike[str], probs: F32) -> None:
     """Write label probabilities, CxHxW float32, for the original's dense CRF, atomically.
 
+    The format has no place for a mark: the folder's note has its digest.
+
     Raises FileError if the file cannot be written.
     """
     channels, rows, cols = probs.shape
-    with write_atomically(path) as file:
-        file.write(struct.pack("<3i", rows, cols, channels))
-        file.write(np.ascontiguousarray(probs.transpose(0, 2, 1), "<f4").data)
+    values = np.ascontiguousarray(probs.transpose(0, 2, 1), "<f4")
+    write_noted(Path(path), struct.pack("<3i", rows, cols, channels), values.data)
 
 
 def write_scores_mat(path: str | os.PathLike[str], scores: F32) -> None:

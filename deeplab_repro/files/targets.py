@@ -87,10 +87,10 @@ def _place(target: Path) -> str:
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"{one_line(target)}: cannot be written: {reason}") from error
     place = os.path.realpath(target)
-    return place.casefold() if _ignores_case(_existing(target.parent)) else place
+    return place.casefold() if ignores_case(_existing(target.parent)) else place
 
 
-def _ignores_case(folder: Path) -> bool:
+def ignores_case(folder: Path) -> bool:
     """Whether A and a are one file there, as on Windows and mostly on macOS."""
     folder = folder.absolute()
     other = folder.with_name(folder.name.swapcase()) if folder.name else folder

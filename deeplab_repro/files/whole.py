@@ -21,7 +21,7 @@ def check_readable(path: str | os.PathLike[str]) -> int:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise FileError(f"{one_line(path)}: cannot be read: {_reason(error)}") from error
+        raise FileError(f"{one_line(path)}: cannot be read: {reason(error)}") from error
     if stat.S_ISDIR(status.st_mode):
         raise FileError(f"{one_line(path)}: is a folder: expected a file")
     if not stat.S_ISREG(status.st_mode):
@@ -43,7 +43,7 @@ def open_to_read(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]
         with open(path, "rb") as file:
             yield file, size
     except OSError as error:
-        raise FileError(f"{one_line(path)}: cannot be read: {_reason(error)}") from error
+        raise FileError(f"{one_line(path)}: cannot be read: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise FileError(f"{one_line(path)}: cannot be written: {_reason(error)}") from error
+        raise FileError(f"{one_line(path)}: cannot be written: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ def replace_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[P
                 os.replace(file, target)
             except OSError as error:
                 what = f"{one_line(path)}: cannot be written"
-                raise FileError(f"{what}: {_reason(error)}") from error
+                raise FileError(f"{what}: {reason(error)}") from error
     except DeepLabError as error:
         text = str(error)
         for path, file in zip(paths, files, strict=True):
@@ -138,7 +138,7 @@ def writable_target(path: str | os.PathLike[str]) -> Path:
             folder = one_line(target.parent)
             raise FileError(f"{what}: there is no folder {folder}: create it first")
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise FileError(f"{what}: {_reason(error)}") from error
+        raise FileError(f"{what}: {reason(error)}") from error
     return target
 
 
@@ -151,9 +151,10 @@ def remove_unfinished(folder: Path) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise FileError(f"{one_line(path)}: cannot be removed: {_reason(error)}") from error
+            raise FileError(f"{one_line(path)}: cannot be removed: {reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why the system refused a file, as the end of a message."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text[:1].lower() + text[1:]

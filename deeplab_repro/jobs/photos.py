@@ -1,20 +1,14 @@
 """Photos on their way: read, score, refine, write, in stages that overlap."""
 
-import glob
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deeplab_repro.arrays import F32, UInt8, in_brief
-from deeplab_repro.errors import FileError, one_line
-from deeplab_repro.files.whole import check_readable
 from deeplab_repro.segmentation import Segmentation
 from deeplab_repro.work.outcomes import Failed, attempt
 from deeplab_repro.work.stages import in_threads, quick_turns
-
-_EXTENSIONS = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,17 +17,33 @@ class Photo:
 
     path: of its file. image: HxWx3 uint8 RGB. probs: CxHxW float32, where they are read from a file
     in place of a net's scores. segmentation: what the net and then the CRF made of the image.
-    written: the files with its results. sha256: of its file, for results that are marked with it.
+    written: the files with its results, by kind. sha256: of its file, for results that are marked
+    with it.
     """
 
     path: Path
     image: UInt8
     probs: F32 | None = None
     segmentation: Segmentation | None = None
-    written: tuple[Path, ...] = ()
+    written: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     sha256: str = ""
 
     __repr__ = in_brief
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A photo whose results are there already, whole and made in the same way.
+
+    labels: the file with its labels.
+    """
+
+    path: Path
+    labels: Path
+
+
+Outcome = Photo | Failed | Skipped
+"""What becomes of a photo file."""
 
 
 def unchanged(photo: Photo) -> Photo:
@@ -45,22 +55,23 @@ def unchanged(photo: Photo) -> Photo:
 class Stages:
     """What is done with each photo, in this order.
 
-    An error of one photo, or of its files, takes the photo's place as Failed. An error of a device
-    ends the run, and so does one that `write` raises, as a full disk: both affect every photo.
+    A photo that `read` finds done takes its own place as Skipped, and an error of one photo, or of
+    its files, the photo's as Failed. An error of a device ends the run, and so does one that
+    `write` raises, as a full disk: both affect every photo.
     """
 
-    read: Callable[[Path], Photo]
+    read: Callable[[Path], Photo | Skipped]
     score: Callable[[Photo], Photo] = unchanged
     refine: Callable[[Photo], Photo] = unchanged
     write: Callable[[Photo], Photo] = unchanged
 
-    def one(self, path: Path) -> Photo | Failed:
+    def one(self, path: Path) -> Outcome:
         """Take one photo through all stages, in this thread."""
         return self._write(self._refine(self._score(self._read(path))))
 
     def many(
         self, paths: Iterable[Path], threads: int = 0, prepare: Callable[[], object] | None = None
-    ) -> Iterator[Photo | Failed]:
+    ) -> Iterator[Outcome]:
         """Take photos through the stages, which overlap; results in order.
 
         `threads` threads read and as many write; with 0 the calling thread does. The net runs in
@@ -77,49 +88,14 @@ class Stages:
         ):
             yield from written
 
-    def _read(self, path: Path) -> Photo | Failed:
+    def _read(self, path: Path) -> Outcome:
         return attempt(self.read, path, path)
 
-    def _score(self, photo: Photo | Failed) -> Photo | Failed:
-        return photo if isinstance(photo, Failed) else attempt(self.score, photo, photo.path)
+    def _score(self, photo: Outcome) -> Outcome:
+        return attempt(self.score, photo, photo.path) if isinstance(photo, Photo) else photo
 
-    def _refine(self, photo: Photo | Failed) -> Photo | Failed:
-        return photo if isinstance(photo, Failed) else attempt(self.refine, photo, photo.path)
+    def _refine(self, photo: Outcome) -> Outcome:
+        return attempt(self.refine, photo, photo.path) if isinstance(photo, Photo) else photo
 
-    def _write(self, photo: Photo | Failed) -> Photo | Failed:
-        return photo if isinstance(photo, Failed) else self.write(photo)
-
-
-def find_photos(names: Iterable[str | Path]) -> list[Path]:
-    """The files that are meant by names of files, folders (their pictures) and patterns (*.jpg).
-
-    A file that is named twice comes once. Raises FileError for a name that stands for nothing.
-    """
-    found: list[Path] = []
-    for name in names:
-        shown = one_line(name)
-        if os.path.isdir(name):
-            inside = _files(os.path.join(glob.escape(str(name)), "*"))
-            inside = [path for path in inside if path.suffix.lower() in _EXTENSIONS]
-            if not inside:
-                expected = " or ".join(_EXTENSIONS)
-                raise FileError(f"{shown}: holds no readable pictures, expected {expected}")
-            found += inside
-        elif not os.path.exists(name) and glob.has_magic(str(name)):
-            matching = _files(str(name))
-            if not matching:
-                raise FileError(f"{shown}: no file matches this pattern")
-            found += matching
-        else:
-            check_readable(name)
-            found.append(Path(name))
-    once: dict[tuple[str, str], Path] = {}
-    for path in found:
-        once.setdefault((os.path.realpath(path), path.stem), path)
-    return list(once.values())
-
-
-def _files(pattern: str) -> list[Path]:
-    return sorted(
-        Path(match) for match in glob.iglob(pattern, recursive=True) if os.path.isfile(match)
-    )
+    def _write(self, photo: Outcome) -> Outcome:
+        return self.write(photo) if isinstance(photo, Photo) else photo

@@ -19,10 +19,9 @@ from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import FORMATS, read_probs
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import check_readable, write_atomically
-from deeplab_repro.jobs.photos import Photo, Stages
+from deeplab_repro.jobs.photos import Outcome, Photo, Stages
 from deeplab_repro.machine.device import AnyDevice
 from deeplab_repro.segmentation import Segmentation
-from deeplab_repro.work.outcomes import Failed
 from deeplab_repro.work.stages import io_threads
 
 # What a folder may call the probabilities of photo.jpg: photo.npy and so on, photo.probs.npy as
@@ -46,7 +45,7 @@ class PhotoFiles:
 
 
 def plan(
-    photos: Sequence[Path],
+    names: Mapping[Path, str],
     probs: Path,
     out: Path,
     marginals: Path | None = None,
@@ -54,32 +53,35 @@ def plan(
 ) -> tuple[list[PhotoFiles], list[Path]]:
     """What there is to do, and the photos that have no probabilities.
 
-    probs, out and marginals: for one photo three files. Or three folders, in which the files of
-    photo.jpg are photo.npy (.npz, .bin, .mat), as `segment` writes it photo.probs.npy, or as the
-    original does photo_blob_0.mat; photo.png; and photo.marginals.npy. force: replace files that
-    this tool did not make.
+    names: by photo, what its files are called, without an ending: see `names.result_names`.
+    probs, out and marginals: for one photo three files. Or three folders, in which the files of a
+    photo called "photo" are photo.npy (.npz, .bin, .mat), as `segment` writes it photo.probs.npy,
+    or as the original does photo_blob_0.mat; photo.png; and photo.marginals.npy. force: replace
+    files that this tool did not make.
 
     Raises FileError for probabilities that are missing, or there twice for one photo, and files
     that would be overwritten; ArgumentError for a file where a folder should be, or several photos
     for one file of probabilities.
     """
     if os.path.isdir(probs):
-        found = {photo: find_probs(photo, probs) for photo in photos}
-        jobs = _in_folders(found, probs, out, marginals)
+        found = {photo: find_probs(photo, probs, name) for photo, name in names.items()}
+        jobs = _in_folders(names, found, probs, out, marginals)
     else:
         found = {}
-        jobs = [_of_files(photos, probs, out, marginals)]
+        jobs = [_of_files(list(names), probs, out, marginals)]
     targets = {job.photo: job.written for job in jobs}
-    check_targets(targets, [*photos, *(job.probs for job in jobs)], force)
+    check_targets(targets, [*names, *(job.probs for job in jobs)], force)
     return jobs, [photo for photo, file in found.items() if file is None]
 
 
-def find_probs(photo: Path, folder: Path) -> Path | None:
+def find_probs(photo: Path, folder: Path, name: str | None = None) -> Path | None:
     """The file in `folder` with the label probabilities of a photo, None where there is none.
+
+    name: what its files are called, without an ending; by default as the photo without its own.
 
     Raises FileError where there are several.
     """
-    found = [folder / f"{photo.stem}{ending}" for ending in _ENDINGS]
+    found = [_named(folder, name or photo.stem, ending) for ending in _ENDINGS]
     found = [path for path in found if os.path.exists(path)]
     if len(found) > 1:
         raise FileError(
@@ -89,8 +91,16 @@ def find_probs(photo: Path, folder: Path) -> Path | None:
     return found[0] if found else None
 
 
+def _named(folder: Path, name: str, ending: str) -> Path:
+    return Path(os.path.join(folder, name) + ending)
+
+
 def _in_folders(
-    files: Mapping[Path, Path | None], probs: Path, out: Path, marginals: Path | None
+    names: Mapping[Path, str],
+    files: Mapping[Path, Path | None],
+    probs: Path,
+    out: Path,
+    marginals: Path | None,
 ) -> list[PhotoFiles]:
     for path in (out, marginals):
         if path and path.suffix.lower() in (".png", ".npy"):
@@ -102,17 +112,17 @@ def _in_folders(
         PhotoFiles(
             photo,
             file,
-            out / f"{photo.stem}.png",
-            marginals and marginals / f"{photo.stem}.marginals.npy",
+            _named(out, names[photo], ".png"),
+            marginals and _named(marginals, names[photo], ".marginals.npy"),
         )
         for photo, file in files.items()
         if file
     ]
     if not jobs:
         photo = next(iter(files))
-        names = " or ".join(one_line(f"{photo.stem}{ending}") for ending in _ENDINGS)
+        expected = " or ".join(one_line(names[photo] + ending) for ending in _ENDINGS)
         raise FileError(
-            f"{one_line(probs)}: holds no probabilities for {one_line(photo)}: expected {names}"
+            f"{one_line(probs)}: holds no probabilities for {one_line(photo)}: expected {expected}"
         )
     return jobs
 
@@ -136,7 +146,7 @@ def refine_files(
     iterations: int = 10,
     device: AnyDevice = "auto",
     force: bool = False,
-) -> Iterator[Photo | Failed]:
+) -> Iterator[Outcome]:
     """Take photos and their probabilities through the CRF; write labels and marginals.
 
     The labels are PNGs with VOC's palette, the marginals CxHxW float32, .npy. A photo is yielded as

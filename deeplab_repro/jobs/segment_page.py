@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from deeplab_repro.files.holding import hold
+from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.files.whole import remove_unfinished
-from deeplab_repro.jobs.photos import Photo
+from deeplab_repro.jobs.photos import Outcome, Photo, Skipped
 from deeplab_repro.models.registry import class_names
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.show.photo_page import PICTURES, LabelledPhoto, PhotoPage
@@ -15,8 +17,8 @@ from deeplab_repro.work.stages import in_threads, io_threads
 
 
 def on_a_page(
-    photos: Iterable[Photo | Failed], out: Path, model: DeepLab, about: str, force: bool = False
-) -> Iterator[Photo | Failed]:
+    photos: Iterable[Outcome], out: Path, model: DeepLab, about: str, force: bool = False
+) -> Iterator[Outcome]:
     """Yield photos as they come, and show them all on a page in the folder `out` at the end.
 
     about: what made the labels, in words. force: replace files that this tool did not make.
@@ -25,11 +27,11 @@ def on_a_page(
     """
     page = PhotoPage(out, class_names(model.net.output_shape()[1]), force)
 
-    def show(photo: Photo | Failed) -> Photo | Failed:
+    def show(photo: Outcome) -> Outcome:
         if isinstance(photo, Failed):
             page.add_failure(photo.path, photo.error)
         else:
-            page.add(_labelled(photo))
+            page.add(_read_again(photo, model) if isinstance(photo, Skipped) else _labelled(photo))
         return photo
 
     threads = min(1, io_threads(model.device))  # one at a time: the page has their order
@@ -37,6 +39,12 @@ def on_a_page(
         remove_unfinished(out / PICTURES)
         yield from shown
         page.write(about)
+
+
+def _read_again(photo: Skipped, model: DeepLab) -> LabelledPhoto:
+    """A photo that was segmented before, with the labels that are there."""
+    labels = {"net + CRF" if model.crf else "net": read_labels(photo.labels)}
+    return LabelledPhoto(photo.path, read_image(photo.path), labels, {}, [photo.labels])
 
 
 def _labelled(photo: Photo) -> LabelledPhoto:
@@ -48,4 +56,6 @@ def _labelled(photo: Photo) -> LabelledPhoto:
         seconds = {"net": made.net_seconds, "CRF": made.crf_seconds}
     else:
         labels, seconds = {"net": made.labels}, {"net": made.net_seconds}
-    return LabelledPhoto(photo.path, photo.image, labels, seconds, photo.written)
+    return LabelledPhoto(
+        photo.path, photo.image, labels, seconds, [*chain(*photo.written.values())]
+    )

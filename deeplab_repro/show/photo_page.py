@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplab_repro.arrays import UInt8
+from deeplab_repro.arrays import UInt8, in_brief
 from deeplab_repro.errors import one_line
 from deeplab_repro.files.marks import made_here
 from deeplab_repro.files.pictures import palette
@@ -64,12 +64,13 @@ $figures
 </section>""")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledPhoto:
     """What the page shows of a photo.
 
     path: of its file. image: HxWx3 uint8 RGB. labels: by what made them ("net"), the final ones
-    last, HxW uint8 without void. seconds: by what took them. written: files with its results.
+    last, HxW uint8 without void. seconds: by what took them; none of one that was done before.
+    written: files with its results.
     """
 
     path: Path
@@ -77,6 +78,8 @@ class LabelledPhoto:
     labels: Mapping[str, UInt8]
     seconds: Mapping[str, float]
     written: Sequence[Path] = ()
+
+    __repr__ = in_brief
 
 
 def check_page(out: Path, inputs: Iterable[str | os.PathLike[str]], force: bool = False) -> None:
@@ -100,7 +103,7 @@ class PhotoPage:
         self._out, self._names, self._force = out, names, force
         self._pictures: set[str] = set()
         self._failed: list[tuple[str, str]] = []
-        self._done: list[str] = []
+        self._done: list[tuple[str, str, list[str], str]] = []  # link, size, times, classes
         self._sections: list[str] = []
         self._timed: tuple[str, ...] = ()
 
@@ -112,9 +115,9 @@ class PhotoPage:
         final = shares[[*shares][-1]]
         told = ", ".join(f"{self._names[label]} {final[label]:.0%}" for label in _largest(final))
         link = f'<a href="#{anchor}">{html.escape(one_line(photo.path))}</a>'
-        self._timed = tuple(photo.seconds)
+        self._timed = tuple(photo.seconds) or self._timed
         times = [f"{seconds:.2f} s" for seconds in photo.seconds.values()]
-        self._done.append(_row(link, *map(_cell, [_size(photo), *times, told])))
+        self._done.append((link, _size(photo), times, told))
 
         images = {"photo": self._image(name, _small(photo.image), webpage.photo_jpeg, "jpg")}
         for what, labels in photo.labels.items():
@@ -190,7 +193,10 @@ class PhotoPage:
             f"<thead>{webpage.heading_row(headings)}</thead>",
             "<tbody>",
             *(_failed_row(*each, len(headings) - 1) for each in self._failed),
-            *self._done,
+            *(
+                _row(link, *map(_cell, [size, *(times or ["before"] * len(self._timed)), told]))
+                for link, size, times, told in self._done
+            ),
             "</tbody>",
             "</table>",
         ]

@@ -72,7 +72,8 @@ SCRIPT = """<script>
     slider.addEventListener("input", move);
     selects.forEach((select, side) => select.addEventListener("change", () => {
       for (const other of document.querySelectorAll(".wipe")) {
-        other.querySelectorAll("select")[side].selectedIndex = select.selectedIndex;
+        const its = other.querySelectorAll("select")[side];
+        its.selectedIndex = Math.min(select.selectedIndex, its.length - 1);
       }
       for (const each of shows) each();
     }));

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 
-from deeplab_repro.caffe import prototxt_text, read_caffemodel
+from deeplab_repro.caffe import read_caffemodel
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import (
     ArgumentError,
@@ -29,6 +29,7 @@ from deeplab_repro.files.made_of import is_made_of, sha256_of, sha256_of_text
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
+from deeplab_repro.jobs.done import net_digest
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import available_memory
 from deeplab_repro.models.fetched import weights_file
@@ -259,14 +260,7 @@ def _asks_for(recipe: Recipe, kept: ScoresRecord) -> bool:
     if recipe.model is None:
         return True
     net = read_model(recipe.model, recipe.variables).ending_in_scores()
-    return _net_digest(net) == kept.net_sha256
-
-
-def _net_digest(net: Net) -> str:
-    """A digest of all that a net is but its weights, the mean included."""
-    mean = net.preprocessing.mean_image if net.preprocessing else None
-    values = mean.loaded().tobytes().hex() if mean else ""
-    return sha256_of_text(prototxt_text(net, current=True) + values)
+    return net_digest(net) == kept.net_sha256
 
 
 def _most_processes(model: DeepLab | None) -> int:
@@ -313,7 +307,7 @@ def _net_record(net: Net, recipe: Recipe) -> NetRecord:
     return NetRecord(
         model=net.name,
         labels=net.output_shape()[1],
-        net_sha256=_net_digest(net),
+        net_sha256=net_digest(net),
         weights=Path(weights).name,
         weights_sha256=digest,
         trained_on=trained_on,

@@ -13,7 +13,7 @@ from deeplab_repro.files.images import read_image
 from deeplab_repro.files.made_of import MadeOf, is_made_of, sha256_of
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import read_coarse, write_coarse
-from deeplab_repro.jobs.photos import Photo, Stages
+from deeplab_repro.jobs.photos import Outcome, Photo, Stages
 from deeplab_repro.segmentation import Segmentation
 from deeplab_repro.segmenter import DeepLab, Recipe, refine
 from deeplab_repro.voc.devkit import Devkit
@@ -130,5 +130,5 @@ class Segmenting:
         return None if self.scores is None else self.scores / f"{path.stem}.npz"
 
 
-def _failure(photo: Photo | Failed) -> Failed | None:
+def _failure(photo: Outcome) -> Failed | None:
     return photo if isinstance(photo, Failed) else None

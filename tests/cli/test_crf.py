@@ -61,7 +61,9 @@ def test_every_format_gives_what_the_library_gives(command, photo, name):
     np.testing.assert_array_equal(marginals, expected.marginals)
     most = np.bincount(expected.labels.ravel()).argmax()
     share = (expected.labels == most).mean()
-    assert re.fullmatch(rf"a\.png  30x20  CRF +\d+ ms  {most} {share:.0%}(, \d \d+%)*\n", out)
+    assert re.fullmatch(
+        rf"a\.png  30x20  CRF +\d+ ms  class-{most} {share:.0%}(, class-\d \d+%)*\n", out
+    )
     assert err.splitlines() == [
         f"deeplab-repro: CRF 4,20,5 and 2,1 ran on {expected.device}",
         "deeplab-repro: results are in new/labels.png",
@@ -154,8 +156,26 @@ def test_one_bad_picture_does_not_stop_the_others(command, photo):
     assert "error: photos/b.png: is not an image" in b
     assert "error: photos/d.png with maps/d.npy: probs has shape 4x20x30 but the image is" in d
     assert "error: photos/e.png with maps/e.npy: probs" in e
-    assert len(rest) == 2
+    assert rest[2:] == ["deeplab-repro: 1 done, 4 failed"]
     assert os.listdir("out") == ["c.png"]
+
+
+@pytest.mark.usefixtures("folders")
+def test_names_that_clash_and_subfolders(command, tiny, photo):
+    """What `segment` called the probabilities, `crf` finds."""
+    Path("photos/deep").mkdir()
+    write_image("photos/deep/a.png", photo(20, 30, 8))
+    write_image("photos/a.jpg", photo(20, 30, 9))
+    photos = ("photos", "--recursive", *ONE)
+    net = ("--prototxt", tiny, "--weights", "random:0", "--save", "probs")
+    assert command("segment", *photos, *net, "--out", "in")[0] == 0
+    status, _, err = command("crf", *photos, "--probs", "in", "--out", "out")
+    assert status == 0
+    assert "names of photos clash, so some results are named in full (2): a.jpg.png, a.png" in err
+    results = ["a.jpg.png", "a.png.png", "b.png", "c.png", "deep/a.png"]
+    assert [str(path.relative_to("out")) for path in sorted(Path("out").rglob("*.png"))] == results
+    for name in results:
+        np.testing.assert_array_equal(read_labels(f"out/{name}"), read_labels(f"in/{name}"))
 
 
 @pytest.mark.usefixtures("folder")
@@ -180,6 +200,7 @@ def test_pictures_without_a_map(command):
     assert status == 2
     assert len(out.splitlines()) == 2
     assert "error: photos/b.png has no probabilities in maps\n" in err
+    assert err.endswith("deeplab-repro: 2 done, 1 failed\n")
     os.remove("maps/a.bin")
     status, _, err = command("crf", "photos", "--probs", "maps", "--out", "out", *ONE)
     assert status == 2
@@ -220,7 +241,10 @@ def test_pictures_without_a_map(command):
             "photos: holds no probabilities for photos/a.png",
         ),
         (["photos", "--probs", "two", "--out", "x"], "two/a.npy and two/a.probs.npy are both prob"),
-        (["a.png", "photos/a.png", "--probs", "maps", "--out", "x"], "would both be written to"),
+        (
+            ["a.png", "photos/a.png", "--probs", "maps", "--out", "x"],
+            "for a.png: expected a.png.npy",
+        ),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,121"], "'4,121' is not W1"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,0,5"], "sigma_alpha is 0"),
         (["a.png", "--probs", "a.npy", "--out", "x.png", "--crf", "4,1e-40,5"], "is 1e-40"),

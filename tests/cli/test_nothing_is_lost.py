@@ -12,6 +12,7 @@ from PIL import Image
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.files.marks import NOTE
 from deeplab_repro.files.pictures import write_labels
+from deeplab_repro.jobs.segment import OUTPUTS
 from tests.conftest import TINY, smooth_photo
 from tests.train.tiny_training import write_training
 
@@ -21,7 +22,7 @@ DATA = ("--voc", "voc", "--split", "val", "--workers", "0")
 SEARCH = ("--w1", "4", "--sigma-alpha", "10", "--sigma-beta", "5", "--iterations", "1")
 
 COMMANDS = {
-    "segment": ("segment", "a.jpg", *NET, *CRF, "--save", "overlay,scores,probs,marginals,mat"),
+    "segment": ("segment", "a.jpg", *NET, *CRF, "--save", ",".join(OUTPUTS)),
     "page": ("segment", "a.jpg", *NET, *CRF, "--html"),
     "crf": ("crf", "a.jpg", "--probs", "a.npy", "--out", "l.png", "--marginals", "m.npy", *CRF),
     "caffe": ("convert", *NET, "--to", "caffe", "--out", "made"),
@@ -147,14 +148,6 @@ def test_what_is_read_is_never_overwritten(refused, folder, name, link):
     for more in ((), ("--force",)):
         assert f"{source}: the results would overwrite it" in refused(*arguments, *more)
     assert contents(folder) == before
-
-
-@pytest.mark.usefixtures("folder")
-def test_files_that_cannot_say_whose_they_are(command, refused):
-    arguments = ("segment", "a.jpg", *NET, "--no-crf", "--save", "bin")
-    assert command(*arguments)[0] == 0
-    assert "out/a.bin: is there already" in refused(*arguments)
-    assert command(*arguments, "--force")[0] == 0
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,19 +1,25 @@
 """deeplab-repro segment: what it prints and writes, and every kind of bad input."""
 
+import json
+import os
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import segment
-from deeplab_repro.cli.console import print_photos
+from deeplab_repro.cli.console import Told, print_photos
 from deeplab_repro.crf.dense_crf import CrfResult
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.engines.opencv_cuda import cuda_problem
 from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.labels import shares
+from deeplab_repro.files.marks import NOTE
 from deeplab_repro.files.pictures import write_image
+from deeplab_repro.jobs.finding import Found
 from deeplab_repro.jobs.photos import Photo
 from deeplab_repro.jobs.segment import OUTPUTS
 from deeplab_repro.models.registry import VOC_CLASSES
@@ -41,12 +47,13 @@ def test_a_row_a_picture(command, folder, photo):
     status, out, err = command("segment", "a.png", "b.png", *arguments)
     assert status == 0
     a, b = out.splitlines()
-    assert re.fullmatch(r"a\.png  30x20  net +\d+ ms  \d \d+%(, \d \d+%)*", a)
+    assert re.fullmatch(r"a\.png  30x20  net +\d+ ms  class-\d \d+%(, class-\d \d+%)*", a)
     assert b.startswith("b.png  50x33  net ")
     opencv = OpenCVCpuEngine.name
     assert err.splitlines() == [
         f"deeplab-repro: net 'tiny' ran on cpu with {opencv}, no CRF",
         "deeplab-repro: results are in out",
+        "deeplab-repro: 2 done",
     ]
     labels = read_labels(folder / "out" / "a.png")
     assert labels.shape == (20, 30)
@@ -61,7 +68,7 @@ def test_classes_are_named_in_nets_of_voc(folder, capsys):
     coarse = CoarseScores(np.zeros((len(VOC_CLASSES), 3, 14), np.float32), 8)
     result = Segmentation((10, 100), coarse, 0.25, CrfResult(labels, None, "cpu"), 1.5)
     photo = Photo(folder / "x.jpg", np.zeros((10, 100, 3), np.uint8), segmentation=result)
-    assert print_photos("segmenting", 1, [photo]) == (photo, 0)
+    assert print_photos("segmenting", Found({photo.path: ""}), [photo]) == Told(photo, done=1)
     expected = "x.jpg  100x10  net   250 ms  CRF  1500 ms  background 70%, person 30%\n"
     assert capsys.readouterr().out == expected
 
@@ -75,7 +82,9 @@ def test_everything_that_can_be_saved(command, folder):
     assert "CRF 4,20,5 on cpu" in err
     names = {path.name for path in (folder / "some" / "where").iterdir()}
     endings = (".png", ".overlay.jpg", ".scores.npy", ".probs.npy", ".marginals.npy", ".bin")
-    assert names == {f"a{ending}" for ending in (*endings, "_blob_0.mat")}
+    made = {f"a{ending}" for ending in (*endings, "_blob_0.mat")}
+    present = np.unique(read_labels(folder / "some/where/a.png"))
+    assert names == made | {NOTE, *(f"a.class-{label}.png" for label in present if label)}
     assert np.load(folder / "some/where/a.marginals.npy").shape == (4, 20, 30)
 
 
@@ -99,7 +108,7 @@ def test_a_page_to_look_at(command, folder):
     status, out, err = command("segment", "a.png", "b.png", *NET, "--no-crf", "--html")
     assert status == 2
     assert out.startswith("a.png")
-    assert err.splitlines()[-1] == "deeplab-repro: open out/index.html in a browser"
+    assert err.splitlines()[-2] == "deeplab-repro: open out/index.html in a browser"
     page = (folder / "out" / "index.html").read_text(encoding="utf-8")
     assert "net &#x27;tiny&#x27; ran on cpu" in page
     assert "All photos: 1 done, 1 failed" in page
@@ -183,18 +192,15 @@ EDITS = {
         (["a.png", *NET, "--save", "marginals"], "come from the CRF, which is off"),
         (["a.png", *NET, "--device", "tpu"], "invalid choice: 'tpu'"),
         (["a.png", *NET, "--set", "EXP"], "'EXP' is not KEY=VALUE"),
-        (["a.png", "b/a.png", *NET], "would both be written to"),
         (["a.png", *NET, "--out", "tiny.prototxt"], "is a file, expected a folder"),
         (["a.png", *NET, "--out", "."], "would overwrite it"),
     ],
 )
-def test_bad_input(refused, folder, photo, arguments, expected):
+def test_bad_input(refused, folder, arguments, expected):
     (folder / "empty.png").touch()
     (folder / "text.png").write_text("not a picture")
     (folder / "half.png").write_bytes((folder / "a.png").read_bytes()[:-300])
     (folder / "bare").mkdir()
-    (folder / "b").mkdir()
-    write_image("b/a.png", photo(9, 9))
     model = (folder / "tiny.caffemodel").read_bytes()
     (folder / "half.caffemodel").write_bytes(model[: len(model) // 2])
     for name, (old, new) in EDITS.items():
@@ -276,3 +282,119 @@ def test_mutated_prototxts(command, folder):
         assert_plain(status, err)
         statuses.append(status)
     assert {*statuses} == {0, 2}
+
+
+# --- folders, and what a run tells of itself
+
+
+@pytest.fixture
+def album(folder, photo):
+    """A folder of six photos, two of which cannot be read, beside what is no photo."""
+    for number, name in enumerate(("a.jpg", "a.png", "b.jpg", "deep/er/a.jpg")):
+        (folder / "album" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(folder / "album" / name, photo(20, 30, number))
+    for name in ("broken.jpg", "notes.txt", "none"):
+        (folder / "album" / name).write_text("no picture")
+    (folder / "album/deep/empty.jpg").touch()
+    (folder / "album/dangling.jpg").symlink_to("nowhere")
+    return ("segment", "album", *NET, "--no-crf", "--engine", "opencv")
+
+
+def test_a_folder_of_many_kinds(command, album):
+    status, out, err = command(*album, "--recursive")
+    assert status == 2
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "a.jpg",
+        "a.png",
+        "b.jpg",
+        "deep/er/a.jpg",
+    ]
+    first, *_, last = err.splitlines()
+    assert first == (
+        "deeplab-repro: names of photos clash, so some results are named in full (2): "
+        "a.jpg.png, a.png.png"
+    )
+    why = "not named as a picture: 2, broken link: 1"
+    assert last == f"deeplab-repro: 4 done, 2 failed, 3 skipped ({why})"
+    made = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.png"))
+    assert made == ["a.jpg.png", "a.png.png", "b.png", "deep/er/a.png"]
+    status, out, err = command(*album, "--recursive", "--skip-existing")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1] == (
+        "deeplab-repro: 0 done, 2 failed, 7 skipped (done before: 4, "
+        "not named as a picture: 2, broken link: 1)"
+    )
+    assert sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.png")) == made
+
+
+def test_a_subfolder_that_cannot_be_read(command, album, monkeypatch):
+    listdir = os.listdir
+
+    def refusing(path):  # as for a user who is not root
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    status, out, err = command(*album, "--recursive")
+    assert (status, out.count("\n")) == (2, 3)
+    assert "error: album/deep: cannot be read: permission denied" in err
+    assert "deeplab-repro: 3 done, 2 failed, 3 skipped" in err
+
+
+def test_one_photo_that_is_done_is_told(command, folder):
+    arguments = ("segment", folder / "a.png", *NET, "--no-crf", "--skip-existing")
+    assert command(*arguments)[2].splitlines()[-1] == "deeplab-repro: results are in out"
+    told = "deeplab-repro: 0 done, 1 skipped (done before: 1)\n"
+    assert command(*arguments) == (0, "", told)
+
+
+def test_results_beside_the_photos(command, folder, album):
+    """A second run takes none of them for photos, and gives the same names."""
+    arguments = (*album, "--out", "album", "--save", "overlay,cutout", "--recursive")
+    assert len(command(*arguments)[1].splitlines()) == 4
+    before = sorted(folder.rglob("*"))
+    _, out, err = command(*arguments)
+    assert len(out.splitlines()) == 4
+    assert "result of deeplab-repro" in err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_lines_of_json(command, folder, album):
+    album = (*album, "--json", "--save", "overlay,cutout")
+    status, out, _ = command(*album, "b\nd.png")
+    assert (status, out) == (2, "")  # nothing was begun
+    (folder / "album/broken.jpg").rename(folder / "album/stray\n\udcff.jpg")
+    status, out, _ = command(*album)
+    assert status == 2
+    *lines, counts = map(json.loads, out.splitlines())
+    assert [line["photo"].removeprefix("album/") for line in lines] == [
+        "a.jpg",
+        "a.png",
+        "b.jpg",
+        "stray\n\udcff.jpg",
+    ]
+    first, *_, failed = lines
+    labels = read_labels("out/a.jpg.png")
+    assert first["labels"] == shares(labels, ())
+    assert list(first["labels"].values()) == sorted(first["labels"].values(), reverse=True)
+    assert first["written"] == {
+        "labels": "out/a.jpg.png",
+        "overlay": "out/a.jpg.overlay.jpg",
+        "cutout": [f"out/a.jpg.class-{label}.png" for label in np.unique(labels) if label],
+    }
+    assert (first["width"], first["height"]) == (30, 20)
+    assert first["seconds"].keys() == {"net"}
+    assert first["seconds"]["net"] > 0
+    assert failed.keys() == {"photo", "error"}
+    assert "is not an image" in failed["error"]
+    assert counts == {
+        "done": 3,
+        "failed": 1,
+        "skipped": 3,
+        "why_skipped": {"not named as a picture": 2, "broken link": 1},
+    }
+    _, out, _ = command(*album, "--skip-existing")
+    first, *_, counts = map(json.loads, out.splitlines())
+    assert first == {"photo": "album/a.jpg", "skipped": "done before"}
+    assert (counts["done"], counts["failed"], counts["skipped"]) == (0, 1, 6)

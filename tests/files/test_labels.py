@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from deeplab_repro.files.labels import LabelsFound, look_at
+from deeplab_repro.files.labels import LabelsFound, look_at, shares
 from deeplab_repro.files.pictures import write_labels
+
+
+def test_shares_of_the_classes_that_are_there():
+    labels = np.array([[2, 2, 2, 0, 0], [255, 9, 0, 0, 0]], np.uint8)
+    found = shares(labels, ["sky", "road", "car"])
+    assert list(found.items()) == [("sky", 0.5), ("car", 0.3), ("class-9", 0.1), ("void", 0.1)]
+    assert shares(labels, ()).keys() == {"class-0", "class-2", "class-9", "void"}
 
 
 def found(labels, n_maps):

@@ -70,7 +70,7 @@ def test_two_results_in_one_place(here):
 
 
 def test_two_results_in_one_place_where_case_does_not_count(monkeypatch):
-    monkeypatch.setattr(module, "_ignores_case", lambda _: True)  # as this disk may not
+    monkeypatch.setattr(module, "ignores_case", lambda _: True)  # as this disk may not
     upper = {Path("x"): [Path("out/a")], Path("y"): [Path("out/A")]}
     with pytest.raises(FileError, match="y and x would both be written to out/A"):
         check_targets(upper, [])
@@ -79,11 +79,11 @@ def test_two_results_in_one_place_where_case_does_not_count(monkeypatch):
 def test_whether_case_counts(here):
     (here / "folder").mkdir()
     is_one = (here / "FOLDER").exists()
-    assert module._ignores_case(Path("folder")) == is_one
+    assert module.ignores_case(Path("folder")) == is_one
     if not is_one:
         (here / "FOLDER").symlink_to("folder")  # what such a disk shows
-        assert module._ignores_case(Path("folder"))
-    assert not module._ignores_case(Path("/"))
+        assert module.ignores_case(Path("folder"))
+    assert not module.ignores_case(Path("/"))
 
 
 def test_places_that_are_none(here):

@@ -1,6 +1,5 @@
-"""Which files are meant, and how photos go through the stages."""
+"""How photos go through the stages."""
 
-import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -9,77 +8,8 @@ import numpy as np
 import pytest
 
 from deeplab_repro.errors import ArgumentError, DeviceError, FileError
-from deeplab_repro.jobs.photos import Photo, Stages, find_photos
+from deeplab_repro.jobs.photos import Photo, Skipped, Stages
 from deeplab_repro.work.outcomes import Failed
-
-# --- finding
-
-
-def test_files_in_the_order_given_and_folders_sorted(pictures):
-    b, a, z, y = pictures("b.png", "a.png", "in/z.jpg", "in/y.PNG")
-    (Path("in") / "notes.txt").write_text("no picture")
-    (Path("in") / "folder.png").mkdir()
-    (Path("in") / ".hidden.png").touch()
-    assert find_photos(["b.png", "in", "a.png"]) == [b, y, z, a]
-    assert find_photos([b, Path("in")]) == [b, y, z]
-
-
-def test_patterns(pictures):
-    a, b, deep = pictures("a1.png", "a2.png", "x/y/a3.png")
-    Path("a_folder").mkdir()
-    assert find_photos(["a*"]) == [a, b]
-    assert find_photos(["**/*.png"]) == [a, b, deep]
-    assert find_photos(["a[2-9].png"]) == [b]
-    with pytest.raises(FileError, match=r"b\*: no file matches this pattern"):
-        find_photos(["b*"])
-
-
-def test_brackets_and_stars_in_names_that_exist(pictures):
-    wanted = pictures("a[1].png", "b*.png", "d[1]/c.png")
-    pictures("a1.png", "bb.png", "d1/c.png")
-    assert find_photos(["a[1].png", "b*.png", "d[1]"]) == wanted
-
-
-def test_a_file_named_twice_comes_once(pictures, tmp_path):
-    a, b = pictures("a.png", "b.png")
-    names = ["a.png", "./a.png", tmp_path / "a.png", "*.png", "."]
-    assert find_photos(names) == [a, b]
-    # A link of another name is another picture.
-    os.symlink("a.png", "c.png")
-    assert find_photos(["a.png", "c.png"]) == [a, Path("c.png")]
-
-
-def test_names_with_line_breaks_and_stray_bytes(pictures):
-    (path,) = pictures("a\nb.png")
-    assert find_photos(["a\nb.png"]) == [path]
-    for name in ("x\ny.png", "x\ny*", "stray\udcff.png"):
-        with pytest.raises(FileError) as error:
-            find_photos([name])
-        assert str(error.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("nowhere.png", "no such file"),
-        ("empty.png", "is empty"),
-        ("bare", "holds no readable pictures"),
-        ("x" * 300 + ".png", "too long"),
-        ("/dev/null", "is a pipe or a device"),
-        ("null\0.png", "null"),
-    ],
-)
-def test_names_that_stand_for_nothing(tmp_path, monkeypatch, name, expected):
-    monkeypatch.chdir(tmp_path)
-    Path("empty.png").touch()
-    Path("bare").mkdir()
-    with pytest.raises(FileError) as error:
-        find_photos([name])
-    assert expected in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-# --- stages
 
 PATHS = [Path(f"{number}.jpg") for number in range(5)]
 
@@ -92,7 +22,7 @@ def add(what):
     """A stage that adds its name to the files that are written."""
 
     def stage(photo):
-        return replace(photo, written=(*photo.written, Path(what)))
+        return replace(photo, written={**photo.written, what: ()})
 
     return stage
 
@@ -108,7 +38,7 @@ def test_photos_pass_every_stage_and_keep_their_order(threads):
     assert [photo.path for photo in photos] == PATHS
     for photo in photos:
         assert photo.image[0, 0, 0] == int(photo.path.stem)
-        assert photo.written == (Path("score"), Path("refine"), Path("write"))
+        assert [*photo.written] == ["score", "refine", "write"]
         assert stages.one(photo.path).written == photo.written
     assert list(stages.many([], threads)) == []
 
@@ -156,6 +86,16 @@ def test_the_threads_end_when_the_photos_do_not_come():
     with pytest.raises(KeyboardInterrupt):
         list(photos)
     assert not threads_named("crf")
+
+
+def test_a_photo_that_is_done_keeps_its_place():
+    def read_others(path):
+        return Skipped(path, path) if path == PATHS[1] else read(path)
+
+    stages = Stages(read_others, add("score"), add("refine"), add("write"))
+    photos = list(stages.many(PATHS))
+    assert [type(photo) for photo in photos] == [Photo, Skipped, Photo, Photo, Photo]
+    assert stages.one(PATHS[1]) == photos[1] == Skipped(PATHS[1], PATHS[1])
 
 
 def failing(error):

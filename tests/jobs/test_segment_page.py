@@ -9,8 +9,8 @@ from PIL import Image
 
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import FileError
-from deeplab_repro.files.images import read_image
-from deeplab_repro.jobs.photos import Photo
+from deeplab_repro.files.images import read_image, read_labels
+from deeplab_repro.jobs.photos import Photo, Skipped
 from deeplab_repro.jobs.segment import segment_files
 from deeplab_repro.jobs.segment_page import on_a_page
 from deeplab_repro.segmenter import DeepLab
@@ -54,6 +54,17 @@ def test_without_a_crf_there_is_one_picture_of_labels(pictures, tiny):
     photos = segment_files(model, pictures("a.png"), OUT)
     list(on_a_page(photos, OUT, model, "a net"))
     assert len(Page((OUT / "index.html").read_text(encoding="utf-8")).images) == 2
+
+
+def test_a_photo_that_was_done_before_is_on_the_page_too(pictures, tiny):
+    model = DeepLab(tiny, "random:0", device="cpu", crf=CrfParams(4, 20, 5), iterations=1)
+    list(segment_files(model, pictures("a.png"), OUT))
+    photos = segment_files(model, pictures("a.png", "b.png"), OUT, skip_existing=True)
+    assert [type(each) for each in on_a_page(photos, OUT, model, "a net")] == [Skipped, Photo]
+    page = Page((OUT / "index.html").read_text(encoding="utf-8"))
+    assert [len(photo) for photo in (page.links, page.images)] == [4, 2 + 3]
+    with Image.open(OUT / page.images[1]["src"]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), read_labels(OUT / "a.png"))
 
 
 def test_a_run_that_is_stopped_leaves_the_earlier_page(segmented):

@@ -14,9 +14,10 @@ from deeplab_repro.errors import ArgumentError, DeepLabError, FileError
 from deeplab_repro.files.holding import hold
 from deeplab_repro.files.images import read_labels
 from deeplab_repro.files.pictures import write_image, write_labels
+from deeplab_repro.jobs.done import net_digest
 from deeplab_repro.models.loading import read_model
 from deeplab_repro.net.preprocess import MeanImage, Preprocessing
-from deeplab_repro.voc.predict import _net_digest, predict
+from deeplab_repro.voc.predict import predict
 from deeplab_repro.voc.records import read_record
 from deeplab_repro.voc.segmenting import Segmenting
 from tests.conftest import assert_one_line
@@ -180,7 +181,7 @@ def test_a_mean_is_a_part_of_the_net():
             for value in (0, 1)
         ),
     )
-    digests = {_net_digest(replace(net, preprocessing=each)) for each in (None, *means)}
+    digests = {net_digest(replace(net, preprocessing=each)) for each in (None, *means)}
     assert len(digests) == 4
 
 
