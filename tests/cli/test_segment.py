@@ -58,7 +58,7 @@ def test_a_row_a_picture(command, folder, photo):
     labels = read_labels(folder / "out" / "a.png")
     assert labels.shape == (20, 30)
     most = np.bincount(labels.ravel()).argmax()
-    assert f"ms  {most} {(labels == most).mean():.0%}" in a
+    assert f"ms  class-{most} {(labels == most).mean():.0%}" in a
 
 
 def test_classes_are_named_in_nets_of_voc(folder, capsys):
