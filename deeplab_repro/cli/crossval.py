@@ -14,6 +14,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_workers,
     devkit_of,
+    read_numbers,
     whole_number,
     workers_of,
 )
@@ -91,7 +92,7 @@ def _values(text: str) -> tuple[float, ...]:
     """Numbers from text: 5,10 or, as in MATLAB, 40:10:100 with the last included."""
     parts = text.split(":")
     try:
-        numbers = [float(number) for number in (parts if len(parts) > 1 else text.split(","))]
+        numbers = read_numbers(parts if len(parts) > 1 else text.split(","))
     except ValueError:
         numbers = []
     if not numbers or len(parts) not in (1, 3) or not all(map(math.isfinite, numbers)):

@@ -369,6 +369,7 @@ def test_a_mask_of_another_size(split, tmp_path):
         (((5, 5), (1,), (1,)), ["w1 is 5,5", "increase"]),
         (((5,), (0, 1), (1,)), ["sigma_alpha is 0,1", "above 0"]),
         (((5,), (1,), (1, 2e6)), ["sigma_beta is 1,2000000", "at most 1e6"]),
+        (((5,), (1e-308, 1), (1,)), ["sigma_alpha is 1e-308,1", "from 1e-9"]),
         (((5,), (1,), (float("nan"),)), ["sigma_beta is nan"]),
         ((range(1, 102), (1,), (1,)), ["w1 has 101 values"]),
         ((range(1, 101), range(1, 101), (1, 2)), ["20,000 settings", "at most 10,000"]),
