@@ -36,7 +36,8 @@ class CrfParams:
             value = getattr(self, field.name)
             is_sigma = field.name.startswith("sigma")
             lowest = SMALLEST_SIGMA if is_sigma else 0
-            if not (isinstance(value, Real) and lowest <= value <= LARGEST):  # NaN is not
+            is_number = isinstance(value, Real)
+            if not (is_number and lowest <= value <= LARGEST):  # NaN is not
                 expected = (
                     "a number above 0 (1e-30 to 1e6)" if is_sigma else "a number from 0 to 1e6"
                 )

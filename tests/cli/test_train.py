@@ -107,6 +107,21 @@ def test_going_on(command, folder):
     assert len((folder / "snap/it_loss.csv").read_text().splitlines()) == 1 + 5
 
 
+@pytest.mark.parametrize("end", [2, 3])
+def test_going_on_past_the_end(command, folder, end):
+    """There is nothing to do: that is told, with what would go on, and no file changes."""
+    command(*arguments(folder))
+    model = folder / "snap/it_iter_3.caffemodel"
+    state = model.with_suffix(".solverstate")
+    before = {name: (folder / "snap" / name).read_bytes() for name in names(folder / "snap")}
+    status, out, err = command(*arguments(folder, "--resume", state, "--iterations", end))
+    assert (status, out) == (0, f"{model}\n")
+    told = f"{state} is at iteration 3, and the training ends at {end}; for more give --iterations"
+    assert f"nothing is left to do: {told} with a number above 3" in err
+    assert "continues" not in err
+    assert {name: (folder / "snap" / name).read_bytes() for name in before} == before
+
+
 def test_weights_that_lack_a_layer(command, folder):
     command(*arguments(folder))
     weights = folder / "snap/it_iter_3.caffemodel"
