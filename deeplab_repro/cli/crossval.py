@@ -134,6 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
         workers=workers_of(arguments),
         progress=progress,
     )
+    if not found.counted:
+        say(f"nothing was left to do: an earlier run in {arguments.out} has counted all settings")
     check()
     write_found(arguments.out, found)
     try:

@@ -79,6 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         progress=progress,
     )
+    if predicted.there == len(predicted.names):
+        say("nothing was left to do: an earlier run has segmented all images")
+    elif predicted.there:
+        say(f"{predicted.there} of {len(predicted.names)} images were segmented by an earlier run")
     for failed in predicted.failed:
         say(f"error: {failed.error}")
     if arguments.tar and not predicted.failed:
