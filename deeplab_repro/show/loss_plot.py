@@ -20,7 +20,7 @@ def plot_losses(curve: Path) -> Path:
     rows = read_curve(curve)
     axes = figure.add_subplot(xlabel="iteration", ylabel="loss")
     iterations, losses = [row.iteration for row in rows], [row.loss for row in rows]
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     span = len(rows) // 100
     if span < 2:
         axes.plot(iterations, losses, marker=".", color=_DARK)

@@ -48,7 +48,14 @@ def prepare(
     load_mean(net, train_net)
     data = SegData(net.data, net.preprocessing, _labels(net), parameter.random_seed or 0)
     found = look_at([labels for _, labels in data.pairs], net.data.ignore_label)
-    if found.are_of_fewer_than(data.n_labels):
+    if found.are_masks:
+        _log.warning(
+            "the label maps hold 0 and %d only, and %d is not learned (ignore_label): if it stands "
+            "for a class, save it as that class's number, 1 say",
+            net.data.ignore_label,
+            net.data.ignore_label,
+        )
+    elif found.are_of_fewer_than(data.n_labels):
         _log.warning(
             "net '%s' tells %d labels apart, but %s: if these are all, train a net of %d labels "
             "(--set NUM_LABELS=%d where its prototxt has that variable)",
