@@ -19,7 +19,7 @@ _LEAST_LABELS = 5
 
 @dataclass(frozen=True)
 class LabelsFound:
-    """The labels, without the one ignored, of some maps out of more; is_ignored: if any has that."""
+    """The labels of some maps out of more, but for one to ignore; is_ignored: if any has that."""
 
     labels: frozenset[int]
     read: int
