@@ -36,6 +36,18 @@ def _assignment(text: str) -> tuple[str, str]:
     return key, value
 
 
+def variables_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """The values of --set; warns of those that the net of --prototxt or --model does not have."""
+    given = dict(arguments.variables)
+    model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
+    if given and model:
+        from deeplab_repro.caffe import warn_of_unused
+        from deeplab_repro.models.loading import prototxt_of
+
+        warn_of_unused(given, prototxt_of(model))
+    return given
+
+
 def add_photos(parser: argparse.ArgumentParser) -> None:
     """IMAGE..., for `photos.find_photos`."""
     parser.add_argument(
@@ -146,7 +158,7 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
         device=arguments.device,
         crf=arguments.crf,
         iterations=arguments.iterations,
-        variables=dict(arguments.variables),
+        variables=variables_of(arguments),
         precision=arguments.precision,
         engine=arguments.engine,
     )

@@ -18,6 +18,7 @@ from deeplab_repro.cli.options import (
     recipe_of,
     workers_of,
 )
+from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.machine.device import PRECISIONS
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     devkit = devkit_of(arguments)
     if arguments.tar:
+        if not arguments.tar.name.endswith((".tgz", ".tar.gz")):
+            raise ArgumentError(
+                f"{one_line(arguments.tar)}: expected the name of a .tgz or .tar.gz file (--tar)"
+            )
         check_targets({arguments.out: [arguments.tar]}, files_read(arguments), arguments.force)
     predicted = predict(
         devkit,

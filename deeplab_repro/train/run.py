@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from deeplab_repro.caffe import load_mean, read_solver, read_train_net
+from deeplab_repro.caffe import load_mean, read_solver, read_train_net, warn_of_unused
 from deeplab_repro.errors import FileError, FormatError, NetError, one_line
 from deeplab_repro.files.holding import hold
 from deeplab_repro.files.labels import look_at
@@ -42,6 +42,7 @@ def prepare(
         )
     here, beside = Path(parameter.train_net), path.parent / parameter.train_net
     train_net = here if here.exists() or not beside.exists() else beside
+    warn_of_unused(variables or {}, path, train_net)
     net = read_train_net(train_net, variables)
     if net.data is None or net.preprocessing is None:
         raise NetError(f"net '{net.name}' has no data layer, expected IMAGE_SEG_DATA")

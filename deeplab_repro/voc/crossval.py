@@ -215,6 +215,8 @@ def search(
         write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
         # In this process: this is quick, and finds unreadable files before the long work.
         (net,) = counter.scores("0-net", (), HERE, progress)
+        if not net.n_present:
+            raise ImageError(f"{one_line(devkit.root)}: all {len(names)} masks are void throughout")
         found = Found(split, names, seed, iterations, grid, net.mean_iou, dict(released or {}))
         found.of_present[None] = _of_present(net)
         _climb(found, lambda name, new: counter.scores(name, new, workers, progress))
@@ -276,8 +278,7 @@ class _Counter:
         function = partial(
             _count, self.devkit.absolute(), self.probs.absolute(), self.iterations, tuple(settings)
         )
-        doing = f"{round_} ({len(settings)} settings)" if settings else round_
-        with progress(doing, len(self.inputs)) as advance:
+        with progress(f"{round_} ({len(settings)} settings)", len(self.inputs)) as advance:
             for _ in range(len(self.inputs) - len(missing)):
                 advance()
             for name, counts in workers.map(function, missing):

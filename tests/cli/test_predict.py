@@ -77,6 +77,8 @@ def test_refused(refused, folder):
     assert "has no ImageSets/Segmentation" in refused(
         "predict", "--voc", ".", "--split", "val", *NET, "--out", "out"
     )
+    told = refused(*VAL, *NET, "--no-crf", "--out", "out", "--tar", "a.zip")
+    assert "a.zip: expected the name of a .tgz or .tar.gz file" in told
     (folder / "taken").write_text("")
     assert "taken" in refused(*VAL, *NET, "--no-crf", "--out", "taken")
     assert not (folder / "out").exists()

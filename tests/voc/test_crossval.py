@@ -224,7 +224,7 @@ def test_goes_on_with_what_is_kept_and_sees_what_is_broken(undisturbed, tmp_path
     monkeypatch.setattr(crossval, "_count", lambda *a: counted.append(a[-1]) or count(*a))
     progress = Watched()
     again = search(devkit, "val", probs, out, GRID, **FEW, progress=progress)
-    assert progress.told[0] == ("0-net", 3, 3)
+    assert progress.told[0] == ("0-net (0 settings)", 3, 3)
     assert progress.told[1] == ("1-grid (8 settings)", 3, 3)
     write_found(out, again)
     assert again == found
@@ -364,6 +364,16 @@ def test_a_mask_of_another_size(split, tmp_path):
     with pytest.raises(ImageError) as error:
         search(devkit, "val", probs, tmp_path / "out", ONE)
     assert_one_line(error, "b.png: is 40x49, expected its photo's 40x50")
+
+
+def test_masks_of_nothing_but_void(split, tmp_path):
+    """All settings would have the same score, 0, and one of them be called the best."""
+    devkit, probs = split
+    for name in NAMES:
+        write_labels(devkit.mask(name), np.full((40, 50), VOID, np.uint8))
+    with pytest.raises(ImageError) as error:
+        search(devkit, "val", probs, tmp_path / "out", ONE, images=2)
+    assert_one_line(error, f"{devkit.root}: all 2 masks are void")
 
 
 @pytest.mark.parametrize(("option", "value"), [("images", 0), ("seed", -1), ("seed", 1 << 32)])
