@@ -193,7 +193,11 @@ def test_options_that_do_not_fit(refused, folder):
     [
         ('"step"', '"magic"', ["solver.prototxt", "lr_policy is 'magic'", "poly"]),
         ("base_lr: 0.001", "", ["solver.prototxt", "base_lr is missing"]),
-        ("train.prototxt", "none.prototxt", ["none.prototxt: cannot be read"]),
+        (
+            "train.prototxt",
+            "none.prototxt",
+            ["none.prototxt: does not exist, nor", "solver.prototxt"],
+        ),
         ("snap/it", "${WHERE}/it", ["snapshot_prefix", "${WHERE}", "--set KEY=VALUE"]),
         ("momentum: 0.9", "momentum: {", ["solver.prototxt"]),
     ],
@@ -263,3 +267,14 @@ def test_a_loss_that_is_nan(command, folder):
     kept = ["it_iter_1.caffemodel", "it_iter_1.solverstate", "it_loss.csv"]
     assert names(folder / "snap") == kept
     assert read_solverstate(folder / "snap/it_iter_1.solverstate").iteration == 1
+
+
+@pytest.mark.filterwarnings("error")  # NumPy's would be lines more
+def test_weights_that_become_infinite_are_not_kept(command, folder):
+    """After the last update no loss shows them any more."""
+    change(folder / "solver.prototxt", "base_lr: 0.001", "base_lr: 3e38")
+    error = stopped_by(command, folder, "--iterations", 1)
+    assert "iteration 1: layer '" in error
+    assert "weights that are NaN or infinite" in error
+    assert "lower base_lr" in error
+    assert names(folder / "snap") == []

@@ -80,7 +80,7 @@ def failed(kind, path: Path) -> pytest.ExceptionInfo:
 
 def test_a_train_net_that_is_nowhere(tmp_path):
     path = write_training(tmp_path, SOLVER.replace("train.prototxt", "none.prototxt"))
-    assert_one_line(failed(FileError, path), "none.prototxt", "cannot be read")
+    assert_one_line(failed(FileError, path), "none.prototxt: does not exist, nor", path)
 
 
 def test_a_variable_without_a_value_in_the_prefix(tmp_path):
