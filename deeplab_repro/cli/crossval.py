@@ -189,4 +189,6 @@ def _print(found: "Found") -> None:
             "Settings are ranked by the mean IOU as the authors take it: a class that is not there "
             "counts as 0."
         )
+    if len(set(scores.values())) == 1 < len(scores):
+        console.print("All settings score alike: these images say nothing about the CRF.")
     console.print(f"best: --crf {numbers_text(bilateral(found.best))}")

@@ -37,12 +37,13 @@ class Devkit:
         classes.txt                          names by label, one a line; without it VOC's 21
 
     `open_devkit` makes one and checks the folder. assumed: whether the classes are VOC's only
-    because no list names others.
+    because no list names others. named_in: a file of the classes' names that is not the folder's.
     """
 
     root: Path
     classes: tuple[str, ...]
     assumed: bool = field(default=False, compare=False)
+    named_in: Path | None = field(default=None, compare=False)
 
     @property
     def year(self) -> str:
@@ -65,11 +66,13 @@ class Devkit:
         root = one_line(self.root)
         if self.assumed:
             return f"{root}: has no {_CLASSES}, so VOC's {self.n_labels} classes are assumed"
-        return f"{root}: has {self.n_labels} classes"
+        return f"{one_line(self.named_in) if self.named_in else root}: has {self.n_labels} classes"
 
     @property
     def classes_mend(self) -> str:
         """What to do where the classes are others, to end a message."""
+        if self.named_in:
+            return "name another file of its classes, by label, one a line, with --classes"
         return (
             f"write the names of its classes, by label, one a line, to "
             f"{one_line(self.root / _CLASSES)}, or name such a file with --classes"
@@ -236,7 +239,8 @@ def open_devkit(
     named = Path(classes) if classes is not None else root / _CLASSES
     if classes is None and not named.exists():
         return Devkit(root, VOC_CLASSES, assumed=True)
-    return Devkit(root, read_classes(named))
+    own = None if classes is None else named
+    return Devkit(root, read_classes(named), named_in=own)
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:

@@ -47,7 +47,10 @@ def test_other_classes(root, tmp_path):
     (root / "classes.txt").write_text("sky\nroad\n\n")
     assert open_devkit(root).classes == ("sky", "road")
     (tmp_path / "own.txt").write_text("a\nb\nc")
-    assert open_devkit(root, tmp_path / "own.txt").classes == ("a", "b", "c")
+    devkit = open_devkit(root, tmp_path / "own.txt")
+    assert devkit.classes == ("a", "b", "c")
+    assert devkit.classes_told == f"{tmp_path}/own.txt: has 3 classes"
+    assert str(root) not in devkit.classes_mend
 
 
 def test_lists_as_editors_leave_them(root):
