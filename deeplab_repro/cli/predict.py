@@ -68,11 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     devkit = devkit_of(arguments)
     if arguments.tar:
+        check_targets({arguments.out: [arguments.tar]}, files_read(arguments), arguments.force)
         if not arguments.tar.name.endswith((".tgz", ".tar.gz")):
             raise ArgumentError(
                 f"{one_line(arguments.tar)}: expected the name of a .tgz or .tar.gz file (--tar)"
             )
-        check_targets({arguments.out: [arguments.tar]}, files_read(arguments), arguments.force)
     predicted = predict(
         devkit,
         arguments.split,
