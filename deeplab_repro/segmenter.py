@@ -359,7 +359,10 @@ def published_crf(model: str, block: DenseCrfParameter | None = None) -> CrfPara
     if published is None and block:
         kernels = (block.bi_w, block.bi_xy_std, block.bi_rgb_std, block.pos_w, block.pos_xy_std)
         if all(len(values) == 1 for values in kernels):  # with more, it is another CRF than ours
-            published = CrfParams(*(value for (value,) in kernels))
+            try:
+                published = CrfParams(*(value for (value,) in kernels))
+            except ArgumentError as error:
+                raise ArgumentError(f"net '{model}' asks for a CRF: {error}, by --crf") from error
     if published is None:
         raise ArgumentError(
             f"no CRF parameters are published for net '{model}': give them as "

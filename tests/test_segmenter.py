@@ -218,6 +218,9 @@ def test_crf_parameters_of_the_net_or_its_file(write_net):
     assert own == CrfParams(7, 40, 6, w2=2, sigma_gamma=1)
     with pytest.raises(ArgumentError, match="no CRF parameters"):
         DeepLab(write_net(conv(2) + block % "pos_w: 1 pos_xy_std: 9"), "random:0")
+    wrong = (block % "").replace("bi_w: 7", "bi_w: -7")
+    with pytest.raises(ArgumentError, match=r"net 'other' asks for a CRF: .* w1 is -7\.0;"):
+        DeepLab(write_net(conv(2) + wrong), "random:0")
 
 
 def test_broken_weights(write_net, tmp_path, photo):

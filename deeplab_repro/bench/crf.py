@@ -52,6 +52,16 @@ class Work:
     iterations: int = 10
     picture: str | None = None
 
+    @property
+    def told(self) -> str:
+        """What it is, in words."""
+        return f"{dims(self.size[::-1])} pixels with {self.labels} labels"
+
+    def check_memory(self) -> None:
+        """Raise ResourceError if it does not fit memory."""
+        n_bytes = math.prod(self.size) * self.labels * _BYTES_PER_PROB
+        require_memory(n_bytes, self.told, "use a smaller --size, or do without --large")
+
     def inputs(self) -> Outcome:
         """The image, HxWx3 uint8 RGB, and the probabilities, CxHxW float32; the same every time."""
         image, probs = draw_scene(self.labels)
@@ -69,10 +79,12 @@ def bench_crf(
     Raises DeepLabErrors: for pictures that cannot be read, arguments that the CRF refuses, and too
     little memory.
     """
-    contenders, absent = find_contenders(work)
     few = min(repeat, 5)
     of_size = [replace(work, size=size) for size in _sizes(work, large)]
     of_labels = [replace(work, labels=labels) for labels in LABEL_COUNTS]
+    for each in (work, *of_size, *of_labels):
+        each.check_memory()
+    contenders, absent = find_contenders(work)
     rows = []
     with progress("measuring", repeat + len(of_size) + len(of_labels)) as advance:
         runs, outcomes = race(contenders, repeat, advance)
@@ -275,9 +287,7 @@ def _sizes(work: Work, large: bool) -> list[HW]:
 
 def _measure_apart(work: Work, repeat: int) -> dict[str, Any]:
     """Call `measure` in a process of its own, so that the peak of memory is this work's only."""
-    what = f"{dims(work.size[::-1])} pixels with {work.labels} labels"
-    require_memory(math.prod(work.size) * work.labels * _BYTES_PER_PROB, what, "do without --large")
-    row: dict[str, Any] = call_apart(what, measure, work, repeat)
+    row: dict[str, Any] = call_apart(work.told, measure, work, repeat)
     return row
 
 

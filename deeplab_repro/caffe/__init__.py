@@ -9,7 +9,7 @@ from deeplab_repro.caffe.caffemodel import (
 )
 from deeplab_repro.caffe.messages import prototxt_text, write_prototxt
 from deeplab_repro.caffe.preprocessing import load_mean, write_mean_file
-from deeplab_repro.caffe.prototxt import parse_solver
+from deeplab_repro.caffe.prototxt import parse_solver, warn_of_unused
 from deeplab_repro.caffe.solver import read_solver
 from deeplab_repro.caffe.solverstate import read_solverstate, write_solverstate
 from deeplab_repro.caffe.structure import read_net
@@ -29,6 +29,7 @@ __all__ = [
     "read_solver",
     "read_solverstate",
     "read_train_net",
+    "warn_of_unused",
     "write_caffemodel",
     "write_mean_file",
     "write_prototxt",

@@ -9,7 +9,7 @@ import difflib
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # The released weights were made with these; they name and size the classifier.
 VARIABLES = {"EXP": "voc12", "NUM_LABELS": "21"}
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 # The longest known net has a few hundred thousand characters; a net of a thousand layers has about
 # 40,000 words and signs. The limits bound the time and the memory that a hostile file can take.
@@ -113,6 +114,28 @@ def parse_solver(
 
 def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> str:
     """A prototxt's text with its ${VARIABLES} replaced."""
+    values = {**VARIABLES, **(variables or {})}
+    known = re.compile("|".join(re.escape(f"${{{name}}}") for name in values))
+    return known.sub(lambda match: values[match[0][2:-1]], _text_as_it_is(path))
+
+
+def warn_of_unused(variables: Iterable[str], *paths: str | Path) -> None:
+    """Warn of variables that are in none of these files: a mistyped one changes nothing."""
+    if not variables:
+        return
+    there = {name for path in paths for name in _VARIABLE.findall(_text_as_it_is(path))}
+    for name in variables:
+        if name not in there:
+            log.warning(
+                "--set %s changes nothing: there is no ${%s} in %s, only %s",
+                name,
+                name,
+                " or ".join(map(one_line, paths)),
+                one_line(", ".join(f"${{{each}}}" for each in sorted(there)) or "none", 200),
+            )
+
+
+def _text_as_it_is(path: str | Path) -> str:
     name = one_line(path)
     with open_to_read(path) as (file, size):
         data = file.read(_LONGEST_FILE)
@@ -130,9 +153,7 @@ def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> s
             f"{name}: {size / 1e6:.0f} MB of text, expected a prototxt of at most "
             f"{_LONGEST_FILE // 10**6} MB"
         )
-    values = {**VARIABLES, **(variables or {})}
-    known = re.compile("|".join(re.escape(f"${{{name}}}") for name in values))
-    return known.sub(lambda match: values[match[0][2:-1]], text)
+    return text
 
 
 def _error(text: str, path: str | Path, at: int, problem: str) -> FormatError:

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parsed(sys.argv[1:] if argv is None else argv)
         status = arguments.run(arguments)
         _flush()
         return status
@@ -118,6 +118,18 @@ def command() -> NoReturn:
             with contextlib.suppress(OSError):  # a closed pipe has been reported
                 stream.flush()
     os._exit(status)
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; none may be empty: that would be the current folder, or a default."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    for before, each in zip(("", *argv), argv, strict=False):
+        name, equals, value = each.partition("=")
+        if not each or (name.startswith("--") and equals and not value):
+            what = name or (before if before.startswith("--") else "an argument")
+            parser.error(f"{what} is empty: is it a shell variable without a value?")
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

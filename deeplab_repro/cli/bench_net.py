@@ -7,7 +7,7 @@ from typing import Any
 
 from deeplab_repro.cli.bench_crf import image_size
 from deeplab_repro.cli.console import print_table, progress, table_console
-from deeplab_repro.cli.options import add_variables, whole_number
+from deeplab_repro.cli.options import add_variables, variables_of, whole_number
 from deeplab_repro.errors import one_line
 
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         size=arguments.size,
         threads=arguments.threads,
         repeat=arguments.repeat,
-        variables=dict(arguments.variables),
+        variables=variables_of(arguments),
         progress=progress,
     )
     if arguments.json:

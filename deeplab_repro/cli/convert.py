@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_force, add_variables, files_read
+from deeplab_repro.cli.options import add_force, add_variables, files_read, variables_of
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _net(arguments: argparse.Namespace) -> "Net":
     from deeplab_repro.errors import ArgumentError
     from deeplab_repro.models.loading import load_net
 
-    weights, variables = arguments.weights, dict(arguments.variables)
+    weights, variables = arguments.weights, variables_of(arguments)
     which = Path(arguments.prototxt) if arguments.prototxt else arguments.model
     if weights and weights.endswith(".npz"):
         if which or variables:
@@ -130,9 +130,17 @@ def _net(arguments: argparse.Namespace) -> "Net":
 
 def _labels(net: "Net", classes: str | None) -> Sequence[str]:
     """The names of the net's labels, none where they are not known."""
+    from deeplab_repro.errors import ArgumentError
     from deeplab_repro.models.registry import VOC_CLASSES
     from deeplab_repro.voc.devkit import read_classes
 
+    n_labels = net.output_shape()[1]
     if classes:
-        return read_classes(classes)
-    return VOC_CLASSES if net.output_shape()[1] == len(VOC_CLASSES) else ()
+        names = read_classes(classes)
+        if len(names) != n_labels:
+            raise ArgumentError(
+                f"{one_line(classes)}: has {len(names)} names of labels, expected {n_labels}, one "
+                f"for each score of net '{net.name}'"
+            )
+        return names
+    return VOC_CLASSES if n_labels == len(VOC_CLASSES) else ()

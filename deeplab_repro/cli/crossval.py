@@ -14,6 +14,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_workers,
     devkit_of,
+    read_numbers,
     whole_number,
     workers_of,
 )
@@ -91,7 +92,7 @@ def _values(text: str) -> tuple[float, ...]:
     """Numbers from text: 5,10 or, as in MATLAB, 40:10:100 with the last included."""
     parts = text.split(":")
     try:
-        numbers = [float(number) for number in (parts if len(parts) > 1 else text.split(","))]
+        numbers = read_numbers(parts if len(parts) > 1 else text.split(","))
     except ValueError:
         numbers = []
     if not numbers or len(parts) not in (1, 3) or not all(map(math.isfinite, numbers)):
@@ -133,6 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
         workers=workers_of(arguments),
         progress=progress,
     )
+    if not found.counted:
+        say(f"nothing was left to do: an earlier run in {arguments.out} has counted all settings")
     check()
     write_found(arguments.out, found)
     try:
@@ -186,4 +189,6 @@ def _print(found: "Found") -> None:
             "Settings are ranked by the mean IOU as the authors take it: a class that is not there "
             "counts as 0."
         )
+    if len(set(scores.values())) == 1 < len(scores):
+        console.print("All settings score alike: these images say nothing about the CRF.")
     console.print(f"best: --crf {numbers_text(bilateral(found.best))}")

@@ -31,7 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--scenes",
         metavar="N",
-        type=whole_number(1),
+        type=whole_number(1, 10_000),
         default=50,
         help="how many to draw (default: %(default)s)",
     )

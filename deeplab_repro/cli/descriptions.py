@@ -50,9 +50,10 @@ def describe_file(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _describe_text(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
-    from deeplab_repro.caffe import read_net
+    from deeplab_repro.caffe import read_net, warn_of_unused
     from deeplab_repro.caffe.prototxt import is_solver
 
+    warn_of_unused(variables, file)
     if is_solver(file, variables):
         return describe_solver(file, variables)
     return describe_net(read_net(file, variables))

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.console import print_table, progress, say, table_console
-from deeplab_repro.cli.options import add_devkit, add_force, add_workers, devkit_of, workers_of
+from deeplab_repro.cli.options import (
+    add_devkit,
+    add_force,
+    add_workers,
+    devkit_of,
+    whole_number,
+    workers_of,
+)
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -67,19 +74,20 @@ def _widths(text: str) -> tuple[int, ...]:
     """N, FIRST:LAST or FIRST:STEP:LAST, or several with commas between them."""
     from deeplab_repro.voc.metrics import MOST_WIDTH
 
+    read = whole_number(1, MOST_WIDTH)
     widths: list[int] = []
     for part in text.split(","):
-        ends = part.split(":")
-        is_range = len(ends) <= 3 and all(
-            end.isascii() and end.isdecimal() and 1 <= int(end[:5]) <= MOST_WIDTH for end in ends
-        )
-        if not is_range or int(ends[0]) > int(ends[-1]):
+        try:
+            ends = [read(end) for end in part.split(":")]
+        except argparse.ArgumentTypeError:
+            ends = []
+        if not 1 <= len(ends) <= 3 or ends[0] > ends[-1]:
             raise argparse.ArgumentTypeError(
                 f"'{text}' is not widths from 1 to {MOST_WIDTH}, as 3, 1,2,5, 1:40 or 1:4:40 "
                 "(first:step:last)"
             )
-        step = int(ends[1]) if len(ends) == 3 else 1
-        widths += range(int(ends[0]), int(ends[-1]) + 1, step)
+        step = ends[1] if len(ends) == 3 else 1
+        widths += range(ends[0], ends[-1] + 1, step)
     return tuple(dict.fromkeys(widths))
 
 

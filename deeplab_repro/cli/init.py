@@ -35,7 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the weights, and print how each layer was initialised."""
-    from deeplab_repro.caffe import read_net
+    from deeplab_repro.caffe import read_net, warn_of_unused
     from deeplab_repro.files.targets import check_targets
     from deeplab_repro.train.initialise import initialise, write_initialised
 
@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.force,
     )
     check()
-    net = read_net(arguments.net, dict(arguments.variables))
+    variables = dict(arguments.variables)
+    warn_of_unused(variables, arguments.net)
+    net = read_net(arguments.net, variables)
     initialised = initialise(net, arguments.weights)
     check()
     write_initialised(net, arguments.out)

@@ -1,8 +1,7 @@
 """Options that several commands share, and what is made of them."""
 
 import argparse
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +36,18 @@ def _assignment(text: str) -> tuple[str, str]:
     return key, value
 
 
+def variables_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """The values of --set; warns of those that the net of --prototxt or --model does not have."""
+    given = dict(arguments.variables)
+    model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
+    if given and model:
+        from deeplab_repro.caffe import warn_of_unused
+        from deeplab_repro.models.loading import prototxt_of
+
+        warn_of_unused(given, prototxt_of(model))
+    return given
+
+
 def add_photos(parser: argparse.ArgumentParser) -> None:
     """IMAGE... and --recursive, for `finding.find_photos`."""
     parser.add_argument(
@@ -69,14 +80,15 @@ def add_iterations(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
-    """What reads a whole number in a range."""
-    wanted = f"from {least}" + (f" to {most}" if most < math.inf else "")
+def whole_number(least: int, most: int = 999_999_999) -> Callable[[str], int]:
+    """What reads a whole number in a range; most: nine digits at most."""
 
     def read(text: str) -> int:
         is_number = text.isdecimal() and text.isascii() and len(text) < 10
         if not (is_number and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number {wanted}")
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not a whole number from {least} to {most}"
+            )
         return int(text)
 
     return read
@@ -151,7 +163,7 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
         device=arguments.device,
         crf=arguments.crf,
         iterations=arguments.iterations,
-        variables=dict(arguments.variables),
+        variables=variables_of(arguments),
         precision=arguments.precision,
         engine=arguments.engine,
     )
@@ -214,10 +226,21 @@ def workers_of(arguments: argparse.Namespace) -> "Workers":
     return Workers(processes, arguments.scheduler)
 
 
+def read_numbers(parts: Iterable[str]) -> list[float]:
+    """Numbers as anybody writes them: of what Python reads, not 1_0 and not other digits than 0-9.
+
+    Raises ValueError.
+    """
+    texts = list(parts)
+    if not all(text.isascii() and "_" not in text for text in texts):
+        raise ValueError
+    return list(map(float, texts))
+
+
 def numbers(text: str, names: str) -> list[float]:
     """Numbers with commas between them, one for each of the names."""
     try:
-        found = [float(number) for number in text.split(",")]
+        found = read_numbers(text.split(","))
     except ValueError:
         found = []
     wanted = names.count(",") + 1

@@ -18,6 +18,7 @@ from deeplab_repro.cli.options import (
     recipe_of,
     workers_of,
 )
+from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.machine.device import PRECISIONS
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
     devkit = devkit_of(arguments)
     if arguments.tar:
         check_targets({arguments.out: [arguments.tar]}, files_read(arguments), arguments.force)
+        if not arguments.tar.name.endswith((".tgz", ".tar.gz")):
+            raise ArgumentError(
+                f"{one_line(arguments.tar)}: expected the name of a .tgz or .tar.gz file (--tar)"
+            )
     predicted = predict(
         devkit,
         arguments.split,
@@ -79,6 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         progress=progress,
     )
+    if predicted.there == len(predicted.names):
+        say("nothing was left to do: an earlier run has segmented all images")
+    elif predicted.there:
+        say(f"{predicted.there} of {len(predicted.names)} images were segmented by an earlier run")
     for failed in predicted.failed:
         say(f"error: {failed.error}")
     if arguments.tar and not predicted.failed:

@@ -36,7 +36,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     begin.add_argument("--resume", metavar="F", help="a .solverstate to continue from")
     add_variables(parser)
     parser.add_argument(
-        "--iterations", metavar="N", type=whole_number(0), help="instead of the solver's max_iter"
+        "--iterations",
+        metavar="N",
+        type=whole_number(0),
+        help="where the training ends, counted from its first iteration (default: the solver's "
+        "max_iter)",
     )
     add_force(parser)
     parser.set_defaults(run=run)
@@ -55,7 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     files = (arguments.solver, arguments.weights, arguments.resume)
     read = [Path(name) for name in files if name]
     check_untouched(solver, read, arguments.resume and Path(arguments.resume), arguments.force)
-    if arguments.resume:
+    if arguments.resume and solver.iteration >= parameter.max_iter:
+        say(
+            f"nothing is left to do: {arguments.resume} is at iteration {solver.iteration}, and "
+            f"the training ends at {parameter.max_iter}; for more give --iterations with a number "
+            f"above {solver.iteration}"
+        )
+    elif arguments.resume:
         say(f"continues from iteration {solver.iteration}")
     elif arguments.weights:
         left = solver.load(arguments.weights, partial=True)

@@ -158,9 +158,12 @@ def _members(net: Net) -> dict[str, Blob]:
 
 def _read_net(archive: zipfile.ZipFile, size: int) -> Net:
     entries = {entry.filename: entry for entry in archive.infolist()}
-    _check_entries(archive.infolist(), size)
     if _NET not in entries:
-        raise FormatError(f"holds no {_NET}, expected a net: {_MEND}")
+        held = ", ".join(f"{name[:80]!a}" for name in list(entries)[:3]) or "nothing"
+        raise FormatError(
+            f"holds no {_NET} but {held}, expected a net that `convert --to npz` wrote"
+        )
+    _check_entries(archive.infolist(), size)
     _check_length(entries[_NET].file_size, FormatError)
     with archive.open(_NET) as member:
         net = net_from_json(b"".join(iter(lambda: member.read(_MOST_AT_ONCE), b"")).decode())

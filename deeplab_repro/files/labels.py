@@ -20,11 +20,12 @@ _LEAST_LABELS = 5
 
 @dataclass(frozen=True)
 class LabelsFound:
-    """The labels, without those ignored, of some maps out of more."""
+    """The labels of some maps out of more, but for one to ignore; is_ignored: if any has that."""
 
     labels: frozenset[int]
     read: int
     maps: int
+    is_ignored: bool = False
 
     @property
     def largest(self) -> int:
@@ -41,6 +42,11 @@ class LabelsFound:
             return False
         is_dense = len(self.labels) >= max(_LEAST_LABELS, 2 / 3 * (self.largest + 1))
         return absent * self.read >= _PROOF or (is_dense and absent >= n_labels / 3)
+
+    @property
+    def are_masks(self) -> bool:
+        """Whether they hold 0 and what is ignored only, as masks of 0 and 255 do."""
+        return self.is_ignored and self.labels == {0}
 
     def __str__(self) -> str:
         which = f"{self.read}" if self.read == self.maps else f"{self.read} of {self.maps}"
@@ -82,7 +88,7 @@ def look_at(paths: Sequence[str | Path], ignored: int = VOID) -> LabelsFound:
         except DeepLabError:  # whoever needs it will tell
             continue
         read += 1
-    return LabelsFound(frozenset(labels - {ignored}), read, len(paths))
+    return LabelsFound(frozenset(labels - {ignored}), read, len(paths), ignored in labels)
 
 
 def is_vocs(name: str) -> bool:

@@ -30,10 +30,13 @@ def files_of(model: str | Path | None, weights: str | Path | None) -> list[Path]
 
     Raises ArgumentError for names that there are not, and what `weights_file` raises.
     """
-    files: list[str | Path | None] = [weights_file(weights, model)]
-    if model is not None:
-        files.append(model if _is_path(model) else get_model(str(model)).test_prototxt)
+    files = [weights_file(weights, model), None if model is None else prototxt_of(model)]
     return [Path(file) for file in files if file and not str(file).startswith(RANDOM)]
+
+
+def prototxt_of(model: str | Path) -> Path:
+    """The file of a net, or of a model of MODELS. Raises ArgumentError for a name of none."""
+    return Path(model) if _is_path(model) else get_model(str(model)).test_prototxt
 
 
 def read_model(model: str | Path, variables: Mapping[str, str] | None = None) -> Net:

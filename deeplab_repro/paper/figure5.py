@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Mapping
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 from deeplab_repro.files.marks import write_noted
 from deeplab_repro.models.published import published
@@ -18,8 +19,11 @@ CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
 }
 """The figure's panels by their key in `published()["figure5"]`: title, and the score shown."""
 
-# A line through fewer points has markers.
-_FEW_POINTS = 10
+# Of each method: colours that the colour-blind tell apart, and markers for all and for grey print.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000", "#CC79A7")
+_MARKERS = "os^DXPv"
+# A line through fewer points has a marker at each; another one at every eighth.
+_FEW_POINTS, _STEP = 10, 8
 
 _Points = dict[int, tuple[float, ...]]
 
@@ -49,38 +53,32 @@ def write_curves(path: Path, curves: Mapping[str, Mapping[int, Scores]]) -> None
 def draw_curves(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[Path]:
     """Draw the curves that `write_curves` writes as <stem>.png and .pdf; their paths.
 
-    A curve with the name of one of the authors' four, as DeepLab-CRF, has its colour. Where the
-    mean IOU is not defined, that over the classes in the trimap is drawn with dots.
+    A curve with the name of one of the authors' four, as DeepLab-CRF, has its colour and marker;
+    theirs are dashed, with hollow markers. Where the mean IOU is not defined, that over the classes
+    in the trimap is drawn with dots.
 
     Raises PlotError without matplotlib, FileError if a file cannot be written.
     """
     figure = new_figure(13, 4.8)
     ours, authors = _ours(curves), _authors()
-    colours = {name: f"C{number}" for number, name in enumerate({**authors, **ours})}
+    numbers = {name: number for number, name in enumerate({**authors, **ours})}
     panels = figure.subplots(1, len(CURVES))
     for index, (axes, (title, _)) in enumerate(zip(panels, CURVES.values(), strict=True)):
-        for of, by_name, style in (("paper", authors, "--"), ("ours", ours, "-")):
+        for of, by_name in (("paper", authors), ("ours", ours)):
             for name, points in by_name.items():
                 axes.plot(
                     list(points),
                     [values[index] for values in points.values()],
-                    style,
-                    color=colours[name],
-                    lw=1.2 if of == "paper" else 2.2,
-                    marker="o" if len(points) < _FEW_POINTS else None,
                     label=f"{name} ({of})" if name in authors else name,
+                    **_look(numbers[name], "--" if of == "paper" else "-", len(points)),
                 )
         for name, scores in curves.items() if index == 0 else ():
             if any(isnan(each.mean_iou) for each in scores.values()):
-                widths = sorted(scores)
                 axes.plot(
-                    widths,
-                    [scores[width].mean_iou_of_present for width in widths],
-                    ":",
-                    color=colours[name],
-                    lw=2.2,
-                    marker="o" if len(widths) < _FEW_POINTS else None,
+                    sorted(scores),
+                    [scores[width].mean_iou_of_present for width in sorted(scores)],
                     label=f"{name}: over the classes that are there",
+                    **_look(numbers[name], ":", len(scores)),
                 )
         axes.set(title=title, xlabel="trimap width (pixels)", ylabel="percent")
         axes.grid(alpha=0.3)
@@ -90,6 +88,20 @@ def draw_curves(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[
     for path in paths:
         write_figure(path, figure)
     return paths
+
+
+def _look(number: int, style: str, n_points: int) -> dict[str, Any]:
+    """How the curve of a method is drawn: matplotlib's options for a line."""
+    colour = _COLOURS[number % len(_COLOURS)]
+    return {
+        "linestyle": style,
+        "linewidth": 1.2 if style == "--" else 2.2,
+        "color": colour,
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "markerfacecolor": colour if style == "-" else "white",
+        # Where curves run close together, their markers stand side by side.
+        "markevery": 1 if n_points < _FEW_POINTS else (2 * number % _STEP, _STEP),
+    }
 
 
 def _ours(curves: Mapping[str, Mapping[int, Scores]]) -> dict[str, _Points]:

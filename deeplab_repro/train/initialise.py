@@ -47,8 +47,8 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
     from an InnerProduct to the convolution that replaces it.
 
     Raises WeightsError, naming the layer, if the net has more outputs or taps than the file, if
-    their channels do not fit, or if no layer is in both; the net is then unchanged. Raises what
-    `read_caffemodel` raises.
+    their channels do not fit, for weights that are NaN or infinite, or if no layer is in both; the
+    net is then unchanged. Raises what `read_caffemodel` raises.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
     model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
@@ -73,6 +73,10 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
             decimation = _Decimation.of(layer, bottoms[0], by_name[layer.name], bottom)
             if layer.name not in features:
                 _check_labels(decimation)
+            if not all(np.isfinite(array).all() for array in decimation.blobs):
+                raise WeightsError(
+                    "has weights that are NaN or infinite: the file is broken, get it again"
+                )
         except WeightsError as error:
             raise WeightsError(f"{source}: layer '{layer.name}' {error}") from None
         filled.append((layer, decimation.blobs))

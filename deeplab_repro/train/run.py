@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from deeplab_repro.caffe import load_mean, read_solver, read_train_net
+from deeplab_repro.caffe import load_mean, read_solver, read_train_net, warn_of_unused
 from deeplab_repro.errors import FileError, FormatError, NetError, one_line
 from deeplab_repro.files.holding import hold
 from deeplab_repro.files.labels import look_at
@@ -41,14 +41,27 @@ def prepare(
             "variable a value with --set KEY=VALUE"
         )
     here, beside = Path(parameter.train_net), path.parent / parameter.train_net
-    train_net = here if here.exists() or not beside.exists() else beside
+    if not (here.exists() or beside.exists()):
+        raise FileError(
+            f"{one_line(here)}: does not exist, nor {one_line(beside)}: it is the train net that "
+            f"{one_line(path)} names"
+        )
+    train_net = here if here.exists() else beside
+    warn_of_unused(variables or {}, path, train_net)
     net = read_train_net(train_net, variables)
     if net.data is None or net.preprocessing is None:
         raise NetError(f"net '{net.name}' has no data layer, expected IMAGE_SEG_DATA")
     load_mean(net, train_net)
     data = SegData(net.data, net.preprocessing, _labels(net), parameter.random_seed or 0)
     found = look_at([labels for _, labels in data.pairs], net.data.ignore_label)
-    if found.are_of_fewer_than(data.n_labels):
+    if found.are_masks:
+        _log.warning(
+            "the label maps hold 0 and %d only, and %d is not learned (ignore_label): if it stands "
+            "for a class, save it as that class's number, 1 say",
+            net.data.ignore_label,
+            net.data.ignore_label,
+        )
+    elif found.are_of_fewer_than(data.n_labels):
         _log.warning(
             "net '%s' tells %d labels apart, but %s: if these are all, train a net of %d labels "
             "(--set NUM_LABELS=%d where its prototxt has that variable)",
@@ -100,9 +113,9 @@ def train(
     """Train up to max_iter, or until `stopped` is true; returns the last snapshot's caffemodel.
 
     Snapshots are written every `snapshot` iterations and at the end, each with the loss curve,
-    <prefix>_loss.csv; a resumed run continues the curve. Raises TrainingError if the loss becomes
-    NaN (the last snapshot then stays the last), FileError if something cannot be written or another
-    run works on the folder, and what the data raise.
+    <prefix>_loss.csv; a resumed run continues the curve. Raises TrainingError if the loss or a
+    weight becomes NaN or infinite (the last snapshot then stays the last), FileError if something
+    cannot be written or another run works on the folder, and what the data raise.
     """
     warn_of_blas_threads()
     parameter = solver.parameter
@@ -127,6 +140,13 @@ def _train(
     first, written = solver.iteration, None
     end = max(first, parameter.max_iter)
     batches = data.batches(first * parameter.iter_size, end * parameter.iter_size)
+
+    def keep() -> None:
+        solver.check_weights()
+        if rows:  # first: the curve may be ahead of a snapshot, but never behind
+            write_curve(rows, curve)
+        solver.snapshot()
+
     try:
         for _ in range(first, end):
             rate = solver.learning_rate
@@ -139,16 +159,12 @@ def _train(
             if stopped():
                 break
             if parameter.snapshot and solver.iteration % parameter.snapshot == 0:
+                keep()
                 written = solver.iteration
-                # The curve first: it may be ahead of a snapshot, but never behind.
-                write_curve(rows, curve)
-                solver.snapshot()
     finally:
         batches.close()
     last = Path(f"{parameter.snapshot_prefix}_iter_{solver.iteration}.caffemodel")
     if first and solver.iteration == first and last.exists():
         return  # there was nothing to do, and it is what was resumed
-    if rows:
-        write_curve(rows, curve)
     if written != solver.iteration:
-        solver.snapshot()
+        keep()

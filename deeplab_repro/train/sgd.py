@@ -126,6 +126,15 @@ class Solver:
             del settings[name]
         return sha256_of_text(json.dumps([settings, prototxt_text(self.net, current=True)]))
 
+    def check_weights(self) -> None:
+        """Raise TrainingError for weights that are NaN or infinite: the last update made them."""
+        for layer in self.net.layers:
+            if not all(blob.data is None or np.isfinite(blob.data).all() for blob in layer.blobs):
+                raise TrainingError(
+                    f"iteration {self.iteration}: layer '{layer.name}' has weights that are NaN or "
+                    "infinite, so no snapshot of them is written: lower base_lr"
+                )
+
     def snapshot(self) -> tuple[Path, Path]:
         """Write <prefix>_iter_<N>.caffemodel, in the net's own format, and .solverstate.
 

@@ -12,7 +12,7 @@ kill -9, can go on where it was and finds the same.
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +79,7 @@ class Found:
     their model. rounds: the settings of each round with their scores: first the grid, then released
     parameters that are not on it, then neighbours of the best. of_present: for each setting, and
     None for the net alone, how many classes are in the masks or labels, and the mean IOU over them.
+    counted: how often an image was counted in this run; 0 where an earlier one had done it all.
     """
 
     split: str
@@ -90,6 +91,7 @@ class Found:
     released: dict[str, CrfParams]
     rounds: dict[str, dict[CrfParams, float]] = field(default_factory=dict)
     of_present: dict[CrfParams | None, OfPresent] = field(default_factory=dict)
+    counted: int = field(default=0, compare=False)
 
     @property
     def scores(self) -> dict[CrfParams, float]:
@@ -213,10 +215,12 @@ def search(
         write_or_compare(out / "search.json", asked, any(counter.folder.glob("*/*")))
         # In this process: this is quick, and finds unreadable files before the long work.
         (net,) = counter.scores("0-net", (), HERE, progress)
+        if not net.n_present:
+            raise ImageError(f"{one_line(devkit.root)}: all {len(names)} masks are void throughout")
         found = Found(split, names, seed, iterations, grid, net.mean_iou, dict(released or {}))
         found.of_present[None] = _of_present(net)
         _climb(found, lambda name, new: counter.scores(name, new, workers, progress))
-    return found
+    return replace(found, counted=len(counter.counted))
 
 
 def _climb(found: Found, score: Callable[[str, Sequence[CrfParams]], list[Scores]]) -> None:
@@ -242,13 +246,14 @@ def _climb(found: Found, score: Callable[[str, Sequence[CrfParams]], list[Scores
 
 @dataclass(frozen=True)
 class _Counter:
-    """Scores settings, and keeps the counts of each image in a folder."""
+    """Scores settings, and keeps the counts of each image in a folder; counted: those not kept."""
 
     devkit: Devkit
     probs: Path
     inputs: dict[str, str]
     iterations: int
     folder: Path
+    counted: list[Path] = field(default_factory=list)
 
     def scores(
         self, round_: str, settings: Sequence[CrfParams], workers: Workers, progress: Progress
@@ -273,11 +278,14 @@ class _Counter:
         function = partial(
             _count, self.devkit.absolute(), self.probs.absolute(), self.iterations, tuple(settings)
         )
-        with progress(f"{round_} ({len(settings)} settings)", len(missing)) as advance:
+        with progress(f"{round_} ({len(settings)} settings)", len(self.inputs)) as advance:
+            for _ in range(len(self.inputs) - len(missing)):
+                advance()
             for name, counts in workers.map(function, missing):
                 if isinstance(counts, DeepLabError):
                     raise counts
                 _keep(folder / name, made_of[name], counts)
+                self.counted.append(folder / name)
                 total += counts
                 advance()
         return [image_scores(counts) for counts in total]

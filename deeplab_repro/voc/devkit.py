@@ -37,12 +37,13 @@ class Devkit:
         classes.txt                          names by label, one a line; without it VOC's 21
 
     `open_devkit` makes one and checks the folder. assumed: whether the classes are VOC's only
-    because no list names others.
+    because no list names others. named_in: a file of the classes' names that is not the folder's.
     """
 
     root: Path
     classes: tuple[str, ...]
     assumed: bool = field(default=False, compare=False)
+    named_in: Path | None = field(default=None, compare=False)
 
     @property
     def year(self) -> str:
@@ -65,22 +66,33 @@ class Devkit:
         root = one_line(self.root)
         if self.assumed:
             return f"{root}: has no {_CLASSES}, so VOC's {self.n_labels} classes are assumed"
-        return f"{root}: has {self.n_labels} classes"
+        return f"{one_line(self.named_in) if self.named_in else root}: has {self.n_labels} classes"
 
     @property
     def classes_mend(self) -> str:
         """What to do where the classes are others, to end a message."""
+        if self.named_in:
+            return "name another file of its classes, by label, one a line, with --classes"
         return (
             f"write the names of its classes, by label, one a line, to "
             f"{one_line(self.root / _CLASSES)}, or name such a file with --classes"
         )
 
     def warn_of_other_classes(self, names: list[str]) -> None:
-        """Warn if the classes are assumed, and the masks of these images seem to be of others."""
-        if not self.assumed:
-            return
+        """Warn if the masks of these images seem to be of other classes than is assumed.
+
+        Or if a class is void in them, as in masks of 0 and 255.
+        """
         found = look_at([path for name in names if (path := self.mask(name)).is_file()])
-        if found.are_of_fewer_than(self.n_labels):
+        if found.are_masks:
+            _log.warning(
+                "%s: the true labels are 0 and %d only, and %d is void, which never counts: if it "
+                "stands for a class, save it as that class's number, 1 say",
+                one_line(self.root / _MASKS),
+                VOID,
+                VOID,
+            )
+        elif self.assumed and found.are_of_fewer_than(self.n_labels):
             told, mend = self.classes_told, self.classes_mend
             _log.warning("%s, but %s: if its classes are others, %s", told, found, mend)
 
@@ -185,6 +197,12 @@ class Devkit:
                 f"{expected}{besides}: its values are the brightness of VOC's colours, it was "
                 "converted to grey: save the palette's indices (Pillow: mode P, as opened)"
             )
+        if wrong == [VOID]:
+            raise ImageError(
+                f"{expected}: {VOID} is void, which only true labels have. If these are true "
+                "labels, give the folder of the results instead; if it stands for a class, save it "
+                "as that class's number"
+            )
         raise ImageError(
             f"{expected}{besides} ({len(wrong)} other labels in all): if the data set has more "
             f"classes, {self.classes_mend}"
@@ -214,12 +232,15 @@ def open_devkit(
     if not (root / _LISTS).is_dir():
         inside = [each for each in (root, *_folders(root)) if (each / _LISTS).is_dir()]
         mend = f"give {one_line(inside[0])}" if inside else "give the folder VOC2012 or alike"
+        if (root / "results").is_dir():
+            mend += "; this one has results, are the two folders swapped?"
         name = one_line(root)
         raise FileError(f"{name}: has no {_LISTS}, expected VOCdevkit's layout: {mend}")
     named = Path(classes) if classes is not None else root / _CLASSES
     if classes is None and not named.exists():
         return Devkit(root, VOC_CLASSES, assumed=True)
-    return Devkit(root, read_classes(named))
+    own = None if classes is None else named
+    return Devkit(root, read_classes(named), named_in=own)
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:

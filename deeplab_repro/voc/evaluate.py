@@ -164,6 +164,8 @@ def evaluate(
             f"'{record.model}', which tells {record.labels} apart: {devkit.classes_mend}"
         )
     devkit.warn_of_other_classes(given)
+    if folder.samefile(devkit.mask(given[0]).parent):
+        _log.warning("%s: the true labels are scored against themselves", one_line(folder))
     total = np.zeros((n_tables, devkit.n_labels, devkit.n_labels), np.int64)
     iou = dict.fromkeys(given, np.nan)
     # A cluster's workers have another working directory.
@@ -250,7 +252,7 @@ def _names_with_results(folder: Path, names: list[str], split: str) -> list[str]
     if not there:
         raise FileError(
             f"{shown}: holds no PNGs, nor results/<year>/Segmentation/comp6_{split}_cls: expected "
-            "results named as the images, <id>.png"
+            "results named as the images, <id>.png, or the --out of predict"
         )
     if not given:
         raise FileError(

@@ -11,6 +11,8 @@ MOST_SETTINGS = 10_000
 """The most that a grid may have; the authors' has 112."""
 
 _MOST_VALUES = 100  # of an axis
+_DIGITS = 9  # behind the point, in values that the search makes
+_SMALLEST = 10**-_DIGITS
 _MEND = "take larger steps: the search refines the best afterwards"
 
 
@@ -18,8 +20,8 @@ _MEND = "take larger steps: the search refines the best afterwards"
 class SearchGrid:
     """The values to try, in all combinations; w2 and sigma_gamma are always 3.
 
-    Raises ArgumentError unless each parameter has 1 to 100 increasing values, above 0 and at most
-    1e6, and for more than MOST_SETTINGS settings.
+    Raises ArgumentError unless each parameter has 1 to 100 increasing values, from 1e-9 to 1e6, and
+    for more than MOST_SETTINGS settings.
     """
 
     w1: tuple[float, ...]
@@ -29,10 +31,10 @@ class SearchGrid:
     def __post_init__(self) -> None:
         for name, values in self.axes.items():
             increase = all(a < b for a, b in itertools.pairwise(values))
-            if not (values and increase and values[0] > 0 and values[-1] <= LARGEST):
+            if not (values and increase and values[0] >= _SMALLEST and values[-1] <= LARGEST):
                 raise ArgumentError(
                     f"{name} is {numbers_text(values[:9]) or 'empty'}, expected numbers that "
-                    "increase, above 0 and at most 1e6"
+                    "increase, above 0 (from 1e-9) and at most 1e6"
                 )
             if len(values) > _MOST_VALUES:
                 raise ArgumentError(
@@ -69,7 +71,7 @@ class SearchGrid:
             step = min((b - a for a, b in itertools.pairwise(values)), default=0) / divisor
             if step and all(float(each).is_integer() for each in values):
                 step = max(1, step // 1)
-            moved = {round(value + sign * step, 9) for sign in (-1, 0, 1)}
+            moved = {round(value + sign * step, _DIGITS) for sign in (-1, 0, 1)}
             near.append([each for each in sorted(moved) if 0 < each <= LARGEST])
         return list(itertools.starmap(CrfParams, itertools.product(*near)))
 

@@ -62,13 +62,14 @@ class Predicted:
     """What came of a split.
 
     folder: of the PNGs; record: how they were made; names: the ids of the split; failed: the images
-    that could not be segmented, and why.
+    that could not be segmented, and why; there: how many labels an earlier run had made.
     """
 
     folder: Path
     record: Record
     names: list[str]
     failed: list[Failed]
+    there: int
 
 
 def predict(
@@ -143,13 +144,14 @@ def predict(
             remove_unfinished(each)
         outcomes = _outcomes(segmenting, todo, model, workers)
         model = None  # workers build their own, and need the memory
+        there = len(names) - len(todo)
         with progress(f"segmenting {split}", len(names)) as advance:
-            for _ in range(len(names) - len(todo)):
+            for _ in range(there):
                 advance()
             failed = list(_failures(outcomes, devkit, advance))
         for each in writing:
             remove_unfinished(each)
-    return Predicted(folder, record, names, failed)
+    return Predicted(folder, record, names, failed, there)
 
 
 def _failures(

@@ -157,7 +157,7 @@ def _text(name: str, record: Mapping[str, Any]) -> str:
     if not name.endswith("_sha256"):
         return _value_text(record.get(name))
     begin = _value_text(record.get(name))[:_SHOWN_OF_DIGEST]
-    called = record.get(name.removesuffix("_sha256"))
+    called = record.get("model" if name == "net_sha256" else name.removesuffix("_sha256"))
     return f"{begin} ({_value_text(called)})" if called else begin
 
 

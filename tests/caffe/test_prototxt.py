@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deeplab_repro.caffe import parse_solver, prototxt_text, read_net, write_prototxt
-from deeplab_repro.caffe.prototxt import parse_prototxt
+from deeplab_repro.caffe.prototxt import parse_prototxt, warn_of_unused
 from deeplab_repro.errors import FileError, NetError
 from deeplab_repro.models.registry import MODELS
 from tests.caffe.caffe_files import (
@@ -28,6 +28,20 @@ from tests.caffe.caffe_files import (
 from tests.conftest import PAPER
 
 RELU = v1("RELU")
+
+
+def test_variables_that_are_in_no_file(tmp_path, caplog):
+    net, solver = tmp_path / "net", tmp_path / "solver"
+    net.write_text("name: '${EXP}' # ${NUM_LABELS}")
+    solver.write_text("net: '${NET_ID}'")
+    warn_of_unused(["EXP", "NET_ID", "NUM_LABELS"], net, solver)
+    warn_of_unused([], tmp_path / "not read")
+    assert not caplog.messages
+    warn_of_unused(["NUM_LABEL"], net, solver)
+    assert caplog.messages == [
+        f"--set NUM_LABEL changes nothing: there is no ${{NUM_LABEL}} in {net} or {solver}, only "
+        "${EXP}, ${NET_ID}, ${NUM_LABELS}"
+    ]
 
 
 def parsed(tmp_path, text: str | bytes, **variables: str):

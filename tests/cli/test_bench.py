@@ -47,6 +47,7 @@ def test_json(command, tmp_path, photo):
         (["crf", "--labels", "256"], "'256' is not a whole number from 1 to 255"),
         (["crf", "--labels", "0"], "'0' is not a whole number from 1 to 255"),
         (["crf", "--repeat", "0"], "'0' is not a whole number from 1"),
+        (["crf", "--size", "99999x99999"], "99999x99999 pixels with 21 labels: needs"),
         (["crf", "--crf", "4"], "'4' is not W1,SIGMA_ALPHA,SIGMA_BETA"),
         (["crf", "--image", "nowhere.png"], "nowhere.png: cannot be read"),
         (["crf", "--size", "16x12", "--crf", "4,1e-40,5"], "sigma_alpha is 1e-40"),

@@ -178,7 +178,7 @@ def test_a_difference_leaves_no_file(wrong, here, monkeypatch):
         (["--to", "npz", "--set", "EXP"], "'EXP' is not KEY=VALUE"),
         ([], "the following arguments are required: --to"),
         (["--to", "onnx", "--classes", "nothing"], "nothing: cannot be read"),
-        (["--to", "onnx", "--classes", "names"], "2 names of labels, expected 4"),
+        (["--to", "onnx", "--classes", "names"], "names: has 2 names of labels, expected 4, one"),
         (["--to", "npz", "--out", "a\nb/x"], r"a\nb/x.npz: cannot be written: there is no"),
         (["--to", "npz", "--out", "."], "'.' names no file"),
     ],

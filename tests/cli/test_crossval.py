@@ -111,6 +111,19 @@ def test_bad_input(refused, crossval, arguments, part):
     assert part in refused(*crossval, *ONE, *arguments)
 
 
+def test_run_again(command, crossval):
+    _, out, err = command(*crossval, *ONE)
+    assert "left to do" not in err
+    status, again, err = command(*crossval, *ONE)
+    assert (status, again) == (0, out)
+    assert "nothing was left to do: an earlier run in out has counted all settings" in err
+
+
+def test_settings_that_score_alike(command, crossval):
+    told = "All settings score alike: these images say nothing about the CRF."
+    assert told in command(*crossval, *ONE, "--iterations", "0", "--model", "DeepLab")[1]
+
+
 def test_another_search_in_the_same_folder(command, refused, crossval):
     assert command(*crossval, *ONE)[0] == 0
     assert "was made with seed 10, not with 11" in refused(*crossval, *ONE, "--seed", "11")

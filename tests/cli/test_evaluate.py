@@ -275,7 +275,21 @@ def test_widths(command, text, widths):
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "", "1:", "5:1", "1:2:3:4", "1:0:5", "-1", "1.5", "²", "1001", "9" * 5000]
+    "text",
+    [
+        "0",
+        "",
+        "1:",
+        "5:1",
+        "1:2:3:4",
+        "1:0:5",
+        "-1",
+        "1.5",
+        "²",
+        "1001",
+        "9" * 5000,
+        "1:0000199999999",
+    ],
 )
 def test_refused_widths(refused, text):
     assert "is not widths from 1 to 1000" in refused(*evaluate(f"--trimap={text}"))

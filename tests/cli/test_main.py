@@ -71,6 +71,18 @@ def test_misuse_is_one_line(refused, arguments, expected):
 
 
 @pytest.mark.parametrize(
+    "arguments", [("--out", ""), ("--out=",), ("", "--out", "a"), ("--model", "", "--out", "a")]
+)
+def test_no_argument_is_empty(refused, tmp_path, monkeypatch, arguments):
+    """As of a shell variable that is not set: --out would be the current folder."""
+    monkeypatch.chdir(tmp_path)
+    told = refused("segment", "a.png", *arguments)
+    assert "is empty: is it a shell variable without a value?" in told
+    assert ("--out" in told) == (len(arguments) < 3)
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
     ("error", "status", "expected"),
     [
         (MemoryError(), 2, "error: out of memory"),

@@ -37,6 +37,16 @@ def test_what_it_says(command, folder):
     assert (folder / "a.tgz").is_file()
 
 
+def test_run_again(command, folder):
+    again = (*VAL, *NET, "--no-crf", "--out", "out")
+    assert command(*again)[2] == ""
+    told = "deeplab-repro: nothing was left to do: an earlier run has segmented all images\n"
+    assert command(*again)[2] == told
+    (folder / "out/results/VOC2012/Segmentation/comp6_val_cls/b.png").unlink()
+    told = "deeplab-repro: 1 of 2 images were segmented by an earlier run\n"
+    assert command(*again)[2] == told
+
+
 def test_scores_are_kept_and_taken(command, folder):
     options = ("--scores", "s", "--no-crf")
     status, *_ = command(*VAL, *NET, *options, "--out", "out", "--scores-type", "float32")
@@ -67,6 +77,8 @@ def test_refused(refused, folder):
     assert "has no ImageSets/Segmentation" in refused(
         "predict", "--voc", ".", "--split", "val", *NET, "--out", "out"
     )
+    told = refused(*VAL, *NET, "--no-crf", "--out", "out", "--tar", "a.zip")
+    assert "a.zip: expected the name of a .tgz or .tar.gz file" in told
     (folder / "taken").write_text("")
     assert "taken" in refused(*VAL, *NET, "--no-crf", "--out", "taken")
     assert not (folder / "out").exists()

@@ -107,6 +107,21 @@ def test_going_on(command, folder):
     assert len((folder / "snap/it_loss.csv").read_text().splitlines()) == 1 + 5
 
 
+@pytest.mark.parametrize("end", [2, 3])
+def test_going_on_past_the_end(command, folder, end):
+    """There is nothing to do: that is told, with what would go on, and no file changes."""
+    command(*arguments(folder))
+    model = folder / "snap/it_iter_3.caffemodel"
+    state = model.with_suffix(".solverstate")
+    before = {name: (folder / "snap" / name).read_bytes() for name in names(folder / "snap")}
+    status, out, err = command(*arguments(folder, "--resume", state, "--iterations", end))
+    assert (status, out) == (0, f"{model}\n")
+    told = f"{state} is at iteration 3, and the training ends at {end}; for more give --iterations"
+    assert f"nothing is left to do: {told} with a number above 3" in err
+    assert "continues" not in err
+    assert {name: (folder / "snap" / name).read_bytes() for name in before} == before
+
+
 def test_weights_that_lack_a_layer(command, folder):
     command(*arguments(folder))
     weights = folder / "snap/it_iter_3.caffemodel"
@@ -178,7 +193,11 @@ def test_options_that_do_not_fit(refused, folder):
     [
         ('"step"', '"magic"', ["solver.prototxt", "lr_policy is 'magic'", "poly"]),
         ("base_lr: 0.001", "", ["solver.prototxt", "base_lr is missing"]),
-        ("train.prototxt", "none.prototxt", ["none.prototxt: cannot be read"]),
+        (
+            "train.prototxt",
+            "none.prototxt",
+            ["none.prototxt: does not exist, nor", "solver.prototxt"],
+        ),
         ("snap/it", "${WHERE}/it", ["snapshot_prefix", "${WHERE}", "--set KEY=VALUE"]),
         ("momentum: 0.9", "momentum: {", ["solver.prototxt"]),
     ],
@@ -248,3 +267,14 @@ def test_a_loss_that_is_nan(command, folder):
     kept = ["it_iter_1.caffemodel", "it_iter_1.solverstate", "it_loss.csv"]
     assert names(folder / "snap") == kept
     assert read_solverstate(folder / "snap/it_iter_1.solverstate").iteration == 1
+
+
+@pytest.mark.filterwarnings("error")  # NumPy's would be lines more
+def test_weights_that_become_infinite_are_not_kept(command, folder):
+    """After the last update no loss shows them any more."""
+    change(folder / "solver.prototxt", "base_lr: 0.001", "base_lr: 3e38")
+    error = stopped_by(command, folder, "--iterations", 1)
+    assert "iteration 1: layer '" in error
+    assert "weights that are NaN or infinite" in error
+    assert "lower base_lr" in error
+    assert names(folder / "snap") == []

@@ -48,7 +48,9 @@ def refused(tmp_path):
 def test_not_an_archive(refused, parts):
     refused(b"no zip at all", "is not a .npz, or broken: File is not a zip file")
     refused(zipped(parts)[:-1], "is not a .npz, or broken")
-    refused(zipped({}), "holds no net.json, expected a net: save it with write_npz")
+    refused(zipped({}), "holds no net.json but nothing, expected a net that `convert --to npz`")
+    scores = zipped({"scores.npy": b""}, zipfile.ZIP_DEFLATED)
+    refused(scores, "holds no net.json but 'scores.npy', expected a net that")
     refused(npy(np.zeros(3)), "is not a .npz")
 
 

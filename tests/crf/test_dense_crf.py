@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numba
@@ -250,14 +251,22 @@ def test_wrong_arguments_are_named(changes, message):
 
 
 @pytest.mark.parametrize("name", ["w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e7, 0, 1e-40, -1, "5", None])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 1e7, 10**400, 0, 1e-40, -1, "5", 5j, None]
+)
 def test_wrong_parameters_are_named(name, value):
     numbers = {"w1": 4, "sigma_alpha": 20, "sigma_beta": 40, name: value}
-    if name.startswith("w") and value in (0, 1e-40, -1):
+    if name.startswith("w") and value in (0, 1e-40):
         assert getattr(CrfParams(**numbers), name) == value
         return
     with pytest.raises(ArgumentError, match=rf"CRF parameter {name} is .*; expected a number"):
         CrfParams(**numbers)
+
+
+def test_parameters_are_kept_as_floats():
+    """So that a result is known again, however its parameters were written."""
+    params = CrfParams(4, np.float32(121), Fraction(5, 1), np.int64(3))
+    assert repr(params) == repr(CrfParams(4.0, 121.0, 5.0, 3.0, 3.0))
 
 
 def test_loading_ahead():

@@ -68,6 +68,14 @@ def test_looking_at_maps(tmp_path):
     assert not look_at([]).are_of_fewer_than(21)
 
 
+@pytest.mark.parametrize(
+    ("labels", "are_masks"),
+    [([0, 255], True), ([0], False), ([255], False), ([0, 1], False), ([0, 1, 255], False)],
+)
+def test_masks_of_0_and_255(tmp_path, labels, are_masks):
+    assert look_at(written(tmp_path, "ab", labels)).are_masks is are_masks
+
+
 @pytest.mark.parametrize("names", [["2007_000033", "2011_003256"], ["000032", "009963"]])
 def test_vocs_own_images_are_not_doubted(tmp_path, names):
     seen = look_at(written(tmp_path, names, range(11)))

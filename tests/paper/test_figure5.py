@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from deeplab_repro.models.published import published
+from deeplab_repro.paper import figure5
 from deeplab_repro.paper.figure5 import draw_curves, write_curves
 from deeplab_repro.voc.metrics import trimap_scores
 
@@ -60,6 +61,24 @@ def test_pictures(tmp_path):
     picture = np.asarray(Image.open(png).convert("RGB")).astype(int)
     assert picture.shape[1] > 2 * picture.shape[0]
     colours = np.unique(picture.reshape(-1, 3), axis=0)
-    orange = [0xFF, 0x7F, 0x0E]  # of the authors' second curve
+    orange = [0xE6, 0x9F, 0x00]  # of the authors' second curve
     assert np.abs(colours - orange).sum(axis=1).min() == 0
     assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_curves_differ_without_their_colours(tmp_path, monkeypatch):
+    """In grey print, and for the colour-blind: by dashes and markers, in the legend too."""
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(figure5, "write_figure", lambda _, figure: drawn.append(figure))
+    draw_curves(tmp_path / "trimap", {**CURVES, "another": CURVES["of mine, absent"]})
+    for axes in drawn[0].axes:
+        looks = {
+            line.get_label(): (
+                line.get_linestyle(),
+                line.get_marker(),
+                line.get_markerfacecolor() == "white",
+            )
+            for line in axes.lines
+        }
+        assert len(set(looks.values())) == len(looks) >= 4 + len(CURVES)

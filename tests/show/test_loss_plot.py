@@ -3,7 +3,6 @@
 import os
 import sys
 
-import numpy as np
 import pytest
 
 from deeplab_repro.files.images import read_image
@@ -32,4 +31,14 @@ def test_the_plot(tmp_path):
     assert plot == tmp_path / "it_loss.png"
     picture = read_image(plot)
     assert picture.shape == (540, 960, 3)
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10  # there is something on it
+    blue = picture[picture[..., 2] > picture[..., 0] + 30.0]
+    grey = blue @ [0.299, 0.587, 0.114]  # as it is printed
+    assert (grey < 90).any()  # the mean
+    assert (grey > 150).any()  # each batch
+
+
+def test_a_single_iteration_is_seen(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install .[plot]")
+    write_curve(ROWS[:1], tmp_path / "it_loss.csv")
+    picture = read_image(plot_losses(tmp_path / "it_loss.csv")).astype(int)
+    assert (picture[..., 2] > picture[..., 0] + 30).any()

@@ -313,6 +313,16 @@ def test_weights_of_another_net(target, vgg):
     )
 
 
+def test_weights_that_are_nan(make, target, vgg):
+    path, _ = vgg()
+    broken = make(SOURCE)
+    broken.fill_random(0)
+    (fc7,) = [layer for layer in broken.layers if layer.name == "fc7"]
+    fc7.blobs[1].data[0] = np.nan
+    write_caffemodel(broken, path)
+    assert_one_line(failed(target(), path), path, "layer 'fc7' has weights that are NaN")
+
+
 def test_a_prototxt_for_weights(target, tmp_path):
     net = target()
     with pytest.raises(FormatError) as caught:

@@ -12,6 +12,8 @@ from deeplab_repro.caffe import load_weights, read_caffemodel, read_net, read_so
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import FileError, FormatError, NetError, TrainingError
 from deeplab_repro.files.holding import hold
+from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.train.curve import LossRow, read_curve
 from deeplab_repro.train.run import prepare, train
 from tests.conftest import assert_one_line
@@ -78,7 +80,7 @@ def failed(kind, path: Path) -> pytest.ExceptionInfo:
 
 def test_a_train_net_that_is_nowhere(tmp_path):
     path = write_training(tmp_path, SOLVER.replace("train.prototxt", "none.prototxt"))
-    assert_one_line(failed(FileError, path), "none.prototxt", "cannot be read")
+    assert_one_line(failed(FileError, path), "none.prototxt: does not exist, nor", path)
 
 
 def test_a_variable_without_a_value_in_the_prefix(tmp_path):
@@ -382,3 +384,13 @@ def test_a_net_of_more_labels_than_the_maps_have(tmp_path, caplog):
         "net 'tiny' tells 21 labels apart, but 5 label maps hold none above 4: if these are all, "
         "train a net of 5 labels (--set NUM_LABELS=5 where its prototxt has that variable)"
     ]
+
+
+def test_masks_of_0_and_255_are_told(tmp_path, caplog):
+    """Nothing but label 0 is left to learn: 255 is the ignore_label."""
+    prepared(tmp_path)
+    for path in tmp_path.glob("*_labels.png"):
+        write_labels(path, np.where(read_labels(path) > 0, 255, 0).astype(np.uint8))
+    prepare(tmp_path / "solver.prototxt")
+    (told,) = caplog.messages
+    assert told.startswith("the label maps hold 0 and 255 only, and 255 is not learned")

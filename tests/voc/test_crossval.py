@@ -28,6 +28,7 @@ from deeplab_repro.voc.records import ScoresRecord, scores_record_path, write_or
 from deeplab_repro.work.workers import Workers
 from tests.conftest import assert_one_line
 from tests.voc.small import files
+from tests.watched import Watched
 
 NAMES = ("a", "b", "c", "d")
 GRID = SearchGrid(w1=(9, 11), sigma_alpha=(16, 18), sigma_beta=(14, 15))
@@ -221,11 +222,14 @@ def test_goes_on_with_what_is_kept_and_sees_what_is_broken(undisturbed, tmp_path
     counted = []
     count = crossval._count
     monkeypatch.setattr(crossval, "_count", lambda *a: counted.append(a[-1]) or count(*a))
-    again = search(devkit, "val", probs, out, GRID, **FEW)
+    progress = Watched()
+    again = search(devkit, "val", probs, out, GRID, **FEW, progress=progress)
+    assert progress.told[0] == ("0-net (0 settings)", 3, 3)
+    assert progress.told[1] == ("1-grid (8 settings)", 3, 3)
     write_found(out, again)
     assert again == found
     assert files(out) == expected
-    assert len(counted) == len(kept[::2]) + 4
+    assert again.counted == len(counted) == len(kept[::2]) + 4
 
 
 def test_another_search_is_not_mixed_in(split, tmp_path):
@@ -362,22 +366,14 @@ def test_a_mask_of_another_size(split, tmp_path):
     assert_one_line(error, "b.png: is 40x49, expected its photo's 40x50")
 
 
-@pytest.mark.parametrize(
-    ("axes", "parts"),
-    [
-        (((), (1,), (1,)), ["w1 is empty"]),
-        (((5, 5), (1,), (1,)), ["w1 is 5,5", "increase"]),
-        (((5,), (0, 1), (1,)), ["sigma_alpha is 0,1", "above 0"]),
-        (((5,), (1,), (1, 2e6)), ["sigma_beta is 1,2000000", "at most 1e6"]),
-        (((5,), (1,), (float("nan"),)), ["sigma_beta is nan"]),
-        ((range(1, 102), (1,), (1,)), ["w1 has 101 values"]),
-        ((range(1, 101), range(1, 101), (1, 2)), ["20,000 settings", "at most 10,000"]),
-    ],
-)
-def test_a_grid_that_is_none(axes, parts):
-    with pytest.raises(ArgumentError) as error:
-        SearchGrid(*map(tuple, axes))
-    assert_one_line(error, *parts)
+def test_masks_of_nothing_but_void(split, tmp_path):
+    """All settings would have the same score, 0, and one of them be called the best."""
+    devkit, probs = split
+    for name in NAMES:
+        write_labels(devkit.mask(name), np.full((40, 50), VOID, np.uint8))
+    with pytest.raises(ImageError) as error:
+        search(devkit, "val", probs, tmp_path / "out", ONE, images=2)
+    assert_one_line(error, f"{devkit.root}: all 2 masks are void")
 
 
 @pytest.mark.parametrize(("option", "value"), [("images", 0), ("seed", -1), ("seed", 1 << 32)])

@@ -47,7 +47,10 @@ def test_other_classes(root, tmp_path):
     (root / "classes.txt").write_text("sky\nroad\n\n")
     assert open_devkit(root).classes == ("sky", "road")
     (tmp_path / "own.txt").write_text("a\nb\nc")
-    assert open_devkit(root, tmp_path / "own.txt").classes == ("a", "b", "c")
+    devkit = open_devkit(root, tmp_path / "own.txt")
+    assert devkit.classes == ("a", "b", "c")
+    assert devkit.classes_told == f"{tmp_path}/own.txt: has 3 classes"
+    assert str(root) not in devkit.classes_mend
 
 
 def test_lists_as_editors_leave_them(root):
@@ -130,6 +133,10 @@ def test_no_devkit(tmp_path, inside):
         open_devkit(other)
     mend = f"give {other / inside}" if inside else "give the folder VOC2012 or alike"
     assert_one_line(error, "has no ImageSets/Segmentation", mend)
+    assert "swapped" not in str(error.value)
+    (other / "results").mkdir()
+    with pytest.raises(FileError, match="has results, are the two folders swapped"):
+        open_devkit(other)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +207,7 @@ def test_labels_beyond_the_classes(root):
     with pytest.raises(ImageError) as error:
         devkit.read_mask("a")
     assert_one_line(error, "a.png: has label 20, expected 0 to 2 and 255 (3 other labels in all)")
-    with pytest.raises(DeepLabError, match="has label 255, expected 0 to 2 "):
+    with pytest.raises(DeepLabError, match="has label 255, expected 0 to 2: 255 is void"):
         devkit.check(np.full((2, 2), VOID, np.uint8), devkit.mask("a"), void=None)
 
 
@@ -225,6 +232,20 @@ def test_masks_of_other_classes_are_told_where_vocs_are_assumed(root, caplog):
     (root / "classes.txt").write_text("\n".join(VOC_CLASSES))
     open_devkit(root).warn_of_other_classes(ids)
     assert not caplog.messages
+
+
+def test_masks_of_0_and_255_are_told(root, caplog):
+    """As other tools write two classes: here the second would count as void, in silence."""
+    (root / "classes.txt").write_text("background\nroad\n")
+    devkit = open_devkit(root)
+    write_labels(devkit.mask("a"), np.array([[0, 1, VOID]], np.uint8))
+    devkit.warn_of_other_classes(["a"])
+    assert not caplog.messages
+    write_labels(devkit.mask("a"), np.array([[0, VOID]], np.uint8))
+    devkit.warn_of_other_classes(["a"])
+    (told,) = caplog.messages
+    assert told.startswith(f"{root}/SegmentationClass: the true labels are 0 and 255 only")
+    assert told.endswith("save it as that class's number, 1 say")
 
 
 def test_vocs_masks_are_never_doubted(root, caplog):

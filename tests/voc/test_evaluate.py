@@ -287,7 +287,11 @@ RIGHT = labels(1, void=0)
     [
         (write_labels, RIGHT.T, ["is 30x20 (height x width)", "expected 20x30", "b.png"]),
         (write_labels, np.where(RIGHT == 3, 21, RIGHT), ["has label 21", "expected 0 to 20"]),
-        (write_labels, labels(1), ["has label 255", "expected 0 to 20"]),
+        (
+            write_labels,
+            labels(1),
+            ["has label 255, expected 0 to 20: 255 is void, which only true"],
+        ),
         (save_as("RGB"), RIGHT, ["mode RGB", "indexed"]),
         (save_as("L"), RIGHT, ["the brightness of VOC's colours"]),
         (save_cut, RIGHT, ["cannot be decoded"]),
@@ -312,6 +316,16 @@ def test_refused_masks(devkit, results, save, parts):
     with pytest.raises(ImageError) as error:
         evaluate(devkit, "val", results)
     assert_one_line(error, devkit.mask("b"), *parts)
+
+
+def test_true_labels_in_place_of_results(devkit, caplog):
+    """What void they have is refused, as above; without any, the scores of 100 are told."""
+    for name in NAMES:
+        write_labels(devkit.mask(name), labels(1, void=0))
+    found = evaluate(devkit, "val", devkit.mask(NAMES[0]).parent)
+    assert found.scores.pixel_accuracy == 100
+    told = f"{devkit.mask(NAMES[0]).parent}: the true labels are scored against themselves"
+    assert told in caplog.messages
 
 
 def test_grey_pictures_of_indices_are_right(devkit, results):

@@ -201,13 +201,11 @@ def test_impossible_labels_stay_impossible():
     np.testing.assert_allclose(marginals, naive_dense_crf(image, probs, PARAMS, 1), atol=TOLERANCE)
 
 
-def test_heavy_and_negative_weights_do_not_overflow():
+def test_heavy_weights_do_not_overflow():
     image, probs = random_case(5, 3, 2, 3)
-    for weights in ((1e6, 1e6), (-1e6, -3)):
-        params = CrfParams(weights[0], 20, 40, weights[1])
-        marginals = marginals_on_gpu(image, probs, params, 1)
-        assert np.isfinite(marginals).all()
-        np.testing.assert_allclose(marginals.sum(axis=0), 1, atol=1e-5)
+    marginals = marginals_on_gpu(image, probs, CrfParams(1e6, 20, 40, 1e6), 1)
+    assert np.isfinite(marginals).all()
+    np.testing.assert_allclose(marginals.sum(axis=0), 1, atol=1e-5)
 
 
 def test_probabilities_that_sum_to_nearly_1_are_normalised():
