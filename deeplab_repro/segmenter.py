@@ -1,5 +1,6 @@
 """A photo goes in, labels come out: the net, and the CRF behind it."""
 
+import logging
 import math
 import os
 import time
@@ -22,6 +23,7 @@ from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.images import VOID
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.models.drawn import looks_drawn
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
@@ -31,6 +33,8 @@ from deeplab_repro.net.scores import CoarseScores, softmax
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import CrfResult
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "DeepLab-LargeFOV"
 
@@ -159,6 +163,12 @@ class DeepLab:
         self._check_memory(*self._needs((1, 1)))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
+        known = MODELS.get(net.name)
+        self._is_to_warn_of_photos = (
+            known is not None
+            and known.knows == "drawings"
+            and self.weights == known.shipped_weights
+        )
         self.engine.build()
 
     @property
@@ -183,7 +193,23 @@ class DeepLab:
         of sizes 64 pixels apart (`Net.fitting_size`). Raises ArgumentError for other arrays, and
         ResourceError where the image needs more memory than there is.
         """
-        return self.refine(image, self.run_net(image))
+        segmentation = self.run_net(image)
+        self.warn_of_photo(image)
+        return self.refine(image, segmentation)
+
+    def warn_of_photo(self, image: np.ndarray, name: str = "the image") -> None:
+        """Log a warning, once, if this net knows drawn scenes only and an image is none.
+
+        image: HxWx3 uint8 RGB. name: of the image, as the user knows it.
+        """
+        if self._is_to_warn_of_photos and not looks_drawn(image):
+            self._is_to_warn_of_photos = False
+            _log.warning(
+                "%s knows drawn scenes only, and %s does not look like one: its labels will mean "
+                "little",
+                self.net.name,
+                name,
+            )
 
     def run_net(self, image: np.ndarray) -> Segmentation:
         """The net alone: a Segmentation without CRF, with float32 scores on the net's own grid.

@@ -58,7 +58,7 @@ def segment_files(
         raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
     stages = Stages(
         read=lambda path: Photo(path, read_image(path)),
-        score=lambda photo: replace(photo, segmentation=model.run_net(photo.image)),
+        score=partial(_score, model),
         refine=partial(_refine, model, "marginals" in outputs),
         write=partial(_write, out, outputs, force),
     )
@@ -81,6 +81,11 @@ def _targets(out: Path, path: Path, outputs: Collection[str]) -> dict[str, Path]
     """The files that are written for a photo, by what is in them."""
     names = ["labels", *(name for name in OUTPUTS[1:] if name in outputs)]
     return {name: out / f"{path.stem}{_ENDINGS[name]}" for name in names}
+
+
+def _score(model: DeepLab, photo: Photo) -> Photo:
+    model.warn_of_photo(photo.image, photo.path.name)
+    return replace(photo, segmentation=model.run_net(photo.image))
 
 
 def _refine(model: DeepLab, marginals: bool, photo: Photo) -> Photo:
