@@ -68,7 +68,7 @@ def tabs(tmp_path, monkeypatch):
 def test_tab(tabs):
     expected = {
         "deeplab-repro se": {"segment"},
-        "deeplab-repro bench ": {"crf", "net", "--help", "-h"},
+        "deeplab-repro bench ": {"crf", "net", "--help"},
         "deeplab-repro segment --we": {"--weights"},
         "deeplab-repro segment --engine o": {"opencv", "onnxruntime"},
         "deeplab-repro segment --model ": set(MODELS),
