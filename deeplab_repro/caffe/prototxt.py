@@ -135,6 +135,12 @@ def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> s
     return known.sub(lambda match: values[match[0][2:-1]], text)
 
 
+def variables_in(path: str | Path) -> set[str]:
+    """The names of the ${VARIABLES} that a prototxt asks for; EXP and NUM_LABELS with them."""
+    text = read_text(path, {name: f"${{{name}}}" for name in VARIABLES})
+    return {*VARIABLES, *_VARIABLE.findall(text)}
+
+
 def _error(text: str, path: str | Path, at: int, problem: str) -> FormatError:
     column = at - text.rfind("\n", 0, at)
     return FormatError(f"{one_line(path)}:{_line(text, at)}:{column}: {problem}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from deeplab_repro.cli.bench_crf import image_size
 from deeplab_repro.cli.console import print_table, progress, table_console
-from deeplab_repro.cli.options import add_variables, whole_number
+from deeplab_repro.cli.options import add_variables, variables_of, whole_number
 from deeplab_repro.errors import one_line
 
 
@@ -64,13 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the numbers."""
     from deeplab_repro.bench.net import bench_net
 
+    model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
     report = bench_net(
-        Path(arguments.prototxt) if arguments.prototxt else arguments.model,
+        model,
         arguments.weights,
         size=arguments.size,
         threads=arguments.threads,
         repeat=arguments.repeat,
-        variables=dict(arguments.variables),
+        variables=variables_of(arguments, model),
         progress=progress,
     )
     if arguments.json:

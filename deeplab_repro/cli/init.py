@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.cli.console import print_table
-from deeplab_repro.cli.options import add_force, add_variables
+from deeplab_repro.cli.options import add_force, add_variables, variables_of
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.force,
     )
     check()
-    net = read_net(arguments.net, dict(arguments.variables))
+    net = read_net(arguments.net, variables_of(arguments, Path(arguments.net)))
     initialised = initialise(net, arguments.weights)
     check()
     write_initialised(net, arguments.out)

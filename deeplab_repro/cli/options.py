@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deeplab_repro.cli.console import say
 from deeplab_repro.engines import ENGINES
-from deeplab_repro.errors import DeepLabError
+from deeplab_repro.errors import DeepLabError, did_you_mean
 from deeplab_repro.machine.device import DEVICES, PRECISIONS
 
 if TYPE_CHECKING:
@@ -28,6 +29,26 @@ def add_variables(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="replace ${KEY} in the prototxt (default: EXP=voc12, NUM_LABELS=21)",
     )
+
+
+def variables_of(arguments: argparse.Namespace, model: "str | Path | None") -> dict[str, str]:
+    """The values of --set; says of those that the net's file does not ask for.
+
+    model: a model's name, or a prototxt.
+    """
+    variables = dict(arguments.variables)
+    if variables and model:
+        from deeplab_repro.caffe.prototxt import variables_in
+        from deeplab_repro.models.loading import prototxt_of
+
+        file = prototxt_of(model)
+        known = variables_in(file)
+        for name in sorted(variables.keys() - known):
+            say(
+                f"warning: --set {name}=... changes nothing, as {file} has no ${{{name}}}"
+                f"{did_you_mean(name, known)}"
+            )
+    return variables
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -140,13 +161,14 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
     """The net, its weights and its CRF that were asked for."""
     from deeplab_repro.segmenter import Recipe
 
+    model = arguments.model if arguments.prototxt is None else Path(arguments.prototxt)
     return Recipe(
-        model=arguments.model if arguments.prototxt is None else Path(arguments.prototxt),
+        model=model,
         weights=arguments.weights,
         device=arguments.device,
         crf=arguments.crf,
         iterations=arguments.iterations,
-        variables=dict(arguments.variables),
+        variables=variables_of(arguments, model),
         precision=arguments.precision,
         engine=arguments.engine,
     )

@@ -64,13 +64,8 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         names = [str(name) for name in action.choices]
-        near = did_you_mean(str(value), names)
-        if isinstance(action, argparse._SubParsersAction):
-            self.error(
-                f"there is no {str(action.metavar).lower()} '{value}'"
-                + (near or f", expected one of {', '.join(names)}")
-            )
-        raise argparse.ArgumentError(action, f"'{value}' is none of {', '.join(names)}{near}")
+        expected = did_you_mean(str(value), names) or f", expected one of {', '.join(names)}"
+        raise argparse.ArgumentError(action, f"invalid choice: '{value}'{expected}")
 
     @property
     def arguments(self) -> list[argparse.Action]:

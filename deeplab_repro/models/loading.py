@@ -32,8 +32,13 @@ def files_of(model: str | Path | None, weights: str | Path | None) -> list[Path]
     """
     files: list[str | Path | None] = [weights_file(weights, model)]
     if model is not None:
-        files.append(model if _is_path(model) else get_model(str(model)).test_prototxt)
+        files.append(prototxt_of(model))
     return [Path(file) for file in files if file and not str(file).startswith(RANDOM)]
+
+
+def prototxt_of(model: str | Path) -> Path:
+    """The net's file of a model of MODELS, or `model` itself. Raises ArgumentError for neither."""
+    return Path(model) if _is_path(model) else get_model(str(model)).test_prototxt
 
 
 def read_model(model: str | Path, variables: Mapping[str, str] | None = None) -> Net:

@@ -57,7 +57,7 @@ def test_help_names_every_command(command):
     ("arguments", "expected"),
     [
         ([], "COMMAND"),
-        (["xyz"], "there is no command 'xyz', expected one of demo, segment, "),
+        (["xyz"], "invalid choice: 'xyz', expected one of demo, segment, "),
         (["inspect"], "FILE"),
         (["inspect", "--colour", "x"], "--colour"),
         (["segment"], "IMAGE"),

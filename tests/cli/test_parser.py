@@ -66,9 +66,9 @@ def test_examples_that_need_nothing_run(command, example, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("segmnt a", "there is no command 'segmnt'; did you mean segment? (see deeplab-repro -"),
+        ("segmnt a", "invalid choice: 'segmnt'; did you mean segment? (see deeplab-repro --help)"),
         ("EVALUATE", "did you mean evaluate?"),
-        ("bench ne", "there is no part 'ne'; did you mean net? (see deeplab-repro bench --help)"),
+        ("bench ne", "PART: invalid choice: 'ne'; did you mean net? (see deeplab-repro bench --h"),
         (
             "segment --weigths x a",
             "segment: error: there is no option --weigths; did you mean --weights? (see "
@@ -87,10 +87,14 @@ def test_examples_that_need_nothing_run(command, example, tmp_path, monkeypatch,
         ("--verison", "there is no option --verison; did you mean --version? (see deeplab-repro -"),
         (
             "segment a --engine onxruntime",
-            "'onxruntime' is none of auto, opencv, onnxruntime; did you mean onnxruntime? (see "
+            "--engine: invalid choice: 'onxruntime'; did you mean onnxruntime? (see "
             "deeplab-repro segment --help)",
         ),
-        ("convert --to onxx --out a", "'onxx' is none of caffe, onnx, npz; did you mean onnx?"),
+        ("convert --to onxx --out a", "--to: invalid choice: 'onxx'; did you mean onnx? (see"),
+        (
+            "convert --to xyz --out a",
+            "invalid choice: 'xyz', expected one of caffe, onnx, npz (see",
+        ),
         ("segment a --save overly", "did you mean overlay? (see deeplab-repro segment --help)"),
         ("doctor extra", "doctor: error: unrecognized arguments: extra (see deeplab-repro doctor"),
         ("segment", "segment: error: the following arguments are required: IMAGE (see"),
@@ -115,3 +119,14 @@ def test_did_you_mean():
     assert did_you_mean("resnet", known) == "; did you mean DeepLabv2-ResNet101?"
     assert did_you_mean("xyz", known) == did_you_mean("", known) == did_you_mean("x", []) == ""
     assert did_you_mean("x" * 10_000_000, known) == ""
+
+
+def test_variables_that_a_net_does_not_have(command, tiny):
+    segment = ("segment", tiny, "--prototxt", tiny, "--weights", "random:0", "--no-crf")
+    for variable, said in (
+        ("NUMLABELS=3", f"{tiny} has no ${{NUMLABELS}}; did you mean NUM_LABELS?"),
+        ("Z=1", f"--set Z=... changes nothing, as {tiny} has no ${{Z}}\n"),
+        ("EXP=1", None),
+    ):
+        err = command(*segment, "--set", variable)[2]
+        assert said in err if said else "changes nothing" not in err

@@ -57,7 +57,8 @@ def test_segment(warnings, pictures):
     assert warnings(*segment, "--weights", "own.caffemodel") == ([], 0)
 
 
-def test_predict(warnings, pictures):
+@pytest.mark.usefixtures("pictures")
+def test_predict(warnings):
     predict = ("predict", "--voc", "voc", "--model", NAME, "--no-crf", "--workers", "0")
     assert warnings(*predict, "--split", "drawn", "--out", "drawn") == ([], 0)
     assert warnings(*predict, "--split", "all", "--out", "all") == ([SAID], 2)  # of the broken one
