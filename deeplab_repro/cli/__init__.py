@@ -65,8 +65,6 @@ class _Formatter(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status: 0, or 2 after an error that the user can mend."""
-    parser = all_arguments()
-    complete(parser)
     drop_unexpanded()
     # OpenCV would print its own account of what becomes a DeepLabError.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
@@ -76,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
+        parser = all_arguments()
+        complete(parser)
         arguments = parse(parser, sys.argv[1:] if argv is None else argv)
         status = arguments.run(arguments)
         flush()

@@ -19,7 +19,7 @@ class Fetched:
     """Where a model's released weights are, and what they were when they were fetched.
 
     model: of MODELS. path: of the caffemodel, absolute. size: in bytes. sha256: of its contents, in
-    hex. url: where it came from; None for a file that was there before. training_set: as the file
+    hex. url: where it came from; None for a file of the user's. training_set: as the file
     itself says, or else as its name does.
     """
 

@@ -1,6 +1,6 @@
 """Released weights from a file of the user's: a caffemodel, or the authors' .zip with one in it."""
 
-import shutil
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
-from deeplab_repro.errors import FileError, FormatError, one_line
+from deeplab_repro.errors import FormatError, one_line
 from deeplab_repro.files.whole import open_to_read, replace_together
+from deeplab_repro.models.download import writing
 
 _PIECE = 1 << 20
+
+# What zipfile raises for a damaged archive, or one that it cannot read.
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 _T = TypeVar("_T")
 
@@ -33,13 +37,13 @@ def copy_given(
                 f"{one_line(source)}: has {size:,} bytes, expected less than {most_bytes:,}: this "
                 "is another file"
             )
-        try:
-            with open(copy, "xb") as copied:
-                shutil.copyfileobj(stream, copied, _PIECE)
-        except OSError as error:
-            raise FileError(
-                f"{one_line(target)}: cannot be written: {error.strerror or error}"
-            ) from error
+        with writing(target):
+            copy.touch()
+        with open(copy, "wb") as copied:
+            while piece := stream.read(_PIECE):
+                with writing(target):
+                    copied.write(piece)
+                    copied.flush()
         return check(copy)
 
 
@@ -59,7 +63,7 @@ def _opened(source: Path, file: str) -> Iterator[tuple[IO[bytes], int]]:
                     raise FormatError(f"{shown}: holds no {file}, but {one_line(names, 200)}")
                 with archive.open(inside[0]) as member:
                     yield member, inside[0].file_size
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        except _BROKEN as error:
             raise FormatError(
                 f"{shown}: is a broken .zip ({one_line(error)}): copy or download it again"
             ) from error

@@ -67,14 +67,12 @@ def tabs(tmp_path, monkeypatch):
 
 def test_tab(tabs):
     expected = {
-        "deeplab-repro se": {"segment"},
         "deeplab-repro bench ": {"crf", "net", "--help"},
         "deeplab-repro segment --we": {"--weights"},
         "deeplab-repro segment --engine o": {"opencv", "onnxruntime"},
         "deeplab-repro segment --model ": set(MODELS),
-        "deeplab-repro fetch DeepLabv2-R": {"DeepLabv2-ResNet101"},
         "deeplab-repro segment --weights t": {"train.caffemodel"},
-        "deeplab-repro segment --weights ToyVOC-L": {"ToyVOC-LargeFOV"},
+        "deeplab-repro inspect ToyVOC-L": {"ToyVOC-LargeFOV"},
         "deeplab-repro segment ph": {"photos/"},
     }
     assert dict(zip(expected, tabs(expected), strict=True)) == expected

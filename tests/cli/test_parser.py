@@ -49,9 +49,7 @@ def test_help_ends_in_examples_that_parse(name, monkeypatch):
     [
         "deeplab-repro segment photo.jpg --model ToyVOC-LargeFOV --no-crf",
         "deeplab-repro models DeepLab-LargeFOV",
-        "deeplab-repro inspect DeepLab-LargeFOV",
         "deeplab-repro convert --model ToyVOC-LargeFOV --to onnx --out toy.onnx --input rgb-uint8",
-        "deeplab-repro doctor",
     ],
 )
 def test_examples_that_need_nothing_run(command, example, tmp_path, monkeypatch, photo):
@@ -59,7 +57,7 @@ def test_examples_that_need_nothing_run(command, example, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "photo.jpg", photo(40, 60))
     status, out, _ = command(*shlex.split(example)[1:])
-    assert status == 0 or example.endswith("doctor")  # which may find something wrong here
+    assert status == 0
     assert out
 
 
