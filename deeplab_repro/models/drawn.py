@@ -17,7 +17,7 @@ def looks_drawn(image: UInt8) -> bool:
 
     A photo has fine texture and deep shadows. A drawing has plain parts, and large shapes of other
     colours. How much each of these counts was fitted to scenes of ToyVOC and to photos of VOC 2012
-    and CamVid, as they are and shrunk, enlarged and saved as JPEG. Of 400 other scenes, each treated
+    and CamVid, as they are and shrunk, enlarged and saved as JPEG. Of 400 other scenes, each
     in 13 such ways, none is taken for a photo. Of VOC's photos 1 in 8 is taken for a drawing; saved
     again as JPEG of quality 75, 3 in 10.
     """
