@@ -4,7 +4,11 @@ Every message is one line that names the file, layer or field, what was found, w
 and the mend. The command line prints that line and exits with 2.
 """
 
+import difflib
+from collections.abc import Iterable
+
 _LONGEST_ERROR = 200
+_LONGEST_COMPARED = 60
 
 
 def one_line(what: object, longest: int | None = None) -> str:
@@ -19,6 +23,20 @@ def one_line(what: object, longest: int | None = None) -> str:
     if longest and len(text) > longest:
         text = text[:longest] + "..."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is not known: "; did you mean A or B?".
+
+    known: what it may be; "" where none of it is near.
+    """
+    # The dashes of options would make any two alike.
+    by_lower_case = {name.lower().lstrip("-"): name for name in known}
+    short = word.lower().lstrip("-")[:_LONGEST_COMPARED]
+    near = difflib.get_close_matches(short, by_lower_case, n=2, cutoff=0.6)
+    # A name's middle or end, as "resnet101", is less like it than it is meant.
+    near = near or [name for name in by_lower_case if len(short) > 1 and short in name][:2]
+    return f"; did you mean {' or '.join(by_lower_case[name] for name in near)}?" if near else ""
 
 
 class DeepLabError(Exception):

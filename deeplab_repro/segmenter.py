@@ -1,5 +1,6 @@
 """A photo goes in, labels come out: the net, and the CRF behind it."""
 
+import logging
 import math
 import os
 import time
@@ -23,6 +24,7 @@ from deeplab_repro.files.given_photo import PhotoLike, check_photos, given_photo
 from deeplab_repro.files.images import VOID
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.models.drawn import looks_drawn
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
@@ -33,6 +35,8 @@ from deeplab_repro.net.scores import CoarseScores
 from deeplab_repro.segmentation import Segmentation
 from deeplab_repro.work.outcomes import outcome_of
 from deeplab_repro.work.stages import in_threads
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "DeepLab-LargeFOV"
 
@@ -133,6 +137,12 @@ class DeepLab:
         self._check_memory(*self._needs((1, 1)))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
+        known = MODELS.get(net.name)
+        self._is_to_warn_of_photos = (
+            known is not None
+            and known.knows == "drawings"
+            and self.weights == known.shipped_weights
+        )
         self.engine.build()
 
     def __repr__(self) -> str:
@@ -168,6 +178,20 @@ class DeepLab:
         ResourceError where it needs more memory than there is, and what `read_image` raises.
         """
         return self._refined(self._scored(photo))
+
+    def warn_of_photo(self, image: np.ndarray, name: str = "the image") -> None:
+        """Log a warning, once, if this net knows drawn scenes only and an image is none.
+
+        image: HxWx3 uint8 RGB. name: of the image, as the user knows it.
+        """
+        if self._is_to_warn_of_photos and not looks_drawn(image):
+            self._is_to_warn_of_photos = False
+            _log.warning(
+                "%s knows drawn scenes only, and %s does not look like one: its labels will mean "
+                "little",
+                self.net.name,
+                name,
+            )
 
     @overload
     def stream(
@@ -230,8 +254,9 @@ class DeepLab:
 
     def _scored(self, photo: PhotoLike) -> Segmentation:
         """A photo after the net, which it keeps for the CRF."""
-        image = given_photo(photo)
-        return replace(self.run_net(image), image=image, path=path_of(photo))
+        image, path = given_photo(photo), path_of(photo)
+        self.warn_of_photo(image, path.name if path else "the image")
+        return replace(self.run_net(image), image=image, path=path)
 
     def _refined(self, scored: Segmentation) -> Segmentation:
         assert scored.image is not None

@@ -173,7 +173,7 @@ def test_a_net_of_one_vector_an_image(write_net):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"weights": None}, "needs weights: give a caffemodel, or random:0"),
+        ({"weights": None}, "needs weights: give a caffemodel (--weights), or"),
         ({"weights": "random:"}, "expected random: and a whole number"),
         ({"weights": "random:-1"}, "expected random: and a whole number"),
         ({"weights": "random:0", "iterations": -1}, "iterations is -1"),

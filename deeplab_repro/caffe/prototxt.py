@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.clashes import settle_type
 from deeplab_repro.caffe.names import shown
-from deeplab_repro.errors import FormatError, one_line
+from deeplab_repro.errors import FormatError, did_you_mean, one_line
 from deeplab_repro.files.whole import open_to_read
 
 log = logging.getLogger(__name__)
@@ -127,11 +127,12 @@ def warn_of_unused(variables: Iterable[str], *paths: str | Path) -> None:
     for name in variables:
         if name not in there:
             log.warning(
-                "--set %s changes nothing: there is no ${%s} in %s, only %s",
+                "--set %s changes nothing: there is no ${%s} in %s, only %s%s",
                 name,
                 name,
                 " or ".join(map(one_line, paths)),
                 one_line(", ".join(f"${{{each}}}" for each in sorted(there)) or "none", 200),
+                did_you_mean(name, there),
             )
 
 

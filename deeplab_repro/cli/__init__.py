@@ -1,6 +1,5 @@
 """The command line: arguments in, one library call, one printed answer. One command a file."""
 
-import argparse
 import contextlib
 import errno
 import io
@@ -21,13 +20,16 @@ from deeplab_repro.cli import (
     fetch,
     init,
     inspect,
+    models,
     paper,
     predict,
     segment,
     toyvoc,
     train,
 )
+from deeplab_repro.cli.completion import complete
 from deeplab_repro.cli.console import say
+from deeplab_repro.cli.parser import PROGRAM, Parser, flush, parse
 from deeplab_repro.errors import DeepLabError, one_line
 from deeplab_repro.machine.home import drop_unexpanded
 from deeplab_repro.version import __version__
@@ -40,6 +42,7 @@ COMMANDS = (
     evaluate,
     crossval,
     paper,
+    models,
     fetch,
     convert,
     inspect,
@@ -52,17 +55,6 @@ COMMANDS = (
 
 # As a shell reports a command that was ended by SIGINT or SIGPIPE.
 _INTERRUPTED, _NOBODY_READS = 130, 141
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other error."""
-        self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """After --help and --version too."""
-        _flush()
-        super().exit(status, message)
 
 
 class _Formatter(logging.Formatter):
@@ -82,9 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
-        arguments = _parsed(sys.argv[1:] if argv is None else argv)
+        parser = all_arguments()
+        complete(parser)
+        arguments = parse(parser, sys.argv[1:] if argv is None else argv)
         status = arguments.run(arguments)
-        _flush()
+        flush()
         return status
     except DeepLabError as error:
         return _failed(str(error))
@@ -120,34 +114,14 @@ def command() -> NoReturn:
     os._exit(status)
 
 
-def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments; none may be empty: that would be the current folder, or a default."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    for before, each in zip(("", *argv), argv, strict=False):
-        name, equals, value = each.partition("=")
-        if not each or (name.startswith("--") and equals and not value):
-            what = name or (before if before.startswith("--") else "an argument")
-            parser.error(f"{what} is empty: is it a shell variable without a value?")
-    return arguments
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="deeplab-repro",
-        description="Run the released DeepLab v1 models (ICLR 2015) without Caffe.",
-    )
-    parser.add_argument("--version", action="version", version=f"deeplab-repro {__version__}")
+def all_arguments() -> Parser:
+    """What reads the arguments of every command."""
+    parser = Parser(prog=PROGRAM, description="Run the released DeepLab models without Caffe.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
     return parser
-
-
-def _flush() -> None:
-    """Write out what was printed, so that a full disk or a closed pipe shows now."""
-    if sys.stdout:  # None where the shell closed it
-        sys.stdout.flush()
 
 
 def _failed(problem: str) -> int:

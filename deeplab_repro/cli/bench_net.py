@@ -64,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the numbers."""
     from deeplab_repro.bench.net import bench_net
 
+    model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
     report = bench_net(
-        Path(arguments.prototxt) if arguments.prototxt else arguments.model,
+        model,
         arguments.weights,
         size=arguments.size,
         threads=arguments.threads,

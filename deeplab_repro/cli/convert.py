@@ -115,17 +115,17 @@ def _net(arguments: argparse.Namespace) -> "Net":
     from deeplab_repro.errors import ArgumentError
     from deeplab_repro.models.loading import load_net
 
-    weights, variables = arguments.weights, variables_of(arguments)
+    weights = arguments.weights
     which = Path(arguments.prototxt) if arguments.prototxt else arguments.model
     if weights and weights.endswith(".npz"):
-        if which or variables:
+        if which or arguments.variables:
             raise ArgumentError(
                 f"{one_line(weights)}: holds its own net: leave out --prototxt, --model and --set"
             )
         return read_npz(weights)
     if not which:
         raise ArgumentError("no net is given: use --prototxt or --model, or a .npz as --weights")
-    return load_net(which, weights, variables)
+    return load_net(which, weights, variables_of(arguments))
 
 
 def _labels(net: "Net", classes: str | None) -> Sequence[str]:

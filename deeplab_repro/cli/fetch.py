@@ -1,4 +1,4 @@
-"""deeplab-repro fetch: download released weights."""
+"""deeplab-repro fetch: get released weights, from the web or from a file."""
 
 import argparse
 import json
@@ -12,18 +12,22 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's arguments."""
     parser = commands.add_parser(
         "fetch",
-        help="download a model's released weights; resumable",
-        description="Download a model's released weights, check that they fit it, and remember "
-        "where they are: from then on --model NAME needs no --weights, and --weights NAME finds "
-        "them. If it is interrupted, run it again to continue. Most of the authors' hosts are "
-        "gone: any mirror will do.",
+        help="get a model's released weights, from the web or from a file; resumable",
+        description="Download a model's released weights, or copy them from a file, check that "
+        "they fit it, and remember where they are: from then on --model NAME needs no --weights, "
+        "and --weights NAME finds them. If it is interrupted, run it again to continue. Most of "
+        "the authors' hosts are gone: any mirror will do.",
         epilog="They are remembered, and kept unless --to says otherwise, in the user's data "
         "folder, ~/.local/share/deeplab-repro on Linux; the environment variable "
         "DEEPLAB_REPRO_HOME names another.",
     )
     parser.add_argument("name", metavar="NAME", help="a model of the paper, as DeepLab-LargeFOV")
     parser.add_argument(
-        "--from", dest="url", metavar="URL", help="of the caffemodel (default: the authors' hosts)"
+        "--from",
+        dest="source",
+        metavar="URL|F",
+        help="the caffemodel's address, or the file, as it is or in a .zip (default: the authors' "
+        "hosts, one after the other)",
     )
     parser.add_argument(
         "--to",
@@ -51,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_in_bytes() as on_bytes:
         fetched = fetch(
             arguments.name,
-            arguments.url,
+            arguments.source,
             arguments.folder,
             train2=arguments.train2,
             tell=say,

@@ -157,8 +157,9 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
     """The net, its weights and its CRF that were asked for."""
     from deeplab_repro.segmenter import Recipe
 
+    model = arguments.model if arguments.prototxt is None else Path(arguments.prototxt)
     return Recipe(
-        model=arguments.model if arguments.prototxt is None else Path(arguments.prototxt),
+        model=model,
         weights=arguments.weights,
         device=arguments.device,
         crf=arguments.crf,

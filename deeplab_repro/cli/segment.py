@@ -15,6 +15,7 @@ from deeplab_repro.cli.options import (
     files_read,
     recipe_of,
 )
+from deeplab_repro.errors import did_you_mean
 
 if TYPE_CHECKING:
     from deeplab_repro.segmenter import DeepLab
@@ -64,7 +65,9 @@ def _outputs(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     unknown = [name for name in names if name not in _OUTPUTS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(_OUTPUTS)}")
+        raise argparse.ArgumentTypeError(
+            f"'{unknown[0]}' is none of {', '.join(_OUTPUTS)}{did_you_mean(unknown[0], _OUTPUTS)}"
+        )
     return names
 
 

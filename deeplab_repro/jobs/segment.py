@@ -114,6 +114,7 @@ class _Files:
 
     def score(self, photo: Photo) -> Photo:
         """With what the net makes of it."""
+        self.model.warn_of_photo(photo.image, photo.path.name)
         return replace(photo, segmentation=self.model.run_net(photo.image))
 
     def refine(self, photo: Photo) -> Photo:

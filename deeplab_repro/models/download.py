@@ -65,7 +65,7 @@ def download(
     except (FormatError, WeightsError):
         transfer.discard()
         raise
-    with _writing(target):
+    with writing(target):
         if target.exists():
             raise FileError(f"{one_line(target)}: somebody else wrote it meanwhile: fetch it again")
         os.replace(transfer.part, target)
@@ -108,7 +108,7 @@ class _Transfer:
     def discard(self) -> None:
         """Remove the part and its note."""
         for path in (self.part, self.note):
-            with _writing(path):
+            with writing(path):
                 path.unlink(missing_ok=True)
 
     def _try(self) -> None:
@@ -149,7 +149,7 @@ class _Transfer:
         """Empty the part, and note what will come."""
         if origin.length is not None and origin.length > self.most_bytes:
             raise self._too_much(f"has {origin.length:,} bytes")
-        with _writing(self.part):
+        with writing(self.part):
             # Without a note it may be a browser's.
             if self.part.is_file() and self.part.stat().st_size and not self.note.exists():
                 raise FileError(
@@ -164,7 +164,7 @@ class _Transfer:
         """Append the response's body to the part."""
         host = host_of(self.url)
         end = self.most_bytes if length is None else length
-        with _writing(self.part), open(self.part, "ab") as file:
+        with writing(self.part), open(self.part, "ab") as file:
             while done < end:
                 self.on_bytes(host, done, length)
                 with connection_errors(self.timeout):
@@ -203,7 +203,8 @@ class _Transfer:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a FileError: `path` cannot be written."""
     try:
         yield
     except OSError as error:

@@ -11,13 +11,15 @@ from deeplab_repro.errors import ArgumentError, FileError, FormatError, one_line
 from deeplab_repro.files.whole import check_readable, open_to_read, write_atomically
 from deeplab_repro.models.registry import MODELS
 
+_BRINGS_ITS_OWN = "ToyVOC-LargeFOV"
+
 
 @dataclass(frozen=True)
 class Fetched:
     """Where a model's released weights are, and what they were when they were fetched.
 
     model: of MODELS. path: of the caffemodel, absolute. size: in bytes. sha256: of its contents, in
-    hex. url: where it came from; None for a file that was there before. training_set: as the file
+    hex. url: where it came from; None for a file of the user's. training_set: as the file
     itself says, or else as its name does.
     """
 
@@ -108,11 +110,24 @@ def weights_file(weights: str | Path | None, model: str | Path | None) -> str | 
             return weights
         found = _own_weights(weights)
         if found is None:
-            released = MODELS[weights].train_weights is not None
-            mend = f"run deeplab-repro fetch {weights}" if released else "none were released"
-            raise ArgumentError(f"weights of {weights} are not here: {mend}, or give a caffemodel")
+            raise ArgumentError(f"weights of {weights} are not here: {where_from(weights)}")
         return found
     return _own_weights(model) if isinstance(model, str) and model in MODELS else None
+
+
+def where_from(name: str) -> str:
+    """What to do about weights that are not here: the end of a message. name: of the net."""
+    known = MODELS.get(name)
+    own = ""
+    if known and known.train_weights:
+        own = f"run deeplab-repro fetch {name}, or "
+    elif known and not known.shipped_weights:
+        own = "none were released, so "
+    return (
+        f"{own}give a caffemodel (--weights), or take --model {_BRINGS_ITS_OWN}, which brings "
+        "its own but knows drawn scenes only, or --weights random:1 to try (the labels then mean "
+        "nothing)"
+    )
 
 
 def _own_weights(name: str) -> Path | None:
@@ -122,12 +137,13 @@ def _own_weights(name: str) -> Path | None:
     for weights in (model.train_weights, model.train2_weights):
         found = weights and remembered(name, weights.file)
         if found:
-            _check_unchanged(found)
+            check_unchanged(found)
             return Path(found.path)
     return None
 
 
-def _check_unchanged(fetched: Fetched) -> None:
+def check_unchanged(fetched: Fetched) -> None:
+    """Raise FileError if fetched weights are gone, or have another size than they had."""
     shown = one_line(fetched.path)
     mend = f"fetch {fetched.model} again, or give a caffemodel"
     if not os.path.exists(fetched.path):

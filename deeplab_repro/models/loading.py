@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deeplab_repro.caffe import load_mean, load_weights, read_net
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.models.fetched import weights_file
+from deeplab_repro.models.fetched import weights_file, where_from
 from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.net.net import Net
 
@@ -77,11 +77,5 @@ def fill(net: Net, weights: str | Path | None) -> None:
 def require_weights(net: Net, weights: str | Path | None) -> str | Path:
     """Return the weights that a net was given. Raises ArgumentError for none."""
     if weights is None:
-        known = MODELS.get(net.name)
-        released = known is not None and known.train_weights is not None
-        raise ArgumentError(
-            f"net '{net.name}' needs weights: give a caffemodel, or {RANDOM}0 for seeded random "
-            "ones (the labels then mean nothing)"
-            + (f"; deeplab-repro fetch {net.name} gets the released ones" if released else "")
-        )
+        raise ArgumentError(f"net '{net.name}' needs weights: {where_from(net.name)}")
     return weights

@@ -6,12 +6,12 @@ of the width, which come with their weights.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError, FileError
+from deeplab_repro.errors import ArgumentError, FileError, did_you_mean
 from deeplab_repro.models.published import mean_iou_of, published
 
 VOC_CLASSES: tuple[str, ...] = tuple(published()["classes"])
@@ -27,10 +27,14 @@ def class_names(n_labels: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Weights:
-    """A released caffemodel: its file name, and the split that it was trained on."""
+    """A released caffemodel: its file name, and the split that it was trained on.
+
+    sha256: of its contents, in hex, where it is known: no other file is then taken for it.
+    """
 
     file: str
     training_set: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Model:
     where nothing was released, as is `crf`. `method_with_crf` is the name that the paper's tables
     give the model with its CRF; alone it goes by `name` there. `shipped_weights` is a caffemodel
     that comes with the package. `exp` is the value of ${EXP} in its prototxt files, which names
-    the classifier.
+    the classifier. `knows` is the kind of picture that it was trained on.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Model:
     method_with_crf: str | None = None
     shipped_weights: Path | None = None
     exp: str = "voc12"
+    knows: Literal["photos", "drawings"] = "photos"
 
     @property
     def folder(self) -> Path:
@@ -97,10 +102,8 @@ def get_model(name: str) -> Model:
     """The model of that name, a key of MODELS; ArgumentError names the nearest for any other."""
     if name in MODELS:
         return MODELS[name]
-    by_lower_case = {known.lower(): known for known in MODELS}
-    close = difflib.get_close_matches(str(name).lower(), by_lower_case, cutoff=0.4)
-    nearest = [by_lower_case[known] for known in close] or list(MODELS)
-    raise ArgumentError(f"there is no model {name!r}; did you mean {' or '.join(nearest)}?")
+    near = did_you_mean(str(name), MODELS) or ": deeplab-repro models lists them"
+    raise ArgumentError(f"there is no model {name!r}{near}")
 
 
 def _model(name: str, name_with_crf: str | None, *iterations: int) -> Model:
@@ -133,6 +136,7 @@ def _toy_model(name: str, w1: float, sigma_alpha: float, sigma_beta: float) -> M
         test_mean_iou_crf=None,
         shipped_weights=Path(__file__).resolve().parents[1] / "toy" / f"{name}.caffemodel",
         exp="toyvoc",
+        knows="drawings",
     )
 
 

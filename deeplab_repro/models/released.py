@@ -1,4 +1,4 @@
-"""Fetch a model's released weights from the web, check that they fit, and remember them."""
+"""Fetch a model's released weights, check that they fit, and remember them."""
 
 import os
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from deeplab_repro.caffe import load_weights, read_caffemodel, read_net
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, WeightsError, one_line
 from deeplab_repro.files.made_of import sha256_of
 from deeplab_repro.files.targets import make_folder
+from deeplab_repro.files.whole import check_readable
 from deeplab_repro.models.download import TIMEOUT, OnBytes, download
 from deeplab_repro.models.fetched import Fetched, record_path, remember, remembered, user_folder
+from deeplab_repro.models.given import copy_given
 from deeplab_repro.models.registry import Model, Weights, get_model
 from deeplab_repro.models.web import DownloadError, checked_url, host_of
 from deeplab_repro.net.net import Net
@@ -26,6 +28,8 @@ PLACES = (
 )
 """Where the authors had their weights, as <place>/<model>/<file>; newest last."""
 
+_SCHEME = "://"  # is in every URL
+
 # A snapshot may hold as many gradients as weights.
 _MOST_COPIES = 3
 _MOST_OTHER_BYTES = 16_000_000
@@ -33,7 +37,7 @@ _MOST_OTHER_BYTES = 16_000_000
 
 def fetch(
     name: str,
-    url: str | None = None,
+    source: str | Path | None = None,
     folder: str | Path | None = None,
     *,
     train2: bool = False,
@@ -47,21 +51,24 @@ def fetch(
     finite and to fit the model's net. A file that is there already is never replaced: if it fits,
     it is remembered, without network.
 
-    name: of MODELS. url: of the caffemodel; None for the authors' hosts, `PLACES`, one after the
-        other. folder: None for where the same weights were fetched to before, or else for
+    name: of MODELS. source: a URL of the caffemodel, or a file here, see `given.copy_given`; None
+        for the authors' hosts, `PLACES`, one after the other.
+    folder: None for where the same weights were fetched to before, or else for
         `fetched.user_folder`.
-    train2: the weights of trainval_aug in place of those of train_aug. If the last part of the URL
-        is the file name of one of the two, that decides.
+    train2: the weights of trainval_aug in place of those of train_aug. If the last part of the
+        source is the file name of one of the two, that decides.
     timeout, on_bytes: see `download`. tell: is called with what the user should know.
 
     Raises ArgumentError for models of which nothing was released, FormatError or WeightsError for a
-    file from `url` that does not fit, DownloadError if there is none, and FileError for what cannot
-    be written and for another file in its place.
+    file from `source` that does not fit, DownloadError if there is none, and FileError for what
+    cannot be read or written and for another file in its place.
     """
     model = get_model(name)
-    weights = _asked_for(model, url, train2)
-    if url is not None:
-        checked_url(url)
+    weights = _asked_for(model, source, train2)
+    if isinstance(source, str) and _SCHEME in source:
+        checked_url(source)
+    elif source is not None:
+        source = _file(source)
     before = _remembered(model, weights)
     if folder is None and before and os.path.exists(before.path):
         target = Path(before.path)
@@ -74,7 +81,14 @@ def fetch(
     else:
         make_folder(target.parent)
         get = partial(_download, model, weights, target, timeout, on_bytes)
-        fetched = get(url) if url is not None else _from_the_authors(model, weights, get)
+        if source is None:
+            fetched = _from_the_authors(model, weights, get, tell)
+        elif isinstance(source, Path):
+            check = partial(_examined, model, weights, target, str(source))
+            most_bytes = _most_bytes(model)
+            fetched = copy_given(source, weights.file, target, most_bytes, check)
+        else:
+            fetched = get(source)
     if fetched.training_set != weights.training_set:
         tell(
             f"warning: the file says that it was trained on {fetched.training_set}, but its "
@@ -84,15 +98,24 @@ def fetch(
     return fetched
 
 
-def _asked_for(model: Model, url: str | None, train2: bool) -> Weights:
+def _file(source: str | Path) -> Path:
+    """The user's file, of which at least something is there."""
+    try:
+        check_readable(source)
+    except FileError as error:
+        raise FileError(f"{error}; expected a file, or an http or https address") from None
+    return Path(source)
+
+
+def _asked_for(model: Model, source: str | Path | None, train2: bool) -> Weights:
     if model.shipped_weights:
         raise ArgumentError(f"{model.name} comes with its weights: there is nothing to fetch")
     if not (model.train_weights and model.train2_weights):
         raise ArgumentError(f"no weights of {model.name} were ever released")
     asked = model.train2_weights if train2 else model.train_weights
     try:
-        last = PurePosixPath(unquote(urlsplit(url or "").path)).name
-    except ValueError:  # no URL, which is said later
+        last = PurePosixPath(unquote(urlsplit(str(source or "")).path)).name
+    except ValueError:  # an odd URL, of which is told later
         return asked
     for weights in (model.train_weights, model.train2_weights):
         if last == weights.file:
@@ -121,30 +144,38 @@ def _already_there(model: Model, weights: Weights, target: Path, before: Fetched
         raise FileError(f"{error}; it is in the way: remove it, then fetch again") from None
 
 
-def _from_the_authors(model: Model, weights: Weights, get: Callable[[str], Fetched]) -> Fetched:
-    reasons = []
+def _from_the_authors(
+    model: Model,
+    weights: Weights,
+    get: Callable[[str], Fetched],
+    tell: Callable[[str], object],
+) -> Fetched:
     for place in PLACES:
         url = f"{place}/{model.name}/{weights.file}"
         try:
             return get(url)
         except (DownloadError, FormatError, WeightsError) as error:
-            reasons.append(f"{host_of(url)} ({str(error).removeprefix(f'{url}: ')})")
+            tell(str(error))
+    hosts = ", ".join(host_of(place) for place in PLACES)
     raise FileError(
-        f"{weights.file} of {model.name} is at none of the authors' hosts: {', '.join(reasons)}: "
-        "give a mirror's URL with --from, or do without fetch and give a caffemodel with --weights"
+        f"{weights.file} of {model.name} is at none of the authors' hosts ({hosts}): give a "
+        "mirror's URL or a file with --from"
     )
 
 
 def _download(
     model: Model, weights: Weights, target: Path, timeout: float, on_bytes: OnBytes, url: str
 ) -> Fetched:
-    net = _net_of(model)
-    # Caffe writes what layers share with each of them.
-    parameters = sum(layer.parameters for layer in net.layers)
-    most_bytes = _MOST_COPIES * 4 * parameters + _MOST_OTHER_BYTES
     check = partial(_examined, model, weights, target, url)
-    fetched = download(url, target, most_bytes, check, timeout=timeout, on_bytes=on_bytes)
+    fetched = download(url, target, _most_bytes(model), check, timeout=timeout, on_bytes=on_bytes)
     return replace(fetched, url=url)
+
+
+def _most_bytes(model: Model) -> int:
+    """More than a caffemodel of this model can have."""
+    # Caffe writes what layers share with each of them.
+    parameters = sum(layer.parameters for layer in _net_of(model).layers)
+    return _MOST_COPIES * 4 * parameters + _MOST_OTHER_BYTES
 
 
 def _examined(model: Model, weights: Weights, target: Path, source: str, path: Path) -> Fetched:
@@ -152,8 +183,10 @@ def _examined(model: Model, weights: Weights, target: Path, source: str, path: P
 
     Raises FormatError or WeightsError, which name the `source`, unless it fits the model's net.
     """
-    net = _net_of(model)
+    net, digest = _net_of(model), sha256_of(path)
     try:
+        if weights.sha256 and digest != weights.sha256:
+            raise WeightsError(f"its sha256 is {digest}, expected {weights.sha256}")
         found = read_caffemodel(path)
         load_weights(net, found)
         _check_finite(net)
@@ -166,7 +199,7 @@ def _examined(model: Model, weights: Weights, target: Path, source: str, path: P
         model=model.name,
         path=str(target),
         size=path.stat().st_size,
-        sha256=sha256_of(path),
+        sha256=digest,
         url=None,
         training_set=found.training_list or weights.training_set,
     )

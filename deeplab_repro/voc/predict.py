@@ -24,7 +24,7 @@ from deeplab_repro.errors import (
     one_line,
 )
 from deeplab_repro.files.holding import hold
-from deeplab_repro.files.images import is_picture
+from deeplab_repro.files.images import is_picture, read_image
 from deeplab_repro.files.made_of import is_made_of, sha256_of, sha256_of_text
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.targets import check_targets, make_folder
@@ -49,12 +49,14 @@ from deeplab_repro.voc.records import (
     write_or_compare,
 )
 from deeplab_repro.voc.segmenting import Segmenting
-from deeplab_repro.work.outcomes import Failed
+from deeplab_repro.work.outcomes import Failed, attempt
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.stages import io_threads, n_cores
 from deeplab_repro.work.workers import HERE, Workers
 
 _log = logging.getLogger(__name__)
+
+_LOOKED_AT = 5  # photos that show what kind of picture a split has
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def predict(
         # Not where all is done, and not where kept scores stand in for weights.
         needs_net = bool(todo) and not (has_all and recipe.weights is None)
         model = _build(recipe, workers, scores is not None) if needs_net else None
+        if model:
+            _warn_of_photos(model, map(devkit.photo, todo[:_LOOKED_AT]))
         _begin(out, folder, scores, record)
         writing.append(folder)
         for each in writing:
@@ -255,6 +259,14 @@ def _build(recipe: Recipe, workers: Workers, keeps_scores: bool) -> DeepLab:
             model.net.name,
         )
     return model
+
+
+def _warn_of_photos(model: DeepLab, photos: Iterable[Path]) -> None:
+    """What the workers would each tell for themselves; a broken photo is theirs to tell."""
+    for path in photos:
+        image = attempt(read_image, path, path)
+        if not isinstance(image, Failed):
+            model.warn_of_photo(image, path.name)
 
 
 def _asks_for(recipe: Recipe, kept: ScoresRecord) -> bool:

@@ -40,7 +40,7 @@ def test_variables_that_are_in_no_file(tmp_path, caplog):
     warn_of_unused(["NUM_LABEL"], net, solver)
     assert caplog.messages == [
         f"--set NUM_LABEL changes nothing: there is no ${{NUM_LABEL}} in {net} or {solver}, only "
-        "${EXP}, ${NET_ID}, ${NUM_LABELS}"
+        "${EXP}, ${NET_ID}, ${NUM_LABELS}; did you mean NUM_LABELS?"
     ]
 
 

@@ -204,7 +204,10 @@ def test_options_that_do_not_fit(wrong, here, arguments, expected):
         (["--prototxt", "nothing", "--weights", "random:0"], "nothing: cannot be read"),
         (["--prototxt", "tiny.caffemodel", "--weights", "random:0"], "tiny.caffemodel: "),
         (["--model", "Deeplab-LargeFOW"], "did you mean DeepLab-LargeFOV"),
-        (["--model", "DeepLab-LargeFOV"], "deeplab-repro fetch DeepLab-LargeFOV gets"),
+        (
+            ["--model", "DeepLab-LargeFOV"],
+            "needs weights: run deeplab-repro fetch DeepLab-LargeFOV, or",
+        ),
         (["--model", TOY, "--set", "EXP=other"], "has no layer 'fc8_other'"),
     ],
 )

@@ -44,20 +44,20 @@ def test_help_names_every_command(command):
     assert err == ""
     for name in (
         *("demo", "segment", "crf", "predict", "evaluate", "crossval", "paper"),
-        *("fetch", "convert", "inspect", "init", "train", "toyvoc", "doctor", "bench"),
+        *("models", "fetch", "convert", "inspect", "init", "train", "toyvoc", "doctor", "bench"),
     ):
         assert name in out
         status, help_text, _ = command(name, "--help")
         assert status == 0
         assert f"deeplab-repro {name}" in help_text
-    assert len(COMMANDS) == 15
+    assert len(COMMANDS) == 16
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], "COMMAND"),
-        (["dream"], "invalid choice: 'dream'"),
+        (["xyz"], "invalid choice: 'xyz', expected one of demo, segment, "),
         (["inspect"], "FILE"),
         (["inspect", "--colour", "x"], "--colour"),
         (["segment"], "IMAGE"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -54,7 +55,8 @@ def test_fetched(server, home):
 def test_then_the_name_is_enough(server, home, photo):
     with pytest.raises(ArgumentError) as error:
         DeepLab(NAME, crf=None)
-    assert_one_line(error, "needs weights: give a caffemodel, or random:0", f"fetch {NAME} gets")
+    mends = ("give a caffemodel", "--model ToyVOC-LargeFOV", "random:1")
+    assert_one_line(error, f"needs weights: run deeplab-repro fetch {NAME}, or ", *mends)
     fetch(NAME, server.page("/", good(DATA)))
     image = photo(30, 40)
     expected = DeepLab(NAME, SHIPPED, crf=None)(image).scores
@@ -200,7 +202,7 @@ def test_which_models(server):
     assert_one_line(error, "ToyVOC-MSc-LargeFOV comes with its weights")
     with pytest.raises(ArgumentError, match=r"did you mean .*DeepLab-LargeFOV"):
         fetch("largefov")
-    for url in ("", "there", "http://[", "ftp://a/b"):
+    for url in ("://", "http://[", "ftp://a/b"):
         with pytest.raises(DownloadError, match="not an http or https address"):
             fetch(NAME, url)
     assert server.requests == []
@@ -219,6 +221,91 @@ def test_no_folder(tmp_path, monkeypatch, server):
     assert server.requests == []
 
 
+# --- files that the user has
+
+
+def zipped(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("__", "/"), data)
+    return path
+
+
+def test_from_a_file(tmp_path, home):
+    source = tmp_path / "copy.caffemodel"
+    source.write_bytes(DATA)
+    fetched = fetch(NAME, source)
+    path = home / NAME / TRAIN
+    assert path.read_bytes() == DATA
+    assert (fetched.path, fetched.sha256) == (str(path), hashlib.sha256(DATA).hexdigest())
+    assert fetched.url is None
+    assert remembered(NAME, TRAIN) == fetched
+    assert sorted(os.listdir(path.parent)) == [TRAIN, f"{TRAIN}.json"]
+    # As a text, and its name says which of the two it is.
+    source.rename(tmp_path / TRAIN2)
+    assert fetch(NAME, str(tmp_path / TRAIN2)).path == str(home / NAME / TRAIN2)
+
+
+def test_from_an_archive(tmp_path, home):
+    members = {"README": b"", f"net__{TRAIN}": b"no", f"net__{TRAIN2}": DATA}
+    archive = zipped(tmp_path / "prototxt_and_model.zip", **members)
+    fetched = fetch(NAME, archive, train2=True)
+    assert (home / NAME / TRAIN2).read_bytes() == DATA
+    assert fetched.training_set == "trainval"
+    with pytest.raises(FormatError) as error:
+        fetch(NAME, archive)
+    assert_one_line(error, f"{archive}: not the weights of {NAME}")
+    assert sorted(os.listdir(home / NAME)) == [TRAIN2, f"{TRAIN2}.json"]
+
+
+def test_files_that_are_something_else(tmp_path, home):
+    def file(name, data):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    whole = zipped(tmp_path / "whole.zip", **{TRAIN: DATA}).read_bytes()
+    middle = len(whole) // 2
+    most = 12 * read_net(MODELS[NAME].test_prototxt, {"EXP": "toyvoc"}).parameters + 16_000_000
+    with open(tmp_path / "large", "wb") as large:
+        large.truncate(most)
+    for source, kind, said in (
+        ("nowhere", FileError, "no such file or directory; expected a file, or an http or https"),
+        ("", FileError, "expected a file, or an http"),
+        (tmp_path, FileError, "is a folder"),
+        (file("cut", DATA[:70_000]), FormatError, f"cut: not the weights of {NAME}: "),
+        (tmp_path / "large", FormatError, f"has {most:,} bytes, expected less than {most:,}"),
+        (zipped(tmp_path / "a.zip", a__b=b""), FormatError, f"holds no {TRAIN}, but b"),
+        (
+            zipped(tmp_path / "bomb.zip", **{TRAIN: bytes(most)}),
+            FormatError,
+            f"has {most:,} bytes, expected less",
+        ),
+        (
+            file("b.zip", whole[:middle] + bytes(100) + whole[middle + 100 :]),
+            FormatError,
+            "is a broken .zip (",
+        ),
+    ):
+        with pytest.raises(kind) as error:
+            fetch(NAME, source)
+        assert_one_line(error, said)
+        assert not_kept(home)
+
+
+def test_a_known_digest(tmp_path, home, monkeypatch):
+    source = tmp_path / "copy.caffemodel"
+    source.write_bytes(DATA)
+    for digest in ("0" * 64, hashlib.sha256(DATA).hexdigest()):
+        weights = Weights(TRAIN, "train", digest)
+        monkeypatch.setitem(MODELS, NAME, replace(MODELS[NAME], train_weights=weights))
+        if digest.startswith("0000"):
+            with pytest.raises(WeightsError) as error:
+                fetch(NAME, source)
+            assert_one_line(error, f"its sha256 is {hashlib.sha256(DATA).hexdigest()}, expected 0")
+            assert not_kept(home)
+    assert fetch(NAME, source).sha256 == digest
+
+
 # --- the authors' hosts
 
 
@@ -226,17 +313,22 @@ def test_one_host_after_the_other(server, home, monkeypatch):
     places = ("http://nowhere.invalid/a", server.url("/b"), server.url("/c"), server.url("/d"))
     monkeypatch.setattr(module, "PLACES", places)
     server.page(f"/b/{NAME}/{TRAIN}", good(b"<html>"))
-    told = []
+    asked, told = [], []
     with pytest.raises(FileError) as error:
-        fetch(NAME, on_bytes=lambda host, *_: told.append(host))
+        fetch(NAME, tell=told.append, on_bytes=lambda host, *_: asked.append(host))
     assert_one_line(
         error,
         f"{TRAIN} of {NAME} is at none of the authors' hosts",
-        "nowhere.invalid (its host is not known, or there is no network), ",
-        f"127.0.0.1 (not the weights of {NAME}: this is a web page, ",
-        "127.0.0.1 (HTTP Error 404: Not Found): give a mirror's URL",
+        "give a mirror's URL or a file with --from",
     )
-    assert told[0] == "nowhere.invalid"
+    file = f"{NAME}/{TRAIN}: "
+    assert [line.partition(file)[2].partition(", expected")[0] for line in told] == [
+        "its host is not known, or there is no network",
+        f"not the weights of {NAME}: this is a web page",
+        "HTTP Error 404: Not Found",
+        "HTTP Error 404: Not Found",
+    ]
+    assert asked[0] == "nowhere.invalid"
     assert not_kept(home)
     url = server.page(f"/c/{NAME}/{TRAIN}", good(DATA))
     assert fetch(NAME).url == url
