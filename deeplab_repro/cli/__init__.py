@@ -88,10 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except DeepLabError as error:
         return _failed(str(error))
-    except MemoryError:
-        return _failed("out of memory: use smaller images or a smaller net")
-    except ImportError as error:
-        return _failed(f"{error}: install it again, and see deeplab-repro doctor")
     except KeyboardInterrupt:
         say("interrupted")
         return _INTERRUPTED
@@ -99,10 +95,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is left in the buffer has nowhere to go, and must not be tried at exit again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
-    except OSError as error:
-        # Those that name no file: there is no place to work in, or nothing can be printed.
-        unnamed = "the current directory" if error.errno == errno.ENOENT else "the standard output"
-        return _failed(f"{error.filename or unnamed}: {error.strerror}")
+    except Exception as error:
+        problem = _explained(error)
+        if problem is None:
+            raise
+        return _failed(problem)
+
+
+def _explained(error: Exception) -> str | None:
+    """What is wrong with the machine or the installation; None where an error means a bug."""
+    from deeplab_repro.machine.packages import blamed, mend_of, package_of
+    from deeplab_repro.machine.shortage import shortage
+
+    if problem := shortage(error):
+        return f"this command {problem}"
+    if package := blamed(error):
+        return f"{package_of(package)} does not import: {one_line(error)}: {mend_of(package)}"
+    if isinstance(error, ImportError):
+        return f"{one_line(error)}: install it again, and see deeplab-repro doctor"
+    if not isinstance(error, OSError):
+        return None
+    if error.errno is None:
+        return one_line(error)
+    # Those that name no file: there is no place to work in, or nothing can be printed.
+    unnamed = "the current directory" if error.errno == errno.ENOENT else "the standard output"
+    return f"{one_line(error.filename or unnamed)}: {error.strerror}"
 
 
 def command() -> NoReturn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplab_repro.arrays import F32, UInt8
-from deeplab_repro.errors import FileError, one_line
+from deeplab_repro.errors import DeepLabError, FileError, one_line
 from deeplab_repro.files.whole import check_readable
 from deeplab_repro.segmenter import Segmentation
 from deeplab_repro.work.outcomes import Failed, attempt
@@ -85,7 +85,9 @@ class Stages:
         return photo if isinstance(photo, Failed) else attempt(self.refine, photo, photo.path)
 
     def _write(self, photo: Photo | Failed) -> Photo | Failed:
-        return photo if isinstance(photo, Failed) else self.write(photo)
+        if isinstance(photo, Failed):
+            return photo
+        return attempt(self.write, photo, photo.path, ends_run=DeepLabError)
 
 
 def find_photos(names: Iterable[str | Path]) -> list[Path]:

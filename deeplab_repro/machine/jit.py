@@ -7,12 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numba as numba  # for others to import from here
-from numba.core import event
-
-from deeplab_repro.errors import one_line
+from deeplab_repro.errors import DeviceError, one_line
 from deeplab_repro.machine.code_files import CodeFiles, stamp_of
 from deeplab_repro.machine.home import has_cache_folder
+from deeplab_repro.machine.packages import load
+
+load("numba", "__version__", "njit", "get_num_threads")
+
+import numba as numba  # noqa: E402 - for others to import from here
+from numba.core import event  # noqa: E402
+
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise DeviceError("NUMBA_DISABLE_JIT is set, and the CRF runs only when compiled: unset it")
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """What every command has in common: help without waiting, one-line errors, exit statuses."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -73,7 +74,9 @@ def test_misuse_is_one_line(refused, arguments, expected):
 @pytest.mark.parametrize(
     ("error", "status", "expected"),
     [
-        (MemoryError(), 2, "error: out of memory"),
+        (MemoryError(), 2, "error: this command ran out of memory: use a smaller image"),
+        (RuntimeError("can't start new thread"), 2, "error: this command could not start threads"),
+        (OSError("Could not find/load shared object file"), 2, "error: Could not find/load"),
         (ImportError("libGL.so.1: cannot open"), 2, "error: libGL.so.1: cannot open: install it"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (PermissionError(13, "Permission denied", "x.png"), 2, "error: x.png: Permission denied"),
@@ -88,6 +91,18 @@ def test_errors_of_others(command, monkeypatch, tiny, error, status, expected):
     assert (found, out) == (status, "")
     assert err.startswith(f"deeplab-repro: {expected}")
     assert err.count("\n") == 1
+
+
+def test_a_package_that_breaks_while_it_is_imported(command, monkeypatch, tiny, tmp_path):
+    (tmp_path / "halfling.py").write_text("import sys\nsys.nothing")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(descriptions, "describe_net", lambda _: importlib.import_module("halfling"))
+    status, out, err = command("inspect", tiny)
+    assert (status, out) == (2, "")
+    assert err == (
+        "deeplab-repro: error: halfling does not import: module 'sys' has no attribute 'nothing': "
+        "pip install --force-reinstall halfling\n"
+    )
 
 
 def test_a_bug_is_not_hidden(monkeypatch, tiny):
