@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deeplab_repro.errors import one_line
+
 _DIGEST = 32  # bytes
 
 
@@ -66,6 +68,20 @@ class CodeFiles:
         # Not by the third part, the function's own code: its next version takes the same file.
         name = hashlib.sha256(repr((key[:2], key[3:])).encode()).hexdigest()
         return f"{self._base}.{name[:16]}.nbc"
+
+
+def problem_of(folder: Path) -> str | None:
+    """What keeps compiled code from being kept in a folder, by a trial; None where it can be."""
+    key = (os.getpid(), "trial")
+    trial = CodeFiles(os.path.join(folder, "trial"), bytes(_DIGEST), pickle.dumps)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.save(key, key)
+        found = trial.load(key)
+        os.unlink(trial._path(key))
+    except OSError as error:
+        return f"{one_line(folder)}: compiled code cannot be kept there: {error.strerror}"
+    return None if found == key else f"{one_line(folder)}: what is written there changes"
 
 
 @functools.cache

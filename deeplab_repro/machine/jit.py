@@ -54,6 +54,12 @@ def _can_keep(function: Callable[..., Any]) -> bool:
     return has_cache_folder() or os.access(place, os.W_OK | os.X_OK)
 
 
+def folder_of(function: Any) -> Path | None:
+    """Where the code of a compiled function is kept, or None where it is not."""
+    cache = getattr(function, "_cache", None)
+    return Path(cache.cache_path) if cache and cache.cache_path else None
+
+
 def _keep_in_files(cache: Any) -> None:
     """Give a cache of Numba's our files, and let it tell what goes wrong in place of raising it."""
     files, base = cache._cache_file, os.path.join(cache.cache_path, cache._impl.filename_base)

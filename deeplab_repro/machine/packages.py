@@ -83,10 +83,15 @@ def _wrong_setting(module: str) -> str | None:
 
 def installed(package: str) -> str | None:
     """The version of a package, or None where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return next(iter(versions(package)), None)
+
+
+def versions(package: str) -> list[str]:
+    """The versions of a package in the folder where Python finds it: several are a fault."""
+    found = [
+        (str(each.locate_file("")), each.version) for each in metadata.distributions(name=package)
+    ]
+    return sorted({version or "?" for folder, version in found if folder == found[0][0]})
 
 
 def blamed(error: Exception) -> str | None:

@@ -1,4 +1,7 @@
 import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -139,3 +142,26 @@ def test_what_a_function_calls_is_compiled_anew_where_it_has_changed(kept, tmp_p
     assert load(tmp_path / "example.py")[0](21) == 42
     assert "compiling for this computer" in caplog.text
     assert list(kept.parent.glob("*.nbc")) == [kept]  # in the place of the old
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("NUMBA_NUM_THREADS=0", "unset NUMBA_NUM_THREADS=0, or set it to 1 or more"),
+        ("NUMBA_NUM_THREADS=-1", "unset NUMBA_NUM_THREADS=-1, or set it to 1 or more"),
+        ("NUMBA_DISABLE_JIT=1", "runs only when compiled: unset it"),
+    ],
+)
+def test_settings_of_numba_that_it_cannot_work_with(setting, expected):
+    """Whichever file of the CRF is imported first."""
+    name, value = setting.split("=")
+    script = "import deeplab_repro.crf.cpu.vectors"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("deeplab_repro.errors.DeviceError: ")
+    assert last.endswith(expected)
