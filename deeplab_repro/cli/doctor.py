@@ -1,6 +1,8 @@
 """deeplab-repro doctor: what is installed, and what would run where."""
 
 import argparse
+import contextlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,8 +84,9 @@ def check() -> Iterator[Row]:
         all_load = all_load and (problem is None or package in _OPTIONAL)
         yield package, found, problem
     yield from _check_gpus()
+    yield from _check_opencvs()
     if all_load:
-        yield from _check_opencv()
+        yield from _check_net()
         yield from _check_numba()
     yield from _check_machine()
 
@@ -97,11 +100,12 @@ def _check_package(package: str, wanted: Sequence[str]) -> tuple[str, str | None
     if len(found) > 1:
         problem = (
             f"{package} is there in {len(found)} versions, {' and '.join(found)}, over each other: "
-            f"pip uninstall it {len(found)} times, and install it again"
+            f"pip uninstall -y {package}, as often as that finds one, and pip install {package}"
         )
     elif wanted and (found or package not in _OPTIONAL):
         try:
-            load(*wanted)
+            with contextlib.redirect_stderr(io.StringIO()):  # some print what they also raise
+                load(*wanted)
         except DeviceError as error:
             problem = str(error)
     return " and ".join(found) or "not installed", problem
@@ -120,13 +124,16 @@ def _check_gpus() -> Iterator[Row]:
         yield f"GPU {number}", found, None
 
 
-def _check_opencv() -> Iterator[Row]:
+def _check_opencvs() -> Iterator[Row]:
     from deeplab_repro.machine.packages import OPENCVS, mend_of, versions
 
     found = [f"{name} {version}" for name in OPENCVS for version in versions(name)]
     problem = f"{len(found)} OpenCV packages overwrite each other's cv2: {mend_of('cv2')}"
     listed = ", ".join(found) or "none (another build?)"
     yield "opencv packages", listed, problem if len(found) > 1 else None
+
+
+def _check_net() -> Iterator[Row]:
     try:
         from deeplab_repro.machine.opencv import cv2
     except DeviceError as error:

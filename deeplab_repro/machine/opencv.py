@@ -4,8 +4,10 @@ A build with CUDA does not load without NVIDIA's libraries, whatever device is u
 them only beside itself. Here they are found wherever Python finds NVIDIA's packages.
 """
 
+import contextlib
 import ctypes
 import importlib.util
+import io
 import re
 import sys
 from pathlib import Path
@@ -22,7 +24,8 @@ def _load() -> None:
     while True:
         path = list(sys.path)
         try:
-            load("cv2", "__version__", "error", "dnn", "getNumThreads")
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints there what it also raises
+                load("cv2", "__version__", "error", "dnn", "getNumThreads")
             return
         except DeviceError as error:
             missing = _MISSING.search(str(error.__cause__))

@@ -4,9 +4,7 @@ A package may be half there: after one of two that share a folder was uninstalle
 disk, or beside versions that do not suit it.
 """
 
-import contextlib
 import importlib
-import io
 import os
 import traceback
 from importlib import metadata
@@ -30,8 +28,7 @@ def load(module: str, *parts: str) -> ModuleType:
     Raises DeviceError, with a mend, where it does not import or lacks a part.
     """
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # OpenCV prints there what it also raises
-            loaded = importlib.import_module(module)
+        loaded = importlib.import_module(module)
     except Exception as error:  # a broken package raises whatever it likes
         raise DeviceError(f"{module} does not import: {_explained(module, error)}") from error
     lacking = [part for part in parts if not hasattr(loaded, part)]
@@ -47,8 +44,11 @@ def _explained(module: str, error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:  # the first of a chain says most
         cause = cause.__cause__ or cause.__context__ or cause
-    if problem := shortage(cause):
-        return f"it {problem}"
+    if shortage(cause):
+        return (
+            "no memory is left for it: raise the limit on memory (ulimit -v), or use a machine "
+            "with more"
+        )
     return f"{one_line(error)}: {mend_of(module)}"
 
 
