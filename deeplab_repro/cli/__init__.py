@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -50,8 +51,12 @@ COMMANDS = (
     bench,
 )
 
-# As a shell reports a command that was ended by SIGINT or SIGPIPE.
-_INTERRUPTED, _NOBODY_READS = 130, 141
+# As a shell reports a command that was ended by SIGINT, SIGPIPE or SIGTERM.
+_INTERRUPTED, _NOBODY_READS, _TERMINATED = 130, 141, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as of a job scheduler: like Ctrl-C, it leaves no file half-written."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except DeepLabError as error:
         return _failed(str(error))
+    except _Terminated:
+        say("terminated")
+        return _TERMINATED
     except KeyboardInterrupt:
         say("interrupted")
         return _INTERRUPTED
@@ -129,12 +137,19 @@ def command() -> NoReturn:
     """
     # Products of matrices are shared out among threads by ourselves (engines/product.py).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, _terminate)
     status = main()
     for stream in (sys.stdout, sys.stderr):
         if stream:
             with contextlib.suppress(OSError):  # a closed pipe has been reported
                 stream.flush()
     os._exit(status)
+
+
+def _terminate(*_: object) -> NoReturn:
+    # A library that is at work is waited for; to send it twice ends the process at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise _Terminated
 
 
 def _parser() -> argparse.ArgumentParser:

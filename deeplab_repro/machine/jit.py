@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ from deeplab_repro.machine.code_files import CodeFiles, stamp_of
 from deeplab_repro.machine.home import has_cache_folder
 from deeplab_repro.machine.packages import load
 
+# Of a machine without /dev/shm; nobody here shares Numba's lock with another process.
+warnings.filterwarnings("ignore", "Could not obtain multiprocessing lock")
 load("numba", "__version__", "njit", "get_num_threads")
 
 import numba as numba  # noqa: E402 - for others to import from here

@@ -19,7 +19,8 @@ def found(command):
     status, out, err = command("doctor")
     assert err == ""
     assert max(map(len, out.splitlines())) <= 80
-    rows = out.replace("\n" + 23 * " ", " ").splitlines()  # what goes on in a second line
+    table = out.partition("\nproblem: ")[0]
+    rows = table.replace("\n" + 23 * " ", " ").splitlines()  # what goes on in a second line
     return status, {row[:22].strip(): row[23:] for row in rows}
 
 

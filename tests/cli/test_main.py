@@ -132,6 +132,12 @@ def test_output_that_cannot_be_written(tiny):
     assert done.stderr == "deeplab-repro: error: the standard output: No space left on device\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_messages_that_cannot_be_written(tiny):
+    done = shell("$D inspect --json nowhere 2> /dev/full; echo $?", tiny.parent)
+    assert done.stdout == "2\n"
+
+
 def test_a_current_directory_that_is_gone(tiny, tmp_path):
     command = f"mkdir gone && cd gone && rmdir ../gone && $D crf {tiny} --probs a.npy --out b.png"
     done = shell(command, tmp_path)
@@ -157,7 +163,11 @@ def test_names_in_another_encoding(tiny, photo):
     assert os.listdir(tiny.parent / "ö") == ["é\udcff.png"]
 
 
-def test_interrupted_from_outside(tiny, photo):
+@pytest.mark.parametrize(
+    ("sent", "status", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_interrupted_from_outside(tiny, photo, sent, status, told):
     from deeplab_repro.files.images import read_labels
     from deeplab_repro.files.pictures import write_image
 
@@ -174,10 +184,10 @@ def test_interrupted_from_outside(tiny, photo):
         text=True,
     )
     process.stdout.readline()  # the first picture is done
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "deeplab-repro: interrupted\n"
+    assert process.returncode == status
+    assert err == f"deeplab-repro: {told}\n"
     written = sorted((tiny.parent / "out").iterdir())
     assert 1 <= len(written) < 200
     for path in written:
