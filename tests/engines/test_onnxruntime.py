@@ -198,6 +198,8 @@ def test_devices_and_precisions_that_are_refused(net):
     [
         (MemoryError("std::bad_alloc"), ResourceError),
         (RuntimeError("Failed to allocate memory\nfor requested buffer"), ResourceError),
+        (RuntimeError(300 * "its frames " + "Failed to allocate memory"), ResourceError),
+        (RuntimeError("PosixThread pthread_create failed, error code: 11"), ResourceError),
         (RuntimeError("all is\nlost"), NetError),
     ],
 )
