@@ -21,8 +21,8 @@ def shortage(error: BaseException) -> str | None:
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
         return (
-            "ran out of memory: use a smaller image (segment and predict take --max-side and "
-            "--tile), or a machine with more memory"
+            "ran out of memory: use a smaller image (segment takes --max-side) or tiles (--tile), "
+            "a higher limit on memory (ulimit -v), or a machine with more"
         )
     if any(words in text for words in _THREADS):
         return "could not start threads: raise the limits on them (ulimit -u) and on memory (-v)"
