@@ -59,7 +59,7 @@ def mend_of(module: str) -> str:
         return f"unset {setting}"
     if top == "cv2":
         there = [package for package in OPENCVS if installed(package)]
-        again = "pip install opencv-python-headless, or your own build of OpenCV"
+        again = "pip install opencv-python-headless (or your own build of OpenCV)"
         return f"pip uninstall -y {' '.join(there)} && {again}" if there else again
     if top == "onnxruntime" and installed("onnxruntime-gpu"):
         top = "onnxruntime-gpu"

@@ -111,7 +111,7 @@ def test_another_reason(build):
     (build / "cv2.py").write_text("raise ImportError('libGL.so.1:\\nno such file')")
     assert load(build) == (
         "cv2 does not import: libGL.so.1: no such file: "
-        "pip install opencv-python-headless, or your own build of OpenCV"
+        "pip install opencv-python-headless (or your own build of OpenCV)"
     )
 
 
@@ -128,7 +128,7 @@ def test_half_an_opencv(tmp_path):
     (left / "data").mkdir(parents=True)
     said = load(left.parent)
     assert said.startswith(f"cv2 is not whole: {left} has no '__version__': ")
-    assert said.endswith("pip install opencv-python-headless, or your own build of OpenCV")
+    assert said.endswith("pip install opencv-python-headless (or your own build of OpenCV)")
     (left / "__init__.py").write_text("print('to be read')\nimport nothing.less")
     assert load(left.parent).startswith("cv2 does not import: No module named 'nothing': pip")
     (left / "__init__.py").write_text("raise AttributeError('_ARRAY_API not found')")
