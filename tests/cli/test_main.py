@@ -152,6 +152,21 @@ def test_closed_output(tiny):
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of libraries is Linux's")
+@pytest.mark.parametrize("kilobytes", [150_000, 300_000, 420_000])
+def test_little_memory(tiny, photo, kilobytes):
+    """Too little for OpenCV's library, for onnxruntime's, and for the net; whichever it is."""
+    from deeplab_repro.files.pictures import write_image
+
+    write_image(tiny.parent / "a.png", photo(900, 900))
+    segment = "$D segment a.png --prototxt tiny.prototxt --weights random:0 --crf 4,121,5"
+    done = shell(f"ulimit -v {kilobytes}; {segment}", tiny.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("deeplab-repro: ") for line in lines)
+    assert "memory" in lines[-1]
+
+
 def test_names_in_another_encoding(tiny, photo):
     from deeplab_repro.files.pictures import write_image
 
