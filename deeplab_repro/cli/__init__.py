@@ -5,6 +5,7 @@ import errno
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -53,8 +54,12 @@ COMMANDS = (
     bench,
 )
 
-# As a shell reports a command that was ended by SIGINT or SIGPIPE.
-_INTERRUPTED, _NOBODY_READS = 130, 141
+# As a shell reports a command that was ended by SIGINT, SIGPIPE or SIGTERM.
+_INTERRUPTED, _NOBODY_READS, _TERMINATED = 130, 141, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as of a job scheduler: like Ctrl-C, it leaves no file half-written."""
 
 
 class _Formatter(logging.Formatter):
@@ -82,10 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except DeepLabError as error:
         return _failed(str(error))
-    except MemoryError:
-        return _failed("out of memory: use smaller images or a smaller net")
-    except ImportError as error:
-        return _failed(f"{error}: install it again, and see deeplab-repro doctor")
+    except _Terminated:
+        say("terminated")
+        return _TERMINATED
     except KeyboardInterrupt:
         say("interrupted")
         return _INTERRUPTED
@@ -93,10 +97,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is left in the buffer has nowhere to go, and must not be tried at exit again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
-    except OSError as error:
-        # Those that name no file: there is no place to work in, or nothing can be printed.
-        unnamed = "the current directory" if error.errno == errno.ENOENT else "the standard output"
-        return _failed(f"{error.filename or unnamed}: {error.strerror}")
+    except Exception as error:
+        problem = _explained(error)
+        if problem is None:
+            raise
+        return _failed(problem)
+
+
+def _explained(error: Exception) -> str | None:
+    """What is wrong with the machine or the installation; None where an error means a bug."""
+    from deeplab_repro.machine.packages import blamed, mend_of, package_of
+    from deeplab_repro.machine.shortage import shortage
+
+    if problem := shortage(error):
+        return f"this command {problem}"
+    if package := blamed(error):
+        return f"{package_of(package)} does not import: {one_line(error)}: {mend_of(package)}"
+    if isinstance(error, ImportError):
+        return f"{one_line(error)}: install it again, and see deeplab-repro doctor"
+    if not isinstance(error, OSError):
+        return None
+    if error.errno is None:
+        return one_line(error)
+    # Those that name no file: there is no place to work in, or nothing can be printed.
+    unnamed = "the current directory" if error.errno == errno.ENOENT else "the standard output"
+    return f"{one_line(error.filename or unnamed)}: {error.strerror}"
 
 
 def command() -> NoReturn:
@@ -106,12 +131,19 @@ def command() -> NoReturn:
     """
     # Products of matrices are shared out among threads by ourselves (engines/product.py).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, _terminate)
     status = main()
     for stream in (sys.stdout, sys.stderr):
         if stream:
             with contextlib.suppress(OSError):  # a closed pipe has been reported
                 stream.flush()
     os._exit(status)
+
+
+def _terminate(*_: object) -> NoReturn:
+    # A library that is at work is waited for; to send it twice ends the process at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise _Terminated
 
 
 def all_arguments() -> Parser:

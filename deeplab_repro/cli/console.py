@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +27,9 @@ _SECONDS_BETWEEN_LINES = 60
 
 
 def say(text: str) -> None:
-    """Tell the user something on stderr, where results never are."""
-    print(f"deeplab-repro: {one_line(text)}", file=sys.stderr, flush=True)
+    """Tell the user something on stderr, where results never are; the work goes on unheard too."""
+    with suppress(OSError):  # a full disk, a pipe that nobody reads
+        print(f"deeplab-repro: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def crf_text(crf: "CrfParams | None") -> str:

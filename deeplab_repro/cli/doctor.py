@@ -1,22 +1,32 @@
 """deeplab-repro doctor: what is installed, and what would run where."""
 
 import argparse
+import contextlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from deeplab_repro.errors import DeepLabError, DeviceError, one_line
 
 Row = tuple[str, str, str | None]
 """What was looked at, what was found, and what is wrong with it, if anything."""
 
-_PACKAGES = (
-    *("deeplab-repro", "numpy", "numba", "numba-cuda", "scipy", "protobuf", "pillow", "rich"),
-    *("onnxruntime", "onnxruntime-gpu"),
-)
-_OPENCV_PACKAGES = (
-    *("opencv-python", "opencv-python-headless"),
-    *("opencv-contrib-python", "opencv-contrib-python-headless"),
-)
+# Packages, and a module of each to try, with a part of it. Numba is tried with the CRF.
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "deeplab-repro": (),
+    "numpy": ("numpy", "ndarray"),
+    "numba": (),
+    "numba-cuda": (),
+    "scipy": ("scipy.ndimage", "correlate"),
+    "protobuf": ("google.protobuf.message", "Message"),
+    "pillow": ("PIL.Image", "open"),
+    "rich": ("rich.console", "Console"),
+    "onnxruntime": ("onnxruntime", "InferenceSession"),
+    "onnxruntime-gpu": ("onnxruntime", "InferenceSession"),
+}
+_OPTIONAL = ("onnxruntime", "onnxruntime-gpu")
+_COLUMNS, _INDENT = 80, 23
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,12 +53,24 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     problems = []
     for name, found, problem in check():
-        print(f"{name:<22} {found}")
+        _print(f"{name:<{_INDENT - 1}} ", found)
         if problem:
             problems.append(problem)
     for problem in problems:
-        print(f"problem: {problem}")
+        _print("problem: ", problem)
     return 2 if problems else 0
+
+
+def _print(begin: str, text: str) -> None:
+    """Print a text in as many lines as it takes, below its beginning."""
+    import textwrap
+
+    indent = " " * len(begin)
+    for line in textwrap.wrap(
+        one_line(text), _COLUMNS, initial_indent=begin, subsequent_indent=indent,
+        break_on_hyphens=False,
+    ):  # fmt: skip
+        print(line)
 
 
 def check() -> Iterator[Row]:
@@ -56,21 +78,37 @@ def check() -> Iterator[Row]:
     import platform
 
     yield "python", f"{platform.python_version()} on {platform.platform()}", None
-    for package in _PACKAGES:
-        yield package, _installed(package) or "not installed", None
+    all_load = True
+    for package, wanted in _PACKAGES.items():
+        found, problem = _check_package(package, wanted)
+        all_load = all_load and (problem is None or package in _OPTIONAL)
+        yield package, found, problem
     yield from _check_gpus()
-    yield from _check_opencv()
-    yield from _check_numba()
+    yield from _check_opencvs()
+    if all_load:
+        yield from _check_net()
+        yield from _check_numba()
     yield from _check_machine()
 
 
-def _installed(package: str) -> str | None:
-    from importlib import metadata
+def _check_package(package: str, wanted: Sequence[str]) -> tuple[str, str | None]:
+    """What is there of a package, and what is wrong with it."""
+    from deeplab_repro.machine.packages import load, versions
 
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    found = versions(package)
+    problem = None
+    if len(found) > 1:
+        problem = (
+            f"{package} is there in {len(found)} versions, {' and '.join(found)}, over each other: "
+            f"pip uninstall -y {package}, as often as that finds one, and pip install {package}"
+        )
+    elif wanted and (found or package not in _OPTIONAL):
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # some print what they also raise
+                load(*wanted)
+        except DeviceError as error:
+            problem = str(error)
+    return " and ".join(found) or "not installed", problem
 
 
 def _check_gpus() -> Iterator[Row]:
@@ -86,14 +124,16 @@ def _check_gpus() -> Iterator[Row]:
         yield f"GPU {number}", found, None
 
 
-def _check_opencv() -> Iterator[Row]:
-    found = [f"{name} {version}" for name in _OPENCV_PACKAGES if (version := _installed(name))]
-    problem = (
-        f"{len(found)} OpenCV packages overwrite each other's cv2: uninstall all of them, then "
-        "install the one that you want"
-    )
+def _check_opencvs() -> Iterator[Row]:
+    from deeplab_repro.machine.packages import OPENCVS, mend_of, versions
+
+    found = [f"{name} {version}" for name in OPENCVS for version in versions(name)]
+    problem = f"{len(found)} OpenCV packages overwrite each other's cv2: {mend_of('cv2')}"
     listed = ", ".join(found) or "none (another build?)"
     yield "opencv packages", listed, problem if len(found) > 1 else None
+
+
+def _check_net() -> Iterator[Row]:
     try:
         from deeplab_repro.machine.opencv import cv2
     except DeviceError as error:
@@ -130,15 +170,30 @@ def _yes_or_no(problem: str | None) -> str:
 
 def _check_numba() -> Iterator[Row]:
     try:
-        from deeplab_repro.machine.jit import numba
-    except ImportError as error:
-        yield "CRF", "cannot run", f"Numba does not import: {one_line(error)}; install it again"
+        from deeplab_repro.machine.jit import folder_of, numba
+    except DeviceError as error:
+        yield "CRF", "cannot run", str(error)
         return
     yield "CRF on cpu", f"yes, {numba.get_num_threads()} threads", None
     from deeplab_repro.crf.cuda.device import crf_cuda_problem, crf_device
 
     yield "CRF on cuda", _yes_or_no(crf_cuda_problem()), None
     yield "CRF on auto", crf_device("auto"), None
+    from deeplab_repro.crf.cpu import steps
+
+    yield "compiled code", *_check_kept_code(folder_of(steps.iterate))
+
+
+def _check_kept_code(folder: Path | None) -> tuple[str, str | None]:
+    """Where the CRF's compiled code is kept, and what keeps it from being kept."""
+    from deeplab_repro.machine.code_files import problem_of
+
+    mend = "each run compiles the CRF again: set NUMBA_CACHE_DIR to a folder that can be written"
+    if folder is None:
+        return "not kept", f"there is no folder to keep compiled code in, so {mend}"
+    size = sum(path.stat().st_size for path in folder.glob("*.nbc"))
+    problem = problem_of(folder)
+    return f"{size / 1e6:.1f} MB in {folder}", problem and f"{problem}, so {mend}"
 
 
 def _check_machine() -> Iterator[Row]:

@@ -5,6 +5,7 @@ first, and forbids another.
 """
 
 import contextlib
+import importlib.util
 import io
 from collections.abc import Iterable
 from types import ModuleType
@@ -21,6 +22,8 @@ from deeplab_repro.errors import DeepLabError, DeviceError, NetError, ResourceEr
 from deeplab_repro.machine.device import Device, Precision, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
 from deeplab_repro.machine.opencv import cv2
+from deeplab_repro.machine.packages import load
+from deeplab_repro.machine.shortage import shortage
 from deeplab_repro.net.net import Net
 
 if TYPE_CHECKING:
@@ -34,17 +37,9 @@ _CUDA = "CUDAExecutionProvider"
 
 def load_onnxruntime() -> ModuleType:
     """The module onnxruntime. Raises DeviceError where it is not installed or does not import."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise DeviceError(
-            'onnxruntime is not installed: pip install "deeplab-repro[onnx]"'
-        ) from error
-    except ImportError as error:
-        raise DeviceError(
-            f"onnxruntime does not import: {one_line(error)}; install it again"
-        ) from error
-    return onnxruntime
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise DeviceError('onnxruntime is not installed: pip install "deeplab-repro[onnx]"')
+    return load("onnxruntime", "__version__", "InferenceSession", "get_available_providers")
 
 
 def cuda_problem() -> str | None:
@@ -199,7 +194,7 @@ class OnnxRuntimeEngine:
 
     def _explained(self, error: Exception, shape: Shape) -> DeepLabError:
         self._sessions.clear()
-        what, text = self._what(shape), one_line(error)
-        if isinstance(error, MemoryError) or "allocat" in text or "bad_alloc" in text:
-            return ResourceError(f"{what} ran out of memory: use a smaller image")
-        return NetError(f"{what} cannot run it on {self.device}: {text}")
+        what = self._what(shape)
+        if problem := shortage(error):
+            return ResourceError(f"{what} {problem}")
+        return NetError(f"{what} cannot run it on {self.device}: {one_line(error)}")

@@ -29,6 +29,7 @@ from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
+from deeplab_repro.machine.shortage import shortage
 from deeplab_repro.net.layers import Concat, Convolution, Split
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.shape_layers import Crop, Slice
@@ -232,8 +233,8 @@ class OpenCVEngine:
         text, code, where = told_by(error)
         if code in (cv2.Error.GPU_API_CALL_ERROR, cv2.Error.GPU_NOT_SUPPORTED):
             return gpu_error(what, text)
-        if code == cv2.Error.STS_NO_MEM or "bad_alloc" in text:
-            return ResourceError(f"{what} ran out of memory: use a smaller image")
+        if problem := shortage(MemoryError() if code == cv2.Error.STS_NO_MEM else Exception(text)):
+            return ResourceError(f"{what} {problem}")
         return NetError(f"{what} cannot run it on {self.device}: {text} (in {where})")
 
     def _cv2_net(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":

@@ -19,6 +19,7 @@ from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import FileError, ImageError, ResourceError, one_line
 from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.machine.shortage import shortage
 
 if TYPE_CHECKING:
     from PIL.Image import Image, Transpose
@@ -194,6 +195,8 @@ def _read(
             raise ResourceError(
                 f"{name}: {one_line(error)}: expected a photo: use a smaller image"
             ) from error
+        except MemoryError as error:
+            raise ResourceError(f"{name}: it {shortage(error)}") from error
         except PILLOW_ERRORS as error:
             raise ImageError(
                 f"{name}: cannot be decoded: {one_line(error)}: "

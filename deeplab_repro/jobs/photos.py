@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deeplab_repro.arrays import F32, UInt8, in_brief
+from deeplab_repro.errors import DeepLabError
 from deeplab_repro.segmentation import Segmentation
 from deeplab_repro.work.outcomes import Failed, attempt
 from deeplab_repro.work.stages import in_threads, quick_turns
@@ -98,4 +99,6 @@ class Stages:
         return attempt(self.refine, photo, photo.path) if isinstance(photo, Photo) else photo
 
     def _write(self, photo: Outcome) -> Outcome:
-        return self.write(photo) if isinstance(photo, Photo) else photo
+        if not isinstance(photo, Photo):
+            return photo
+        return attempt(self.write, photo, photo.path, ends_run=DeepLabError)

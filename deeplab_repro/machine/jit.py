@@ -2,14 +2,26 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numba as numba  # for others to import from here
-from numba.core import event
-
+from deeplab_repro.errors import DeviceError, one_line
+from deeplab_repro.machine.code_files import CodeFiles, stamp_of
 from deeplab_repro.machine.home import has_cache_folder
+from deeplab_repro.machine.packages import load
+
+# Of a machine without /dev/shm; nobody here shares Numba's lock with another process.
+warnings.filterwarnings("ignore", "Could not obtain multiprocessing lock")
+load("numba", "__version__", "njit", "get_num_threads")
+
+import numba as numba  # noqa: E402 - for others to import from here
+from numba.core import event  # noqa: E402
+
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise DeviceError("NUMBA_DISABLE_JIT is set, and the CRF runs only when compiled: unset it")
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +35,10 @@ def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any]) ->
     reason: object = "there is no folder for it"
     try:
         if _can_keep(function):
-            return decorator(cache=True)(function)
+            kept = decorator(cache=True)(function)
+            if hasattr(kept, "_cache"):  # Numba's simulator of CUDA keeps nothing
+                _keep_in_files(kept._cache)
+            return kept
     except RuntimeError as error:
         reason = error
     logger.info("compiled code is not kept, set NUMBA_CACHE_DIR to keep it: %s", reason)
@@ -40,6 +55,53 @@ def _can_keep(function: Callable[..., Any]) -> bool:
     cache = os.path.join(beside, "__pycache__")
     place = cache if os.path.exists(cache) else beside
     return has_cache_folder() or os.access(place, os.W_OK | os.X_OK)
+
+
+def folder_of(function: Any) -> Path | None:
+    """Where the code of a compiled function is kept, or None where it is not."""
+    cache = getattr(function, "_cache", None)
+    return Path(cache.cache_path) if cache and cache.cache_path else None
+
+
+def _keep_in_files(cache: Any) -> None:
+    """Give a cache of Numba's our files, and let it tell what goes wrong in place of raising it."""
+    files, base = cache._cache_file, os.path.join(cache.cache_path, cache._impl.filename_base)
+    # A function is compiled together with those that it calls, which are in the same folder.
+    stamp = stamp_of(Path(cache._impl.locator._py_file).parent, files._version)
+    cache._cache_file = CodeFiles(base, stamp, files._dump)
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_or_tell(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception as error:  # whatever Numba and LLVM raise over broken code
+            where = getattr(error, "filename", None) or cache.cache_path
+            _tell_once(where, "compiled code was kept here, and is compiled again", error)
+            return None
+
+    def save_or_tell(*arguments: Any) -> None:
+        try:
+            save(*arguments)
+        except Exception as error:  # whatever pickle raises, too
+            _tell_once(
+                cache.cache_path,
+                "compiled code cannot be kept here, and is compiled again in every run: make "
+                "room, or set NUMBA_CACHE_DIR to another folder",
+                error,
+            )
+
+    cache.load_overload, cache.save_overload = load_or_tell, save_or_tell
+
+
+_told: set[str] = set()
+
+
+def _tell_once(where: str, what: str, error: Exception) -> None:
+    """Warn in a process of one thing, which most often is the same for all functions."""
+    if what not in _told:
+        _told.add(what)
+        reason = getattr(error, "strerror", None) or one_line(error)
+        logger.warning("%s: %s (%s)", one_line(where), what, reason)
 
 
 def jit(function: Callable[..., Any]) -> Any:

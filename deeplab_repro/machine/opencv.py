@@ -4,32 +4,33 @@ A build with CUDA does not load without NVIDIA's libraries, whatever device is u
 them only beside itself. Here they are found wherever Python finds NVIDIA's packages.
 """
 
+import contextlib
 import ctypes
 import importlib.util
+import io
 import re
 import sys
 from pathlib import Path
 
 from deeplab_repro.errors import DeviceError, one_line
+from deeplab_repro.machine.packages import load
 
 _MISSING = re.compile(r"(lib(cublas|cudnn)\w*\.so\.(\d+)): cannot open shared object file")
 
 
 def _load() -> None:
-    """Import cv2. Raises DeviceError where that fails."""
+    """Import cv2. Raises DeviceError where that fails, or only a part of it is there."""
     tried = set()
     while True:
         path = list(sys.path)
         try:
-            import cv2  # noqa: F401 - the name is imported below
-
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints there what it also raises
+                load("cv2", "__version__", "error", "dnn", "getNumThreads")
             return
-        except ImportError as error:
-            missing = _MISSING.search(str(error))
+        except DeviceError as error:
+            missing = _MISSING.search(str(error.__cause__))
             if missing is None or missing[1] in tried:
-                raise DeviceError(
-                    f"OpenCV does not import: {one_line(error)}; install it again"
-                ) from error
+                raise
             _load_nvidias(*missing.groups())
             tried.add(missing[1])
             # A failed import of cv2 leaves these behind; the next would think it a recursion.

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
+
+from deeplab_repro.machine.jit import numba
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, ResourceError, one_line
+from deeplab_repro.errors import (
+    DeepLabError,
+    DeviceError,
+    FileError,
+    FormatError,
+    ImageError,
+    ResourceError,
+    one_line,
+)
+from deeplab_repro.machine.shortage import shortage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,28 +30,56 @@ class Failed:
     error: DeepLabError
 
 
-def attempt(function: Callable[[Item], Result], item: Item, path: Path) -> Result | Failed:
+def attempt(
+    function: Callable[[Item], Result],
+    item: Item,
+    path: Path,
+    ends_run: type[DeepLabError] = DeviceError,
+) -> Result | Failed:
     """Call `function` with a photo on its way: what it returns, or Failed with the photo's path.
 
-    Raises DeviceError: what is wrong with a device affects every photo.
+    ends_run: the errors that affect every photo, which are raised. A shortage of memory or of
+    threads is the photo's.
     """
     try:
         return function(item)
-    except DeviceError:
+    except ends_run:
         raise
-    except ArgumentError as error:
-        name, text = one_line(path), str(error)
-        return Failed(path, ArgumentError(text if name in text else f"{name}: {text}"))
     except DeepLabError as error:
-        return Failed(path, _without_traceback(error))
+        return Failed(path, _named(error, one_line(path)))
+    except Exception as error:
+        return Failed(path, _of_shortage(error, one_line(path)))
 
 
 def outcome_of(function: Callable[[Item], Result], item: Item) -> Result | DeepLabError:
-    """Call `function` with an item: its result, or the DeepLabError that it raised."""
+    """Call `function` with an item: its result, or the DeepLabError that it raised.
+
+    A shortage of memory or of threads is a ResourceError, with the item if that is a name.
+    """
     try:
         return function(item)
     except DeepLabError as error:
         return _without_traceback(error)
+    except Exception as error:
+        return _of_shortage(error, one_line(item) if isinstance(item, (str, Path)) else "")
+
+
+def _of_shortage(error: Exception, name: str) -> ResourceError:
+    """The ResourceError that an exception stands for; raises the exception if it is another.
+
+    name: of what it befell; "" where the caller tells it.
+    """
+    problem = shortage(error)
+    if problem is None:
+        raise error
+    return ResourceError(f"{name}: it {problem}" if name else f"it {problem}")
+
+
+def _named(error: DeepLabError, name: str) -> DeepLabError:
+    """The error without its traceback, and with the photo's name, unless it names a file."""
+    if isinstance(error, (FileError, FormatError, ImageError)) or name in str(error):
+        return _without_traceback(error)
+    return type(error)(f"{name}: {error}")
 
 
 def _without_traceback(error: DeepLabError) -> DeepLabError:

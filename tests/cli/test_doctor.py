@@ -1,14 +1,16 @@
 """deeplab-repro doctor: what is installed, what would run where, what is wrong."""
 
+import os
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import cv2
 import pytest
 
 from deeplab_repro.cli import doctor
 from deeplab_repro.engines import choose, opencv_cuda
-from deeplab_repro.machine import gpus
+from deeplab_repro.machine import gpus, jit, packages
 from deeplab_repro.machine.gpus import Gpu
 from deeplab_repro.models.registry import MODELS
 
@@ -16,11 +18,14 @@ from deeplab_repro.models.registry import MODELS
 def found(command):
     status, out, err = command("doctor")
     assert err == ""
-    return status, {line[:22].strip(): line[23:] for line in out.splitlines()}
+    assert max(map(len, out.splitlines())) <= 80
+    table = out.partition("\nproblem: ")[0]
+    rows = table.replace("\n" + 23 * " ", " ").splitlines()  # what goes on in a second line
+    return status, {row[:22].strip(): row[23:] for row in rows}
 
 
 def test_what_is_installed(command, monkeypatch):
-    monkeypatch.setattr(doctor, "_OPENCV_PACKAGES", ())  # whatever this machine has of them
+    monkeypatch.setattr(packages, "OPENCVS", ())  # whatever this machine has of them
     status, rows = found(command)
     assert status == 0
     assert rows["numpy"] == metadata.version("numpy")
@@ -33,23 +38,26 @@ def test_what_is_installed(command, monkeypatch):
 
 
 def test_a_package_that_is_missing(command, monkeypatch):
-    monkeypatch.setattr(doctor, "_PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(doctor, "_PACKAGES", {"no-such-package": ()})
     _, rows = found(command)
     assert rows["no-such-package"] == "not installed"
 
 
 def test_two_opencvs(command, monkeypatch):
-    monkeypatch.setattr(doctor, "_OPENCV_PACKAGES", ("numpy", "rich"))
+    monkeypatch.setattr(packages, "OPENCVS", ("numpy", "rich"))
     status, out, _ = command("doctor")
     assert status == 2
-    assert "problem: 2 OpenCV packages overwrite each other's cv2" in out
+    told = " ".join(out[out.index("problem: ") :].split())
+    assert told.startswith(
+        "problem: 2 OpenCV packages overwrite each other's cv2: pip uninstall -y numpy rich && pip "
+    )
 
 
 @pytest.mark.parametrize(
     ("module", "loaded_in", "expected"),
     [
-        ("cv2", "opencv", "OpenCV does not import"),
-        ("numba", "jit", "Numba does not import"),
+        ("cv2", "opencv", "cv2 does not import"),
+        ("numba", "jit", "numba does not import"),
     ],
 )
 def test_what_does_not_import(command, monkeypatch, module, loaded_in, expected):
@@ -59,6 +67,42 @@ def test_what_does_not_import(command, monkeypatch, module, loaded_in, expected)
     assert (status, err) == (2, "")
     assert f"problem: {expected}" in out
     assert "cannot run" in out
+
+
+def test_a_package_of_two_versions_and_one_that_is_half_there(command, monkeypatch, tmp_path):
+    for version in ("1.0", "2.0"):
+        folder = tmp_path / f"twofold-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Name: twofold\nVersion: {version}\n")
+    (tmp_path / "half").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "_PACKAGES", {"twofold": (), "half": ("half", "whole")})
+    status, rows = found(command)
+    assert status == 2
+    assert rows["twofold"] == "1.0 and 2.0"
+    assert rows["half"] == "not installed"
+    told = " ".join(command("doctor")[1].split())
+    assert "problem: twofold is there in 2 versions, 1.0 and 2.0, over each other: pip un" in told
+    assert f"problem: half is not whole: {tmp_path / 'half'} has no 'whole': pip install" in told
+    assert "net on cpu" not in rows  # it may need what is broken
+
+
+def test_where_compiled_code_is_kept(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("f.nbc").write_bytes(bytes(1_500_000))
+    monkeypatch.setattr(jit, "folder_of", lambda _: Path())
+    assert found(command)[1]["compiled code"] == "1.5 MB in ."
+    assert os.listdir() == ["f.nbc"]  # nothing is left of the trial
+    for folder, expected in (
+        (Path("f.nbc/x"), "f.nbc/x: compiled code cannot be kept there: Not a directory, so each"),
+        (None, "there is no folder to keep compiled code in, so each run compiles the CRF again"),
+    ):
+        monkeypatch.setattr(jit, "folder_of", lambda _, folder=folder: folder)
+        status, out, _ = command("doctor")
+        told = " ".join(out[out.index("problem: ") :].split())
+        assert status == 2
+        assert f"problem: {expected}" in told
+        assert "set NUMBA_CACHE_DIR to a folder that can be written" in told
 
 
 def test_by_which_importer_the_nets_go(command):

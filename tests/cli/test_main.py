@@ -1,5 +1,6 @@
 """What every command has in common: help without waiting, one-line errors, exit statuses."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -85,7 +86,9 @@ def test_no_argument_is_empty(refused, tmp_path, monkeypatch, arguments):
 @pytest.mark.parametrize(
     ("error", "status", "expected"),
     [
-        (MemoryError(), 2, "error: out of memory"),
+        (MemoryError(), 2, "error: this command ran out of memory: use a smaller image"),
+        (RuntimeError("can't start new thread"), 2, "error: this command could not start threads"),
+        (OSError("Could not find/load shared object file"), 2, "error: Could not find/load"),
         (ImportError("libGL.so.1: cannot open"), 2, "error: libGL.so.1: cannot open: install it"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (PermissionError(13, "Permission denied", "x.png"), 2, "error: x.png: Permission denied"),
@@ -100,6 +103,18 @@ def test_errors_of_others(command, monkeypatch, tiny, error, status, expected):
     assert (found, out) == (status, "")
     assert err.startswith(f"deeplab-repro: {expected}")
     assert err.count("\n") == 1
+
+
+def test_a_package_that_breaks_while_it_is_imported(command, monkeypatch, tiny, tmp_path):
+    (tmp_path / "halfling.py").write_text("import sys\nsys.nothing")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(descriptions, "describe_net", lambda _: importlib.import_module("halfling"))
+    status, out, err = command("inspect", tiny)
+    assert (status, out) == (2, "")
+    assert err == (
+        "deeplab-repro: error: halfling does not import: module 'sys' has no attribute 'nothing': "
+        "pip install --force-reinstall halfling\n"
+    )
 
 
 def test_a_bug_is_not_hidden(monkeypatch, tiny):
@@ -129,6 +144,12 @@ def test_output_that_cannot_be_written(tiny):
     assert done.stderr == "deeplab-repro: error: the standard output: No space left on device\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_messages_that_cannot_be_written(tiny):
+    done = shell("$D inspect --json nowhere 2> /dev/full; echo $?", tiny.parent)
+    assert done.stdout == "2\n"
+
+
 def test_a_current_directory_that_is_gone(tiny, tmp_path):
     command = f"mkdir gone && cd gone && rmdir ../gone && $D crf {tiny} --probs a.npy --out b.png"
     done = shell(command, tmp_path)
@@ -143,6 +164,21 @@ def test_closed_output(tiny):
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of libraries is Linux's")
+@pytest.mark.parametrize("kilobytes", [150_000, 300_000])
+def test_little_memory(tiny, photo, kilobytes):
+    """Too little for a library, and for the net; whichever comes first."""
+    from deeplab_repro.files.pictures import write_image
+
+    write_image(tiny.parent / "a.png", photo(900, 900))
+    segment = "$D segment a.png --prototxt tiny.prototxt --weights random:0 --crf 4,121,5"
+    done = shell(f"ulimit -v {kilobytes}; {segment}", tiny.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("deeplab-repro: ") for line in lines)
+    assert "memory" in lines[-1]
+
+
 def test_names_in_another_encoding(tiny, photo):
     from deeplab_repro.files.pictures import write_image
 
@@ -154,7 +190,11 @@ def test_names_in_another_encoding(tiny, photo):
     assert os.listdir(tiny.parent / "ö") == ["é\udcff.png"]
 
 
-def test_interrupted_from_outside(tiny, photo):
+@pytest.mark.parametrize(
+    ("sent", "status", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_interrupted_from_outside(tiny, photo, sent, status, told):
     from deeplab_repro.files.images import read_labels
     from deeplab_repro.files.pictures import write_image
 
@@ -171,10 +211,10 @@ def test_interrupted_from_outside(tiny, photo):
         text=True,
     )
     process.stdout.readline()  # the first picture is done
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "deeplab-repro: interrupted\n"
+    assert process.returncode == status
+    assert err == f"deeplab-repro: {told}\n"
     written = sorted((tiny.parent / "out").iterdir())
     assert 1 <= len(written) < 200
     for path in written:

@@ -79,7 +79,7 @@ def test_examples_that_need_nothing_run(command, example, tmp_path, monkeypatch,
         ("segment a --xyz", "there is no option --xyz (see deeplab-repro segment --help)"),
         (
             "segment --s x a",
-            "--s may be --set or --save or --skip-existing: write more of it (see deeplab-repro seg",
+            "--s may be --set or --save or --skip-existing: write more of it",
         ),
         ("segment a --trimap 3", "--trimap is an option of evaluate, not of segment (see"),
         ("evaluate --scores x", "--scores is an option of predict, crossval, not of evaluate"),

@@ -198,6 +198,8 @@ def test_devices_and_precisions_that_are_refused(net):
     [
         (MemoryError("std::bad_alloc"), ResourceError),
         (RuntimeError("Failed to allocate memory\nfor requested buffer"), ResourceError),
+        (RuntimeError(300 * "its frames " + "Failed to allocate memory"), ResourceError),
+        (RuntimeError("PosixThread pthread_create failed, error code: 11"), ResourceError),
         (RuntimeError("all is\nlost"), NetError),
     ],
 )
@@ -249,7 +251,12 @@ def test_an_onnxruntime_that_does_not_import(net, monkeypatch, tmp_path):
     importlib.invalidate_caches()
     with pytest.raises(DeviceError) as caught:
         OnnxRuntimeEngine(net, "cpu")
-    assert_one_line(caught, "does not import: libfoo.so: no such file", "install it again")
+    assert_one_line(caught, "does not import: libfoo.so: no such file", "--force-reinstall onnx")
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    (tmp_path / "onnxruntime.py").write_text("__version__ = '1.2'")
+    with pytest.raises(DeviceError) as caught:
+        OnnxRuntimeEngine(net, "cpu")
+    assert_one_line(caught, "onnxruntime is not whole", tmp_path, "has no 'InferenceSession'")
 
 
 # --- CUDA, of which onnxruntime-gpu is pretended

@@ -331,6 +331,18 @@ def test_truncated(tmp_path, extension):
     assert_one_line(error, path)
 
 
+def test_a_picture_that_memory_does_not_suffice_for_is_not_called_broken(tmp_path, monkeypatch):
+    def convert(*_):
+        raise MemoryError
+
+    path = tmp_path / "a.png"
+    Image.fromarray(photo(8, 8)).save(path)
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(ResourceError) as error:
+        read_image(path)
+    assert_one_line(error, f"{path}: it ran out of memory: use a smaller image")
+
+
 def test_line_break_in_the_name(tmp_path):
     path = tmp_path / "a\nb.png"
     path.write_bytes(b"nonsense")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeplab_repro.errors import ArgumentError, DeviceError, FileError
+from deeplab_repro.errors import ArgumentError, DeviceError, FileError, ResourceError
 from deeplab_repro.jobs.photos import Photo, Skipped, Stages
 from deeplab_repro.work.outcomes import Failed
 
@@ -110,14 +110,35 @@ def failing(error):
 
 
 @pytest.mark.parametrize("stage", ["read", "score", "refine"])
-def test_an_error_of_one_photo_takes_its_place(stage):
-    error = ArgumentError("too dark")
+@pytest.mark.parametrize("kind", [ArgumentError, ResourceError])
+def test_an_error_of_one_photo_takes_its_place(stage, kind):
+    error = kind("too dark")
     stages = replace(Stages(read), **{stage: failing(error)})
     first, second, *others = stages.many(PATHS)
     assert (second.path, str(second.error)) == (PATHS[1], f"{PATHS[1]}: too dark")
     assert second.error.__traceback__ is None  # it would keep the image
     assert [photo.path for photo in (first, *others)] == [PATHS[0], *PATHS[2:]]
     assert isinstance(stages.one(PATHS[1]), Failed)
+
+
+@pytest.mark.parametrize("stage", ["read", "score", "refine", "write"])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), "it ran out of memory: use a smaller image"),
+        (RuntimeError("can't start new thread"), "it could not start threads: raise the limits"),
+    ],
+)
+def test_a_shortage_is_told_with_the_photo_and_the_others_go_on(stage, error, expected):
+    stages = replace(Stages(read), **{stage: failing(error)})
+    first, second, *others = stages.many(PATHS)
+    assert str(second.error).startswith(f"{PATHS[1]}: {expected}")
+    assert [photo.path for photo in (first, *others)] == [PATHS[0], *PATHS[2:]]
+
+
+def test_a_bug_is_not_taken_for_a_shortage():
+    with pytest.raises(RuntimeError, match="who knows"):
+        list(replace(Stages(read), score=failing(RuntimeError("who knows"))).many(PATHS))
 
 
 @pytest.mark.parametrize("threads", [0, 2])

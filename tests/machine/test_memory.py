@@ -1,5 +1,6 @@
 """How much memory is left."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,4 +69,22 @@ def test_no_cgroup_and_no_limit(tmp_path):
         tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n", "mem": "x"}
     )
     assert memory._cgroup_available(tmp_path) is None
-    assert memory._meminfo_available(tmp_path / "mem") is None
+    assert memory._bytes_told(tmp_path / "mem", "MemAvailable:") is None
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_limits_of_the_process(limit):
+    """In a process of its own, as NumPy's threads die of such a limit."""
+    script = f"""
+import resource
+from deeplab_repro.machine.memory import available_memory
+resource.setrlimit(resource.{limit}, (300_000_000, resource.RLIM_INFINITY))
+free = available_memory()
+held = bytearray(100_000_000)
+print(free, available_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    before, after = map(int, done.stdout.split())
+    assert 100_000_000 < before < 300_000_000  # what Python itself has mapped is taken off
+    assert before - after == pytest.approx(100_000_000, rel=0.02)

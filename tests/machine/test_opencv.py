@@ -30,6 +30,7 @@ except OSError as error:
 sys.path.remove("cv2s own")
 del sys.OpenCV_LOADER
 error = Exception
+__version__, dnn, getNumThreads = "5", None, None
 """
 
 LOAD = """
@@ -108,4 +109,27 @@ def test_a_library_that_is_none(build, tmp_path):
 
 def test_another_reason(build):
     (build / "cv2.py").write_text("raise ImportError('libGL.so.1:\\nno such file')")
-    assert load(build) == "OpenCV does not import: libGL.so.1: no such file; install it again"
+    assert load(build) == (
+        "cv2 does not import: libGL.so.1: no such file: "
+        "pip install opencv-python-headless (or your own build of OpenCV)"
+    )
+
+
+def test_a_library_for_which_there_is_no_memory(build):
+    (build / "cv2.py").write_text("raise ImportError('x.so: failed to map segment from shared')")
+    said = load(build)
+    assert said.startswith("cv2 does not import: no memory is left for it: raise")
+    assert "pip" not in said
+
+
+def test_half_an_opencv(tmp_path):
+    """What is left where two packages of OpenCV were installed, and one was uninstalled."""
+    left = tmp_path / "build/cv2"
+    (left / "data").mkdir(parents=True)
+    said = load(left.parent)
+    assert said.startswith(f"cv2 is not whole: {left} has no '__version__': ")
+    assert said.endswith("pip install opencv-python-headless (or your own build of OpenCV)")
+    (left / "__init__.py").write_text("print('to be read')\nimport nothing.less")
+    assert load(left.parent).startswith("cv2 does not import: No module named 'nothing': pip")
+    (left / "__init__.py").write_text("raise AttributeError('_ARRAY_API not found')")
+    assert load(left.parent).startswith("cv2 does not import: _ARRAY_API not found: pip install")

@@ -88,7 +88,12 @@ def mortals(request):
 
 
 def test_results_and_errors_by_name(anybody, capfd):
-    found = sorted(anybody.map(worker_functions.squares, NAMES), key=lambda each: each[0])
+    found = sorted(
+        anybody.map(worker_functions.squares, [*NAMES, "vast"]), key=lambda each: each[0]
+    )
+    *found, (vast, error) = found
+    assert (vast, type(error)) == ("vast", ResourceError)
+    assert str(error).startswith("vast: it ran out of memory: use a smaller image")
     assert [name for name, _ in found] == sorted(NAMES)
     for name, result in found:
         if name.startswith("broken"):

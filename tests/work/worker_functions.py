@@ -15,9 +15,11 @@ from deeplab_repro.work.workers import Workers
 
 
 def squares(name):
-    """A large result, or none for a 'broken' image."""
+    """A large result, or none for a 'broken' image, or a 'vast' one."""
     if name.startswith("broken"):
         raise ImageError(f"{name}: is broken")
+    if name.startswith("vast"):
+        raise MemoryError
     return np.full((190, 190), len(name) ** 2, np.float32)
 
 
