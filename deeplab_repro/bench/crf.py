@@ -17,6 +17,7 @@ from deeplab_repro.arrays import HW, dims
 from deeplab_repro.bench.hardware import peak_above, reset_peak, this_machine
 from deeplab_repro.bench.measures import seconds_of, slope, times_faster
 from deeplab_repro.bench.process import call_apart
+from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.files.images import read_image
 from deeplab_repro.machine.device import Device
@@ -32,7 +33,7 @@ SCALES = (0.5, 1, 2, 4)
 _SCENE = (375, 500)
 _REGIONS = 25
 _STRIDE = 8  # of a net's scores
-_BYTES_PER_PROB = 4 * 12  # more than all arrays together take
+_BYTES_PER_PROB = 4 * 2  # of the inputs, while they are made
 
 Outcome = tuple[np.ndarray, np.ndarray]
 """Labels, HxW uint8, and marginals, CxHxW float32."""
@@ -276,7 +277,9 @@ def _sizes(work: Work, large: bool) -> list[HW]:
 def _measure_apart(work: Work, repeat: int) -> dict[str, Any]:
     """Call `measure` in a process of its own, so that the peak of memory is this work's only."""
     what = f"{dims(work.size[::-1])} pixels with {work.labels} labels"
-    require_memory(math.prod(work.size) * work.labels * _BYTES_PER_PROB, what, "do without --large")
+    pixels = math.prod(work.size)
+    n_bytes = memory_needed(work.labels, pixels) + _BYTES_PER_PROB * work.labels * pixels
+    require_memory(n_bytes, what, "do without --large")
     row: dict[str, Any] = call_apart(what, measure, work, repeat)
     return row
 
