@@ -315,7 +315,8 @@ class DeepLab:
         pixels = math.prod(output_size)
         rest = _ARRAYS_HELD * 4 * labels * pixels
         if self.crf:
-            rest += crf_memory_needed(labels, pixels)
+            # The CRF asks again where marginals are wanted.
+            rest += crf_memory_needed(labels, pixels, marginals=False)
         return size, self.engine.memory_needed(shape), rest
 
     def _check(self, image: UInt8) -> tuple[HW, int]:

@@ -17,6 +17,7 @@ from deeplab_repro.arrays import HW, dims
 from deeplab_repro.bench.hardware import peak_above, reset_peak, this_machine
 from deeplab_repro.bench.measures import seconds_of, slope, times_faster
 from deeplab_repro.bench.process import call_apart
+from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.files.images import read_image
 from deeplab_repro.machine.device import Device
@@ -32,7 +33,7 @@ SCALES = (0.5, 1, 2, 4)
 _SCENE = (375, 500)
 _REGIONS = 25
 _STRIDE = 8  # of a net's scores
-_BYTES_PER_PROB = 4 * 12  # more than all arrays together take
+_BYTES_PER_PROB = 4 * 2  # of the inputs, while they are made
 
 Outcome = tuple[np.ndarray, np.ndarray]
 """Labels, HxW uint8, and marginals, CxHxW float32."""
@@ -59,7 +60,8 @@ class Work:
 
     def check_memory(self) -> None:
         """Raise ResourceError if it does not fit memory."""
-        n_bytes = math.prod(self.size) * self.labels * _BYTES_PER_PROB
+        pixels = math.prod(self.size)
+        n_bytes = memory_needed(self.labels, pixels) + _BYTES_PER_PROB * self.labels * pixels
         require_memory(n_bytes, self.told, "use a smaller --size, or do without --large")
 
     def inputs(self) -> Outcome:

@@ -18,26 +18,43 @@ from deeplab_repro.net.scores import CoarseScores
 SUM_TOLERANCE = 0.01
 MOST_LABELS = 255
 
-# As `deeplab-repro bench crf` measures it, rounded up: arrays of CxHxW float32, with the marginals;
-# the lattice of a photo; Numba, and what it compiles.
-_ARRAYS_HELD = 3.5
-_LATTICE_BYTES_A_PIXEL = 260
-_NUMBA_BYTES = 100_000_000
+# Fitted to peaks of a process that refined two real photos (one smooth, one full of detail) at
+# 250x188 to 1500x1125 with 2, 21 and 60 labels, through both doors, and at 4000x3000 with 21: from
+# -24 % to +16 % of them. The vertices are those of two photos with the paper's deviations;
+# `MeanField` asks again when it has counted them. A larger photo shows the same in more pixels, so
+# its bilateral vertices grow as its sides do.
+_POSITIONAL_VERTICES_A_PIXEL = 0.13
+_BILATERAL_VERTICES_A_SIDE = 300
+_LATTICE_BYTES_A_PIXEL = 110
+_NUMBA_BYTES = 150_000_000  # and what it compiles, and threads
 
 
-def memory_needed(labels: int, pixels: int) -> int:
-    """The bytes that the CRF takes on the CPU for a photo, beside its probabilities."""
-    return int((4 * _ARRAYS_HELD * labels + _LATTICE_BYTES_A_PIXEL) * pixels) + _NUMBA_BYTES
+def memory_needed(labels: int, pixels: int, *, marginals: bool = True) -> int:
+    """The bytes that the CRF takes on the CPU for a photo, beside its probabilities.
+
+    marginals: whether they are wanted; they are counted, though the caller gets them.
+    """
+    strips = -(-labels // 32) or 1
+    row = 4 * 8 * strips * -(-labels // (8 * strips))  # as crf/cpu/mean_field.py lays them out
+    vertices = _POSITIONAL_VERTICES_A_PIXEL * pixels + _BILATERAL_VERTICES_A_SIDE * pixels**0.5
+    found = 4 * labels * pixels * marginals
+    n_bytes = row * (pixels + 2 * vertices) + _LATTICE_BYTES_A_PIXEL * pixels + found
+    return int(n_bytes) + _NUMBA_BYTES
 
 
-def check_memory(labels: int, size: HW, arrays: int = 0) -> None:
-    """Raise ResourceError unless the CRF fits memory, and so many float32 CxHxW arrays beside it.
+def check_memory(labels: int, size: HW, marginals: bool, can_spare: bool = False) -> None:
+    """Raise ResourceError unless the CRF fits memory.
 
-    size: H and W. To be called before any of it is taken.
+    size: H and W. marginals: whether they are wanted. can_spare: whether the caller may do without
+    them. To be called before any of it is taken.
     """
     pixels = size[0] * size[1]
-    n_bytes = memory_needed(labels, pixels) + 4 * arrays * labels * pixels
-    require_memory(n_bytes, f"the CRF with probs of {labels}x{dims(size)}")
+    mends = ["use a smaller image", "a machine with more memory"]
+    if marginals and can_spare:
+        less = memory_needed(labels, pixels, marginals=False)
+        mends.insert(0, f"do without marginals ({less / 1e9:,.1f} GB)")
+    n_bytes = memory_needed(labels, pixels, marginals=marginals)
+    require_memory(n_bytes, f"the CRF with probs of {labels}x{dims(size)}", " or ".join(mends))
 
 
 def given_photos(image: object, probs: object) -> tuple[UInt8, F32]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from deeplab_repro.arrays import F32, UInt8, dims
 from deeplab_repro.crf.arguments import check_iterations, check_memory, given_photos
-from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField, most_probable
+from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError
@@ -33,14 +33,15 @@ def sweep(
     alike = defaultdict(list)
     for params in settings:
         alike[replace(params, w1=0, w2=0)].append(params)
-    check_memory(len(probs), (image.shape[0], image.shape[1]))
+    size = image.shape[0], image.shape[1]
+    check_memory(len(probs), size, marginals=False)
     field = None
     for sigmas, group in alike.items():
         position, bilateral = kernel_features(image, sigmas)
         for params in group:
             kernels = [Kernel(position, params.w2), Kernel(bilateral, params.w1)]
             if field is None:
-                field = MeanField(probs.reshape(len(probs), -1), kernels)
+                field = MeanField(probs.reshape(len(probs), -1), kernels, marginals=False)
             else:
                 field.change_kernels(kernels)
-            yield params, most_probable(field.run(iterations).reshape(probs.shape))
+            yield params, field.infer(iterations, marginals=False)[0].reshape(size)

@@ -275,7 +275,7 @@ def test_bad_input(refused, folders, arguments, expected):
 def test_too_little_memory(refused, monkeypatch):
     monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 90_000_000)
     message = refused("crf", "a.png", "--probs", "a.npy", "--out", "x.png")
-    assert "a.png with a.npy: the CRF with probs of 4x20x30: needs 0.1 GB of memory" in message
+    assert "a.png with a.npy: the CRF with probs of 4x20x30: needs 0.2 GB of memory" in message
 
 
 @pytest.mark.usefixtures("folders")

@@ -1,8 +1,11 @@
 """`refine_scores` on the CPU; cuda/test_scores.py compares the GPU's with it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from deeplab_repro.crf.cpu import unary
 from deeplab_repro.crf.cuda import device as gpu
 from deeplab_repro.crf.dense_crf import dense_crf, load, refine_scores
 from deeplab_repro.crf.params import CrfParams
@@ -37,6 +40,31 @@ def test_the_same_bits_as_dense_crf_of_the_enlarged_scores(coarse, iterations):
     without = refine_scores(IMAGE, coarse, PARAMS, iterations, marginals=False)
     assert without.marginals is None
     np.testing.assert_array_equal(without.labels, expected.labels)
+
+
+@pytest.mark.parametrize("w1", [4, 40])  # 40: the unary is kept as logarithms
+@pytest.mark.parametrize("coarse", [COARSE, CoarseScores(VALUES.astype(np.float16), 8, 7)])
+def test_bands_of_rows_give_the_same_bits(coarse, w1, monkeypatch):
+    params = CrfParams(w1, 20, 40)
+    expected = dense_crf(IMAGE, softmax(coarse.enlarged((9, 14))), params, 2)
+    for floats in (1, 100, 200):
+        monkeypatch.setattr(unary, "BAND", floats)
+        found = refine_scores(IMAGE, coarse, params, 2)
+        np.testing.assert_array_equal(found.marginals, expected.marginals)
+
+
+def test_no_whole_array_of_scores_is_made():
+    """Rows and corners of each pixel, but no scores, probabilities, marginals or features."""
+    size, labels = (300, 400), 64
+    image = np.zeros((*size, 3), np.uint8)
+    coarse = CoarseScores(RNG.standard_normal((labels, 39, 51)).astype(np.float32), 8)
+    load(labels)
+    tracemalloc.start()
+    refine_scores(image, coarse, PARAMS, 1, marginals=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    one = 4 * labels * size[0] * size[1]
+    assert peak < 2.6 * one  # 1 of the unary; a lattice of 0.3 vertices a pixel, twice; its corners
 
 
 def spoilt(value):
@@ -97,9 +125,11 @@ def test_memory_is_asked_for_once_and_too_little_is_an_error(monkeypatch):
         lambda: refine_scores(IMAGE, COARSE, PARAMS),
         lambda: next(sweep(IMAGE, probs, [PARAMS])),
     ):
-        with pytest.raises(ResourceError, match=r"probs of 4x9x14: needs 0\.1 GB of memory"):
+        with pytest.raises(ResourceError, match=r"probs of 4x9x14: needs 0\.2 GB of memory"):
             run()
-    assert len(asked) == 3
+    with pytest.raises(ResourceError, match=r": do without marginals \(0\.2 GB\) or use a smaller"):
+        refine_scores(IMAGE, COARSE, PARAMS)
+    assert len(asked) == 4
     monkeypatch.setattr(memory, "available_memory", lambda: asked.append(1) or 10**9)
     refine_scores(IMAGE, COARSE, PARAMS)
-    assert len(asked) == 4
+    assert len(asked) == 5

@@ -132,7 +132,7 @@ def test_a_picture_that_the_crf_refuses(pictures, tiny, photo, monkeypatch):
     write_image("large.png", photo(150, 150))
     model = DeepLab(tiny, "random:0", crf=CrfParams(4, 10, 5), iterations=1)
     # The CRF fits this memory at 5x5 pixels, at 150x150 no longer.
-    monkeypatch.setattr(memory, "available_memory", lambda: 102_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 152_000_000)
     paths = [Path("small.png"), Path("large.png")]
     results = list(segment_files(model, paths, Path("out")))
     assert [type(result) for result in results] == [Photo, Failed]

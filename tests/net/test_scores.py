@@ -35,6 +35,17 @@ def test_enlarged_pixel_by_pixel(stride, offset):
             np.testing.assert_array_equal(found[:, y, x], expected)
 
 
+@pytest.mark.parametrize(("stride", "offset"), [(8, 0), (8, 7), (3, 2), (1, 1)])
+def test_some_rows_are_those_of_all(stride, offset):
+    coarse = CoarseScores(RNG.standard_normal((3, 5, 7)).astype(np.float32), stride, offset)
+    size = 4 * stride + 1 - offset, 6 * stride + 1 - offset
+    whole = coarse.enlarged(size)
+    for first in range(size[0]):
+        for last in range(first, size[0] + 1):
+            found = coarse.enlarged_rows(size, first, last)
+            np.testing.assert_array_equal(found, whole[:, first:last])
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["DeepLab", "DeepLab-LargeFOV"])
 def test_golden_scores_of_the_original(golden, name):

@@ -47,6 +47,26 @@ def slice_block(
 
 
 @jit_inner
+def slice_scaled_block(
+    width: Any, here: Any, lattice: Any, factors: Any, first: Any, last: Any, block: Any
+) -> None:
+    """`slice_block` with the lattice's weights times factors, N x kernels: the same bits."""
+    lanes = here.shape[1]
+    corners, weights, starts = lattice.corners, lattice.weights, lattice.kernel_starts
+    n_corners, n_kernels = corners.shape[1], factors.shape[1]
+    for i in range(first, last):
+        for s in range(0, lanes, LANES * len(width)):
+            x = zeros(width)
+            for k in range(n_kernels):
+                factor = item(factors, i * n_kernels + k)
+                begin, end = i * n_corners + item(starts, k), i * n_corners + item(starts, k + 1)
+                for c in range(begin, end):
+                    corner = load(here, item(corners, c) + s, width)
+                    x = multiply_add(corner, item(weights, c) * factor, x)
+            store(block, (i - first) * lanes + s, x)
+
+
+@jit_inner
 def softmax_block(width: Any, unary: Any, is_log: Any, first: Any, last: Any, block: Any) -> None:
     """Replace a block of messages by q = softmax over labels of (log unary + messages).
 
@@ -98,6 +118,27 @@ def splat_block(
             for c in range(begin, end):
                 place = item(corners, c) + s
                 store(there, place, multiply_add(x, item(weights, c), load(there, place, width)))
+
+
+@jit_inner
+def label_block(block: Any, maps: Any, first: Any, last: Any, labels: Any) -> None:
+    """The lowest label of the largest value of each row of a block, to the pixels first..last.
+
+    Lanes without a label hold 0, so they are never the largest alone. maps: work space, as many
+    float32 as a block.
+    """
+    lanes = block.shape[1]
+    transpose_part(block, ZERO, lanes, maps, ZERO, BLOCK, BLOCK, lanes)
+    for i in range(0, last - first, LANES):
+        most = load(maps, i, ONE)
+        best = zeros(ONE)
+        for label in range(1, lanes):
+            x = load(maps, label * BLOCK + i, ONE)
+            best = where_less(most, x, np.float32(label), best)
+            most = where_less(most, x, x, most)
+        store(maps, i, best)
+    for i in range(last - first):
+        labels[first + i] = np.uint8(item(maps, i))
 
 
 @jit_inner

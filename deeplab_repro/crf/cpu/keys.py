@@ -30,9 +30,11 @@ class Points:
 
     def __init__(self, features: F32, n: int) -> None:
         """features: d x N float32; those of more points, up to n, are 0."""
-        d = len(features)
-        self._features = np.zeros((d, n), np.float32)
-        self._features[:, : features.shape[1]] = features
+        d, n_given = features.shape
+        self._features = np.ascontiguousarray(features)
+        if n_given < n:
+            self._features = np.zeros((d, n), np.float32)
+            self._features[:, :n_given] = features
         self._far: F64 | None = None
         self.scales = axis_scales(d)
         low, high = self._features.min(axis=1), self._features.max(axis=1)
@@ -42,6 +44,7 @@ class Points:
         if reach > LARGEST_COORDINATE:
             far = self._features.astype(np.float64)
             self._far = far if reach <= LARGEST_DOUBLE else close_gaps(far)
+            self._features = np.empty_like(self._features)  # for `part` to write
             low, high = self._far.min(axis=1), self._far.max(axis=1)
         self.units, self._zero = key_units(low, high)
 

@@ -17,8 +17,10 @@ from deeplab_repro.crf.cpu.blocks import (
     BLOCK,
     ONE,
     ZERO,
+    label_block,
     read_block,
     slice_block,
+    slice_scaled_block,
     softmax_block,
     splat_block,
     write_block,
@@ -45,12 +47,18 @@ NONE, BEFORE, AFTER, SYMMETRIC = range(4)
 
 
 @jit
-def read_rows(team: Any, arrays: Any, rows: Any, least: Any) -> None:
-    """Transpose L x N into the first L lanes of N rows; values below `least` become 0."""
+def read_rows(team: Any, arrays: Any, rows: Any, least: Any, rest: Any) -> None:
+    """Transpose L x N into the first L lanes of N rows; the others get `rest`.
+
+    Values below `least` become 0.
+    """
     n, lanes = rows.shape
     begin, end = share(team, ZERO, n)
     for first in range(begin, end, BLOCK):
         last = min(first + BLOCK, end)
+        for row in range(first * lanes, last * lanes, lanes):
+            for place in range(row + arrays.shape[0] // LANES * LANES, row + lanes, LANES):
+                store(rows, place, zeros(ONE) + rest)
         read_block(arrays, first, last, rows[first:last])
         for place in range(first * lanes, last * lanes, LANES):
             x = load(rows, place, ONE)
@@ -64,27 +72,33 @@ def iterate(
     unary: Any,
     is_log: Any,
     lattice: Any,
-    slice_weights: Any,
+    factors: Any,
     splat_weights: Any,
     here: Any,
     there: Any,
     iterations: Any,
     is_end: Any,
     marginals: Any,
+    labels: Any,
 ) -> None:
     """Mean-field iterations, each q = softmax over labels of (log unary + messages).
 
     unary: N rows of probabilities (0 in lanes without a label), or if is_log of their logarithms
-    (-inf there). slice_weights, splat_weights: N x K float32, weights with normalisation in them.
-    here: blurred values, or no rows for no messages yet. there: gets those of the new q; no rows
-    for none. The two take turns. is_end: no iteration follows, so the last q is not splat.
-    marginals: L x N, gets the last q; 0 x N for not at all.
+    (-inf there). factors: float32, N x K weights for slicing, with normalisation in them, or N x
+    kernels, what the lattice's are to be multiplied by. splat_weights: N x K float32. here: blurred
+    values, or no rows for no messages yet. there: gets those of the new q; no rows for none. The
+    two take turns. is_end: no iteration follows, so the last q is not splat. marginals: L x N, gets
+    the last q; 0 x N for not at all. labels: N uint8, gets its most probable labels, ties to the
+    lowest; empty for not at all.
     """
     points, rows = lattice.points, lattice.rows
     block = np.zeros((BLOCK, unary.shape[1]), np.float32)
+    maps = np.empty_like(block)
+    are_products = factors.shape[1] == lattice.corners.shape[1]
     for iteration in range(1, iterations + 1):
         is_last = iteration == iterations
         wanted = marginals if is_last else marginals[:0]
+        named = labels if is_last else labels[:0]
         splats = there[:0] if is_last and is_end else there
         for turn in range(points.size - 1):
             chunk = claim(team, turn, points.size - 1)  # some have more vertices and take longer
@@ -98,8 +112,10 @@ def iterate(
                 last = min(first + BLOCK, points[chunk + 1])
                 if is_off(team):
                     return
-                if here.size:
-                    slice_block(width, old, lattice.corners, slice_weights, first, last, block)
+                if here.size and are_products:
+                    slice_block(width, old, lattice.corners, factors, first, last, block)
+                elif here.size:
+                    slice_scaled_block(width, old, lattice, factors, first, last, block)
                 else:
                     block[:] = np.float32(0.0)
                 softmax_block(width, unary, is_log, first, last, block)
@@ -107,6 +123,8 @@ def iterate(
                     splat_block(width, block, lattice.corners, splat_weights, first, last, new)
                 if wanted.size:
                     write_block(block, first, last, wanted)
+                if named.size:
+                    label_block(block, maps, first, last, named)
         wait(team)
         if splats.size:
             blur(team, width, there, lattice)
@@ -141,7 +159,7 @@ def slice_(
     team: Any,
     width: Any,
     lattice: Any,
-    weights: Any,
+    factors: Any,
     here: Any,
     message: Any,
 ) -> None:
@@ -154,7 +172,10 @@ def slice_(
         mine = here[lattice.rows[chunk] : lattice.rows[chunk + 1]]
         for first in range(lattice.points[chunk], lattice.points[chunk + 1], BLOCK):
             last = min(first + BLOCK, lattice.points[chunk + 1])
-            slice_block(width, mine, lattice.corners, weights, first, last, block)
+            if factors.shape[1] == lattice.corners.shape[1]:
+                slice_block(width, mine, lattice.corners, factors, first, last, block)
+            else:
+                slice_scaled_block(width, mine, lattice, factors, first, last, block)
             write_block(block, first, last, message)
 
 
@@ -163,21 +184,20 @@ def normalise(
     team: Any,
     vectors: Any,
     lattice: Any,
-    factors: Any,
+    scales: Any,
     modes: Any,
     here: Any,
     totals: Any,
-    slice_weights: Any,
+    factors: Any,
     splat_weights: Any,
 ) -> None:
-    """Write slice_weights and splat_weights: barycentric with the kernels' normalisation in them.
+    """Write factors and splat_weights, as `iterate` takes them: the kernels' normalisation.
 
     A kernel's response to ones is the sum over labels of its response to any q. So it is sliced
     from the totals of the rows of here, blurred values of some q; their place is 1/8 of the row's.
-    factors: kernels x 2 float32, alpha and the kernel's weight. modes: where each kernel is
-    normalised. slice_weights, splat_weights: flat; the latter may be empty if no kernel is
-    normalised before. totals: work space, rows x lanes / 8. vectors: so many are added up before
-    their lanes are.
+    scales: kernels x 2 float32, alpha and the kernel's weight. modes: where each kernel is
+    normalised. splat_weights: flat; empty if no kernel is normalised before. totals: work space,
+    rows x lanes / 8. vectors: so many are added up before their lanes are.
     """
     lanes = here.shape[1]
     first, last = share(team, ZERO, here.shape[0])
@@ -205,7 +225,7 @@ def normalise(
                 for c in range(begin, end):
                     place = base + item(lattice.corners, c) // LANES
                     response += item(lattice.weights, c) * item(totals, place)
-                response = response * factors[k, 0] + TINY
+                response = response * scales[k, 0] + TINY
                 before = after = np.float32(1.0)
                 if modes[k] == BEFORE:
                     before = before / response
@@ -213,12 +233,15 @@ def normalise(
                     after = after / response
                 elif modes[k] == SYMMETRIC:
                     before = after = np.float32(1.0) / np.sqrt(response)
-                after *= factors[k, 0] * factors[k, 1]
-                for c in range(begin, end):
-                    weight = item(lattice.weights, c)
-                    slice_weights[np.uint64(c)] = weight * after
-                    if splat_weights.size:
-                        splat_weights[np.uint64(c)] = weight * before
+                after *= scales[k, 0] * scales[k, 1]
+                if factors.shape[1] == n_kernels:
+                    factors[i, k] = after
+                else:
+                    for c in range(starts[k], starts[k + 1]):
+                        factors[i, c] = item(lattice.weights, corner + c) * after
+                if splat_weights.size:
+                    for c in range(begin, end):
+                        splat_weights[np.uint64(c)] = item(lattice.weights, c) * before
 
 
 @jit
@@ -277,22 +300,3 @@ def blur_chains(width: Any, values: Any, chains: Any, first: Any, last: Any) -> 
                 before = middle
             row = following
             middle = after
-
-
-@jit
-def argmax(team: Any, marginals: Any, labels: Any) -> None:
-    """The lowest label of the largest of L x N marginals, for each of N >= 8 pixels."""
-    n_labels, n = marginals.shape
-    number = np.empty(LANES, np.float32)
-    begin, end = share(team, ZERO, n)
-    for start in range(begin, end, LANES):
-        i = min(start, n - LANES)  # the last ones may be done twice
-        most = load(marginals, i, ONE)
-        best = zeros(ONE)
-        for label in range(1, n_labels):
-            x = load(marginals, label * n + i, ONE)
-            best = where_less(most, x, np.float32(label), best)
-            most = where_less(most, x, x, most)
-        store(number, 0, best)
-        for k in range(LANES):
-            labels[i + k] = np.uint8(number[k])

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_repro.crf.cpu import lattice
-from deeplab_repro.crf.cpu.mean_field import NORMALIZATIONS, Kernel, MeanField, most_probable
+from deeplab_repro.crf.arguments import memory_needed
+from deeplab_repro.crf.cpu import lattice, mean_field
+from deeplab_repro.crf.cpu.mean_field import NORMALIZATIONS, Kernel, MeanField
 from tests.crf.naive import NaiveLattice, softmax
 
 # Float32 against float64, after a few iterations that each add some rounding to the last.
@@ -144,6 +145,40 @@ def test_every_iteration_can_be_seen():
     np.testing.assert_array_equal(last, seen[-1][1])
 
 
-def test_most_probable():
-    marginals = np.random.default_rng(8).integers(0, 4, (9, 13, 17)).astype(np.float32)
-    assert (most_probable(marginals) == marginals.argmax(axis=0)).all()
+@pytest.mark.parametrize("labels", [1, 2, 9, 40, 256])
+@pytest.mark.parametrize("n", [1, 7, 150])
+@pytest.mark.parametrize("energies", [False, True])
+def test_labels_are_of_the_largest_marginals(labels, n, energies):
+    rng = np.random.default_rng(8)
+    unary = rng.integers(1, 4, (labels, n)).astype(np.float32)  # has ties
+    if not energies:
+        unary /= unary.sum(axis=0)
+    field = MeanField(unary, [random_kernel(rng, n, labels)], energies=energies)
+    for iterations in (0, 2):
+        marginals = field.run(iterations)
+        found, kept = field.infer(iterations)
+        np.testing.assert_array_equal(kept, marginals)
+        np.testing.assert_array_equal(found, marginals.argmax(axis=0))
+        alone, nothing = field.infer(iterations, marginals=False)
+        np.testing.assert_array_equal(alone, found)
+        assert nothing.shape == (0, n)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_factors_of_large_photos_give_the_bits_of_products(normalization, monkeypatch):
+    rng = np.random.default_rng(9)
+    unary = softmax(random_energies(rng, 21, 50)).astype(np.float32)
+    kernels = [random_kernel(rng, 50, 21, d, normalization=normalization) for d in (2, 5)]
+    expected = MeanField(unary, kernels)
+    monkeypatch.setattr(mean_field, "MOST_WITH_PRODUCTS", 49)
+    found = MeanField(unary, kernels)
+    np.testing.assert_array_equal(found.run(3), expected.run(3))
+    np.testing.assert_array_equal(found.message(unary), expected.message(unary))
+    assert found._factors.shape == (50, 2)
+
+
+@pytest.mark.parametrize("labels", range(1, 256, 7))
+def test_memory_is_asked_for_rows_as_wide_as_they_are(labels):
+    row = memory_needed(labels, 10**6, marginals=False) - memory_needed(1, 10**6, marginals=False)
+    lanes = MeanField(np.full((labels, 8), 1 / labels, np.float32), [])._lanes
+    assert row == pytest.approx(4 * (lanes - 8) * (10**6 + 2 * (130_000 + 300 * 10**3)), abs=2)
