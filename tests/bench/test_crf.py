@@ -163,7 +163,7 @@ def test_a_measurement_in_a_process_of_its_own():
 
 
 def test_too_little_memory(monkeypatch):
-    monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 10**9)
+    monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 7 * 10**8)
     monkeypatch.setattr(crf, "race", lambda *_: pytest.fail("it has begun"))
     with pytest.raises(ResourceError, match="4000x3000 pixels with 21 labels: needs"):
         bench_crf(Work(size=(3000, 4000)))
