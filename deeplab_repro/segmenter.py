@@ -1,11 +1,12 @@
 """A photo goes in, labels come out: the net, and the CRF behind it."""
 
+import bisect
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,17 +18,21 @@ from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.choose import make_engine
-from deeplab_repro.engines.engine import check_finite
-from deeplab_repro.errors import ArgumentError, NetError
+from deeplab_repro.engines.engine import Engine, check_finite
+from deeplab_repro.engines.tiles import Tiling, find_tiling, least_tile, why_whole
+from deeplab_repro.errors import ArgumentError, NetError, ResourceError
 from deeplab_repro.files.images import VOID
-from deeplab_repro.machine.device import Precision
-from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.machine import memory
+from deeplab_repro.machine.device import Device, Precision
+from deeplab_repro.machine.gpus import free_memory
+from deeplab_repro.machine.memory import gigabytes
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.net import DenseCrfParameter, Net
 from deeplab_repro.net.preprocess import VOCS, check_image, preprocess
-from deeplab_repro.net.scores import CoarseScores, softmax
+from deeplab_repro.net.scores import CoarseScores, coarse_size, softmax
+from deeplab_repro.net.stages import up_to
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import CrfResult
@@ -36,6 +41,13 @@ DEFAULT_MODEL = "DeepLab-LargeFOV"
 
 # CxHxW float32 arrays beside those of the CRF: a library's scores, ours and the probabilities.
 _ARRAYS_HELD = 3
+
+# Tiles for which a net takes this many bytes overlap so little that larger ones gain nothing.
+_ENOUGH_FOR_TILES = 2_000_000_000
+
+TileSize = int | Literal["auto", "never"] | None
+OnTiles = Callable[[str, int], Callable[[], object]]
+"""Takes how a photo is run in tiles, in words, and how many there are; gives what each calls."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class Recipe:
     variables: Mapping[str, str] = field(default_factory=dict)
     precision: Precision = "float32"
     engine: str = "auto"
+    tile: TileSize = "auto"
 
     def absolute(self) -> "Recipe":
         """The same recipe with absolute paths, for processes that work in another folder."""
@@ -79,8 +92,8 @@ class Segmentation:
 
     size: (H, W), the image's, at which all arrays are. coarse: the net's scores on its own grid;
     None where probabilities were given in place of a net. refined: what the CRF made of them; None
-    without a CRF. net_seconds, crf_seconds: how long the two took. All other arrays are made of
-    these when they are asked for.
+    without a CRF. net_seconds, crf_seconds: how long the two took. tiles: in how many the net ran,
+    0 for the whole image at once. All other arrays are made of these when they are asked for.
     """
 
     size: HW
@@ -88,6 +101,7 @@ class Segmentation:
     net_seconds: float = 0.0
     refined: "CrfResult | None" = None
     crf_seconds: float = 0.0
+    tiles: int = 0
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -129,6 +143,9 @@ class DeepLab:
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
     precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
     engine: what runs the net, "opencv", "onnxruntime", or "auto" (see `engines.choose`).
+    tile: "auto" to run the net in tiles where the memory is too small for the whole image; the
+        largest side of a tile in pixels, for images that are larger; None or "never" for no tiles.
+        The scores are those of the whole image up to float32's rounding.
 
     Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
     that do not take a colour image to scores of 1 to 255 labels, and too little memory.
@@ -145,18 +162,23 @@ class DeepLab:
         variables: Mapping[str, str] | None = None,
         precision: Precision = "float32",
         engine: str = "auto",
+        tile: TileSize = "auto",
     ) -> None:
         check_iterations(iterations)
+        check_tile(tile)
         net = read_model(model, variables).ending_in_scores()
         check_net(net)
         self.crf = published_crf(net.name, net.dense_crf) if crf == "model" else crf
         if not isinstance(self.crf, CrfParams | None):
             raise ArgumentError(f"crf is {crf!r}, expected 'model', CrfParams or None")
         self.iterations = iterations
-        self.engine = make_engine(net, device, precision, engine)
+        self.tile = "never" if tile is None else tile
+        self._engine_of = partial(make_engine, device=device, precision=precision, engine=engine)
+        self.engine: Engine = self._engine_of(net)
         self.crf_device = crf_device(device) if self.crf else None
         self._net_bytes_held = 0
-        self._check_memory(*self._needs((1, 1)))
+        size, net_bytes, rest = self._needs((1, 1))
+        memory.require_memory(net_bytes + rest, self._what(size))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
         self.engine.build()
@@ -185,23 +207,35 @@ class DeepLab:
         """
         return self.refine(image, self.run_net(image))
 
-    def run_net(self, image: np.ndarray) -> Segmentation:
+    def run_net(
+        self, image: np.ndarray, *, labels_only: bool = False, on_tiles: OnTiles | None = None
+    ) -> Segmentation:
         """The net alone: a Segmentation without CRF, with float32 scores on the net's own grid.
 
         Of a net that adds up branches at full size (the MSc nets) they are the scores at full size.
 
+        labels_only: whether nothing else of the image's size will be asked for, neither scores nor
+        marginals: then less memory must be there. on_tiles: what is called if it runs in tiles.
+
         Raises what calling raises.
         """
         start = time.perf_counter()
-        size, net_bytes = self._check(image)
-        data = preprocess(image, size, self.net.preprocessing or VOCS)
+        check_image(image)
+        size, tiling, why = self._way((image.shape[0], image.shape[1]), labels_only)
         blob, stride, offset = self.net.coarse_output
-        values = self.engine.blobs(data, [blob])[blob][0]
-        self._net_bytes_held = max(self._net_bytes_held, net_bytes)
+        how = self.net.preprocessing or VOCS
+        if tiling is None:
+            values = self.engine.blobs(preprocess(image, size, how), [blob])[blob][0]
+        else:
+            on_tile = on_tiles(f"in {tiling}{why}", tiling.count) if on_tiles else None
+            covered = coarse_size(image.shape[:2], stride, offset)
+            data = preprocess(image, size, how)
+            values = tiling.run(self._engine_of, data, covered, on_tile)[0]
         check_finite(self.net, values, self.precision)
         coarse = CoarseScores(values, stride, offset).covering(image.shape[:2])
         coarse = replace(coarse, values=np.ascontiguousarray(coarse.values))
-        return Segmentation(image.shape[:2], coarse, time.perf_counter() - start)
+        tiles = tiling.count if tiling else 0
+        return Segmentation(image.shape[:2], coarse, time.perf_counter() - start, tiles=tiles)
 
     def refine(
         self, image: np.ndarray, segmentation: Segmentation, marginals: bool = True
@@ -228,29 +262,98 @@ class DeepLab:
         """
         return sum(self._needs(size)[1:])
 
-    def _needs(self, size: HW) -> tuple[HW, int, int]:
+    def _needs(self, size: HW, labels_only: bool = False) -> tuple[HW, int, int]:
         """The size (H, W) at which to run an image, the bytes of the net, and those of the rest."""
         size = self.net.fitting_size(size)
         shape = (1, 3, *size)
-        _, labels, *output_size = self.net.output_shape(shape)
+        shapes = self.net.blob_shapes(shape)
+        _, labels, *output_size = shapes[self.net.output]
         pixels = math.prod(output_size)
-        rest = _ARRAYS_HELD * 4 * labels * pixels
+        if labels_only:
+            rest = 2 * 4 * math.prod(shapes[self.net.coarse_output[0]])
+        else:
+            rest = _ARRAYS_HELD * 4 * labels * pixels
         if self.crf:
-            rest += crf_memory_needed(labels, pixels)
+            rest += crf_memory_needed(labels, pixels, marginals=not labels_only)
         return size, self.engine.memory_needed(shape), rest
 
-    def _check(self, image: np.ndarray) -> tuple[HW, int]:
-        """The size (H, W) at which to run an image, and the net's bytes. Image and memory suit."""
-        check_image(image)
-        size, net_bytes, rest = self._needs((image.shape[0], image.shape[1]))
-        self._check_memory(size, net_bytes, rest)
-        return size, net_bytes
+    def _way(self, image: HW, labels_only: bool) -> tuple[HW, Tiling | None, str]:
+        """The size (H, W) at which to run an image, its tiles if it is to have any, and why.
 
-    def _check_memory(self, size: HW, net_bytes: int, rest: int) -> None:
+        Raises ResourceError where there is too little memory for any way.
+        """
+        size, net_bytes, rest = self._needs(image, labels_only)
+        longest = self.tile if isinstance(self.tile, int) else math.inf
+        free, room = _free(self.engine.device, rest)
         # What the net took for an earlier image, it has not given back.
-        n_bytes = net_bytes + rest - self._net_bytes_held
-        what = f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
-        require_memory(n_bytes, what)
+        if net_bytes - self._net_bytes_held <= room and max(size) <= longest:
+            self._net_bytes_held = max(self._net_bytes_held, net_bytes)
+            return size, None, ""
+        if self.tile == "never":
+            raise self._too_little(
+                image, net_bytes + rest, free, "let it run in tiles (--tile auto)"
+            )
+        self.engine, self._net_bytes_held = self._engine_of(self.net), 0
+        free, room = _free(self.engine.device, rest)
+        net, shape = up_to(self.net, self.net.coarse_output[0]), (1, 3, *size)
+        if longest < math.inf:
+            tiling, why = find_tiling(net, shape, self._engine_of, longest=longest), ""
+            if tiling is None:
+                least = least_tile(net, shape, self._engine_of)
+                raise ArgumentError(
+                    f"{self._what(size)}: tiles of {longest} pixels are smaller than what their "
+                    f"scores depend on: use --tile {least} or more"
+                )
+        else:
+            # The net is gone when the CRF begins, but that of the image before may still run.
+            room = min(_ENOUGH_FOR_TILES, max(room, min(free // 3, room + rest)))
+            tiling = find_tiling(net, shape, self._engine_of, room)
+            whole = gigabytes(net_bytes + rest)
+            why = f", as the whole needs {whole} and {gigabytes(free)} are free"
+        if tiling is None or max(tiling.n_bytes, rest) > free:
+            needs = max(rest, tiling.n_bytes if tiling else net_bytes + rest)
+            raise self._too_little(image, needs, free, why_whole(net, shape))
+        return size, tiling, why
+
+    def _too_little(self, image: HW, needs: float, free: float, mend: str) -> ResourceError:
+        """The error for an image that the memory is too small for, with mends that help."""
+        what = self._what(self.net.fitting_size(image))
+
+        def fits(side: int) -> bool:
+            _, net_bytes, rest = self._needs(_within(image, side))
+            return net_bytes + rest < 0.9 * free
+
+        side = bisect.bisect_left(range(max(image)), True, key=lambda side: not fits(side + 1))
+        mends = [mend, f"make it smaller (--max-side {side})" if side else "use another machine"]
+        return ResourceError(
+            f"{what}: needs {gigabytes(needs)} of memory, {gigabytes(free)} are free: "
+            + ", or ".join(filter(None, mends))
+        )
+
+    def _what(self, size: HW) -> str:
+        return f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
+
+
+def _free(device: Device, rest: int) -> tuple[float, float]:
+    """The free bytes of memory, and what a net may take of them, or of a GPU's, beside the rest."""
+    free: float = memory.available_memory() or math.inf
+    on_gpu = free_memory() if device == "cuda" else None
+    return free, min(free - rest, on_gpu or math.inf)
+
+
+def _within(size: HW, side: int) -> HW:
+    """The size (H, W) of an image that is scaled down so that its longer side is `side`."""
+    longer = max(size)
+    return round(size[0] * side / longer) or 1, round(size[1] * side / longer) or 1
+
+
+def check_tile(tile: TileSize) -> None:
+    """Raise ArgumentError unless this is a size of tiles, or how to choose one."""
+    is_size = isinstance(tile, int) and not isinstance(tile, bool) and tile > 0
+    if not (is_size or tile is None or tile in ("auto", "never")):
+        raise ArgumentError(
+            f"tile is {tile!r}, expected 'auto', 'never' or the largest side of a tile in pixels"
+        )
 
 
 def refine(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from rich.console import Console
 
@@ -78,6 +80,12 @@ def _told_every_minute(doing: str, total: int) -> Callable[[], None]:
             done_before, before = done, now
 
     return step
+
+
+def say_tiles(path: "Path", told: str, total: int) -> Callable[[], None]:
+    """Tell that a photo is run in tiles, and every minute how far; gives what each tile calls."""
+    say(f"{path.name}: {told}")
+    return _told_every_minute(f"{path.name}: tiles", total)
 
 
 @contextmanager
@@ -229,7 +237,8 @@ def _photo_line(photo: "Photo") -> str:
     made = photo.segmentation
     assert made
     height, width = made.size
-    times = f"net {made.net_seconds * 1e3:5.0f} ms  " if made.coarse else ""
+    in_tiles = f"in {made.tiles} tiles " if made.tiles else ""
+    times = f"net {in_tiles}{made.net_seconds * 1e3:5.0f} ms  " if made.coarse else ""
     if made.refined:
         times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
     probs = made.coarse.values if made.coarse else made.marginals

@@ -103,6 +103,22 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tile(parser: argparse.ArgumentParser) -> None:
+    """--tile auto|never|PIXELS."""
+    parser.add_argument(
+        "--tile",
+        metavar="auto|never|PIXELS",
+        type=_tile,
+        default="auto",
+        help="run the net on large photos in tiles of so many pixels a side at most; the labels "
+        "are the same (default: auto, where the memory is too small for the whole photo)",
+    )
+
+
+def _tile(text: str) -> "int | str":
+    return text if text in ("auto", "never") else whole_number(1)(text)
+
+
 def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
     """The net, its weights and its CRF: --model, --prototxt, --weights, --set, --crf, --no-crf."""
     which = parser.add_mutually_exclusive_group()
@@ -149,6 +165,7 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
         variables=dict(arguments.variables),
         precision=arguments.precision,
         engine=arguments.engine,
+        tile=arguments.tile,
     )
 
 

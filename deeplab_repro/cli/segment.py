@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.console import crf_text, print_photos, say
+from deeplab_repro.cli.console import crf_text, print_photos, say, say_tiles
 from deeplab_repro.cli.options import (
     add_device,
     add_engine,
@@ -12,6 +12,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_net,
     add_photos,
+    add_tile,
     files_read,
     recipe_of,
 )
@@ -35,6 +36,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
     add_engine(parser)
+    add_tile(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
     )
@@ -67,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     read = files_read(arguments)
     check_outputs(paths, arguments.out, arguments.save, read, arguments.force)
     model = recipe_of(arguments).build()
-    photos = segment_files(model, paths, arguments.out, arguments.save, arguments.force)
+    photos = segment_files(
+        model, paths, arguments.out, arguments.save, arguments.force, on_tiles=say_tiles
+    )
     last, failures = print_photos("segmenting", len(paths), photos)
     if last:
         say(ran_on(model))

@@ -24,7 +24,7 @@ _LATTICE_BYTES_A_PIXEL = 260
 _NUMBA_BYTES = 100_000_000
 
 
-def memory_needed(labels: int, pixels: int) -> int:
+def memory_needed(labels: int, pixels: int, *, marginals: bool = True) -> int:  # noqa: ARG001
     """The bytes that the CRF takes on the CPU for a photo, beside its probabilities."""
     return int((4 * _ARRAYS_HELD * labels + _LATTICE_BYTES_A_PIXEL) * pixels) + _NUMBA_BYTES
 

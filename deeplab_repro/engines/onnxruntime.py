@@ -22,6 +22,7 @@ from deeplab_repro.machine.device import Device, Precision, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.net import Net
+from deeplab_repro.net.stages import peak_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -175,8 +176,11 @@ class OnnxRuntimeEngine:
         MB at 513x513 and 1025x769, MSc-LargeFOV 796, DeepLab 1300, DeepLab-7x7 3300.
         DeepLabv2-ResNet101, whose blobs live shortly, took 970 MB in place of 1900.
         """
+        weights = 4 * self.net.parameters
         # While it is built there are several copies of the weights, and afterwards two.
-        return int(6 * 4 * self.net.parameters + 0.29 * self.net.activation_bytes(shape))
+        built = 6 * weights + 0.29 * self.net.activation_bytes(shape)
+        # Of large images: the blobs of the largest layer, and a copy of some in another order.
+        return int(max(built, 4 * weights + 1.75 * peak_bytes(self.net, shape)))
 
     def _session(self, shape: Shape, outputs: tuple[str, ...]) -> "onnxruntime.InferenceSession":
         # Where the net fits any size, so does a session.

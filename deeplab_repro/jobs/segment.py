@@ -1,6 +1,6 @@
 """Photo files through a model: what is written for each."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ _ENDINGS = {
     "mat": "_blob_0.mat",  # as the original names and asks for them
 }
 
+_OF_LABELS = {"labels", "overlay"}
+
 OUTPUTS = tuple(_ENDINGS)
 """What `segment_files` can write for a photo; the labels are always written."""
 
@@ -37,6 +39,7 @@ def segment_files(
     out: Path,
     outputs: Collection[str] = (),
     force: bool = False,
+    on_tiles: Callable[[Path, str, int], Callable[[], object]] | None = None,
 ) -> Iterator[Photo | Failed]:
     """Segment photo files and write the results to the folder `out`, which is made if need be.
 
@@ -46,7 +49,8 @@ def segment_files(
     <stem>_blob_0.mat (the scores). A photo that cannot be read or segmented is yielded as Failed,
     and the others go on.
 
-    force: replace files that this tool did not make.
+    force: replace files that this tool did not make. on_tiles: as for `DeepLab.run_net`, with the
+    photo's path before all else.
 
     Raises FileError where something cannot be written or is in the way, DeviceError where a device
     fails, and ArgumentError for outputs that do not exist.
@@ -58,7 +62,7 @@ def segment_files(
         raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
     stages = Stages(
         read=lambda path: Photo(path, read_image(path)),
-        score=lambda photo: replace(photo, segmentation=model.run_net(photo.image)),
+        score=partial(_score, model, _OF_LABELS.issuperset(outputs), on_tiles),
         refine=partial(_refine, model, "marginals" in outputs),
         write=partial(_write, out, outputs, force),
     )
@@ -81,6 +85,17 @@ def _targets(out: Path, path: Path, outputs: Collection[str]) -> dict[str, Path]
     """The files that are written for a photo, by what is in them."""
     names = ["labels", *(name for name in OUTPUTS[1:] if name in outputs)]
     return {name: out / f"{path.stem}{_ENDINGS[name]}" for name in names}
+
+
+def _score(
+    model: DeepLab,
+    labels_only: bool,
+    on_tiles: Callable[[Path, str, int], Callable[[], object]] | None,
+    photo: Photo,
+) -> Photo:
+    tell = partial(on_tiles, photo.path) if on_tiles else None
+    made = model.run_net(photo.image, labels_only=labels_only, on_tiles=tell)
+    return replace(photo, segmentation=made)
 
 
 def _refine(model: DeepLab, marginals: bool, photo: Photo) -> Photo:

@@ -27,7 +27,7 @@ class CoarseScores:
 
     def covering(self, size: HW) -> "CoarseScores":
         """The part that an image of `size` = (H, W) needs, as a view."""
-        height, width = (-(-(n - 1 + self.offset) // self.stride) + 1 for n in size)
+        height, width = coarse_size(size, self.stride, self.offset)
         return CoarseScores(self.values[:, :height, :width], self.stride, self.offset)
 
     def rounded(self, precision: Precision) -> "CoarseScores":
@@ -81,6 +81,11 @@ class CoarseScores:
         further *= part
         out += further
         return out
+
+
+def coarse_size(size: HW, stride: int, offset: int = 0) -> HW:
+    """How many rows and columns of scores an image of `size` = (H, W) needs."""
+    return -(-(size[0] - 1 + offset) // stride) + 1, -(-(size[1] - 1 + offset) // stride) + 1
 
 
 def interp_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, F32]:

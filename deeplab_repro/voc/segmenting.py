@@ -87,7 +87,7 @@ class Segmenting:
         """With the net's scores, rounded as they are kept if they are."""
         if photo.segmentation is not None:
             return photo
-        made = self._model().run_net(photo.image)
+        made = self._model().run_net(photo.image, labels_only=True)
         if self.record.scores is not None and made.coarse:
             made = replace(made, coarse=made.coarse.rounded(self.record.scores))
         return replace(photo, segmentation=made)
