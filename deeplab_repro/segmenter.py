@@ -17,22 +17,20 @@ from deeplab_repro.crf.arguments import check_iterations
 from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.engines.any_size import AnySize, TileSize, check_tile, what
 from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.engine import Engine, check_finite
-from deeplab_repro.engines.tiles import Tiling, find_tiling, least_tile, why_whole
-from deeplab_repro.errors import ArgumentError, NetError, ResourceError
+from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.images import VOID
-from deeplab_repro.machine import memory
-from deeplab_repro.machine.device import Device, Precision
-from deeplab_repro.machine.gpus import free_memory
-from deeplab_repro.machine.memory import gigabytes
+from deeplab_repro.machine.device import Precision
+from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.net import DenseCrfParameter, Net
 from deeplab_repro.net.preprocess import VOCS, check_image, preprocess
+from deeplab_repro.net.scaled import labels_at, maps_at, shrunk, within
 from deeplab_repro.net.scores import CoarseScores, coarse_size, softmax
-from deeplab_repro.net.stages import up_to
 
 if TYPE_CHECKING:
     from deeplab_repro.crf.dense_crf import CrfResult
@@ -42,10 +40,6 @@ DEFAULT_MODEL = "DeepLab-LargeFOV"
 # CxHxW float32 arrays beside those of the CRF: a library's scores, ours and the probabilities.
 _ARRAYS_HELD = 3
 
-# Tiles for which a net takes this many bytes overlap so little that larger ones gain nothing.
-_ENOUGH_FOR_TILES = 2_000_000_000
-
-TileSize = int | Literal["auto", "never"] | None
 OnTiles = Callable[[str, int], Callable[[], object]]
 """Takes how a photo is run in tiles, in words, and how many there are; gives what each calls."""
 
@@ -67,6 +61,7 @@ class Recipe:
     precision: Precision = "float32"
     engine: str = "auto"
     tile: TileSize = "auto"
+    max_side: int | None = None
 
     def absolute(self) -> "Recipe":
         """The same recipe with absolute paths, for processes that work in another folder."""
@@ -90,10 +85,12 @@ class Recipe:
 class Segmentation:
     """One image's result.
 
-    size: (H, W), the image's, at which all arrays are. coarse: the net's scores on its own grid;
-    None where probabilities were given in place of a net. refined: what the CRF made of them; None
-    without a CRF. net_seconds, crf_seconds: how long the two took. tiles: in how many the net ran,
-    0 for the whole image at once. All other arrays are made of these when they are asked for.
+    size: (H, W), the image's, at which all arrays are. scaled: that at which net and CRF saw it,
+    where it was scaled down for them. coarse: the net's scores on its own grid, of the image as
+    they saw it; None where probabilities were given in place of a net. refined: what the CRF made
+    of them; None without a CRF. net_seconds, crf_seconds: how long the two took. tiles: in how many
+    the net ran, 0 for the whole image at once. All other arrays are made of these when they are
+    asked for.
     """
 
     size: HW
@@ -102,30 +99,38 @@ class Segmentation:
     refined: "CrfResult | None" = None
     crf_seconds: float = 0.0
     tiles: int = 0
+    scaled: HW | None = None
+
+    @property
+    def seen(self) -> HW:
+        """The size (H, W) at which net and CRF saw the image."""
+        return self.scaled or self.size
 
     @cached_property
     def labels(self) -> np.ndarray:
         """HxW uint8, the most probable label, ties to the lowest; after the CRF if there is one."""
         if self.refined:
-            return self.refined.labels
+            return labels_at(self.refined.labels, self.size)
         assert self.coarse
-        return self.coarse.labels(self.size)
+        return labels_at(self.coarse.labels(self.seen), self.size)
 
     @cached_property
     def scores(self) -> np.ndarray:
         """CxHxW float32, as the net gives them."""
         assert self.coarse
-        return self.coarse.enlarged(self.size)
+        return maps_at(self.coarse.enlarged(self.seen), self.size)
 
     @cached_property
     def probs(self) -> np.ndarray:
         """CxHxW float32, the softmax of the scores."""
         return softmax(self.scores)
 
-    @property
+    @cached_property
     def marginals(self) -> np.ndarray | None:
         """CxHxW float32, the probabilities after the CRF, if there is one and they were kept."""
-        return self.refined.marginals if self.refined else None
+        if self.refined is None or self.refined.marginals is None:
+            return None
+        return maps_at(self.refined.marginals, self.size)
 
 
 class DeepLab:
@@ -146,6 +151,8 @@ class DeepLab:
     tile: "auto" to run the net in tiles where the memory is too small for the whole image; the
         largest side of a tile in pixels, for images that are larger; None or "never" for no tiles.
         The scores are those of the whole image up to float32's rounding.
+    max_side: images whose longer side has more pixels are scaled down to it for net and CRF. Labels
+        are at full size all the same, by the nearest pixel, and all else is enlarged bilinearly.
 
     Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
     that do not take a colour image to scores of 1 to 255 labels, and too little memory.
@@ -163,25 +170,31 @@ class DeepLab:
         precision: Precision = "float32",
         engine: str = "auto",
         tile: TileSize = "auto",
+        max_side: int | None = None,
     ) -> None:
         check_iterations(iterations)
         check_tile(tile)
+        check_max_side(max_side)
         net = read_model(model, variables).ending_in_scores()
         check_net(net)
         self.crf = published_crf(net.name, net.dense_crf) if crf == "model" else crf
         if not isinstance(self.crf, CrfParams | None):
             raise ArgumentError(f"crf is {crf!r}, expected 'model', CrfParams or None")
         self.iterations = iterations
-        self.tile = "never" if tile is None else tile
-        self._engine_of = partial(make_engine, device=device, precision=precision, engine=engine)
-        self.engine: Engine = self._engine_of(net)
+        self.max_side = max_side
+        engine_of = partial(make_engine, device=device, precision=precision, engine=engine)
+        self._runs = AnySize(net, engine_of, tile)
         self.crf_device = crf_device(device) if self.crf else None
-        self._net_bytes_held = 0
         size, net_bytes, rest = self._needs((1, 1))
-        memory.require_memory(net_bytes + rest, self._what(size))
+        require_memory(net_bytes + rest, what(net, size))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
         self.engine.build()
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the net."""
+        return self._runs.engine
 
     @property
     def net(self) -> Net:
@@ -221,21 +234,24 @@ class DeepLab:
         """
         start = time.perf_counter()
         check_image(image)
-        size, tiling, why = self._way((image.shape[0], image.shape[1]), labels_only)
-        blob, stride, offset = self.net.coarse_output
-        how = self.net.preprocessing or VOCS
-        if tiling is None:
-            values = self.engine.blobs(preprocess(image, size, how), [blob])[blob][0]
-        else:
-            on_tile = on_tiles(f"in {tiling}{why}", tiling.count) if on_tiles else None
-            covered = coarse_size(image.shape[:2], stride, offset)
-            data = preprocess(image, size, how)
-            values = tiling.run(self._engine_of, data, covered, on_tile)[0]
+        whole = image.shape[0], image.shape[1]
+        seen = within(whole, self.max_side)
+        size, _, rest = self._needs(whole, labels_only, self.max_side)
+        way = self._runs.way(size, rest, partial(self._smaller, whole, labels_only))
+        on_tile = on_tiles(str(way), way.count) if on_tiles and way.tiling else None
+        _, stride, offset = self.net.coarse_output
+        data = preprocess(shrunk(image, seen), size, self.net.preprocessing or VOCS)
+        values = self._runs.run(way, data, coarse_size(seen, stride, offset), on_tile)
         check_finite(self.net, values, self.precision)
-        coarse = CoarseScores(values, stride, offset).covering(image.shape[:2])
+        coarse = CoarseScores(values, stride, offset).covering(seen)
         coarse = replace(coarse, values=np.ascontiguousarray(coarse.values))
-        tiles = tiling.count if tiling else 0
-        return Segmentation(image.shape[:2], coarse, time.perf_counter() - start, tiles=tiles)
+        return Segmentation(
+            whole,
+            coarse,
+            time.perf_counter() - start,
+            tiles=way.count,
+            scaled=None if seen == whole else seen,
+        )
 
     def refine(
         self, image: np.ndarray, segmentation: Segmentation, marginals: bool = True
@@ -260,11 +276,13 @@ class DeepLab:
 
         Measured on a CPU.
         """
-        return sum(self._needs(size)[1:])
+        return sum(self._needs(size, max_side=self.max_side)[1:])
 
-    def _needs(self, size: HW, labels_only: bool = False) -> tuple[HW, int, int]:
+    def _needs(
+        self, image: HW, labels_only: bool = False, max_side: int | None = None
+    ) -> tuple[HW, int, int]:
         """The size (H, W) at which to run an image, the bytes of the net, and those of the rest."""
-        size = self.net.fitting_size(size)
+        size = self.net.fitting_size(within(image, max_side))
         shape = (1, 3, *size)
         shapes = self.net.blob_shapes(shape)
         _, labels, *output_size = shapes[self.net.output]
@@ -272,88 +290,27 @@ class DeepLab:
         if labels_only:
             rest = 2 * 4 * math.prod(shapes[self.net.coarse_output[0]])
         else:
-            rest = _ARRAYS_HELD * 4 * labels * pixels
+            rest = _ARRAYS_HELD * 4 * labels * max(pixels, math.prod(image))
         if self.crf:
             rest += crf_memory_needed(labels, pixels, marginals=not labels_only)
         return size, self.engine.memory_needed(shape), rest
 
-    def _way(self, image: HW, labels_only: bool) -> tuple[HW, Tiling | None, str]:
-        """The size (H, W) at which to run an image, its tiles if it is to have any, and why.
-
-        Raises ResourceError where there is too little memory for any way.
-        """
-        size, net_bytes, rest = self._needs(image, labels_only)
-        longest = self.tile if isinstance(self.tile, int) else math.inf
-        free, room = _free(self.engine.device, rest)
-        # What the net took for an earlier image, it has not given back.
-        if net_bytes - self._net_bytes_held <= room and max(size) <= longest:
-            self._net_bytes_held = max(self._net_bytes_held, net_bytes)
-            return size, None, ""
-        if self.tile == "never":
-            raise self._too_little(
-                image, net_bytes + rest, free, "let it run in tiles (--tile auto)"
-            )
-        self.engine, self._net_bytes_held = self._engine_of(self.net), 0
-        free, room = _free(self.engine.device, rest)
-        net, shape = up_to(self.net, self.net.coarse_output[0]), (1, 3, *size)
-        if longest < math.inf:
-            tiling, why = find_tiling(net, shape, self._engine_of, longest=longest), ""
-            if tiling is None:
-                least = least_tile(net, shape, self._engine_of)
-                raise ArgumentError(
-                    f"{self._what(size)}: tiles of {longest} pixels are smaller than what their "
-                    f"scores depend on: use --tile {least} or more"
-                )
-        else:
-            # The net is gone when the CRF begins, but that of the image before may still run.
-            room = min(_ENOUGH_FOR_TILES, max(room, min(free // 3, room + rest)))
-            tiling = find_tiling(net, shape, self._engine_of, room)
-            whole = gigabytes(net_bytes + rest)
-            why = f", as the whole needs {whole} and {gigabytes(free)} are free"
-        if tiling is None or max(tiling.n_bytes, rest) > free:
-            needs = max(rest, tiling.n_bytes if tiling else net_bytes + rest)
-            raise self._too_little(image, needs, free, why_whole(net, shape))
-        return size, tiling, why
-
-    def _too_little(self, image: HW, needs: float, free: float, mend: str) -> ResourceError:
-        """The error for an image that the memory is too small for, with mends that help."""
-        what = self._what(self.net.fitting_size(image))
+    def _smaller(self, image: HW, labels_only: bool, free: float) -> str:
+        """What to do with an image that is too large for so many free bytes."""
 
         def fits(side: int) -> bool:
-            _, net_bytes, rest = self._needs(_within(image, side))
+            _, net_bytes, rest = self._needs(image, labels_only, side)
             return net_bytes + rest < 0.9 * free
 
         side = bisect.bisect_left(range(max(image)), True, key=lambda side: not fits(side + 1))
-        mends = [mend, f"make it smaller (--max-side {side})" if side else "use another machine"]
-        return ResourceError(
-            f"{what}: needs {gigabytes(needs)} of memory, {gigabytes(free)} are free: "
-            + ", or ".join(filter(None, mends))
-        )
-
-    def _what(self, size: HW) -> str:
-        return f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
+        return f"make it smaller (--max-side {side})" if side else "use a machine with more memory"
 
 
-def _free(device: Device, rest: int) -> tuple[float, float]:
-    """The free bytes of memory, and what a net may take of them, or of a GPU's, beside the rest."""
-    free: float = memory.available_memory() or math.inf
-    on_gpu = free_memory() if device == "cuda" else None
-    return free, min(free - rest, on_gpu or math.inf)
-
-
-def _within(size: HW, side: int) -> HW:
-    """The size (H, W) of an image that is scaled down so that its longer side is `side`."""
-    longer = max(size)
-    return round(size[0] * side / longer) or 1, round(size[1] * side / longer) or 1
-
-
-def check_tile(tile: TileSize) -> None:
-    """Raise ArgumentError unless this is a size of tiles, or how to choose one."""
-    is_size = isinstance(tile, int) and not isinstance(tile, bool) and tile > 0
-    if not (is_size or tile is None or tile in ("auto", "never")):
-        raise ArgumentError(
-            f"tile is {tile!r}, expected 'auto', 'never' or the largest side of a tile in pixels"
-        )
+def check_max_side(max_side: int | None) -> None:
+    """Raise ArgumentError unless this is a number of pixels from 1, or None."""
+    is_number = isinstance(max_side, int) and not isinstance(max_side, bool)
+    if max_side is not None and not (is_number and max_side > 0):
+        raise ArgumentError(f"max_side is {max_side!r}, expected a number of pixels, or None")
 
 
 def refine(
@@ -373,7 +330,12 @@ def refine(
     assert segmentation.coarse
     start = time.perf_counter()
     refined = refine_scores(
-        image, segmentation.coarse, crf, iterations, device=device, marginals=marginals
+        shrunk(image, segmentation.seen),
+        segmentation.coarse,
+        crf,
+        iterations,
+        device=device,
+        marginals=marginals,
     )
     return replace(segmentation, refined=refined, crf_seconds=time.perf_counter() - start)
 

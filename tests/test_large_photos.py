@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-from deeplab_repro import DeepLab
-from deeplab_repro.engines import tiles
+from deeplab_repro import CrfParams, DeepLab
+from deeplab_repro.engines import any_size
 from deeplab_repro.errors import ArgumentError, ResourceError
 from deeplab_repro.machine import memory
+from deeplab_repro.net.scaled import shrunk
 from tests.conftest import TOYS, assert_one_line
+
+CRF = CrfParams(4, 20, 5)
 
 SIZE = 571, 257  # both are prime
 
@@ -59,10 +62,10 @@ def test_little_memory_means_tiles(tiny, photo, monkeypatch):
 
 def test_a_tile_too_small_is_told_the_least(tiny, photo):
     image = photo(70, 50)
-    with pytest.raises(ArgumentError, match=r"use --tile (\d+) or more") as error:
+    with pytest.raises(ArgumentError, match=r"use --tile \d+$") as error:
         DeepLab(tiny, "random:0", crf=None, tile=1)(image)
     assert_one_line(error, "net 'tiny'")
-    least = int(str(error.value).split("--tile ")[1].split()[0])
+    least = int(str(error.value).split("--tile ")[1])
     assert DeepLab(tiny, "random:0", crf=None, tile=least).run_net(image).tiles > 1
     with pytest.raises(ArgumentError):
         DeepLab(tiny, "random:0", crf=None, tile=least - 1)(image)
@@ -89,5 +92,41 @@ def test_never_in_tiles(tiny, photo, monkeypatch):
 
 def test_small_photos_are_never_asked_for_tiles(tiny, photo, monkeypatch):
     model = DeepLab(tiny, "random:0", device="cpu", crf=None)
-    monkeypatch.setattr(tiles, "find_tiling", None)
+    monkeypatch.setattr(any_size, "find_tiling", None)
     assert model(photo(33, 41)).tiles == 0
+
+
+# --- scaled down
+
+
+def test_a_photo_is_scaled_down_and_its_labels_are_at_full_size(tiny, photo):
+    image = photo(90, 120)
+    scaled = DeepLab(tiny, "random:0", device="cpu", crf=CRF, iterations=1, max_side=60)
+    result = scaled(image)
+    seen = DeepLab(tiny, "random:0", device="cpu", crf=CRF, iterations=1)(shrunk(image, (45, 60)))
+    assert (result.size, result.scaled, seen.scaled) == ((90, 120), (45, 60), None)
+    np.testing.assert_array_equal(result.labels, seen.labels.repeat(2, 0).repeat(2, 1))
+    assert result.scores.shape == result.marginals.shape == result.probs.shape == (4, 90, 120)
+    np.testing.assert_allclose(result.probs.sum(axis=0), 1, rtol=1e-5)
+    # Bilinear: between two values in the image's middle there is what lies between them.
+    lower, upper = (
+        seen.scores[:, 20:22, 30:32].min((1, 2)),
+        seen.scores[:, 20:22, 30:32].max((1, 2)),
+    )
+    middle = result.scores[:, 41, 61]
+    assert ((middle >= lower) & (middle <= upper)).all()
+
+
+def test_a_photo_that_is_small_enough_is_left_as_it_is(tiny, photo):
+    image = photo(45, 60)
+    result = DeepLab(tiny, "random:0", device="cpu", crf=None, max_side=60)(image)
+    assert result.scaled is None
+    np.testing.assert_array_equal(
+        result.labels, DeepLab(tiny, "random:0", device="cpu", crf=None)(image).labels
+    )
+
+
+@pytest.mark.parametrize("side", [0, -1, 2.5, True, "60"])
+def test_other_sides_are_refused(tiny, side):
+    with pytest.raises(ArgumentError, match=r"max_side is .*, expected a number of pixels"):
+        DeepLab(tiny, "random:0", max_side=side)

@@ -243,7 +243,8 @@ def _photo_line(photo: "Photo") -> str:
         times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
     probs = made.coarse.values if made.coarse else made.marginals
     assert probs is not None
-    return f"{photo.path.name}  {width}x{height}  {times}{shares(made.labels, len(probs))}"
+    scaled = f" (seen at {made.scaled[1]}x{made.scaled[0]})" if made.scaled else ""
+    return f"{photo.path.name}  {width}x{height}{scaled}  {times}{shares(made.labels, len(probs))}"
 
 
 def shares(labels: "np.ndarray", n_labels: int) -> str:

@@ -115,6 +115,17 @@ def add_tile(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_max_side(parser: argparse.ArgumentParser) -> None:
+    """--max-side N."""
+    parser.add_argument(
+        "--max-side",
+        metavar="N",
+        type=whole_number(1),
+        help="scale larger photos down, so that the longer side is N pixels, for net and CRF; the "
+        "labels are at full size all the same (default: no limit)",
+    )
+
+
 def _tile(text: str) -> "int | str":
     return text if text in ("auto", "never") else whole_number(1)(text)
 
@@ -166,6 +177,7 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
         precision=arguments.precision,
         engine=arguments.engine,
         tile=arguments.tile,
+        max_side=getattr(arguments, "max_side", None),  # predict has none
     )
 
 

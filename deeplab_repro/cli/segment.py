@@ -10,6 +10,7 @@ from deeplab_repro.cli.options import (
     add_engine,
     add_force,
     add_iterations,
+    add_max_side,
     add_net,
     add_photos,
     add_tile,
@@ -37,6 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_device(parser, "net", "the best there is")
     add_engine(parser)
     add_tile(parser)
+    add_max_side(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
     )

@@ -122,6 +122,7 @@ def find_tiling(
             part = between(net, shape, start, end)
             taken = net.blob_shapes(shape)[part.input]
             kept = 4 * (math.prod(taken) + math.prod(part.output_shape(taken)))
+            kept += 4 * math.prod(shape) if number else 0
             limit = longest * taken[2] / shape[2]
             found = _least_overlap(part, taken, engine_of(part), room - kept, limit)
             if found is None:

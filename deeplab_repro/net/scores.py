@@ -13,6 +13,8 @@ from deeplab_repro.arrays import F32, HW, dims
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.device import Precision
 
+_ROWS_AT_ONCE = 64
+
 
 @dataclass(frozen=True)
 class CoarseScores:
@@ -56,31 +58,47 @@ class CoarseScores:
 
         Raises ArgumentError where the scores do not cover the image.
         """
+        return self.enlarged_rows(size, 0, size[0])
+
+    def enlarged_rows(self, size: HW, first: int, last: int) -> F32:
+        """The rows first..last of `enlarged`, the same bits: Cx(last - first)xW float32."""
         self.check_covers(size)
-        values = self.values.astype(np.float32, copy=False)
+        begins = self.offset + first, self.offset
+        ends = self.offset + last, self.offset + size[1]
         if self.stride == 1:
-            rows, columns = (slice(self.offset, self.offset + n) for n in size)
-            return np.ascontiguousarray(values[:, rows, columns])
-        for axis, n in zip((2, 1), size[::-1], strict=True):  # along rows first, as the original
-            values = self._enlarged_along(values, axis, n)
-        return values
+            rows, columns = map(slice, begins, ends)
+            return np.ascontiguousarray(self.values[:, rows, columns], np.float32)
+        (above, below, down), across = map(self._positions, (1, 2), begins, ends)
+        top = above.min(initial=self.values.shape[1])
+        values = self.values[:, top : below.max(initial=0) + 1].astype(np.float32, copy=False)
+        values = _interpolated(values, 2, *across)  # along rows first, as the original
+        return _interpolated(values, 1, above - top, below - top, down)
 
     def labels(self, size: HW) -> npt.NDArray[np.uint8]:
-        """The most probable label of each pixel of an image, HxW uint8; ties to the lowest."""
-        return self.enlarged(size).argmax(axis=0).astype(np.uint8)
+        """The most probable label of each pixel of an image, HxW uint8; ties to the lowest.
 
-    def _enlarged_along(self, values: F32, axis: int, n: int) -> F32:
-        n_in = values.shape[axis]
-        n_out = (n_in - 1) * self.stride + 1
-        wanted = slice(self.offset, self.offset + n)
-        first, second, part = interp_positions(n_in, n_out)
-        part = part[wanted].reshape([-1 if each == axis else 1 for each in range(3)])
-        out = values.take(first[wanted], axis)
-        out *= 1 - part
-        further = values.take(second[wanted], axis)
-        further *= part
-        out += further
-        return out
+        Raises what `enlarged` raises, and takes less memory.
+        """
+        labels = np.empty(size, np.uint8)
+        for first in range(0, size[0], _ROWS_AT_ONCE):
+            last = min(first + _ROWS_AT_ONCE, size[0])
+            labels[first:last] = self.enlarged_rows(size, first, last).argmax(axis=0)
+        return labels
+
+    def _positions(self, axis: int, begin: int, end: int) -> tuple[np.ndarray, np.ndarray, F32]:
+        n_in = self.values.shape[axis]
+        first, second, part = interp_positions(n_in, (n_in - 1) * self.stride + 1)
+        return first[begin:end], second[begin:end], part[begin:end]
+
+
+def _interpolated(values: F32, axis: int, first: np.ndarray, second: np.ndarray, part: F32) -> F32:
+    part = part.reshape([-1 if each == axis else 1 for each in range(3)])
+    out = values.take(first, axis)
+    out *= 1 - part
+    further = values.take(second, axis)
+    further *= part
+    out += further
+    return out
 
 
 def coarse_size(size: HW, stride: int, offset: int = 0) -> HW:

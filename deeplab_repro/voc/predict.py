@@ -101,6 +101,10 @@ def predict(
     are missing, folders that another run works on and what cannot be written; DeviceError for a
     device that a worker does not have; and what `DeepLab` raises.
     """
+    if recipe.max_side is not None:
+        raise ArgumentError(
+            f"max_side is {recipe.max_side}, expected None: scores are those of photos at full size"
+        )
     names = devkit.ids(split)
     devkit.require(names, split, masks=False)
     kept = None if scores is None else read_scores_record(scores)
