@@ -17,8 +17,10 @@ from deeplab_repro.net.stages import up_to
 
 TileSize = int | Literal["auto", "never"] | None
 
-# Tiles for which a net takes this many bytes overlap so little that larger ones gain nothing.
+# Tiles for which a net takes this many bytes mostly overlap little. They get more where they come
+# to more than so many times the work of the whole.
 _ENOUGH = 2_000_000_000
+_TOO_MUCH_WORK = 1.4
 
 
 def check_tile(tile: TileSize) -> None:
@@ -43,7 +45,10 @@ class Way:
         return self.tiling.count if self.tiling else 0
 
     def __str__(self) -> str:
-        return f"in {self.tiling}{self.why}" if self.tiling else "as a whole"
+        if self.tiling is None:
+            return "as a whole"
+        height, width = self.tiling.tile
+        return f"in {self.count} tiles of up to {width}x{height} pixels{self.why}"
 
 
 class AnySize:
@@ -78,7 +83,7 @@ class AnySize:
             free, on_gpu = self._free()
             why = f", as the whole needs {gigabytes(needs)} and {gigabytes(free)} are free"
             # The net is gone when the CRF begins, but that of the image before may still run.
-            room = min(_ENOUGH, on_gpu, max(free - rest, free / 3))
+            room = min(on_gpu, max(free - rest, free / 3))
             tiling = self._tiling(size, longest, room)
             if tiling and max(tiling.n_bytes, rest) <= free:
                 return Way(tiling, "" if longest < math.inf else why)
@@ -116,7 +121,13 @@ class AnySize:
     def _tiling(self, size: HW, longest: float, room: float) -> Tiling | None:
         net, shape = self._to_scores(size)
         if longest == math.inf:
-            return find_tiling(net, shape, self._engine_of, room)
+            enough = min(_ENOUGH, room)
+            while True:
+                found = find_tiling(net, shape, self._engine_of, enough)
+                work = found.work / net.operations(net.output, shape) if found else math.inf
+                if work <= _TOO_MUCH_WORK or enough == room:
+                    return found
+                enough = min(2 * enough, room)
         found = find_tiling(net, shape, self._engine_of, longest=longest)
         if found is None:
             least = least_tile(net, shape, self._engine_of)

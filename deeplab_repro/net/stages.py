@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from deeplab_repro.arrays import Shape
+from deeplab_repro.net.layers import Concat, Eltwise
 from deeplab_repro.net.net import Layer, Net
 
 
@@ -21,6 +22,20 @@ def needed(layers: Iterable[Layer], blobs: Iterable[str]) -> list[Layer]:
 def up_to(net: Net, blob: str) -> Net:
     """The net that makes this blob and no other. The layers are shared."""
     return replace(net, layers=needed(net.layers, [blob]))
+
+
+def branches(net: Net) -> list[Net]:
+    """The nets that make what the last layer joins; none where they share layers, or there is one.
+
+    What the last layer makes of values in one place must depend on no other.
+    """
+    last = net.layers[-1]
+    joins = isinstance(last.op, Eltwise) or last.op == Concat(axis=1)
+    found = [needed(net.layers[:-1], [bottom]) for bottom in last.bottoms]
+    shared = sum(map(len, found)) > len(net.layers) - 1
+    if not joins or shared or len(found) < 2 or not all(found):
+        return []
+    return [replace(net, layers=layers) for layers in found]
 
 
 def waists(net: Net) -> list[tuple[int, str]]:

@@ -99,8 +99,9 @@ class Axis:
         shorter = self.size - length
         made = self.output_size - round(shorter / self.stride)
         advance = self.step * self._steps - shorter
+        before_last = range(0, shorter, advance) if shorter else ()
         end = 0
-        for offset in (*range(0, shorter, advance), shorter):
+        for offset in (*before_last, shorter):
             at = round(offset / self.stride)
             begin, end = end, self.output_size if offset == shorter else at + made - self.after
             part = slice(begin - at, end - at)
@@ -112,7 +113,8 @@ def axes_of(net: Net, shape: Shape) -> tuple[Axis, Axis]:
 
     Raises NetError, naming the layer, where tiles cannot make what the whole makes.
     """
-    return _axis(net, shape, 0), _axis(net, shape, 1)
+    steps = list(net.walk(shape))
+    return _axis(net, shape, steps, 0), _axis(net, shape, steps, 1)
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,13 @@ class _Values:
     end: int
 
 
-def _axis(net: Net, shape: Shape, axis: int) -> Axis:
+def _axis(
+    net: Net, shape: Shape, steps: Sequence[tuple[Layer, list[Shape], list[Shape]]], axis: int
+) -> Axis:
     size = shape[2 + axis]
     found = {net.input: _Values(size, Fraction(1), 0, size)}
     step = 1
-    for layer, bottoms, tops in net.walk(shape):
+    for layer, bottoms, tops in steps:
         if any(len(each) != 4 for each in (*bottoms, *tops)):
             raise _untileable(layer, "has blobs that are no maps")
         if len({found[bottom].stride for bottom in layer.bottoms}) > 1:

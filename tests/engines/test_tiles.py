@@ -127,6 +127,34 @@ def test_stages_take_less_room_than_one():
     np.testing.assert_allclose(made, whole, rtol=0, atol=1e-6 * whole.std())
 
 
+def test_branches_that_share_nothing_run_one_after_the_other():
+    """As the three scales of DeepLabv2-ResNet101, whose copies of the image are smaller."""
+    size = 73, 81
+    layers, joined = [], []
+    for name, op in (("half", Interp(shrink_factor=2)), ("same", ReLU())):
+        layers += [
+            Layer(name, op, ("data",), (name,)),
+            Layer(
+                f"{name} conv", Convolution(2, (3, 3), (4, 4), hole=(4, 4)), (name,), (f"{name} a",)
+            ),
+            Layer(
+                f"{name} more",
+                Convolution(2, (3, 3), (4, 4), hole=(4, 4)),
+                (f"{name} a",),
+                (f"{name} b",),
+            ),
+        ]
+        joined.append(f"{name} b")
+    layers.append(Layer("up", Interp(zoom_factor=2), ("half b",), ("half c",)))
+    layers.append(Layer("max", Eltwise("MAX"), ("half c", "same b"), ("max",)))
+    net = Net("two scales", "data", (1, 2, *size), layers)
+    net.fill_random(1)
+    made, whole, tiling = tiled(net, net.input_shape, longest=41)
+    assert len(tiling.branches) == 2
+    assert all(branch.count > 1 for branch in tiling.branches)
+    np.testing.assert_allclose(made, whole, rtol=0, atol=1e-6 * whole.std())
+
+
 def test_what_cannot_be_tiled_runs_as_a_whole_behind_what_can():
     """A pyramid's pooling of the whole, on a grid that is coarse by then."""
     pyramid = [Pooling("AVE", (0, 0)), Interp(height=8, width=9)]
