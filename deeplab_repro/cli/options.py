@@ -127,7 +127,14 @@ def add_max_side(parser: argparse.ArgumentParser) -> None:
 
 
 def _tile(text: str) -> "int | str":
-    return text if text in ("auto", "never") else whole_number(1)(text)
+    if text in ("auto", "never"):
+        return text
+    try:
+        return whole_number(1)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not auto, never, or a number of pixels from 1"
+        ) from None
 
 
 def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
