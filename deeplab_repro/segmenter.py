@@ -186,7 +186,8 @@ class DeepLab:
         self._runs = AnySize(net, engine_of, tile)
         self.crf_device = crf_device(device) if self.crf else None
         size, net_bytes, rest = self._needs((1, 1))
-        require_memory(net_bytes + rest, what(net, size))
+        mend = "free some, or use a machine with more memory"
+        require_memory(net_bytes + rest, what(net, size), mend)
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
         self.engine.build()
@@ -236,8 +237,9 @@ class DeepLab:
         check_image(image)
         whole = image.shape[0], image.shape[1]
         seen = within(whole, self.max_side)
-        size, _, rest = self._needs(whole, labels_only, self.max_side)
-        way = self._runs.way(size, rest, partial(self._smaller, whole, labels_only))
+        size, net_bytes, rest = self._needs(whole, labels_only, self.max_side)
+        smaller = partial(self._smaller, whole, labels_only)
+        way = self._runs.way(size, net_bytes, rest, smaller)
         on_tile = on_tiles(str(way), way.count) if on_tiles and way.tiling else None
         _, stride, offset = self.net.coarse_output
         data = preprocess(shrunk(image, seen), size, self.net.preprocessing or VOCS)

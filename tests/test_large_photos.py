@@ -60,6 +60,18 @@ def test_little_memory_means_tiles(tiny, photo, monkeypatch):
     assert how.endswith("are free")
 
 
+def test_labels_alone_need_less(tiny, photo, monkeypatch):
+    model = DeepLab(tiny, "random:0", device="cpu", engine="opencv", crf=None)
+    image = photo(900, 701)
+    size = model.net.fitting_size(image.shape[:2])
+    free = model.engine.memory_needed((1, 3, *size)) + 1_000_000
+    monkeypatch.setattr(memory, "available_memory", lambda: free)
+    assert model.run_net(image, labels_only=True).tiles == 0
+    again = DeepLab(tiny, "random:0", device="cpu", engine="opencv", crf=None)
+    with pytest.raises(ResourceError, match="use a machine with more memory"):
+        again.run_net(image)  # three arrays of scores at full size are more than tiles save
+
+
 def test_a_tile_too_small_is_told_the_least(tiny, photo):
     image = photo(70, 50)
     with pytest.raises(ArgumentError, match=r"use --tile \d+$") as error:

@@ -63,15 +63,14 @@ class AnySize:
         self._tile = "never" if tile is None else tile
         self._bytes_held = 0  # what the engine took for earlier images, it has not given back
 
-    def way(self, size: HW, rest: int, smaller: Callable[[float], str]) -> Way:
+    def way(self, size: HW, net_bytes: int, rest: int, smaller: Callable[[float], str]) -> Way:
         """How to run an image of this size (H, W), which the net takes.
 
-        rest: the bytes that the CRF and all else take. smaller: tells what to do with so many free
-        bytes. Raises ResourceError where there is too little memory for any way, and ArgumentError
-        where tiles are smaller than what their scores depend on.
+        net_bytes, rest: what the whole net takes, and what the CRF and all else do. smaller: tells
+        what to do with so many free bytes. Raises ResourceError where there is too little memory
+        for any way, and ArgumentError where tiles are smaller than what their scores depend on.
         """
         longest = self._tile if isinstance(self._tile, int) else math.inf
-        net_bytes = self.engine.memory_needed((1, 3, *size))
         free, on_gpu = self._free()
         if net_bytes - self._bytes_held <= min(free - rest, on_gpu) and max(size) <= longest:
             self._bytes_held = max(self._bytes_held, net_bytes)
