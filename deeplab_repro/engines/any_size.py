@@ -34,8 +34,12 @@ def check_tile(tile: TileSize) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """How an image is to be run: as a whole, or in tiles, and why in tiles (in words)."""
+    """How an image is to be run: as a whole, or in tiles, and why in tiles (in words).
 
+    n_bytes: what the net takes.
+    """
+
+    n_bytes: int
     tiling: Tiling | None = None
     why: str = ""
 
@@ -73,8 +77,7 @@ class AnySize:
         longest = self._tile if isinstance(self._tile, int) else math.inf
         free, on_gpu = self._free()
         if net_bytes - self._bytes_held <= min(free - rest, on_gpu) and max(size) <= longest:
-            self._bytes_held = max(self._bytes_held, net_bytes)
-            return Way()
+            return Way(net_bytes)
         needs = float(net_bytes + rest)
         why_not = "let it run in tiles (--tile auto)"
         if self._tile != "never":
@@ -85,9 +88,10 @@ class AnySize:
             room = min(on_gpu, max(free - rest, free / 3))
             tiling = self._tiling(size, longest, room)
             if tiling and max(tiling.n_bytes, rest) <= free:
-                return Way(tiling, "" if longest < math.inf else why)
+                return Way(tiling.n_bytes, tiling, "" if longest < math.inf else why)
             needs = max(tiling.n_bytes, rest) if tiling else needs
-            why_not = why_whole(*self._to_scores(size))
+            mend = "use a smaller --tile" if longest < math.inf else ""
+            why_not = why_whole(*self._to_scores(size)) or mend
         mends = ", or ".join(filter(None, [why_not, smaller(free)]))
         raise ResourceError(
             f"{what(self.engine.net, size)}: needs {gigabytes(needs)} of memory, {gigabytes(free)} "
@@ -105,7 +109,9 @@ class AnySize:
         if way.tiling:
             return way.tiling.run(self._engine_of, data, size, on_tile)[0]
         blob = self.engine.net.coarse_output[0]
-        return self.engine.blobs(data, [blob])[blob][0]
+        values = self.engine.blobs(data, [blob])[blob][0]
+        self._bytes_held = max(self._bytes_held, way.n_bytes)
+        return values
 
     def _free(self) -> tuple[float, float]:
         """The free bytes of memory, and of the GPU if the net runs there."""
@@ -123,7 +129,7 @@ class AnySize:
             enough = min(_ENOUGH, room)
             while True:
                 found = find_tiling(net, shape, self._engine_of, enough)
-                work = found.work / net.operations(net.output, shape) if found else math.inf
+                work = found.work / max(1, net.operations(net.output, shape)) if found else math.inf
                 if work <= _TOO_MUCH_WORK or enough == room:
                     return found
                 enough = min(2 * enough, room)

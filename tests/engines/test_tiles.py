@@ -90,7 +90,7 @@ def nets(draw):
     return layers
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(nets(), st.integers(20, 60), st.integers(20, 60), st.integers(0, 400))
 def test_tiles_of_any_net_make_what_the_whole_makes(layers, height, width, room):
     shape = (1, 2, height, width)
