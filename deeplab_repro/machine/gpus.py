@@ -86,7 +86,7 @@ def free_memory() -> int | None:
         code = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
         driver.cuCtxPopCurrent_v2(ctypes.byref(context))
     finally:
-        driver.cuDevicePrimaryCtxRelease_v2(device)
+        driver.cuDevicePrimaryCtxRelease(device)
     return free.value if code == 0 else None
 
 
