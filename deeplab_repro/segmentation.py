@@ -1,12 +1,14 @@
 """One photo's result: its labels and scores, as arrays, in words, as a picture and as files."""
 
 import os
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
+from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, one_line
 from deeplab_repro.files.given_photo import PhotoLike, given_photo
 from deeplab_repro.files.labels import shares
@@ -14,6 +16,8 @@ from deeplab_repro.files.outputs import ENDINGS, write_output
 from deeplab_repro.files.pictures import overlay
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.models.registry import class_names
+from deeplab_repro.net.given import check_image
+from deeplab_repro.net.scaled import labels_at, maps_at, shrunk
 from deeplab_repro.net.scores import CoarseScores, softmax
 
 if TYPE_CHECKING:
@@ -27,11 +31,12 @@ _MOST_NAMED = 4
 class Segmentation:
     """One image's result.
 
-    size: (H, W), the image's, at which all arrays are. coarse: the net's scores on its own grid;
-    None where probabilities were given in place of a net. refined: what the CRF made of them; None
-    without a CRF. net_seconds, crf_seconds: how long the two took. image: HxWx3 uint8 RGB, a copy
-    of the photo; path: of its file; None where they are not known. All else is made of these when
-    it is asked for.
+    size: (H, W), the image's, at which all arrays are. scaled: that at which net and CRF saw it,
+    where it was scaled down for them. coarse: the net's scores on its own grid, of the image as
+    they saw it; None where probabilities were given in place of a net. refined: what the CRF made
+    of them; None without a CRF. net_seconds, crf_seconds: how long the two took. tiles: in how many
+    the net ran, 0 for the whole image at once. image: HxWx3 uint8 RGB, a copy of the photo; path:
+    of its file; None where they are not known. All else is made of these when it is asked for.
 
     >>> result = DeepLab("ToyVOC-LargeFOV")("photo.jpg")
     >>> result.labels.shape, result.marginals.shape
@@ -49,30 +54,44 @@ class Segmentation:
     crf_seconds: float = 0.0
     image: UInt8 | None = None
     path: Path | None = None
+    tiles: int = 0
+    scaled: HW | None = None
+
+    @property
+    def seen(self) -> HW:
+        """The size (H, W) at which net and CRF saw the image."""
+        return self.scaled or self.size
 
     @cached_property
     def labels(self) -> UInt8:
         """HxW uint8, the most probable label, ties to the lowest; after the CRF if there is one."""
         if self.refined:
-            return self.refined.labels
+            return labels_at(self.refined.labels, self.size)
+        return self.net_labels
+
+    @cached_property
+    def net_labels(self) -> UInt8:
+        """HxW uint8, the most probable label before the CRF."""
         assert self.coarse
-        return self.coarse.labels(self.size)
+        return labels_at(self.coarse.labels(self.seen), self.size)
 
     @cached_property
     def scores(self) -> F32:
         """CxHxW float32, as the net gives them."""
         assert self.coarse
-        return self.coarse.enlarged(self.size)
+        return maps_at(self.coarse.enlarged(self.seen), self.size)
 
     @cached_property
     def probs(self) -> F32:
         """CxHxW float32, the softmax of the scores."""
         return softmax(self.scores)
 
-    @property
+    @cached_property
     def marginals(self) -> F32 | None:
         """CxHxW float32, the probabilities after the CRF, if there is one and they were kept."""
-        return self.refined.marginals if self.refined else None
+        if self.refined is None or self.refined.marginals is None:
+            return None
+        return maps_at(self.refined.marginals, self.size)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,3 +168,36 @@ class Segmentation:
             parts += [f"{name} {share:.0%}" for name, share in largest]
         parts.append("with CRF" if self.refined else "without CRF")
         return f"Segmentation({', '.join(parts)})"
+
+
+def refine(
+    image: UInt8,
+    segmentation: Segmentation,
+    crf: CrfParams,
+    iterations: int,
+    device: str,
+    marginals: bool = True,
+) -> Segmentation:
+    """A segmentation by a net after the CRF.
+
+    Raises ArgumentError for an image of another size, and what `dense_crf` raises.
+    """
+    from deeplab_repro.crf.dense_crf import refine_scores
+
+    assert segmentation.coarse
+    image = check_image(image)
+    if image.shape[:2] != segmentation.size:
+        raise ArgumentError(
+            f"image is {dims(image.shape[:2])} (HxW), expected the {dims(segmentation.size)} of "
+            "the image that was segmented"
+        )
+    start = time.perf_counter()
+    refined = refine_scores(
+        shrunk(image, segmentation.seen),
+        segmentation.coarse,
+        crf,
+        iterations,
+        device=device,
+        marginals=marginals,
+    )
+    return replace(segmentation, refined=refined, crf_seconds=time.perf_counter() - start)

@@ -1,38 +1,42 @@
 """A photo goes in, labels come out: the net, and the CRF behind it."""
 
+import bisect
 import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
 
-from deeplab_repro.arrays import HW, UInt8, dims
+from deeplab_repro.arrays import HW, UInt8
 from deeplab_repro.crf.arguments import check_iterations
 from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.engines.any_size import AnySize, TileSize, check_tile, what
 from deeplab_repro.engines.choose import make_engine
-from deeplab_repro.engines.engine import check_finite
-from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, NetError, one_line
+from deeplab_repro.engines.engine import Engine, check_finite
+from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, one_line
 from deeplab_repro.files.given_photo import PhotoLike, check_photos, given_photo, path_of
-from deeplab_repro.files.images import VOID
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.drawn import looks_drawn
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
 from deeplab_repro.models.registry import MODELS
+from deeplab_repro.models.usable import check_net, published_crf
 from deeplab_repro.net.given import check_image
-from deeplab_repro.net.net import DenseCrfParameter, Net
+from deeplab_repro.net.net import Net
 from deeplab_repro.net.preprocess import VOCS, preprocess
-from deeplab_repro.net.scores import CoarseScores
-from deeplab_repro.segmentation import Segmentation
+from deeplab_repro.net.scaled import check_max_side, shrunk, within
+from deeplab_repro.net.scores import CoarseScores, coarse_size
+from deeplab_repro.segmentation import Segmentation, refine
 from deeplab_repro.work.outcomes import outcome_of
 from deeplab_repro.work.stages import in_threads
 
@@ -45,6 +49,9 @@ _Outcome = tuple[Path | None, Segmentation | DeepLabError]
 
 # CxHxW float32 arrays beside those of the CRF: a library's scores, ours and the probabilities.
 _ARRAYS_HELD = 3
+
+OnTiles = Callable[[str, int], Callable[[], object]]
+"""Takes how a photo is run in tiles, in words, and how many there are; gives what each calls."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class Recipe:
     variables: Mapping[str, str] = field(default_factory=dict)
     precision: Precision = "float32"
     engine: str = "auto"
+    tile: TileSize = "auto"
+    max_side: int | None = None
 
     def absolute(self) -> "Recipe":
         """The same recipe with absolute paths, for processes that work in another folder."""
@@ -101,6 +110,11 @@ class DeepLab:
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
     precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
     engine: what runs the net, "opencv", "onnxruntime", or "auto" (see `engines.choose`).
+    tile: "auto" to run the net in tiles where the memory is too small for the whole image; the
+        largest side of a tile in pixels, for images that are larger; None or "never" for no tiles.
+        The scores are those of the whole image up to float32's rounding.
+    max_side: images whose longer side has more pixels are scaled down to it for net and CRF. Labels
+        are at full size all the same, by the nearest pixel, and all else is enlarged bilinearly.
 
     Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
     that do not take a colour image to scores of 1 to 255 labels, and too little memory.
@@ -123,18 +137,25 @@ class DeepLab:
         variables: Mapping[str, str] | None = None,
         precision: Precision = "float32",
         engine: str = "auto",
+        tile: TileSize = "auto",
+        max_side: int | None = None,
     ) -> None:
         check_iterations(iterations)
+        check_tile(tile)
+        check_max_side(max_side)
         net = read_model(model, variables).ending_in_scores()
         check_net(net)
         self.crf = published_crf(net.name, net.dense_crf) if crf == "model" else crf
         if not isinstance(self.crf, CrfParams | None):
             raise ArgumentError(f"crf is {crf!r}, expected 'model', CrfParams or None")
         self.iterations = iterations
-        self.engine = make_engine(net, device, precision, engine)
+        self.max_side = max_side
+        engine_of = partial(make_engine, device=device, precision=precision, engine=engine)
+        self._runs = AnySize(net, engine_of, tile)
         self.crf_device = crf_device(device) if self.crf else None
-        self._net_bytes_held = 0
-        self._check_memory(*self._needs((1, 1)))
+        size, net_bytes, rest = self._needs((1, 1))
+        mend = "free some, or use a machine with more memory"
+        require_memory(net_bytes + rest, what(net, size), mend)
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
         known = MODELS.get(net.name)
@@ -149,6 +170,11 @@ class DeepLab:
         weights = one_line(self.weights)
         crf = f"CRF on {self.crf_device}" if self.crf else "without CRF"
         return f"DeepLab({self.net.name!r}, {weights!r}, {self.engine.name}, {self.device}, {crf})"
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the net."""
+        return self._runs.engine
 
     @property
     def net(self) -> Net:
@@ -262,25 +288,40 @@ class DeepLab:
         assert scored.image is not None
         return self.refine(scored.image, scored)
 
-    def run_net(self, image: UInt8) -> Segmentation:
+    def run_net(
+        self, image: UInt8, *, labels_only: bool = False, on_tiles: OnTiles | None = None
+    ) -> Segmentation:
         """The net alone: a Segmentation without CRF, with float32 scores on the net's own grid.
 
         image: HxWx3 uint8 RGB; the result does not keep it. Of a net that adds up branches at full
         size (the MSc nets) they are the scores at full size.
 
+        labels_only: whether nothing else of the image's size will be asked for, neither scores nor
+        marginals: then less memory must be there. on_tiles: what is called if it runs in tiles.
+
         Raises ArgumentError for other arrays, and what calling raises.
         """
         image = check_image(image)
         start = time.perf_counter()
-        size, net_bytes = self._check(image)
-        data = preprocess(image, size, self.net.preprocessing or VOCS)
-        blob, stride, offset = self.net.coarse_output
-        values = self.engine.blobs(data, [blob])[blob][0]
-        self._net_bytes_held = max(self._net_bytes_held, net_bytes)
+        whole = image.shape[0], image.shape[1]
+        seen = within(whole, self.max_side)
+        size, net_bytes, rest = self._needs(whole, labels_only, self.max_side)
+        smaller = partial(self._smaller, whole, labels_only)
+        way = self._runs.way(size, net_bytes, rest, smaller)
+        on_tile = on_tiles(str(way), way.count) if on_tiles and way.tiling else None
+        _, stride, offset = self.net.coarse_output
+        data = preprocess(shrunk(image, seen), size, self.net.preprocessing or VOCS)
+        values = self._runs.run(way, data, coarse_size(seen, stride, offset), on_tile)
         check_finite(self.net, values, self.precision)
-        coarse = CoarseScores(values, stride, offset).covering(image.shape[:2])
+        coarse = CoarseScores(values, stride, offset).covering(seen)
         coarse = replace(coarse, values=np.ascontiguousarray(coarse.values))
-        return Segmentation(image.shape[:2], coarse, time.perf_counter() - start)
+        return Segmentation(
+            whole,
+            coarse,
+            time.perf_counter() - start,
+            tiles=way.count,
+            scaled=None if seen == whole else seen,
+        )
 
     def refine(
         self, image: UInt8, segmentation: Segmentation, marginals: bool = True
@@ -305,93 +346,31 @@ class DeepLab:
 
         Measured on a CPU.
         """
-        return sum(self._needs(size)[1:])
+        return sum(self._needs(size, max_side=self.max_side)[1:])
 
-    def _needs(self, size: HW) -> tuple[HW, int, int]:
+    def _needs(
+        self, image: HW, labels_only: bool = False, max_side: int | None = None
+    ) -> tuple[HW, int, int]:
         """The size (H, W) at which to run an image, the bytes of the net, and those of the rest."""
-        size = self.net.fitting_size(size)
+        size = self.net.fitting_size(within(image, max_side))
         shape = (1, 3, *size)
-        _, labels, *output_size = self.net.output_shape(shape)
+        shapes = self.net.blob_shapes(shape)
+        _, labels, *output_size = shapes[self.net.output]
         pixels = math.prod(output_size)
-        rest = _ARRAYS_HELD * 4 * labels * pixels
+        if labels_only:
+            rest = 2 * 4 * math.prod(shapes[self.net.coarse_output[0]])
+        else:
+            rest = _ARRAYS_HELD * 4 * labels * max(pixels, math.prod(image))
         if self.crf:
-            # The CRF asks again where marginals are wanted.
-            rest += crf_memory_needed(labels, pixels, marginals=False)
+            rest += crf_memory_needed(labels, pixels, marginals=not labels_only)
         return size, self.engine.memory_needed(shape), rest
 
-    def _check(self, image: UInt8) -> tuple[HW, int]:
-        """The size (H, W) at which to run an image, and the net's bytes. The memory suits."""
-        size, net_bytes, rest = self._needs((image.shape[0], image.shape[1]))
-        self._check_memory(size, net_bytes, rest)
-        return size, net_bytes
+    def _smaller(self, image: HW, labels_only: bool, free: float) -> str:
+        """What to do with an image that is too large for so many free bytes."""
 
-    def _check_memory(self, size: HW, net_bytes: int, rest: int) -> None:
-        # What the net took for an earlier image, it has not given back.
-        n_bytes = net_bytes + rest - self._net_bytes_held
-        what = f"net '{self.net.name}' on an image of {size[1]}x{size[0]} pixels"
-        require_memory(n_bytes, what)
+        def fits(side: int) -> bool:
+            _, net_bytes, rest = self._needs(image, labels_only, side)
+            return net_bytes + rest < 0.9 * free
 
-
-def refine(
-    image: UInt8,
-    segmentation: Segmentation,
-    crf: CrfParams,
-    iterations: int,
-    device: str,
-    marginals: bool = True,
-) -> Segmentation:
-    """A segmentation by a net after the CRF.
-
-    Raises ArgumentError for an image of another size, and what `dense_crf` raises.
-    """
-    from deeplab_repro.crf.dense_crf import refine_scores
-
-    assert segmentation.coarse
-    image = check_image(image)
-    if image.shape[:2] != segmentation.size:
-        raise ArgumentError(
-            f"image is {dims(image.shape[:2])} (HxW), expected the {dims(segmentation.size)} of "
-            "the image that was segmented"
-        )
-    start = time.perf_counter()
-    refined = refine_scores(
-        image, segmentation.coarse, crf, iterations, device=device, marginals=marginals
-    )
-    return replace(segmentation, refined=refined, crf_seconds=time.perf_counter() - start)
-
-
-def check_net(net: Net) -> None:
-    """Raise NetError unless the net takes a colour image to scores of labels that fit uint8."""
-    net.check_map()
-    if net.input_shape[1:2] != (3,):
-        raise NetError(
-            f"net '{net.name}' takes {dims(net.input_shape)}, expected 3 channels: a colour image "
-            "(is_color: false and force_gray in a data layer ask for grey ones)"
-        )
-    found = net.output_shape((1, *net.input_shape[1:]))
-    if len(found) != 4 or found[0] != 1 or not 1 <= found[1] <= VOID:
-        raise NetError(
-            f"net '{net.name}' ends in '{net.output}' of shape {dims(found)}, expected scores of "
-            f"1 to {VOID} labels, 1xCxHxW"
-        )
-
-
-def published_crf(model: str, block: DenseCrfParameter | None = None) -> CrfParams:
-    """The CRF of a net's name in the registry, or else the one that its own file asks for.
-
-    Raises ArgumentError where there is neither.
-    """
-    published = MODELS[model].crf if model in MODELS else None
-    if published is None and block:
-        kernels = (block.bi_w, block.bi_xy_std, block.bi_rgb_std, block.pos_w, block.pos_xy_std)
-        if all(len(values) == 1 for values in kernels):  # with more, it is another CRF than ours
-            try:
-                published = CrfParams(*(value for (value,) in kernels))
-            except ArgumentError as error:
-                raise ArgumentError(f"net '{model}' asks for a CRF: {error}, by --crf") from error
-    if published is None:
-        raise ArgumentError(
-            f"no CRF parameters are published for net '{model}': give them as "
-            "W1,SIGMA_ALPHA,SIGMA_BETA (--crf), or do without a CRF (--no-crf)"
-        )
-    return published
+        side = bisect.bisect_left(range(max(image)), True, key=lambda side: not fits(side + 1))
+        return f"make it smaller (--max-side {side})" if side else "use a machine with more memory"

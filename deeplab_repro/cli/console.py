@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from rich.console import Console
 
@@ -83,6 +85,12 @@ def _told_every_minute(doing: str, total: int) -> Callable[[], None]:
             done_before, before = done, now
 
     return step
+
+
+def say_tiles(path: "Path", told: str, total: int) -> Callable[[], None]:
+    """Tell that a photo is run in tiles, and every minute how far; gives what each tile calls."""
+    say(f"{path.name}: {told}")
+    return _told_every_minute(f"{path.name}: tiles", total)
 
 
 @contextmanager
@@ -287,12 +295,14 @@ def _photo_line(photo: "Photo", name: str) -> str:
     made = photo.segmentation
     assert made
     height, width = made.size
-    times = f"net {made.net_seconds * 1e3:5.0f} ms  " if made.coarse else ""
+    in_tiles = f"in {made.tiles} tiles " if made.tiles else ""
+    times = f"net {in_tiles}{made.net_seconds * 1e3:5.0f} ms  " if made.coarse else ""
     if made.refined:
         times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
     probs = made.coarse.values if made.coarse else made.marginals
     assert probs is not None
-    return f"{name}  {width}x{height}  {times}{_shares_text(made.labels, len(probs))}"
+    scaled = f" (seen at {made.scaled[1]}x{made.scaled[0]})" if made.scaled else ""
+    return f"{name}  {width}x{height}{scaled}  {times}{_shares_text(made.labels, len(probs))}"
 
 
 def _shares_text(labels: "np.ndarray", n_labels: int) -> str:

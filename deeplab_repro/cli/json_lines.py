@@ -32,7 +32,7 @@ def _described(photo: Photo) -> dict[str, object]:
     seconds = {"net": round(made.net_seconds, 4)}
     if made.refined:
         seconds["crf"] = round(made.crf_seconds, 4)
-    tiles = getattr(made, "tiles", 1)
+
     return {
         "width": width,
         "height": height,
@@ -42,7 +42,8 @@ def _described(photo: Photo) -> dict[str, object]:
         },
         "labels": made.shares(),
         "seconds": seconds,
-        **({"tiles": tiles} if tiles > 1 else {}),
+        **({"tiles": made.tiles} if made.tiles else {}),
+        **({"seen_at": made.scaled[::-1]} if made.scaled else {}),
     }
 
 

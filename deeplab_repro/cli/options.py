@@ -120,6 +120,40 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tile(parser: argparse.ArgumentParser) -> None:
+    """--tile auto|never|PIXELS."""
+    parser.add_argument(
+        "--tile",
+        metavar="auto|never|PIXELS",
+        type=_tile,
+        default="auto",
+        help="run the net on large photos in tiles of so many pixels a side at most; the labels "
+        "are the same (default: auto, where the memory is too small for the whole photo)",
+    )
+
+
+def add_max_side(parser: argparse.ArgumentParser) -> None:
+    """--max-side N."""
+    parser.add_argument(
+        "--max-side",
+        metavar="N",
+        type=whole_number(1),
+        help="scale larger photos down, so that the longer side is N pixels, for net and CRF; the "
+        "labels are at full size all the same (default: no limit)",
+    )
+
+
+def _tile(text: str) -> "int | str":
+    if text in ("auto", "never"):
+        return text
+    try:
+        return whole_number(1)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not auto, never, or a number of pixels from 1"
+        ) from None
+
+
 def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
     """The net, its weights and its CRF: --model, --prototxt, --weights, --set, --crf, --no-crf."""
     which = parser.add_mutually_exclusive_group()
@@ -167,6 +201,8 @@ def recipe_of(arguments: argparse.Namespace) -> "Recipe":
         variables=variables_of(arguments),
         precision=arguments.precision,
         engine=arguments.engine,
+        tile=arguments.tile,
+        max_side=getattr(arguments, "max_side", None),  # predict has none
     )
 
 

@@ -12,6 +12,7 @@ from deeplab_repro.cli.options import (
     add_force,
     add_iterations,
     add_net,
+    add_tile,
     add_workers,
     devkit_of,
     files_read,
@@ -38,6 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
     add_engine(parser)
+    add_tile(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, required=True)
     parser.add_argument(
         "--scores",

@@ -4,14 +4,23 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.console import crf_text, print_photo, print_photos, say, say_clashes
+from deeplab_repro.cli.console import (
+    crf_text,
+    print_photo,
+    print_photos,
+    say,
+    say_clashes,
+    say_tiles,
+)
 from deeplab_repro.cli.options import (
     add_device,
     add_engine,
     add_force,
     add_iterations,
+    add_max_side,
     add_net,
     add_photos,
+    add_tile,
     files_read,
     recipe_of,
 )
@@ -36,6 +45,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_iterations(parser)
     add_device(parser, "net", "the best there is")
     add_engine(parser)
+    add_tile(parser)
+    add_max_side(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
     )
@@ -89,7 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
         check_page(out, [*names, *read], force)
     model = recipe_of(arguments).build()
     say_clashes(names)
-    photos = segment_files(model, names, out, save, force, names, arguments.skip_existing)
+    photos = segment_files(
+        model, names, out, save, force, names, arguments.skip_existing, say_tiles
+    )
     if arguments.html:
         photos = on_a_page(photos, out, model, ran_on(model), force)
     tell = print_json if arguments.json else print_photo

@@ -25,6 +25,7 @@ from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.machine.packages import load
 from deeplab_repro.machine.shortage import shortage
 from deeplab_repro.net.net import Net
+from deeplab_repro.net.stages import peak_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -166,12 +167,14 @@ class OnnxRuntimeEngine:
     def memory_needed(self, shape: Shape) -> int:
         """About how many bytes it takes to run on images of up to this NxCxHxW.
 
-        Fitted to peaks with onnxruntime 1.32 on a CPU, from -1% to +33%: LargeFOV took 595 and 835
-        MB at 513x513 and 1025x769, MSc-LargeFOV 796, DeepLab 1300, DeepLab-7x7 3300.
-        DeepLabv2-ResNet101, whose blobs live shortly, took 970 MB in place of 1900.
+        Fitted to peaks with onnxruntime 1.32 on a CPU, from -3% to +35%: LargeFOV took 595 and 835
+        MB at 513x513 and 1025x769, MSc-LargeFOV 796, DeepLab 1300, DeepLab-7x7 3300,
+        DeepLabv2-ResNet101 970; and stages of LargeFOV, as tiles.py runs them, 270 to 990 MB.
         """
-        # While it is built there are several copies of the weights, and afterwards two.
-        return int(6 * 4 * self.net.parameters + 0.29 * self.net.activation_bytes(shape))
+        weights, blobs = 4 * self.net.parameters, peak_bytes(self.net, shape)
+        # While it is built there are several copies of the weights, and afterwards fewer; beside
+        # the largest layer's blobs there is a copy of some in another order.
+        return int(max(6 * weights + blobs, 5 * weights + 1.5 * blobs))
 
     def _session(self, shape: Shape, outputs: tuple[str, ...]) -> "onnxruntime.InferenceSession":
         # Where the net fits any size, so does a session.

@@ -3,6 +3,7 @@
 A net of a great many parts runs as a whole all the same, as its parts would take too much memory.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,6 +22,9 @@ from deeplab_repro.net.net import Net
 # and as a whole 1.7 GB and at most 1.7 times as long. The VGG nets have up to 17.
 _MOST_PARTS = 40
 
+# Of what a convolution makes on phases, or by a product of matrices, OpenCV 5 has so many copies.
+_COPIES = {"phases": 3, "product": 1}
+
 # How many choices of blobs the parts are kept for, each with its own copy of the weights.
 _KEPT = 2
 
@@ -38,6 +42,12 @@ class OpenCVCpuEngine:
         self._made: dict[tuple[str, ...], InParts] = {}
         found = parts(self._numbered, [self._numbers.get(net.output, net.output)])
         self._whole = OpenCVEngine(net, "cpu") if len(found) > _MOST_PARTS else None
+        self._copied = {
+            layer.tops[0]: _COPIES[part.way]
+            for part in found
+            for layer in part.layers
+            if part.way in _COPIES and isinstance(layer.op, Convolution)
+        }
 
     def build(self) -> None:
         """Build what gives the coarse scores, which the first run would do otherwise.
@@ -62,15 +72,18 @@ class OpenCVCpuEngine:
     def memory_needed(self, shape: Shape) -> int:
         """About how many bytes it takes to run on images of up to this NxCxHxW.
 
-        Fitted to peaks, from -3% to +12%. With OpenCV 4.14 LargeFOV took 948 and 1727 MB at 513x513
-        and 1025x769, MSc-LargeFOV 1400, DeepLab 1192, DeepLab-7x7 1617; with OpenCV 5.0 LargeFOV
-        528 MB, MSc-LargeFOV 1127, DeepLab 877.
+        Fitted to peaks. With OpenCV 4.14, from -4% to +21%, LargeFOV took 948 and 1727 MB at
+        513x513 and 1025x769, MSc-LargeFOV 1400, DeepLab 1192, DeepLab-7x7 1617. With OpenCV 5.0,
+        from +8% to +69%, LargeFOV 528 and 1041 MB, MSc-LargeFOV 1127, DeepLab 877. Stages of
+        LargeFOV, as tiles.py runs them, took 180 to 2430 MB, from -24% to +105%.
         """
         if self._whole:
             return self._whole.memory_needed(shape)
         weights, blobs = bytes_of_copies(self.net), self.net.activation_bytes(shape)
         if not BY_CAFFE:
-            return int(90e6 + weights + blobs)
+            shapes = self._numbered.blob_shapes(shape)
+            copies = sum(4 * n * math.prod(shapes[blob]) for blob, n in self._copied.items())
+            return int(90e6 + weights + blobs + copies)
         ordinary = sum(
             4 * layer.parameters
             for layer in self.net.layers

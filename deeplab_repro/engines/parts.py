@@ -20,6 +20,7 @@ from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape
 from deeplab_repro.engines.product import convolve
 from deeplab_repro.net.layers import Convolution, Dropout, LayerType, ReLU
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.stages import needed
 
 Way = Literal["whole", "phases", "product", "join"]
 
@@ -68,7 +69,7 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
     where one of the outputs is made. A net with blobs that are no images is one part.
     """
     outputs = dict.fromkeys(outputs)
-    layers = _needed(net, outputs)
+    layers = needed(net.layers, outputs)
     shapes = net.blob_shapes()
     if any(len(shapes[top]) != 4 for layer in layers for top in layer.tops):
         return [Part("whole", (net.input,), layers, tuple(outputs))]
@@ -97,16 +98,6 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
         wanted = set(outputs).union(*(other.bottoms for other in found if other is not part))
         part.tops = tuple(top for layer in part.layers for top in layer.tops if top in wanted)
     return found
-
-
-def _needed(net: Net, outputs: Iterable[str]) -> list[Layer]:
-    """The layers that these blobs need."""
-    wanted, needed = set(outputs), []
-    for layer in reversed(net.layers):
-        if not wanted.isdisjoint(layer.tops):
-            needed.append(layer)
-            wanted.update(layer.bottoms)
-    return needed[::-1]
 
 
 def _continues(part: Part, layer: Layer, way: Way) -> bool:

@@ -20,8 +20,9 @@ from deeplab_repro.version import __version__
 
 _KEYWORD = "deeplab-repro:beside"
 
-# What runs the net, and where, changes results by rounding only; the others are in the net's text.
-_NO_SETTINGS = ("model", "variables", "device", "engine")
+# What runs the net, where, and in which tiles, changes results by rounding only; the others are in
+# the net's text.
+_NO_SETTINGS = ("model", "variables", "device", "engine", "tile")
 
 
 def net_digest(net: Net) -> str:

@@ -2,9 +2,9 @@
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from deeplab_repro.models.registry import class_names
 from deeplab_repro.segmenter import DeepLab
 from deeplab_repro.work.stages import io_threads
 
+_OF_LABELS = {"labels", "overlay", "cutout"}
+
 OUTPUTS = (*ENDINGS, "cutout")
 """What `segment_files` can write for a photo; the labels are always written."""
 
@@ -37,6 +39,7 @@ def segment_files(
     force: bool = False,
     names: Mapping[Path, str] | None = None,
     skip_existing: bool = False,
+    on_tiles: Callable[[Path, str, int], Callable[[], object]] | None = None,
 ) -> Iterator[Outcome]:
     """Segment photo files and write the results to the folder `out`, which is made if need be.
 
@@ -50,7 +53,8 @@ def segment_files(
     force: replace files that this tool did not make. names: by photo, what its results are called
     in `out`, without an ending; by default as `result_names` has it. skip_existing: yield a photo
     as Skipped if all that is asked for is there, whole, and made of the photo as it is now by the
-    same model; see `jobs.done`.
+    same model; see `jobs.done`. on_tiles: as for `DeepLab.run_net`, with the photo's
+    path before all else.
 
     Raises FileError where something cannot be written or is in the way, DeviceError where a device
     fails, and ArgumentError for outputs that do not exist.
@@ -62,7 +66,9 @@ def segment_files(
         raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
     paths = list(paths)
     names = names or result_names(dict.fromkeys(paths, ""), out)
-    files = _Files(model, out, names, frozenset(outputs) - {"labels"}, force, skip_existing)
+    files = _Files(
+        model, out, names, frozenset(outputs) - {"labels"}, force, skip_existing, on_tiles
+    )
     if "cutout" in outputs:  # which ones there may be is known only now
         check_targets({path: files.possible_cutouts(path) for path in paths}, paths, force)
     stages = Stages(files.read, files.score, files.refine, files.write)
@@ -101,6 +107,7 @@ class _Files:
     outputs: frozenset[str]
     force: bool
     skip_existing: bool
+    on_tiles: Callable[[Path, str, int], Callable[[], object]] | None
 
     def possible_cutouts(self, photo: Path) -> list[Path]:
         """The files of the cutouts if all classes were there."""
@@ -115,7 +122,10 @@ class _Files:
     def score(self, photo: Photo) -> Photo:
         """With what the net makes of it."""
         self.model.warn_of_photo(photo.image, photo.path.name)
-        return replace(photo, segmentation=self.model.run_net(photo.image))
+        tell = partial(self.on_tiles, photo.path) if self.on_tiles else None
+        labels_only = _OF_LABELS.issuperset(self.outputs)
+        made = self.model.run_net(photo.image, labels_only=labels_only, on_tiles=tell)
+        return replace(photo, segmentation=made)
 
     def refine(self, photo: Photo) -> Photo:
         """With what the CRF makes of that."""

@@ -50,9 +50,8 @@ def _read_again(photo: Skipped, model: DeepLab) -> LabelledPhoto:
 def _labelled(photo: Photo) -> LabelledPhoto:
     made = photo.segmentation
     assert made
-    assert made.coarse
     if made.refined:
-        labels = {"net": made.coarse.labels(made.size), "net + CRF": made.labels}
+        labels = {"net": made.net_labels, "net + CRF": made.labels}
         seconds = {"net": made.net_seconds, "CRF": made.crf_seconds}
     else:
         labels, seconds = {"net": made.labels}, {"net": made.net_seconds}

@@ -69,6 +69,27 @@ def find_gpus() -> list[Gpu]:
     return [_gpu(driver, index) for index in range(_count(driver))]
 
 
+def free_memory() -> int | None:
+    """The free bytes of the GPU that is used; None where that cannot be told.
+
+    This makes the context on the GPU that whatever runs there shares.
+    """
+    if driver_problem() is not None:
+        return None
+    driver, device, context = _driver(), ctypes.c_int(), ctypes.c_void_p()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) != 0:
+        return None
+    try:
+        driver.cuCtxPushCurrent_v2(context)
+        code = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+        driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+    finally:
+        driver.cuDevicePrimaryCtxRelease(device)
+    return free.value if code == 0 else None
+
+
 def _driver() -> ctypes.CDLL:
     return ctypes.CDLL(_NAME)
 

@@ -34,8 +34,7 @@ def require_memory(
     available = available_memory()
     if available is not None and n_bytes > available:
         raise ResourceError(
-            f"{what}: needs {_gigabytes(n_bytes)} of memory, {_gigabytes(available)} are free: "
-            f"{mend}"
+            f"{what}: needs {gigabytes(n_bytes)} of memory, {gigabytes(available)} are free: {mend}"
         )
 
 
@@ -112,5 +111,6 @@ def _file_cache(memory_stat: Path, prefix: str) -> int:
     return sum(int(value) for name, value in fields if name in names)
 
 
-def _gigabytes(n_bytes: int) -> str:
+def gigabytes(n_bytes: float) -> str:
+    """A number of bytes as messages show it."""
     return f"{n_bytes / 1e9:,.1f} GB"

@@ -13,6 +13,8 @@ from deeplab_repro.arrays import F32, HW, dims, in_brief
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.device import Precision
 
+_ROWS_AT_ONCE = 64
+
 
 @dataclass(frozen=True, eq=False)
 class CoarseScores:
@@ -29,7 +31,7 @@ class CoarseScores:
 
     def covering(self, size: HW) -> "CoarseScores":
         """The part that an image of `size` = (H, W) needs, as a view."""
-        height, width = (-(-(n - 1 + self.offset) // self.stride) + 1 for n in size)
+        height, width = coarse_size(size, self.stride, self.offset)
         return CoarseScores(self.values[:, :height, :width], self.stride, self.offset)
 
     def rounded(self, precision: Precision) -> "CoarseScores":
@@ -75,8 +77,15 @@ class CoarseScores:
         return _interpolated(values, 1, above - top, below - top, down)
 
     def labels(self, size: HW) -> npt.NDArray[np.uint8]:
-        """The most probable label of each pixel of an image, HxW uint8; ties to the lowest."""
-        return self.enlarged(size).argmax(axis=0).astype(np.uint8)
+        """The most probable label of each pixel of an image, HxW uint8; ties to the lowest.
+
+        Raises what `enlarged` raises, and takes less memory.
+        """
+        labels = np.empty(size, np.uint8)
+        for first in range(0, size[0], _ROWS_AT_ONCE):
+            last = min(first + _ROWS_AT_ONCE, size[0])
+            labels[first:last] = self.enlarged_rows(size, first, last).argmax(axis=0)
+        return labels
 
     def _positions(self, axis: int, begin: int, end: int) -> tuple[np.ndarray, np.ndarray, F32]:
         n_in = self.values.shape[axis]
@@ -92,6 +101,11 @@ def _interpolated(values: F32, axis: int, first: np.ndarray, second: np.ndarray,
     further *= part
     out += further
     return out
+
+
+def coarse_size(size: HW, stride: int, offset: int = 0) -> HW:
+    """How many rows and columns of scores an image of `size` = (H, W) needs."""
+    return -(-(size[0] - 1 + offset) // stride) + 1, -(-(size[1] - 1 + offset) // stride) + 1
 
 
 def interp_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, F32]:

@@ -35,8 +35,9 @@ from deeplab_repro.machine.memory import available_memory
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, read_model, require_weights
 from deeplab_repro.models.registry import MODELS
+from deeplab_repro.models.usable import check_net, published_crf
 from deeplab_repro.net.net import Net
-from deeplab_repro.segmenter import DEFAULT_MODEL, DeepLab, Recipe, check_net, published_crf
+from deeplab_repro.segmenter import DEFAULT_MODEL, DeepLab, Recipe
 from deeplab_repro.version import __version__
 from deeplab_repro.voc.devkit import Devkit, results_folder
 from deeplab_repro.voc.records import (
@@ -105,6 +106,10 @@ def predict(
     are missing, folders that another run works on and what cannot be written; DeviceError for a
     device that a worker does not have; and what `DeepLab` raises.
     """
+    if recipe.max_side is not None:
+        raise ArgumentError(
+            f"max_side is {recipe.max_side}, expected None: scores are those of photos at full size"
+        )
     names = devkit.ids(split)
     devkit.require(names, split, masks=False)
     kept = None if scores is None else read_scores_record(scores)

@@ -33,8 +33,8 @@ class NetRecord:
     weights: the caffemodel's file name; weights_sha256 and net_sha256: digests of that file (of
     the text random:SEED, if they are) and of the net's prototxt. trained_on: the list that the
     weights were trained on, as train_aug; None if unknown. arithmetic: the precision in which the
-    net ran. version: of this package. What runs the net, and where, is no part of it: they differ
-    by rounding only.
+    net ran. version: of this package. What runs the net, where, and in which tiles, is no part of
+    it: they differ by rounding only.
     """
 
     model: str

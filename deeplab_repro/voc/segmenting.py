@@ -14,8 +14,8 @@ from deeplab_repro.files.made_of import MadeOf, is_made_of, sha256_of
 from deeplab_repro.files.pictures import write_labels
 from deeplab_repro.files.probs import read_coarse, write_coarse
 from deeplab_repro.jobs.photos import Outcome, Photo, Stages
-from deeplab_repro.segmentation import Segmentation
-from deeplab_repro.segmenter import DeepLab, Recipe, refine
+from deeplab_repro.segmentation import Segmentation, refine
+from deeplab_repro.segmenter import DeepLab, Recipe
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
 from deeplab_repro.work.outcomes import Failed
@@ -88,7 +88,7 @@ class Segmenting:
         """With the net's scores, rounded as they are kept if they are."""
         if photo.segmentation is not None:
             return photo
-        made = self._model().run_net(photo.image)
+        made = self._model().run_net(photo.image, labels_only=True)
         if self.record.scores is not None and made.coarse:
             made = replace(made, coarse=made.coarse.rounded(self.record.scores))
         return replace(photo, segmentation=made)

@@ -156,10 +156,10 @@ def test_what_comes_while_the_net_runs(command, monkeypatch):
 
     run_net = DeepLab.run_net
 
-    def run(model, image):
+    def run(model, image, **options):
         Path("out").mkdir()
         Path("out/a.png").write_bytes(b"mine")
-        return run_net(model, image)
+        return run_net(model, image, **options)
 
     monkeypatch.setattr(DeepLab, "run_net", run)
     status, _, err = command("segment", "a.jpg", *NET, "--no-crf")

@@ -21,6 +21,18 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == 75 ? 8 : attribute == 76 ? 6 : -1;
     return device < 7;
 }
+static int retained, pushed;
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    if (device != 7) return 101;
+    *context = &retained; retained++; return number("FAKE_CONTEXT_CODE");
+}
+int cuDevicePrimaryCtxRelease(int device) { retained--; return device != 7; }
+int cuCtxPushCurrent_v2(void *context) { pushed++; return context != &retained; }
+int cuCtxPopCurrent_v2(void **context) { pushed--; *context = &retained; return 0; }
+int cuMemGetInfo_v2(size_t *free, size_t *total) {
+    if (pushed != 1 || retained != 1) return 201;
+    *free = (size_t)5 << 30; *total = (size_t)12 << 30; return number("FAKE_MEMORY_CODE");
+}
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)12 << 30; return 0; }
 """
 
@@ -55,6 +67,20 @@ def test_two_gpus(driver):
     driver(FAKE_VERSION="12040", FAKE_COUNT="2")
     assert (gpus.driver_problem(), gpus.cuda_version()) == (None, (12, 4))
     assert gpus.find_gpus() == [gpus.Gpu("Fake RTX", (8, 6), 12 << 30)] * 2
+
+
+def test_free_memory_of_the_gpu_that_is_used(driver):
+    driver(FAKE_VERSION="12040", FAKE_COUNT="2")
+    assert gpus.free_memory() == gpus.free_memory() == 5 << 30
+    driver(FAKE_MEMORY_CODE="999")
+    assert gpus.free_memory() is None
+
+
+def test_free_memory_where_there_is_none(driver):
+    driver(FAKE_COUNT="1", FAKE_CONTEXT_CODE="2")
+    assert gpus.free_memory() is None
+    driver(FAKE_COUNT="0")
+    assert gpus.free_memory() is None
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,17 @@ def test_some_rows_are_those_of_all(stride, offset):
             np.testing.assert_array_equal(found, whole[:, first:last])
 
 
+@pytest.mark.parametrize(("stride", "offset"), [(8, 7), (1, 0), (1, 3)])
+def test_labels_are_the_largest_of_the_enlarged_scores(stride, offset):
+    # More rows than one band has.
+    values = RNG.integers(0, 3, (4, 150, 40)).astype(np.float32)
+    size = 130, 35
+    coarse = CoarseScores(values, stride, offset)
+    found = coarse.labels(size)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, coarse.enlarged(size).argmax(axis=0))
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["DeepLab", "DeepLab-LargeFOV"])
 def test_golden_scores_of_the_original(golden, name):

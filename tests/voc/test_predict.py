@@ -37,6 +37,11 @@ def test_the_labels_are_the_models(devkit, recipe, tmp_path):
         np.testing.assert_array_equal(labels, model.run_net(image).labels)
 
 
+def test_photos_that_are_scaled_down_are_refused(devkit, recipe, tmp_path):
+    with pytest.raises(ArgumentError, match="max_side is 20, expected None"):
+        predict(devkit, "val", tmp_path, replace(recipe, max_side=20))
+
+
 def test_the_record(devkit, recipe, tmp_path):
     predicted = predict(devkit, "val", tmp_path, recipe, scores=tmp_path / "s")
     record = read_record(tmp_path, "val")
