@@ -33,7 +33,7 @@ _MEND = "copy or save it again"
 
 
 class Stored(NamedTuple):
-    """An array in a file: its type as the format names it, its shape, its bytes behind the header."""
+    """An array in a file: its type as the format names it, its shape, and its place."""
 
     dtype: str
     shape: Shape
@@ -77,6 +77,11 @@ class Safetensors:
                 with np.errstate(over="ignore"):
                     part[:] = raw
         return values.reshape(stored.shape).astype(np.float32, copy=False)
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a .safetensors, by its name."""
+    return os.fspath(path).endswith(".safetensors")
 
 
 @contextmanager
