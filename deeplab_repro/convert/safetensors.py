@@ -9,8 +9,8 @@
                                    is not 1: what Caffe keeps
     mean                           3xHxW: where the preprocessing has a mean_file, its values
 
-All are float32; weights and biases are float16 where that was asked for. The metadata have one
-text, "deeplab-repro": the net as JSON, which npz.py describes. What layers share by a param's name
+All are float32; weights and biases are float16 where that was asked for. The metadata hold
+the text "net.json": the net, as npz.py describes it. What layers share by a param's name
 is there once, under the first of them.
 """
 
@@ -38,7 +38,7 @@ from deeplab_repro.net.named_arrays import (
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.preprocess import MeanImage
 
-_NET = "deeplab-repro"  # the text that holds the net
+_NET = "net.json"  # the text that holds the net
 _MEAN = "mean"  # no layer's: these names have a dot
 
 
