@@ -49,6 +49,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add_force(parser)
     add_variables(parser)
+    parser.add_argument_group("safetensors").add_argument(
+        "--names",
+        choices=("torchvision",),
+        help="VGG-16's convolutions alone, as torchvision's vgg16 names and feeds them",
+    )
     caffe = parser.add_argument_group("caffe")
     caffe.add_argument(
         "--no-interp",
@@ -93,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.to != "caffe" and not arguments.interp:
         raise ArgumentError("--no-interp goes with --to caffe")
     read = files_read(arguments)
+    if arguments.names and arguments.to != "safetensors":
+        raise ArgumentError("--names goes with --to safetensors")
     targets = file_names(arguments.to, arguments.out)
     check_targets({Path(arguments.out): targets}, read, arguments.force)
     net = _net(arguments)
@@ -111,8 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
         interp=arguments.interp,
         onnx=options,
         half=arguments.half,
+        names=arguments.names,
         verify=arguments.verify,
     )
+    if arguments.names:
+        print(one_line(_told_of_names(net)))
     for difference in converted.differences:
         print(one_line(_told(difference, converted.checked_with)))
     if converted.agreement is not None:
@@ -121,6 +131,19 @@ def run(arguments: argparse.Namespace) -> int:
     for file in converted.files:
         print(f"written: {one_line(file)} ({file.stat().st_size:,} bytes)")
     return 0
+
+
+def _told_of_names(net: "Net") -> str:
+    """What torchvision's names hold of the net, and what not."""
+    from deeplab_repro.convert.torchvision import TRUNK, trunk_of
+
+    names, (_, left_out) = list(TRUNK.items()), trunk_of(net)
+    (first, begin), (last, end) = names[0], names[-1]
+    return (
+        f"{first} to {last} as {begin} to {end}, for red, green, blue as torchvision feeds them: "
+        "the same numbers except where they see the border; left out: "
+        f"{', '.join(layer.name for layer in left_out) or 'nothing'}"
+    )
 
 
 def _told(difference: "Difference", checked_with: str | None) -> str:

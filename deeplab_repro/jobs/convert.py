@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from deeplab_repro.caffe import write_mean_file
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import write_npz
 from deeplab_repro.convert.onnx import needs_data_file, write_onnx
 from deeplab_repro.convert.safetensors import write_safetensors
+from deeplab_repro.convert.torchvision import write_trunk
 from deeplab_repro.engines.onnxruntime import newest_opset
 from deeplab_repro.errors import ArgumentError, FileError, NetError, one_line
 from deeplab_repro.files.whole import replace_together
-from deeplab_repro.jobs.verify import PLAIN, Difference, Format, OnnxOptions, check_files
+from deeplab_repro.jobs.verify import PLAIN, Checked, Difference, Format, OnnxOptions, check_files
+from deeplab_repro.jobs.verify_trunk import check_trunk
 from deeplab_repro.net.net import Net
 
 ENDINGS: dict[Format, tuple[str, ...]] = {
@@ -44,6 +47,7 @@ def convert_files(
     interp: bool = True,
     onnx: OnnxOptions = PLAIN,
     half: bool = False,
+    names: Literal["torchvision"] | None = None,
     verify: bool = False,
 ) -> Converted:
     """Write the net, with weights, in another format: to `out` with that format's endings.
@@ -52,11 +56,14 @@ def convert_files(
     file of more than 2 GB has its weights in a second one, .onnx.data.
 
     interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. half: weights and biases as
-    float16, for all but caffe. verify: run the net and the files on a seeded picture first. No
-    output may differ by more than 1e-4 times its standard deviation; of probabilities these are the
-    logarithms. Where one does, a run in float64 tells which is off, and a second what comes of
-    rounding. With half they are compared with the net with these weights, and then 99% of the
-    labels must be those of the net as it is.
+    float16, for all but caffe. names: for safetensors, VGG-16's convolutions alone, as torchvision
+    names and feeds them: see `write_trunk`.
+
+    verify: run the net and the files on a seeded picture first. No output may differ by more than
+    1e-4 times its standard deviation; of probabilities these are the logarithms. Where one does, a
+    run in float64 tells which is off, and a second what comes of rounding. With half they are
+    compared with the net with these weights, and then 99% of the labels must be those of the net as
+    it is. With names conv1_1 is run, and the other weights are compared.
 
     Raises what the format's writer raises, FileError, NetError for a train net that would be ONNX
     or run, and ArgumentError for half with caffe, and for an opset that onnxruntime, where it is
@@ -66,6 +73,8 @@ def convert_files(
     """
     if net.labels and (verify or to == "onnx"):
         raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
+    if names and to != "safetensors":
+        raise ArgumentError(f"names are {names}'s, which go with safetensors alone")
     if half and to == "caffe":
         raise ArgumentError("caffemodels have no float16: use half with onnx, npz or safetensors")
     if to == "onnx":
@@ -76,19 +85,38 @@ def convert_files(
     if how and mean:
         net = replace(net, preprocessing=replace(how, mean=replace(mean, file=paths[-1].name)))
     with replace_together(paths) as files:
-        if to == "caffe":
-            write_caffe(net, *files[:2], interp=interp)
-            if mean:
-                write_mean_file(mean, files[-1])
-        elif to == "onnx":
-            data = (files[1], paths[1].name) if files[1:] else None
-            write_onnx(net, files[0], **vars(onnx), half=half, data=data)
-        elif to == "npz":
-            write_npz(net, *files, half=half)
+        checked: Checked | tuple[()] = ()
+        if names:
+            write_trunk(net, *files, half=half)
+            if verify:
+                checked = check_trunk(net, files[0], half)
         else:
-            write_safetensors(net, *files, half=half)
-        checked = check_files(net, to, files, onnx, half, paths[-1].name) if verify else ()
+            data = (files[1], paths[1].name) if to == "onnx" and files[1:] else None
+            _write(net, to, files, interp, onnx, half, data)
+            if verify:
+                checked = check_files(net, to, files, onnx, half, paths[-1].name)
     return Converted(paths, *checked)
+
+
+def _write(
+    net: Net,
+    to: Format,
+    files: Sequence[Path],
+    interp: bool,
+    onnx: OnnxOptions,
+    half: bool,
+    data: tuple[Path, str] | None,
+) -> None:
+    if to == "caffe":
+        write_caffe(net, *files[:2], interp=interp)
+        if files[2:] and net.preprocessing and net.preprocessing.mean_image:
+            write_mean_file(net.preprocessing.mean_image, files[2])
+    elif to == "onnx":
+        write_onnx(net, files[0], **vars(onnx), half=half, data=data)
+    elif to == "npz":
+        write_npz(net, *files, half=half)
+    else:
+        write_safetensors(net, *files, half=half)
 
 
 def _check_opset(opset: int) -> None:

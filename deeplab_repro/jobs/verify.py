@@ -36,7 +36,7 @@ Format = Literal["caffe", "onnx", "npz", "safetensors"]
 
 # Of an output's standard deviation: sums in another order differ by a tenth of that. But no less
 # than this share of its root mean square, which is all that float32 resolves.
-_TOLERANCE, _RESOLUTION = 1e-4, 1e-6
+TOLERANCE, _RESOLUTION = 1e-4, 1e-6
 # Where OpenCV's run of the net is off by more, twice as much is allowed, as far as that may come of
 # rounding: up to so many tolerances, or times what it does that every blob is rounded to float32.
 _MOST_TOLERANCES, _MOST_ROUNDINGS = 10, 64
@@ -171,10 +171,10 @@ class _Reference:
                 height, width = height + 3, max(1, width - 3)
             self._size = height, width = how.image_size or (height, width)
             size = net.fitting_size((height, width))
-            self.data = _pictures(rng, (batch, height, width, channels))
+            self.data = photos(rng, (batch, height, width, channels))
             self._inputs = np.concatenate([preprocess(each, size, how) for each in self.data])
         else:
-            pictures = _pictures(rng, (batch, height, width, channels))
+            pictures = photos(rng, (batch, height, width, channels))
             if how.image_size not in (None, (height, width)):  # the input is a crop of the photo
                 how = Preprocessing(scale=how.scale)
             if channels == 3:
@@ -215,7 +215,7 @@ class _Reference:
         return blobs
 
 
-def _pictures(rng: np.random.Generator, shape: Shape) -> UInt8:
+def photos(rng: np.random.Generator, shape: Shape) -> UInt8:
     """NxHxWxC: light that changes smoothly, with some grain, as in photos."""
     n, height, width, channels = shape
     cells = [-(-side // _PATCH) + 1 for side in (height, width)]
@@ -281,7 +281,7 @@ def _logarithms(probabilities: np.ndarray) -> np.ndarray:
 def _tolerance(values: np.ndarray) -> float:
     deviation = values.std(dtype=np.float64)
     size = math.sqrt(np.square(values, dtype=np.float64).mean())
-    return max(_TOLERANCE * float(deviation), _RESOLUTION * size)
+    return max(TOLERANCE * float(deviation), _RESOLUTION * size)
 
 
 # --- run by others: from the bytes, since OpenCV crashes on a file name that is not UTF-8

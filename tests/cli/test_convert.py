@@ -122,6 +122,21 @@ def test_half(convert):
     convert("--to", "caffe", source=("--weights", "x.safetensors", *TINY[:2]))
 
 
+def test_names_of_torchvision(convert, wrong):
+    told = convert("--to", "safetensors", "--names", "torchvision", source=("--model", TOY))
+    assert told.startswith(
+        "conv1_1 to conv5_3 as features.0 to features.28, for red, green, blue as torchvision "
+        "feeds them: the same numbers except where they see the border; left out: fc6, fc7, "
+        "fc8_toyvoc\nwritten: x.safetensors ("
+    )
+    options = ("--names", "torchvision", "--force")
+    assert "net 'tiny' has no 'conv1_1'" in wrong("--to", "safetensors", *options)
+    assert "--names goes with --to safetensors" in wrong("--to", "npz", *options)
+    source = ("--weights", "x.safetensors")
+    error = wrong("--to", "npz", source=source)
+    assert "x.safetensors: holds weights but no net, expected one in its metadata" in error
+
+
 def test_opset(convert):
     onnx = pytest.importorskip("onnx")
     convert("--to", "onnx", "--opset", "17")
