@@ -37,6 +37,19 @@ def test_what_it_says(command, folder):
     assert (folder / "a.tgz").is_file()
 
 
+def test_a_safetensors_brings_its_net(command, folder):
+    convert = ("convert", *NET, "--to", "safetensors", "--out", "tiny")
+    assert command(*convert)[0] == 0
+    for _ in range(2):
+        status, out, err = command(
+            *VAL, "--weights", "tiny.safetensors", "--no-crf", "--out", "out"
+        )
+        assert (status, err) == (0, "")
+        assert "2 of 2 images of val" in out
+        assert "net 'tiny', tiny.safetensors, no CRF" in out
+    assert (folder / "out/results/VOC2012/Segmentation/comp6_val_cls/b.png").is_file()
+
+
 def test_scores_are_kept_and_taken(command, folder):
     options = ("--scores", "s", "--no-crf")
     status, *_ = command(*VAL, *NET, *options, "--out", "out", "--scores-type", "float32")
