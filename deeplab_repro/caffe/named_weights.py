@@ -30,6 +30,7 @@ def read_weights(path: str | Path) -> Caffemodel:
             layer, dot, what = name.rpartition(".")
             if dot and what != _COUNTER:
                 grouped.setdefault(layer, []).append(what)
+        file.require_memory()
         layers = [_layer(file, name, whats) for name, whats in grouped.items()]
     if not layers:
         raise FormatError(f"{one_line(path)}: holds no arrays named <layer>.weight, expected some")

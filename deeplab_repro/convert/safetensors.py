@@ -96,6 +96,7 @@ def read_safetensors(path: str | os.PathLike[str], weights: bool = True) -> Net:
 
 def _fill(net: Net, file: Safetensors) -> set[str]:
     """Put the file's arrays into the net. Returns the names of those that were not read."""
+    file.require_memory()
     unread = set(file.arrays)
     for layer, owned in owned_blobs(net):
         if has_statistics(layer, owned):

@@ -17,6 +17,7 @@ from deeplab_repro.caffe import Caffemodel, ModelLayer
 from deeplab_repro.convert.half import as_half
 from deeplab_repro.errors import NetError, WeightsError
 from deeplab_repro.files.safetensors import write_arrays
+from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, Preprocessing
 
@@ -48,8 +49,12 @@ def trunk_of(net: Net) -> tuple[list[Layer], list[Layer]]:
     Raises NetError where it has not all of them.
     """
     learners = {layer.name: layer for layer in net.layers if layer.blobs}
-    shapes = {x.name: [blob.shape for blob in x.blobs] for x in learners.values()}
-    if problem := _problem([(name, shapes.get(name, [])) for name in TRUNK]):
+    convolutions = [x for x in learners.values() if isinstance(x.op, Convolution)]
+    shapes = {x.name: [blob.shape for blob in x.blobs] for x in convolutions}
+    problem = _problem([(name, shapes.get(name, [])) for name in TRUNK])
+    if not problem and learners[FIRST].bottoms != (net.input,):
+        problem = f"has '{FIRST}' behind another layer, expected the image before it"
+    if problem:
         raise NetError(f"net '{net.name}' {problem}: convert it without --names")
     trunk = [learners.pop(name) for name in TRUNK]
     return trunk, list(learners.values())

@@ -36,7 +36,7 @@ _BEGIN = re.compile(
 _END = re.compile(
     rb"PK\x05\x06.{16}.\0deeplab-repro [\w.+]+\Z"  # .npz
     rb"|[0-9a-f]{64} [0-9a-f]{64} [0-9a-f]{64}\Z"  # what ends as made_of.py has it
-    rb"|\xc2\xa9\x07.deeplab-repro [\w.+]+\Z"  # caffemodel
+    rb"|\xc2\xa9\x07.deeplab-repro [\w.+]+\Z"  # caffemodel, binaryproto
     rb"|/Creator \(deeplab-repro .+%%EOF\s*\Z",  # PDF
     re.DOTALL,
 )

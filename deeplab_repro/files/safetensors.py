@@ -26,7 +26,7 @@ from deeplab_repro.machine.memory import require_memory
 
 _METADATA = "__metadata__"
 _LONGEST_HEADER = 8 << 20  # bytes; that of DeepLabv2-ResNet101 has 1.1 MB
-_MOST_AXES = 64  # of NumPy's arrays
+_MOST_AXES, _MOST_VALUES = 64, 2**59  # of NumPy's arrays
 _VALUES_AT_ONCE = 1 << 18
 _LONGEST_SHOWN = 60
 _FLOATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
@@ -53,17 +53,20 @@ class Safetensors:
         self.arrays = {name: _stored(name, entry) for name, entry in header.items()}
         _check_places(self.arrays, size - self._values_at)
 
+    def require_memory(self) -> None:
+        """Raise ResourceError where the arrays are larger than the free memory."""
+        count = sum(math.prod(stored.shape) for stored in self.arrays.values())
+        require_memory(4 * count, "its arrays", "check that it is the right file")
+
     def read(self, name: str) -> F32:
         """An array as float32, whatever its floats are; float64 beyond float32 becomes infinite.
 
-        Raises FormatError for an array of no floats, and ResourceError for one larger than the free
-        memory.
+        Raises FormatError for an array of no floats.
         """
         stored = self.arrays[name]
         if stored.dtype not in _FLOATS:
             raise FormatError(f"{_shown(name)} is of {stored.dtype}, expected {', '.join(_FLOATS)}")
         count = math.prod(stored.shape)
-        require_memory(4 * count, _shown(name), "check that it is the right file")
         values = np.empty(count, "<f4")
         self._file.seek(self._values_at + stored.begin)
         for at in range(0, count, _VALUES_AT_ONCE):
@@ -174,7 +177,12 @@ def _stored(name: str, entry: Any) -> Stored:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not (isinstance(dtype, str) and dtype.isidentifier() and len(dtype) < 16):
         raise FormatError(f"{what}, has a dtype that is none: {_MEND}")
-    if not (_are_sizes(shape) and len(shape) <= _MOST_AXES):
+    # NumPy counts what an array would have without its axes of 0.
+    if not (
+        _are_sizes(shape)
+        and len(shape) <= _MOST_AXES
+        and math.prod(filter(None, shape)) <= _MOST_VALUES
+    ):
         raise FormatError(f"{what}, has a shape that no array can have: {_MEND}")
     if not (_are_sizes(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):
         raise FormatError(f"{what}, has data_offsets that are none: {_MEND}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import load_weights, read_net, read_weights
-from deeplab_repro.errors import FormatError, WeightsError
+from deeplab_repro.errors import FormatError, ResourceError, WeightsError
 from deeplab_repro.files.safetensors import write_arrays
 from deeplab_repro.net.channel_layers import BatchNorm
 from deeplab_repro.net.layers import Convolution
@@ -60,6 +60,14 @@ def test_statistics_of_pytorch(tmp_path):
     write_arrays(path, {**arrays, "bn.weight": np.ones(3), "bn.bias": np.ones(3)}, {})
     with pytest.raises(WeightsError, match="layer 'bn' has 4 blobs, expected 3"):
         load_weights(net, path)
+
+
+def test_more_than_the_memory(tmp_path, monkeypatch):
+    write_arrays(tmp_path / "a.safetensors", {"c.weight": np.ones((5000, 2000))}, {}, {"c.weight"})
+    monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 30_000_000)
+    with pytest.raises(ResourceError) as error:
+        read_weights(tmp_path / "a.safetensors")
+    assert_one_line(error, "a.safetensors: its arrays: needs 0.0 GB of memory")
 
 
 def test_names_that_are_none(tmp_path):

@@ -1,5 +1,7 @@
 """VGG-16's convolutions under torchvision's names: the same numbers from what torchvision feeds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from deeplab_repro.errors import NetError, WeightsError
 from deeplab_repro.files.marks import made_here
 from deeplab_repro.files.safetensors import open_safetensors
 from deeplab_repro.models.loading import load_net
+from deeplab_repro.net.channel_layers import Scale
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.preprocess import MeanImage, Preprocessing, preprocess
 from tests.conftest import assert_one_line
@@ -80,6 +83,12 @@ def test_nets_that_have_no_such_trunk(net, tmp_path):
         assert_one_line(error, expected)
         assert not list(tmp_path.iterdir())
 
+    first, *others = net.layers
+    net.layers = [replace(first, bottoms=("other",)), *others]
+    refused(f"net '{TOY}' has 'conv1_1' behind another layer, expected the image before it")
+    net.layers = [replace(first, op=Scale()), *others]
+    refused(f"net '{TOY}' has no 'conv1_1', expected a convolution of 3x3x3")
+    net.layers = [first, *others]
     net.preprocessing = Preprocessing(MeanImage("m", np.ones((3, 2, 2), np.float32)))
     refused("the net has a mean for each pixel ('m'), expected one for each channel")
     wide = next(layer for layer in net.layers if layer.name == "conv3_2")

@@ -1,5 +1,7 @@
 """The check of a trunk with torchvision's names: it passes what is right, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,8 +18,10 @@ TOY = "ToyVOC-LargeFOV"
 
 @pytest.fixture
 def convert(tmp_path):
-    def run(**options):
+    def run(pad=1, **options):
         net = load_net(TOY)
+        net.layers[0].op = replace(net.layers[0].op, pad=(pad, pad))
+        net = replace(net)
         return convert_files(
             net, "safetensors", tmp_path / "x", names="torchvision", verify=True, **options
         )
@@ -25,9 +29,10 @@ def convert(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_right(convert, half):
-    converted = convert(half=half)
+@pytest.mark.parametrize(("pad", "half"), [(1, False), (1, True), (20, False), (0, False)])
+def test_right(convert, pad, half):
+    """Also with FCN's wide border, which is around the image as a whole."""
+    converted = convert(pad=pad, half=half)
     assert_agree(converted)
     assert [each.output for each in converted.differences] == ["conv1_1"]
 
