@@ -151,12 +151,21 @@ def test_segment(fed, scores, name, is_current):
         np.testing.assert_allclose(scores("x", "--engine", engine), expected, rtol=1e-6)
 
 
+def test_a_mean_file_of_others_is_not_replaced(fed, refused, here):
+    fed("mean_file")
+    (here / "b.binaryproto").write_bytes(b"others")
+    error = refused("convert", *NET, "--to", "caffe", "--out", "b")
+    assert "b.binaryproto: is there already, and not known to be deeplab-repro's own" in error
+    assert sorted(here.glob("b.*")) == [here / "b.binaryproto"]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_what_was_converted(fed, scores, convert, name):
     """By npz to the current format; V1's own files are in tests/caffe."""
     expected = fed(name)
     convert(*NET, "--to", "npz", "--out", "a")
-    convert("--weights", "a.npz", "--to", "caffe", "--out", "b")
+    for _ in range(2):  # also in place of its own files
+        convert("--weights", "a.npz", "--to", "caffe", "--out", "b")
     assert os.path.exists("b.binaryproto") == (CASES[name].mean is BY_PIXEL)
     os.remove("image.mean")
     np.testing.assert_allclose(scores("b"), expected, rtol=1e-6)

@@ -18,13 +18,11 @@ from deeplab_repro.caffe.names import is_plain_name, shown
 from deeplab_repro.caffe.structure import dialect_of, layer_type
 from deeplab_repro.caffe.wire import Field, Reader, read_binary
 from deeplab_repro.errors import FormatError
-from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import Convolution
 from deeplab_repro.net.net import Net
 
 _NAME, _V1_LAYER, _CURRENT_LAYER = 1, 2, 100  # of NetParameter
-_MARK = 15_000  # a number that no dialect has
 # The longest known nets have a thousand layers of up to three blobs. The limits bound the time and
 # the memory that a broken file takes.
 _MOST_LAYERS = 5_000
@@ -209,4 +207,4 @@ def write_caffemodel(
     with write_atomically(path) as file:
         file.writelines(caffemodel_chunks(net, current))
         if marked:
-            file.write(wire.prefix(_MARK, len(MADE_BY)) + MADE_BY.encode())
+            file.write(wire.made_by())

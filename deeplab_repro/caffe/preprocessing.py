@@ -168,10 +168,10 @@ def _read_mean(file: str, path: str) -> tuple[float, float, float] | MeanImage:
 
 
 def write_mean_file(mean: MeanImage, path: str | Path) -> None:
-    """Write a mean_file, atomically: a BlobProto with legacy dims.
+    """Write a mean_file, atomically, and marked as ours: a BlobProto with legacy dims.
 
     Raises NetError where the values are not loaded, and FileError.
     """
     _, *blob = blob_pieces(0, mean.loaded(), current=False)  # a file has no field in front
     with write_atomically(path) as file:
-        file.writelines(blob)
+        file.writelines([*blob, wire.made_by()])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from deeplab_repro.errors import FormatError, one_line
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import open_to_read
 from deeplab_repro.machine.memory import require_memory
 
@@ -22,6 +23,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # limits bound the time and the memory that a broken file takes.
 _MOST_FIELDS = 100_000
 _MOST_DESCRIPTIONS = 1 << 20  # bytes
+_MARK = 15_000  # a number that no dialect has
 _LONGEST_NUMBER = 10  # bytes of a varint
 _OTHER_FORMATS = {
     b"\x89HDF": "an HDF5 file",
@@ -171,6 +173,11 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def made_by() -> bytes:
+    """A field that other readers skip, by which `made_here` knows a file that it ends."""
+    return prefix(_MARK, len(MADE_BY)) + MADE_BY.encode()
 
 
 def prefix(number: int, length: int) -> bytes:

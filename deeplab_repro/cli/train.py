@@ -31,7 +31,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     begin.add_argument(
         "--weights",
         metavar="F",
-        help="a caffemodel to begin with; layers that it lacks are filled as the net says",
+        help="a caffemodel or .safetensors to begin with; layers that it lacks are filled as the "
+        "net says",
     )
     begin.add_argument("--resume", metavar="F", help="a .solverstate to continue from")
     add_variables(parser)

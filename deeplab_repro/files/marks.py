@@ -33,6 +33,8 @@ _BEGIN = re.compile(
     rb"|\x93NUMPY\x01\0\xb6\x01\{'descr': "
     rb"|MATLAB 5\.0 MAT-file, written by deeplab-repro"
     rb"|\x08.\x12\x0ddeeplab-repro"  # ONNX
+    rb"|.{8}\{\"__metadata__\":\{\"made_by\":\"deeplab-repro "  # .safetensors
+    rb"|deeplab-repro [\w.+]+: values of an ONNX file\n"
     rb"|<!DOCTYPE html>.{1,200}<meta name=\"generator\" content=\"deeplab-repro "
     rb"|\x1f\x8b.{8}deeplab-repro ",  # gzip
     re.DOTALL,
@@ -40,7 +42,7 @@ _BEGIN = re.compile(
 _END = re.compile(
     rb"PK\x05\x06.{16}.\0deeplab-repro [\w.+]+\Z"  # .npz
     rb"|[0-9a-f]{64} [0-9a-f]{64} [0-9a-f]{64}\Z"  # what ends as made_of.py has it
-    rb"|\xc2\xa9\x07.deeplab-repro [\w.+]+\Z"  # caffemodel
+    rb"|\xc2\xa9\x07.deeplab-repro [\w.+]+\Z"  # caffemodel, binaryproto
     rb"|/Creator \(deeplab-repro .+%%EOF\s*\Z",  # PDF
     re.DOTALL,
 )

@@ -17,7 +17,7 @@ from deeplab_repro.jobs import verify
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES
 
 TOY = "ToyVOC-LargeFOV"
-FORMATS = ("caffe", "onnx", "npz")
+FORMATS = ("caffe", "onnx", "npz", "safetensors")
 TINY = ("--prototxt", "tiny.prototxt", "--weights", "tiny.caffemodel")
 TOLD = r"{}: differs by at most \S+ \(allowed: \S+\), run with {}\n"
 
@@ -94,14 +94,53 @@ def test_the_21_labels_are_vocs(convert):
     assert json.loads(metadata("x.onnx")["labels"]) == list(VOC_CLASSES)
 
 
-def test_npz_and_back(here, convert):
-    assert convert("--to", "npz") == f"written: x.npz ({os.path.getsize('x.npz'):,} bytes)\n"
-    assert (here / "x.npz").read_bytes() == (here / "tiny.npz").read_bytes()
-    for to, files in (("caffe", ["x.prototxt", "x.caffemodel"]), ("onnx", ["x.onnx"])):
+@pytest.mark.parametrize("first", ["npz", "safetensors"])
+def test_to_arrays_and_back(here, convert, first):
+    told = convert("--to", first)
+    assert told == f"written: x.{first} ({os.path.getsize(f'x.{first}'):,} bytes)\n"
+    (here / f"x.{first}").rename(here / f"y.{first}")
+    for to, files in (
+        ("caffe", ["x.prototxt", "x.caffemodel"]),
+        ("onnx", ["x.onnx"]),
+        ("npz", ["x.npz"]),
+        ("safetensors", ["x.safetensors"]),
+    ):
         convert("--to", to)
         direct = [(here / file).read_bytes() for file in files]
-        convert("--to", to, source=("--weights", "tiny.npz"))
+        convert("--to", to, source=("--weights", f"y.{first}"))
         assert [(here / file).read_bytes() for file in files] == direct
+
+
+def test_half(convert):
+    convert("--to", "npz")
+    whole = os.path.getsize("x.npz")
+    told = convert("--to", "npz", "--half", "--verify")
+    assert re.search(r"^labels as with float32: (99|100)\.\d\d% \(at least: 99%\)$", told, re.M)
+    assert os.path.getsize("x.npz") < whole
+    # Of arrays that others saved, or that lie by a net given here.
+    convert("--to", "safetensors", "--half")
+    convert("--to", "caffe", source=("--weights", "x.safetensors", *TINY[:2]))
+
+
+def test_names_of_torchvision(convert, wrong):
+    told = convert("--to", "safetensors", "--names", "torchvision", source=("--model", TOY))
+    assert told.startswith(
+        "conv1_1 to conv5_3 as features.0 to features.28, for red, green, blue as torchvision "
+        "feeds them: the same numbers except where they see the border; left out: fc6, fc7, "
+        "fc8_toyvoc\nwritten: x.safetensors ("
+    )
+    options = ("--names", "torchvision", "--force")
+    assert "net 'tiny' has no 'conv1_1'" in wrong("--to", "safetensors", *options)
+    assert "--names goes with --to safetensors" in wrong("--to", "npz", *options)
+    source = ("--weights", "x.safetensors")
+    error = wrong("--to", "npz", source=source)
+    assert "x.safetensors: holds weights but no net, expected one in its metadata" in error
+
+
+def test_opset(convert):
+    onnx = pytest.importorskip("onnx")
+    convert("--to", "onnx", "--opset", "17")
+    assert onnx.load("x.onnx").opset_import[0].version == 17
 
 
 def test_models_weights_and_variables(here, convert):
@@ -151,10 +190,10 @@ def test_verify_where_opencv_is_off(convert, monkeypatch):
 
 
 def test_a_difference_leaves_no_file(wrong, here, monkeypatch):
-    def write_changed(net, path):
+    def write_changed(net, path, half):
         changed = deepcopy(net)
         changed.layers[0].blobs[0].data[0] += 1
-        write_npz(changed, path)
+        write_npz(changed, path, half=half)
 
     monkeypatch.setattr(module, "write_npz", write_changed)
     (here / "y.npz").write_bytes(b"old")
@@ -167,9 +206,17 @@ def test_a_difference_leaves_no_file(wrong, here, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--to", "caffe", "--softmax"], "--input, --softmax and --classes go with --to onnx"),
+        (
+            ["--to", "caffe", "--softmax"],
+            "--input, --softmax, --classes and --opset go with --to onnx",
+        ),
         (["--to", "npz", "--input", "rgb-uint8"], "go with --to onnx"),
         (["--to", "npz", "--classes", "tiny.prototxt"], "go with --to onnx"),
+        (["--to", "caffe", "--opset", "17"], "--classes and --opset go with --to onnx"),
+        (["--to", "onnx", "--opset", "12"], "opset is 12, expected a number from 13 to 28"),
+        (["--to", "onnx", "--opset", "29"], "opset is 29, expected"),
+        (["--to", "onnx", "--opset", "-1"], "argument --opset: "),
+        (["--to", "caffe", "--half"], "--half goes with --to onnx, npz and safetensors"),
         (["--to", "onnx", "--no-interp"], "--no-interp goes with --to caffe"),
         (["--to", "npz", "--no-interp"], "--no-interp goes with --to caffe"),
         (["--to", "torch"], "argument --to: invalid choice: 'torch'"),
@@ -191,7 +238,7 @@ def test_options_that_do_not_fit(wrong, here, arguments, expected):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ([], "no net is given: use --prototxt or --model, or a .npz as --weights"),
+        ([], "no net is given: use --prototxt or --model, or a .npz or .safetensors as --weights"),
         (["--weights", "tiny.caffemodel"], "no net is given"),
         (["--weights", "nothing.npz"], "nothing.npz: cannot be read"),
         (["--weights", "broken.npz"], "broken.npz: is not a .npz, or broken"),

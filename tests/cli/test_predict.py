@@ -47,6 +47,20 @@ def test_run_again(command, folder):
     assert command(*again)[2] == told
 
 
+def test_a_safetensors_brings_its_net(command, folder):
+    convert = ("convert", *NET, "--to", "safetensors", "--out", "tiny")
+    assert command(*convert)[0] == 0
+    for told in ("", "nothing was left to do"):
+        status, out, err = command(
+            *VAL, "--weights", "tiny.safetensors", "--no-crf", "--out", "out"
+        )
+        assert status == 0
+        assert told in err if told else not err
+        assert "2 of 2 images of val" in out
+        assert "net 'tiny', tiny.safetensors, no CRF" in out
+    assert (folder / "out/results/VOC2012/Segmentation/comp6_val_cls/b.png").is_file()
+
+
 def test_scores_are_kept_and_taken(command, folder):
     options = ("--scores", "s", "--no-crf")
     status, *_ = command(*VAL, *NET, *options, "--out", "out", "--scores-type", "float32")

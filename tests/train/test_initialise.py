@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_caffemodel, read_net, write_caffemodel
+from deeplab_repro.convert.torchvision import write_trunk
 from deeplab_repro.errors import FormatError, WeightsError
+from deeplab_repro.files.safetensors import open_safetensors, write_arrays
+from deeplab_repro.models.loading import load_net, read_model
 from deeplab_repro.net.net import Net
 from deeplab_repro.train.initialise import (
     BY_FILLER,
@@ -388,3 +391,57 @@ def test_layers_that_share_their_weights(make, tmp_path):
     write_initialised(net, tmp_path / "init.caffemodel")  # V1 has no BatchNorm
     written = read_caffemodel(tmp_path / "init.caffemodel")
     assert {layer.name for layer in written.layers if layer.blobs} == {*told}
+
+
+def test_torchvisions_vgg16(tmp_path):
+    """As torchvision names it, with classifiers: fc6 has 7x7 taps of what pool5 makes."""
+    net = load_net("ToyVOC-LargeFOV")
+    path = tmp_path / "vgg16.safetensors"
+    write_trunk(net, path)
+    with open_safetensors(path) as file:
+        arrays = {name: file.read(name) for name in file.arrays}
+    before = {layer.name: [blob.data for blob in layer.blobs] for layer in net.layers}
+    (fc6,) = [layer for layer in net.layers if layer.name == "fc6"]
+    outputs, inputs = fc6.blobs[0].shape[:2]
+    rng = np.random.default_rng(0)
+    taps = rng.standard_normal((4 * outputs, inputs, 7, 7), np.float32)
+    arrays["classifier.0.weight"] = taps.reshape(4 * outputs, -1)
+    arrays["classifier.0.bias"] = rng.standard_normal(4 * outputs, np.float32)
+    arrays["classifier.6.weight"] = np.ones((10, 4 * outputs), np.float32)
+    arrays["classifier.6.bias"] = np.ones(10, np.float32)
+    write_arrays(path, arrays, {})
+    found = read_model("ToyVOC-LargeFOV")
+    initialised = initialise(found, path)
+    assert initialised.layers["conv1_1"] == "copied, from torchvision's RGB"
+    assert initialised.layers["fc7"] == BY_FILLER
+    assert initialised.unused == ["fc8"]
+    np.testing.assert_allclose(blobs(found, "conv1_1")[0], before["conv1_1"][0], atol=1e-6)
+    np.testing.assert_array_equal(blobs(found, "conv5_3")[0], before["conv5_3"][0])
+    # Every third tap and every fourth output.
+    np.testing.assert_array_equal(blobs(found, "fc6")[0], taps[::4, :, ::3, ::3])
+    del arrays["features.2.weight"], arrays["features.2.bias"]
+    write_arrays(path, arrays, {})
+    with pytest.raises(WeightsError) as error:
+        initialise(found, path)
+    assert_one_line(error, f"{path}: has no 'features.2', expected", "use torchvision's vgg16")
+
+
+def test_a_safetensors_by_the_names_of_its_layers(target, vgg, tmp_path):
+    path, arrays = vgg()
+    named = {
+        f"{name}.{x}": y
+        for name, each in arrays.items()
+        for x, y in zip(("weight", "bias"), each, strict=False)
+    }
+    write_arrays(tmp_path / "a.safetensors", named, {})
+    by_caffemodel, by_safetensors = target(), target()
+    expected, found = (
+        initialise(by_caffemodel, path),
+        initialise(by_safetensors, tmp_path / "a.safetensors"),
+    )
+    assert found.unused == expected.unused
+    for name in ("conv1", "fc6", "fc7"):
+        for ours, theirs in zip(
+            blobs(by_safetensors, name), blobs(by_caffemodel, name), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
