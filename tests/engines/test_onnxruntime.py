@@ -177,6 +177,14 @@ def test_requests_that_are_refused(net, data):
         scores_of(engine, random_input(1, 3, 0, 41))
 
 
+@pytest.mark.parametrize("version", ["1.19.0", "1.20.1"])
+def test_versions_that_compute_wrong_scores(net, monkeypatch, version):
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    with pytest.raises(DeviceError, match="wrong scores") as error:
+        OnnxRuntimeEngine(net, "cpu")
+    assert_one_line(error.value)
+
+
 def test_a_net_without_weights(tiny):
     with pytest.raises(WeightsError, match="'conv'"):
         OnnxRuntimeEngine(read_net(tiny), "cpu").build()
