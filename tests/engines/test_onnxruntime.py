@@ -182,7 +182,7 @@ def test_versions_that_compute_wrong_scores(net, monkeypatch, version):
     monkeypatch.setattr(onnxruntime, "__version__", version)
     with pytest.raises(DeviceError, match="wrong scores") as error:
         OnnxRuntimeEngine(net, "cpu")
-    assert_one_line(error.value)
+    assert_one_line(error)
 
 
 def test_a_net_without_weights(tiny):
