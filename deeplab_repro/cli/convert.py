@@ -19,7 +19,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "convert",
         help="write a net with its weights as current Caffe, ONNX or arrays",
         description="Write a net with its weights as current Caffe (.prototxt and .caffemodel), "
-        "ONNX, or arrays with the net as JSON (.npz).",
+        "ONNX, or arrays with the net as JSON (.npz, .safetensors).",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", metavar="NAME", help="a model of the paper")
@@ -27,9 +27,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--prototxt", metavar="F", help="a net, in the authors' dialect or upstream's"
     )
     parser.add_argument(
-        "--weights", metavar="F", help="its caffemodel; or a .npz, which holds the net too"
+        "--weights",
+        metavar="F",
+        help="its caffemodel; or a .npz or .safetensors, which hold the net too",
     )
-    parser.add_argument("--to", choices=("caffe", "onnx", "npz"), required=True, help="the format")
+    parser.add_argument(
+        "--to", choices=("caffe", "onnx", "npz", "safetensors"), required=True, help="the format"
+    )
     parser.add_argument(
         "--out", metavar="PATH", required=True, help="the file, or the name of caffe's two files"
     )
@@ -111,20 +115,22 @@ def _told(difference: "Difference", checked_with: str | None) -> str:
 
 def _net(arguments: argparse.Namespace) -> "Net":
     """The net that was asked for, with its weights."""
-    from deeplab_repro.convert import read_npz
+    from deeplab_repro.convert.converted import may_hold_net, read_converted
     from deeplab_repro.errors import ArgumentError
     from deeplab_repro.models.loading import load_net
 
     weights, variables = arguments.weights, dict(arguments.variables)
     which = Path(arguments.prototxt) if arguments.prototxt else arguments.model
-    if weights and weights.endswith(".npz"):
+    if weights and may_hold_net(weights) and (not which or weights.endswith(".npz")):
         if which or variables:
             raise ArgumentError(
                 f"{one_line(weights)}: holds its own net: leave out --prototxt, --model and --set"
             )
-        return read_npz(weights)
+        return read_converted(weights)
     if not which:
-        raise ArgumentError("no net is given: use --prototxt or --model, or a .npz as --weights")
+        raise ArgumentError(
+            "no net is given: use --prototxt or --model, or a .npz or .safetensors as --weights"
+        )
     return load_net(which, weights, variables)
 
 

@@ -34,7 +34,8 @@ def describe_file(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
             raise ArgumentError(f"{one_line(file)}: no such file, and {error}") from None
         return _describe_text(str(model.test_prototxt), {"EXP": model.exp, **variables})
     readers = {
-        ".npz": _describe_npz,
+        ".npz": _describe_converted,
+        ".safetensors": _describe_converted,
         ".onnx": describe_onnx,
         ".solverstate": describe_solverstate,
         ".binaryproto": describe_mean,
@@ -58,10 +59,10 @@ def _describe_text(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
     return describe_net(read_net(file, variables))
 
 
-def _describe_npz(file: str) -> dict[str, Any]:
-    from deeplab_repro.convert import read_npz
+def _describe_converted(file: str) -> dict[str, Any]:
+    from deeplab_repro.convert.converted import read_converted
 
-    return describe_net(read_npz(file))
+    return describe_net(read_converted(file))
 
 
 def describe_net(net: "Net") -> dict[str, Any]:

@@ -52,12 +52,14 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
+from deeplab_repro.convert.half import as_half, is_halved
 from deeplab_repro.convert.net_json import net_from_json, net_to_json
 from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, one_line
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.npy import ZIP_ERRORS, read_header
 from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.net.named_arrays import owned_blobs
 from deeplab_repro.net.net import Blob, Layer, Net
 
 _NET, _MEAN = "net.json", "mean.npy"
@@ -66,12 +68,14 @@ _LONGEST_NET = 4 << 20  # of net.json; DeepLabv2-ResNet101's has 0.9 MB
 _MEND = "save it with write_npz or numpy.savez"
 
 
-def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
+def write_npz(net: Net, path: str | os.PathLike[str], *, half: bool = False) -> None:
     """Write a net and its weights; the same net gives the same bytes.
 
-    Raises WeightsError where a layer has no weights, NetError for a net that no prototxt can hold
-    and a mean_file that is not loaded, and FileError if the file cannot be written. Then no file is
-    left behind.
+    half: weights and biases as float16, which takes half the bytes.
+
+    Raises WeightsError where a layer has no weights, or none that fit float16, NetError for a net
+    that no prototxt can hold and a mean_file that is not loaded, and FileError if the file cannot
+    be written. Then no file is left behind.
     """
     description = net_to_json(net).encode()
     _check_length(len(description), NetError)
@@ -84,11 +88,14 @@ def write_npz(net: Net, path: str | os.PathLike[str]) -> None:
         for layer in net.layers:
             for what, weights in layer.weights().items():
                 if _member(layer, what) in members:
+                    if half and is_halved(what):
+                        weights = as_half(layer, what, weights)
                     _write_array(archive, _member(layer, what), weights)
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
-    data = np.asarray(array, "<f4", order="C")
+    """As little-endian float16 or float32."""
+    data = np.asarray(array, "<f2" if array.dtype == np.float16 else "<f4", order="C")
     entry = _entry(name)
     entry.file_size = data.nbytes  # where it is above 2 GB, zipfile must know before
     with archive.open(entry, "w") as member:
@@ -145,15 +152,11 @@ def _member(layer: Layer, what: str) -> str:
 
 def _members(net: Net) -> dict[str, Blob]:
     """Every blob by its member's name; what layers share by a name is the first one's."""
-    members: dict[str, Blob] = {}
-    shared = set()
-    for layer in net.layers:
-        for what, blob in zip(layer.blob_names, layer.blobs, strict=False):
-            if id(blob) not in shared:
-                members[_member(layer, what)] = blob
-            if blob.name:
-                shared.add(id(blob))
-    return members
+    return {
+        _member(layer, what): blob
+        for layer, owned in owned_blobs(net)
+        for what, blob in owned.items()
+    }
 
 
 def _read_net(archive: zipfile.ZipFile, size: int) -> Net:

@@ -9,6 +9,7 @@ from deeplab_repro.caffe import write_mean_file
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import write_npz
 from deeplab_repro.convert.onnx import write_onnx
+from deeplab_repro.convert.safetensors import write_safetensors
 from deeplab_repro.errors import FileError, NetError, one_line
 from deeplab_repro.files.whole import replace_together
 from deeplab_repro.jobs.verify import PLAIN, Difference, Format, OnnxOptions, check_files
@@ -18,6 +19,7 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
     "caffe": (".prototxt", ".caffemodel"),
     "onnx": (".onnx",),
     "npz": (".npz",),
+    "safetensors": (".safetensors",),
 }
 """The formats, and how the names of their files end."""
 
@@ -69,8 +71,10 @@ def convert_files(
                 write_mean_file(mean, files[-1])
         elif to == "onnx":
             write_onnx(net, *files, **vars(onnx))
-        else:
+        elif to == "npz":
             write_npz(net, *files)
+        else:
+            write_safetensors(net, *files)
         checked_with, differences = check_files(net, to, files, onnx) if verify else (None, [])
     return Converted(paths, checked_with, differences)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deeplab_repro.arrays import HW, Shape, UInt8, dims
 from deeplab_repro.caffe import load_weights, read_net
-from deeplab_repro.convert.npz import read_npz
+from deeplab_repro.convert.converted import NET_READERS
 from deeplab_repro.convert.onnx import PASSING_ON
 from deeplab_repro.engines.engine import check_finite
 from deeplab_repro.engines.exact import exact_blobs
@@ -27,7 +27,7 @@ from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, Preprocessing, preprocess
 from deeplab_repro.net.scores import CoarseScores, softmax
 
-Format = Literal["caffe", "onnx", "npz"]
+Format = Literal["caffe", "onnx", "npz", "safetensors"]
 
 # Of an output's standard deviation: sums in another order differ by a tenth of that. But no less
 # than this share of its root mean square, which is all that float32 resolves.
@@ -84,7 +84,7 @@ def check_files(
         prototxt, caffemodel, *_ = files
         what, found = run_caffe(prototxt, caffemodel, reference.data)
     else:
-        again = read_npz(files[0]) if to == "npz" else read_net(files[0])
+        again = NET_READERS.get(to, read_net)(files[0])
         if to == "caffe":
             load_weights(again, files[1])
         what, found = "what was read back", list(_run(again, reference.data).values())

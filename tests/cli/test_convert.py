@@ -17,7 +17,7 @@ from deeplab_repro.jobs import verify
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES
 
 TOY = "ToyVOC-LargeFOV"
-FORMATS = ("caffe", "onnx", "npz")
+FORMATS = ("caffe", "onnx", "npz", "safetensors")
 TINY = ("--prototxt", "tiny.prototxt", "--weights", "tiny.caffemodel")
 TOLD = r"{}: differs by at most \S+ \(allowed: \S+\), run with {}\n"
 
@@ -191,7 +191,7 @@ def test_options_that_do_not_fit(wrong, here, arguments, expected):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ([], "no net is given: use --prototxt or --model, or a .npz as --weights"),
+        ([], "no net is given: use --prototxt or --model, or a .npz or .safetensors as --weights"),
         (["--weights", "tiny.caffemodel"], "no net is given"),
         (["--weights", "nothing.npz"], "nothing.npz: cannot be read"),
         (["--weights", "broken.npz"], "broken.npz: is not a .npz, or broken"),

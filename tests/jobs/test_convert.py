@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import load_weights, read_net, read_train_net
-from deeplab_repro.convert import read_npz, write_caffe, write_npz, write_onnx
+from deeplab_repro.convert.converted import NET_READERS
 from deeplab_repro.engines.opencv import BY_CAFFE
 from deeplab_repro.errors import (
     ConversionError,
@@ -41,6 +41,7 @@ WAYS = [
     ("onnx", {"onnx": OnnxOptions(softmax=True)}),
     ("onnx", {"onnx": OnnxOptions(rgb_uint8=True)}),
     ("npz", {}),
+    ("safetensors", {}),
 ]
 
 
@@ -64,7 +65,7 @@ def test_the_writers_bytes_under_the_formats_names(net, to, tmp_path):
     expected = tmp_path / "expected"
     expected.mkdir()
     files = file_names(to, expected / "x")
-    {"caffe": write_caffe, "onnx": write_onnx, "npz": write_npz}[to](net, *files)
+    getattr(module, f"write_{to}")(net, *files)
     for ending in ("", *ENDINGS[to]):
         folder = tmp_path / f"as{ending}"
         folder.mkdir()
@@ -115,11 +116,11 @@ def test_shipped_models(tmp_path, name, to, options):
     assert_agree(checked(load_net(name), to, tmp_path / "x", **options))
 
 
-@pytest.mark.parametrize("name", TOYS)
-def test_from_caffe_to_npz_to_caffe(tmp_path, name):
+@pytest.mark.parametrize(("name", "to"), list(zip(TOYS, NET_READERS, strict=True)))
+def test_from_caffe_and_back(tmp_path, name, to):
     net = load_net(name)
-    (npz,) = convert_files(net, "npz", tmp_path / "a").files
-    again = read_npz(npz)
+    (file,) = convert_files(net, to, tmp_path / "a").files
+    again = NET_READERS[to](file)
     assert arrays(again) == arrays(net)
     assert without_weights(again) == without_weights(net)
     assert contents_of(again, "caffe", tmp_path) == contents_of(net, "caffe", tmp_path)
@@ -198,7 +199,9 @@ def test_another_shape(net, untouched, monkeypatch, to):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("to", "value"), list(zip(FORMATS, [np.nan, np.inf, 3e38], strict=True)))
+@pytest.mark.parametrize(
+    ("to", "value"), list(zip(FORMATS, [np.nan, np.inf, 3e38, np.nan], strict=True))
+)
 def test_weights_that_are_no_numbers(net, untouched, to, value):
     for each in (net.layers[0], net.layers[2]):
         each.blobs[0].data[:] = np.float32(value)
@@ -241,7 +244,7 @@ def test_no_space_left(net, untouched, to):
     assert str(caught.value) == f"{untouched}{ENDINGS[to][-1]}: cannot be written: file too large"
 
 
-@pytest.mark.parametrize("to", ["caffe", "npz"])
+@pytest.mark.parametrize("to", ["caffe", "npz", "safetensors"])
 def test_the_reason_names_the_file_as_it_is_to_be_called(net, untouched, monkeypatch, to):
     def write_garbage(_, *files, **__):
         for file in files:
