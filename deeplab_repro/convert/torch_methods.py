@@ -1,0 +1,344 @@
+"""Writes the class of a net: its modules, its methods, and the forward that runs them."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from deeplab_repro.convert.torch_code import WIDTH, Call, Expression, identifier, loop
+from deeplab_repro.convert.torch_layers import WRAPPING, expression_of, shared_expression
+from deeplab_repro.convert.torch_modules import VARYING, is_of_channels, text_of
+from deeplab_repro.convert.torch_parts import RUN
+from deeplab_repro.convert.torch_steps import Item, Method, Program, Run, Step
+from deeplab_repro.net.channel_layers import Scale
+from deeplab_repro.net.layers import Eltwise, ReLU
+from deeplab_repro.net.shape_layers import Slice
+
+TAKEN = frozenset(
+    ["BN", "BatchNorm", "Any", "F", "Path", "Scale", "Tensor", "crop", "interp", "nn", "os", "torch", "self", "x", "y", "n", "name", "l", "O", "I"]
+)
+"""Names that no variable may have."""
+
+_INDENT = 8
+
+
+@dataclass
+class _Line:
+    """What becomes one statement: steps that wrap each other, or runs one after the other."""
+
+    items: list[Item]
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return self.items[0].inputs
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        return self.items[-1].outputs
+
+
+class _Body:
+    """The statements of a method: from the variables of its entries to what it returns."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        entries: dict[int, str],
+        results: Sequence[int],
+        names: dict[int, str],
+        layers: dict[str, str],
+    ) -> None:
+        self._names, self._layers = names, layers  # of variables by value; of modules in a template
+        self._entries, self._results = entries, list(results)
+        self._variables = dict(entries)
+        self._items = list(items)
+        self._uses: dict[int, list[Item | None]] = {}
+        for item in items:
+            for value in item.inputs:
+                self._uses.setdefault(value, []).append(item)
+        for value in results:
+            self._uses.setdefault(value, []).append(None)
+        self._rows: list[_Line] = []
+
+    def lines(self) -> list[str]:
+        """The statements, the return too."""
+        found: list[str] = []
+        for is_short in (True, False):  # the names of variables are short, mostly
+            self._variables = dict(self._entries)
+            self._rows = list(self._grouped(is_short))
+            self._name_variables()
+            found = self._written()
+            if max(map(len, found)) <= WIDTH:
+                break
+        return found
+
+    def _written(self) -> list[str]:
+        returns = " " * _INDENT + "return "
+        if not self._rows:
+            return [returns + ", ".join(map(self._operand, self._results))]
+        found: list[str] = []
+        for row in self._rows[:-1]:
+            found += self._statement(row)
+        last = self._rows[-1]
+        if list(last.outputs) == self._results and isinstance(last.items[0], Step):
+            return [*found, *self._expression(last.items).lines(returns)]
+        if list(last.outputs) == self._results and len(last.items) == 1:
+            return [*found, *self._call(last.items[0]).lines(returns)]
+        results = [self._variables[value] for value in self._results]
+        shown = results[0] if len(results) == 1 else ", ".join(results)
+        return [*found, *self._statement(last), returns + shown]
+
+    # --- which items make a statement
+
+    def _grouped(self, is_short: bool) -> Iterator[_Line]:
+        line: list[Item] = []
+        for item in self._items:
+            if line and not self._goes_on(line, item, is_short):
+                yield _Line(line)
+                line = []
+            line.append(item)
+        if line:
+            yield _Line(line)
+
+    def _goes_on(self, line: list[Item], item: Item, is_short: bool) -> bool:
+        last = line[-1]
+        if item.inputs != last.outputs or self._uses[last.outputs[0]] != [item]:
+            return False
+        if isinstance(item, Run):
+            return isinstance(last, Run) and item.slot != "" and item.method is last.method
+        if not isinstance(last, Step) or not _wraps(item):
+            return False
+        target = "x" if is_short else self._names[item.outputs[0]]
+        before = max(len(f"{target} = "), len("return "))
+        return _INDENT + before + len(str(self._expression([*line, item]))) <= WIDTH
+
+    # --- what the variables are called
+
+    def _name_variables(self) -> None:
+        """A value that only the next statement takes is x, or y where x still holds another."""
+        last_use = {}
+        for number, row in enumerate(self._rows):
+            last_use.update(dict.fromkeys(row.inputs, number))
+        last_use.update(dict.fromkeys(self._results, len(self._rows)))
+        held = {name: value for value, name in self._variables.items()}
+        for number, row in enumerate(self._rows):
+            for value in row.outputs:
+                name = self._names[value]
+                uses = self._uses.get(value, [])
+                following = (
+                    self._rows[number + 1].items[0] if number + 1 < len(self._rows) else None
+                )
+                if len(row.outputs) == 1 and uses and all(each is following for each in uses):
+                    free = (
+                        each
+                        for each in ("x", "y")
+                        if each not in held or last_use.get(held[each], -1) <= number
+                    )
+                    name = next(free, name)
+                self._variables[value] = name
+                held[name] = value
+
+    # --- statements
+
+    def _statement(self, row: _Line) -> list[str]:
+        blank = " " * _INDENT
+        made = [self._variables[value] for value in row.outputs]
+        target = made[0] if len(made) == 1 else ", ".join(made)
+        if isinstance(row.items[0], Run) and row.items[0].slot:
+            runs = [item for item in row.items if isinstance(item, Run)]
+            method = f"self.{row.items[0].method.name}"
+            taken = self._variables[row.inputs[0]]
+            found = []
+            if taken != target and len(runs) > 1:  # the loop is on one variable
+                found.append(f'{blank}{target} = {method}("{runs[0].slot}", {taken})')
+                runs, taken = runs[1:], target
+            call = f"{target} = {method}({{}}, {taken})"
+            return found + loop([run.slot for run in runs], call, _INDENT)
+        if isinstance(row.items[0], Run):
+            return self._call(row.items[0]).lines(f"{blank}{target} = ")
+        if len(row.outputs) == 1 and isinstance(row.items[0].layer.op, Slice):
+            target = f"({target},)"
+        return self._expression(row.items).lines(f"{blank}{target} = ")
+
+    def _call(self, item: Item) -> Call:
+        assert isinstance(item, Run)
+        slot = (f'"{item.slot}"',) if item.slot else ()
+        return Call(f"self.{item.method.name}", (*slot, self._variables[item.inputs[0]]))
+
+    def _expression(self, items: Sequence[Item]) -> Expression:
+        """Steps of which each takes what the one before makes."""
+        made: Expression | None = None
+        for step in items:
+            assert isinstance(step, Step)
+            operands = [str(made)] if made else [self._operand(value) for value in step.inputs]
+            module = self._module(step)
+            rule = expression_of if step.is_as_owner else shared_expression
+            found = rule(step.place(module), operands)
+            if step.name in self._layers and isinstance(found, Call) and found.function == module:
+                name = f'f"{self._layers[step.name].format("{name}")}"'
+                before = (operands[0],)
+                if isinstance(made, Call) and made.function == "self._run":
+                    before = made.arguments
+                found = Call("self._run", (*before, name))
+            made = found
+        assert made
+        return made
+
+    def _operand(self, value: int) -> str:
+        return self._variables.get(value) or self._names[value]
+
+    def _module(self, step: Step) -> str:
+        if step.name in self._layers:
+            return f'self.get_submodule(f"{self._layers[step.name].format("{name}")}")'
+        return f"self.{step.name}"
+
+
+def _wraps(step: Step) -> bool:
+    """Whether it is a call of its one bottom, which may itself be written there."""
+    op = step.layer.op
+    if isinstance(op, Scale):
+        return is_of_channels(step.place(), op)
+    return step.layer.type in WRAPPING
+
+
+# --- the class
+
+
+def class_lines(
+    name: str,
+    doc: str,
+    program: Program,
+    items: Sequence[Item],
+    trunk: Method | None,
+    blocks: Sequence[Method],
+    head: Sequence[str],
+) -> list[str]:
+    """The class of a net, as lines. head: comments before its modules."""
+    _name_methods(blocks)
+    data = identifier(program.blobs[0], TAKEN, "data")
+    names = _variable_names(program, data)
+    lines = [f"class {name}(nn.Module):", f'    """{doc}"""', ""]
+    lines += ["    def __init__(self) -> None:", "        super().__init__()"]
+    lines += [" " * _INDENT + f"# {line}" for line in head]
+    lines += _init(_all_items(items, trunk))
+    for method in blocks:
+        lines += ["", *_add_method(method)]
+    n_results = len(program.results)
+    made = "Tensor" if n_results == 1 else f"tuple[{', '.join(['Tensor'] * n_results)}]"
+    lines += ["", f"    def forward(self, {data}: Tensor) -> {made}:"]
+    lines += _Body(items, {0: data}, program.results, names, {}).lines()
+    if trunk:
+        lines += ["", f"    def {trunk.name}(self, x: Tensor) -> Tensor:"]
+        lines += [f'        """What runs {trunk.times} times, with the same weights."""']
+        lines += _Body(trunk.steps, {trunk.entry: "x"}, [trunk.exit], names, {}).lines()
+    for method in blocks:
+        (slot, *_) = method.runs
+        inner = _variable_names(program, data, slot)
+        lines += ["", f"    def {method.name}(self, name: str, x: Tensor) -> Tensor:"]
+        lines += _Body(
+            method.steps, {method.entry: "x"}, [method.exit], inner, method.layers
+        ).lines()
+    if any("self._run(" in line for line in lines):
+        lines += ["", *RUN.splitlines()]
+    return lines
+
+
+def _all_items(items: Sequence[Item], trunk: Method | None) -> list[Item]:
+    """The items with the trunk's in the place of its first call."""
+    found: list[Item] = []
+    for item in items:
+        if isinstance(item, Run) and item.method is trunk:
+            if not item.method.layers and item.method.times:
+                found += [step for step in item.method.steps if step not in found]
+        else:
+            found.append(item)
+    return found
+
+
+def _variable_names(program: Program, data: str, slot: str = "") -> dict[int, str]:
+    """A variable's name for each value, made of its blob's without the slot.
+
+    Layers that work in place give a blob several values, of which one at a time is wanted.
+    """
+    names = {program.blobs[0]: data}
+    for blob in program.blobs:
+        if blob not in names:
+            taken = TAKEN.union(names.values())
+            names[blob] = identifier(blob.replace(slot, "") if slot else blob, taken, "blob")
+    return {value: names[blob] for value, blob in enumerate(program.blobs)}
+
+
+def _name_methods(blocks: Sequence[Method]) -> None:
+    used: dict[str, int] = {}
+    for method in blocks:
+        name = _kind(method)
+        used[name] = used.get(name, 0) + 1
+        method.name = f"_{name}" + (f"_{used[name]}" if used[name] > 1 else "")
+
+
+def _kind(method: Method) -> str:
+    """What people call such a block."""
+    steps = [step for step in method.steps if isinstance(step, Step)]
+    last = steps[-2] if isinstance(steps[-1].layer.op, ReLU) else steps[-1]
+    if not isinstance(last.layer.op, Eltwise):
+        return "branch"
+    return "residual" if method.entry in last.inputs else "projection"
+
+
+def _init(items: Sequence[Item]) -> list[str]:
+    """The statements that make the modules."""
+    blank = " " * _INDENT
+    lines: list[str] = []
+    for method, group in itertools.groupby(
+        items, lambda item: item.method if isinstance(item, Run) else None
+    ):
+        if method is None:
+            for step in group:
+                if isinstance(step, Step) and step.module and step.owner is step:
+                    lines += step.module.call().lines(f"{blank}self.{step.name} = ")
+            continue
+        *_, values = _parameters(method)
+        slots = (item.slot for item in group if isinstance(item, Run))
+        for given, same in itertools.groupby(slots, lambda slot: values[slot]):
+            call = Call(f"self._add{method.name}", ("{}", *given))
+            lines += loop(list(same), str(call), _INDENT)
+    return lines
+
+
+def _add_method(method: Method) -> list[str]:
+    """The method that makes the modules of one block."""
+    texts, names, _ = _parameters(method)
+    arguments = ("self", "name: str", *(f"{each}: int" for each in names))
+    lines = Call(f"_add{method.name}", arguments).lines("    def ", " -> None:")
+    lines += [f'        """Make the layers that {method.name} runs for a name."""']
+    modules = [step for step in method.steps if isinstance(step, Step) and step.module]
+    for step, row in zip(modules, texts, strict=True):
+        assert step.module
+        layer = f'f"{method.layers[step.name].format("{name}")}"'
+        call = Call("self.add_module", (layer, str(step.module.call(row))))
+        lines += call.lines(" " * _INDENT)
+    return lines
+
+
+def _parameters(method: Method) -> tuple[list[list[str]], list[str], dict[str, tuple[str, ...]]]:
+    """The arguments of a block's modules as code, the parameters among them, and these by slot."""
+    runs = [[step.module for step in steps if step.module] for steps in method.runs.values()]
+    # By module and argument: what it is in each of the blocks.
+    columns = [
+        [
+            (first.name, tuple(text_of(module.arguments[at].value) for module in modules))
+            for at, first in enumerate(modules[0].arguments)
+        ]
+        for modules in zip(*runs, strict=True)
+    ]
+    ends = [(steps[0].bottoms[0], steps[-1].tops[0]) for steps in method.runs.values()]
+    channels, out = (tuple(str(shape[1]) for shape in each) for each in zip(*ends, strict=True))
+    called = {out: "out", channels: "channels"}
+    names: dict[tuple[str, ...], str] = {}
+    for kind in VARYING:
+        for argument, texts in itertools.chain(*columns):
+            if argument == kind and len(set(texts)) > 1 and texts not in names:
+                first = called.get(texts, "inner") if kind in ("channels", "out") else kind
+                names[texts] = identifier(first, names.values(), first)
+    shown = [[names.get(texts, texts[0]) for _, texts in column] for column in columns]
+    given = {slot: tuple(texts[at] for texts in names) for at, slot in enumerate(method.runs)}
+    return shown, list(names.values()), given
