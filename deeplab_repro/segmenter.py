@@ -85,11 +85,12 @@ class Recipe:
 class DeepLab:
     """A net with its weights, and the CRF behind it.
 
-    model: a name of `deeplab_repro.MODELS`, or the path of a prototxt (as a Path always).
-    weights: the path of a caffemodel, the name of a model whose weights were fetched, or
-        "random:SEED" to try things out without any. None for the model's own: ToyVOC's bring
-        theirs, the paper's are what was fetched, those of train_aug before those of trainval_aug.
-        Which it was stands in `.weights`.
+    model: a name of `deeplab_repro.MODELS`, or the path of a prototxt, or of a .safetensors that
+        holds a net and its weights (as a Path always).
+    weights: the path of a caffemodel or a .safetensors, the name of a model whose weights were
+        fetched, or "random:SEED" to try things out without any. None for the model's own: ToyVOC's
+        bring theirs, the paper's are what was fetched, those of train_aug before those of
+        trainval_aug. Which it was stands in `.weights`.
     device: where it runs: "cpu", "cuda", or "auto" for the best there is (see `.device` and
         `.crf_device`).
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.

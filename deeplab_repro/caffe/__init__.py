@@ -8,6 +8,7 @@ from deeplab_repro.caffe.caffemodel import (
     write_caffemodel,
 )
 from deeplab_repro.caffe.messages import prototxt_text, write_prototxt
+from deeplab_repro.caffe.named_weights import read_weights
 from deeplab_repro.caffe.preprocessing import load_mean, write_mean_file
 from deeplab_repro.caffe.prototxt import parse_solver
 from deeplab_repro.caffe.solver import read_solver
@@ -29,6 +30,7 @@ __all__ = [
     "read_solver",
     "read_solverstate",
     "read_train_net",
+    "read_weights",
     "write_caffemodel",
     "write_mean_file",
     "write_prototxt",

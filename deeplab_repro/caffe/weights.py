@@ -9,7 +9,8 @@ import numpy as np
 
 from deeplab_repro.arrays import dims
 from deeplab_repro.caffe.blobs import legacy_dims
-from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer, read_caffemodel
+from deeplab_repro.caffe.caffemodel import Caffemodel, ModelLayer
+from deeplab_repro.caffe.named_weights import read_weights
 from deeplab_repro.errors import NetError, WeightsError, one_line
 from deeplab_repro.net.channel_layers import BN, BatchNorm
 from deeplab_repro.net.kernels import bilinear_kernels
@@ -19,7 +20,7 @@ _COMPARED = 60  # characters of a name
 
 
 def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = False) -> list[str]:
-    """Put a caffemodel's weights into the net, matched by layer name.
+    """Put the weights of a caffemodel or a .safetensors into the net, matched by layer name.
 
     All four legacy dims of a blob must match; on a layer with `strict_dim: false` the number of
     values is enough, so that an InnerProduct's weights fit the convolution that replaces it. Caffe
@@ -29,7 +30,7 @@ def load_weights(net: Net, weights: Caffemodel | str | Path, partial: bool = Fal
     net is then unchanged.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
-    model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
+    model = weights if isinstance(weights, Caffemodel) else read_weights(weights)
     # As in Caffe, of two layers of one name the last one counts.
     by_name = {layer.name: layer for layer in model.layers}
     learners = [layer for layer in net.layers if layer.blobs]

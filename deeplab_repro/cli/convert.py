@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplab_repro.cli.options import add_force, add_variables, files_read
+from deeplab_repro.cli.options import add_force, add_variables, files_read, whole_number
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
-    from deeplab_repro.jobs.convert import Difference
+    from deeplab_repro.jobs.verify import Difference
     from deeplab_repro.net.net import Net
 
 
@@ -42,6 +42,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="run both on a seeded picture first, and write nothing where they differ",
     )
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="weights as float16, in half the bytes; for all but caffe",
+    )
     add_force(parser)
     add_variables(parser)
     caffe = parser.add_argument_group("caffe")
@@ -58,6 +63,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default="net",
         help="what the file takes: the net's input (default), or photos of any size as they are",
     )
+    onnx.add_argument(
+        "--opset",
+        metavar="N",
+        type=whole_number(1),
+        default=13,
+        help="the version of ONNX's operators, 13 (default) to the newest that onnxruntime takes",
+    )
     onnx.add_argument("--softmax", action="store_true", help="end in probabilities")
     onnx.add_argument(
         "--classes", metavar="F", help="names by label, one a line (default: VOC's for 21 labels)"
@@ -69,20 +81,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the files; print their names and what the check found."""
     from deeplab_repro.errors import ArgumentError
     from deeplab_repro.files.targets import check_targets
-    from deeplab_repro.jobs.convert import OnnxOptions, convert_files, file_names
+    from deeplab_repro.jobs.convert import convert_files, file_names, files_written
+    from deeplab_repro.jobs.verify import LEAST_AGREEMENT, PLAIN, OnnxOptions
 
     is_onnx = arguments.to == "onnx"
-    if not is_onnx and (arguments.input != "net" or arguments.softmax or arguments.classes):
-        raise ArgumentError("--input, --softmax and --classes go with --to onnx")
+    options_of_onnx = arguments.input != "net" or arguments.softmax or arguments.classes
+    if not is_onnx and (options_of_onnx or arguments.opset != PLAIN.opset):
+        raise ArgumentError("--input, --softmax, --classes and --opset go with --to onnx")
+    if arguments.to == "caffe" and arguments.half:
+        raise ArgumentError("--half goes with --to onnx, npz and safetensors")
     if arguments.to != "caffe" and not arguments.interp:
         raise ArgumentError("--no-interp goes with --to caffe")
+    read = files_read(arguments)
     targets = file_names(arguments.to, arguments.out)
-    check_targets({Path(arguments.out): targets}, files_read(arguments), arguments.force)
+    check_targets({Path(arguments.out): targets}, read, arguments.force)
     net = _net(arguments)
+    targets = files_written(net, arguments.to, arguments.out, arguments.half)
+    check_targets({Path(arguments.out): targets}, read, arguments.force)
     options = OnnxOptions(
         labels=_labels(net, arguments.classes) if is_onnx else (),
         softmax=arguments.softmax,
         rgb_uint8=arguments.input == "rgb-uint8",
+        opset=arguments.opset,
     )
     converted = convert_files(
         net,
@@ -90,10 +110,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         interp=arguments.interp,
         onnx=options,
+        half=arguments.half,
         verify=arguments.verify,
     )
     for difference in converted.differences:
         print(one_line(_told(difference, converted.checked_with)))
+    if converted.agreement is not None:
+        least = f"at least: {LEAST_AGREEMENT:.0%}"
+        print(f"labels as with float32: {converted.agreement:.2%} ({least})")
     for file in converted.files:
         print(f"written: {one_line(file)} ({file.stat().st_size:,} bytes)")
     return 0

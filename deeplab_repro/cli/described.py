@@ -103,6 +103,7 @@ def _print_onnx(model: dict[str, Any]) -> None:
 _PRINTED = {
     "net": _print_net,
     "caffemodel": _print_caffemodel,
+    "weights": _print_caffemodel,
     "solver": _print_solver,
     "solverstate": _print_solverstate,
     "blob": _print_blob,

@@ -35,7 +35,7 @@ def describe_file(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
         return _describe_text(str(model.test_prototxt), {"EXP": model.exp, **variables})
     readers = {
         ".npz": _describe_converted,
-        ".safetensors": _describe_converted,
+        ".safetensors": _describe_safetensors,
         ".onnx": describe_onnx,
         ".solverstate": describe_solverstate,
         ".binaryproto": describe_mean,
@@ -63,6 +63,15 @@ def _describe_converted(file: str) -> dict[str, Any]:
     from deeplab_repro.convert.converted import read_converted
 
     return describe_net(read_converted(file))
+
+
+def _describe_safetensors(file: str) -> dict[str, Any]:
+    from deeplab_repro.caffe import read_weights
+    from deeplab_repro.convert.safetensors import has_net
+
+    if has_net(file):
+        return _describe_converted(file)
+    return describe_caffemodel(read_weights(file)) | {"kind": "weights"}
 
 
 def describe_net(net: "Net") -> dict[str, Any]:

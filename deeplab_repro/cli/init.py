@@ -25,7 +25,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--net", metavar="F", required=True, help="the train or test prototxt")
     parser.add_argument(
-        "--weights", metavar="F", required=True, help="the classification net's caffemodel"
+        "--weights",
+        metavar="F",
+        required=True,
+        help="the classification net's caffemodel, or its .safetensors: torchvision's vgg16, too",
     )
     parser.add_argument("--out", metavar="F", required=True, help="the caffemodel to write")
     add_variables(parser)

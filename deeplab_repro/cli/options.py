@@ -111,18 +111,19 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
     """The net, its weights and its CRF: --model, --prototxt, --weights, --set, --crf, --no-crf."""
     which = parser.add_mutually_exclusive_group()
+    parser.set_defaults(default_model=default)
     which.add_argument(
         "--model",
         metavar="NAME",
-        default=default,
         help=f"a model of the paper (default: {default or 'that of the scores, or else LargeFOV'})",
     )
     which.add_argument("--prototxt", metavar="F", help="another net, of the authors' or upstream's")
     parser.add_argument(
         "--weights",
         metavar="F",
-        help="the caffemodel (default: what was fetched for the model), the name of a model that "
-        "was fetched, or random:SEED to try without one (the labels then mean nothing)",
+        help="the caffemodel (default: what was fetched for the model) or a .safetensors, which "
+        "may hold its net too; the name of a model that was fetched, or random:SEED to try without "
+        "(the labels then mean nothing)",
     )
     add_variables(parser)
     crf = parser.add_mutually_exclusive_group()
@@ -141,12 +142,23 @@ def _crf(text: str) -> "CrfParams | str":
     return text if text == "model" else crf_params(text)
 
 
+def model_of(arguments: argparse.Namespace) -> "str | Path | None":
+    """The net that was asked for: of --prototxt or --model, or that of the weights' own file."""
+    from deeplab_repro.files.safetensors import is_safetensors
+
+    if arguments.prototxt or arguments.model:
+        return Path(arguments.prototxt) if arguments.prototxt else arguments.model
+    if arguments.weights and is_safetensors(arguments.weights):
+        return Path(arguments.weights)
+    return getattr(arguments, "default_model", None)
+
+
 def recipe_of(arguments: argparse.Namespace) -> "Recipe":
     """The net, its weights and its CRF that were asked for."""
     from deeplab_repro.segmenter import Recipe
 
     return Recipe(
-        model=arguments.model if arguments.prototxt is None else Path(arguments.prototxt),
+        model=model_of(arguments),
         weights=arguments.weights,
         device=arguments.device,
         crf=arguments.crf,
@@ -161,9 +173,11 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
     """What --model, --prototxt, --weights and --classes name: files that no result overwrites."""
     from deeplab_repro.models.loading import files_of
 
-    model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
     classes = getattr(arguments, "classes", None)
-    return [*files_of(model, arguments.weights), *([Path(classes)] if classes else [])]
+    return [
+        *files_of(model_of(arguments), arguments.weights),
+        *([Path(classes)] if classes else []),
+    ]
 
 
 def add_devkit(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from deeplab_repro.errors import WeightsError
-from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.net import Blob, Layer, Net
 
 _KEPT_WIDE = ("mean", "variance", "factor")  # few numbers of any size
 _LARGEST = float(np.finfo(np.float16).max)
@@ -48,7 +48,7 @@ def check_half(net: Net) -> None:
 def rounded_to_half(net: Net) -> Net:
     """The net with float32 weights that are what float16 keeps of its own."""
     layers = []
-    made: dict[int, object] = {}
+    made: dict[int, Blob] = {}
     for layer in net.layers:
         blobs = []
         for (what, data), blob in zip(layer.weights().items(), layer.blobs, strict=True):

@@ -1,14 +1,14 @@
-"""Writes a net as ONNX, opset 13: standard operators only, for any image size if the net allows."""
+"""Writes a net as ONNX: standard operators only, for any image size if the net allows."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from deeplab_repro.arrays import HW, Shape, dims
-from deeplab_repro.convert.onnx_graph import Axes, Graph
+from deeplab_repro.convert.onnx_graph import LARGEST_FILE, OPSETS, Axes, Graph
 from deeplab_repro.convert.onnx_layers import write_layer
 from deeplab_repro.convert.onnx_place import Place
 from deeplab_repro.errors import ArgumentError, NetError
@@ -16,6 +16,8 @@ from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import Dropout, Split
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, MeanImage, Preprocessing
+
+_REST = 1 << 24  # bytes that an ONNX file has at most besides its weights
 
 PASSING_ON = (Dropout, Split)
 """The types that become no node: their tops have their bottom's value."""
@@ -28,6 +30,9 @@ def write_onnx(
     labels: Sequence[str] = (),
     softmax: bool = False,
     rgb_uint8: bool = False,
+    opset: int = OPSETS[0],
+    half: bool = False,
+    data: tuple[str | PathLike[str], str] | None = None,
 ) -> None:
     """Write the net as an ONNX file, atomically.
 
@@ -41,12 +46,28 @@ def write_onnx(
         image's own height and width: the mean, the scale, the padding to a size that the net fits
         and the crop after it are in the graph. A net that fits one size only takes images of that
         size, and one with a mean for each pixel images of that mean's.
+    opset: the version of ONNX's operators, one of OPSETS.
+    half: keep weights and biases as float16. They are cast to float32 in the graph, once, when it
+        is loaded: so it runs as before, also where nothing computes in float16.
+    data: where `needs_data_file` says so, the path of a second file, for the weights, and the name
+        by which the first one finds it in its folder.
 
-    Raises WeightsError where a layer has no weights, NetError for a layer type or an option that
-    ONNX does not have, ArgumentError for labels of another number than the scores, and FileError.
+    Raises WeightsError where a layer has no weights, or none that fit float16, NetError for a layer
+    type or an option that ONNX does not have, and for a net that is too large for one file,
+    ArgumentError for labels of another number than the scores and another opset, and FileError.
     """
+    graph = Graph(net.name, opset, half)
+    metadata = _add_net(graph, net, labels, softmax, rgb_uint8)
+    if data:
+        with write_atomically(data[0]) as file:
+            file.writelines(graph.data_chunks())
     with write_atomically(path) as file:
-        file.writelines(_chunks(net, labels, softmax, rgb_uint8))
+        file.writelines(graph.chunks(metadata, data[1] if data else None))
+
+
+def needs_data_file(net: Net, half: bool) -> bool:
+    """Whether the net's weights are too large for one ONNX file."""
+    return (2 if half else 4) * net.parameters > LARGEST_FILE - _REST
 
 
 def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str], any_size: bool = True) -> bytes:
@@ -64,15 +85,15 @@ def to_onnx(net: Net, input_shape: Shape, outputs: Iterable[str], any_size: bool
     return b"".join(graph.chunks({}))
 
 
-def _chunks(
-    net: Net, labels: Sequence[str], softmax: bool, rgb_uint8: bool
-) -> Iterator[bytes | memoryview]:
+def _add_net(
+    graph: Graph, net: Net, labels: Sequence[str], softmax: bool, rgb_uint8: bool
+) -> dict[str, str]:
+    """Add the whole net. Returns the metadata."""
     if rgb_uint8:
         net = net.ending_in_scores()
     n_scores = net.output_shape()[1]
     if labels and len(labels) != n_scores:
         raise ArgumentError(f"{len(labels)} names of labels, expected {n_scores}: one a score")
-    graph = Graph(net.name)
     # Reserved before a layer's value takes the name.
     probs = graph.name("probs") if softmax and not net.ends_in_softmax else None
     any_size = net.fits_any_size
@@ -93,7 +114,7 @@ def _chunks(
         graph.output(value, "float32", axes)
     if labels:
         metadata["labels"] = json.dumps(list(labels))
-    return graph.chunks(metadata)
+    return metadata
 
 
 def _described(how: Preprocessing) -> dict[str, str]:

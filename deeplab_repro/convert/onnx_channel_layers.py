@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_repro.convert.half import as_half
 from deeplab_repro.convert.onnx_place import Place
 from deeplab_repro.net.channel_layers import (
     BN,
@@ -85,6 +86,7 @@ def _aligned(place: Place, axis: int, factor: str) -> str:
 def _prelu(place: Place, op: PReLU) -> None:
     slope = place.layer.weights()["slope"]
     if op.channel_shared:
+        slope = as_half(place.layer, "slope", slope) if place.graph.half else slope
         place.node("LeakyRelu", place.inputs, alpha=float(slope))
     else:
         place.node("PRelu", [*place.inputs, *_learned(place, 1)])

@@ -13,7 +13,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10onnx_model.proto\x12\x12\x64\x65\x65plab_repro.onnx\"\x82\x02\n\nModelProto\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12\x15\n\rproducer_name\x18\x02 \x01(\t\x12\x18\n\x10producer_version\x18\x03 \x01(\t\x12-\n\x05graph\x18\x07 \x01(\x0b\x32\x1e.deeplab_repro.onnx.GraphProto\x12<\n\x0copset_import\x18\x08 \x03(\x0b\x32&.deeplab_repro.onnx.OperatorSetIdProto\x12\x42\n\x0emetadata_props\x18\x0e \x03(\x0b\x32*.deeplab_repro.onnx.StringStringEntryProto\"5\n\x12OperatorSetIdProto\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"4\n\x16StringStringEntryProto\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xe4\x01\n\nGraphProto\x12+\n\x04node\x18\x01 \x03(\x0b\x32\x1d.deeplab_repro.onnx.NodeProto\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x34\n\x0binitializer\x18\x05 \x03(\x0b\x32\x1f.deeplab_repro.onnx.TensorProto\x12\x31\n\x05input\x18\x0b \x03(\x0b\x32\".deeplab_repro.onnx.ValueInfoProto\x12\x32\n\x06output\x18\x0c \x03(\x0b\x32\".deeplab_repro.onnx.ValueInfoProto\"\x80\x01\n\tNodeProto\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12\x35\n\tattribute\x18\x05 \x03(\x0b\x32\".deeplab_repro.onnx.AttributeProto\"\xe4\x01\n\x0e\x41ttributeProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01\x66\x18\x02 \x01(\x02\x12\t\n\x01i\x18\x03 \x01(\x03\x12\t\n\x01s\x18\x04 \x01(\x0c\x12\x0e\n\x06\x66loats\x18\x07 \x03(\x02\x12\x0c\n\x04ints\x18\x08 \x03(\x03\x12>\n\x04type\x18\x14 \x01(\x0e\x32\x30.deeplab_repro.onnx.AttributeProto.AttributeType\"E\n\rAttributeType\x12\t\n\x05\x46LOAT\x10\x01\x12\x07\n\x03INT\x10\x02\x12\n\n\x06STRING\x10\x03\x12\n\n\x06\x46LOATS\x10\x06\x12\x08\n\x04INTS\x10\x07\"{\n\x0bTensorProto\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x10\n\x08raw_data\x18\t \x01(\x0c\"+\n\x08\x44\x61taType\x12\t\n\x05\x46LOAT\x10\x01\x12\t\n\x05UINT8\x10\x02\x12\t\n\x05INT64\x10\x07\"K\n\x0eValueInfoProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04type\x18\x02 \x01(\x0b\x32\x1d.deeplab_repro.onnx.TypeProto\"\x98\x01\n\tTypeProto\x12\x39\n\x0btensor_type\x18\x01 \x01(\x0b\x32$.deeplab_repro.onnx.TypeProto.Tensor\x1aP\n\x06Tensor\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12\x33\n\x05shape\x18\x02 \x01(\x0b\x32$.deeplab_repro.onnx.TensorShapeProto\"\x82\x01\n\x10TensorShapeProto\x12;\n\x03\x64im\x18\x01 \x03(\x0b\x32..deeplab_repro.onnx.TensorShapeProto.Dimension\x1a\x31\n\tDimension\x12\x11\n\tdim_value\x18\x01 \x01(\x03\x12\x11\n\tdim_param\x18\x02 \x01(\t')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10onnx_model.proto\x12\x12\x64\x65\x65plab_repro.onnx\"\x82\x02\n\nModelProto\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12\x15\n\rproducer_name\x18\x02 \x01(\t\x12\x18\n\x10producer_version\x18\x03 \x01(\t\x12-\n\x05graph\x18\x07 \x01(\x0b\x32\x1e.deeplab_repro.onnx.GraphProto\x12<\n\x0copset_import\x18\x08 \x03(\x0b\x32&.deeplab_repro.onnx.OperatorSetIdProto\x12\x42\n\x0emetadata_props\x18\x0e \x03(\x0b\x32*.deeplab_repro.onnx.StringStringEntryProto\"5\n\x12OperatorSetIdProto\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"4\n\x16StringStringEntryProto\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xe4\x01\n\nGraphProto\x12+\n\x04node\x18\x01 \x03(\x0b\x32\x1d.deeplab_repro.onnx.NodeProto\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x34\n\x0binitializer\x18\x05 \x03(\x0b\x32\x1f.deeplab_repro.onnx.TensorProto\x12\x31\n\x05input\x18\x0b \x03(\x0b\x32\".deeplab_repro.onnx.ValueInfoProto\x12\x32\n\x06output\x18\x0c \x03(\x0b\x32\".deeplab_repro.onnx.ValueInfoProto\"\x80\x01\n\tNodeProto\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12\x35\n\tattribute\x18\x05 \x03(\x0b\x32\".deeplab_repro.onnx.AttributeProto\"\xe4\x01\n\x0e\x41ttributeProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01\x66\x18\x02 \x01(\x02\x12\t\n\x01i\x18\x03 \x01(\x03\x12\t\n\x01s\x18\x04 \x01(\x0c\x12\x0e\n\x06\x66loats\x18\x07 \x03(\x02\x12\x0c\n\x04ints\x18\x08 \x03(\x03\x12>\n\x04type\x18\x14 \x01(\x0e\x32\x30.deeplab_repro.onnx.AttributeProto.AttributeType\"E\n\rAttributeType\x12\t\n\x05\x46LOAT\x10\x01\x12\x07\n\x03INT\x10\x02\x12\n\n\x06STRING\x10\x03\x12\n\n\x06\x46LOATS\x10\x06\x12\x08\n\x04INTS\x10\x07\"\xbb\x02\n\x0bTensorProto\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x10\n\x08raw_data\x18\t \x01(\x0c\x12\x41\n\rexternal_data\x18\r \x03(\x0b\x32*.deeplab_repro.onnx.StringStringEntryProto\x12\x43\n\rdata_location\x18\x0e \x01(\x0e\x32,.deeplab_repro.onnx.TensorProto.DataLocation\"8\n\x08\x44\x61taType\x12\t\n\x05\x46LOAT\x10\x01\x12\t\n\x05UINT8\x10\x02\x12\t\n\x05INT64\x10\x07\x12\x0b\n\x07\x46LOAT16\x10\n\")\n\x0c\x44\x61taLocation\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x0c\n\x08\x45XTERNAL\x10\x01\"K\n\x0eValueInfoProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04type\x18\x02 \x01(\x0b\x32\x1d.deeplab_repro.onnx.TypeProto\"\x98\x01\n\tTypeProto\x12\x39\n\x0btensor_type\x18\x01 \x01(\x0b\x32$.deeplab_repro.onnx.TypeProto.Tensor\x1aP\n\x06Tensor\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12\x33\n\x05shape\x18\x02 \x01(\x0b\x32$.deeplab_repro.onnx.TensorShapeProto\"\x82\x01\n\x10TensorShapeProto\x12;\n\x03\x64im\x18\x01 \x03(\x0b\x32..deeplab_repro.onnx.TensorShapeProto.Dimension\x1a\x31\n\tDimension\x12\x11\n\tdim_value\x18\x01 \x01(\x03\x12\x11\n\tdim_param\x18\x02 \x01(\t')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onnx_model_pb2', globals())
@@ -34,18 +34,20 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _ATTRIBUTEPROTO._serialized_end=1001
   _ATTRIBUTEPROTO_ATTRIBUTETYPE._serialized_start=932
   _ATTRIBUTEPROTO_ATTRIBUTETYPE._serialized_end=1001
-  _TENSORPROTO._serialized_start=1003
-  _TENSORPROTO._serialized_end=1126
-  _TENSORPROTO_DATATYPE._serialized_start=1083
-  _TENSORPROTO_DATATYPE._serialized_end=1126
-  _VALUEINFOPROTO._serialized_start=1128
-  _VALUEINFOPROTO._serialized_end=1203
-  _TYPEPROTO._serialized_start=1206
-  _TYPEPROTO._serialized_end=1358
-  _TYPEPROTO_TENSOR._serialized_start=1278
-  _TYPEPROTO_TENSOR._serialized_end=1358
-  _TENSORSHAPEPROTO._serialized_start=1361
-  _TENSORSHAPEPROTO._serialized_end=1491
-  _TENSORSHAPEPROTO_DIMENSION._serialized_start=1442
-  _TENSORSHAPEPROTO_DIMENSION._serialized_end=1491
+  _TENSORPROTO._serialized_start=1004
+  _TENSORPROTO._serialized_end=1319
+  _TENSORPROTO_DATATYPE._serialized_start=1220
+  _TENSORPROTO_DATATYPE._serialized_end=1276
+  _TENSORPROTO_DATALOCATION._serialized_start=1278
+  _TENSORPROTO_DATALOCATION._serialized_end=1319
+  _VALUEINFOPROTO._serialized_start=1321
+  _VALUEINFOPROTO._serialized_end=1396
+  _TYPEPROTO._serialized_start=1399
+  _TYPEPROTO._serialized_end=1551
+  _TYPEPROTO_TENSOR._serialized_start=1471
+  _TYPEPROTO_TENSOR._serialized_end=1551
+  _TENSORSHAPEPROTO._serialized_start=1554
+  _TENSORSHAPEPROTO._serialized_end=1684
+  _TENSORSHAPEPROTO_DIMENSION._serialized_start=1635
+  _TENSORSHAPEPROTO_DIMENSION._serialized_end=1684
 # @@protoc_insertion_point(module_scope)

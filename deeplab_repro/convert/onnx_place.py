@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deeplab_repro.arrays import Shape
+from deeplab_repro.convert.half import as_half, is_halved
 from deeplab_repro.convert.onnx_graph import Graph
 from deeplab_repro.net.net import Layer
 
@@ -52,5 +53,12 @@ class Place(NamedTuple):
         return [self.array(what, data) for what, data in self.layer.weights().items()]
 
     def array(self, what: str, data: np.ndarray) -> str:
-        """Add one of the layer's arrays, or what is made of it, as a constant. Returns its name."""
-        return self.graph.constant(f"{self.layer.name}/{what}", data)
+        """Add one of the layer's arrays, or what is made of it, as a constant. Returns its name.
+
+        Raises WeightsError where it is kept as float16, and does not fit.
+        """
+        name = f"{self.layer.name}/{what}"
+        if not (self.graph.half and is_halved(what)):
+            return self.graph.constant(name, data)
+        as_half(self.layer, what, data)
+        return self.graph.halved(name, data)

@@ -10,6 +10,7 @@ from deeplab_repro.net.layers import axis_of
 from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice, Tile
 
 _FLOAT = 1  # of TensorProto
+_AXES_AS_INPUT = 18  # the opset from which ReduceMax takes them so
 
 
 def _crop(place: Place, op: Crop) -> None:
@@ -63,7 +64,10 @@ def _argmax(place: Place, op: ArgMax) -> None:
         places = place.step("ArgMax", [source], axis=axis, keepdims=1, select_last_index=1)
         values["places"] = place.step("Cast", [places], to=_FLOAT)
     if op.out_max_val:
-        values["maxima"] = place.step("ReduceMax", [source], axes=(axis,), keepdims=1)
+        if place.graph.opset < _AXES_AS_INPUT:
+            values["maxima"] = place.step("ReduceMax", [source], axes=(axis,), keepdims=1)
+        else:
+            values["maxima"] = place.step("ReduceMax", [source, place.constant(axis)], keepdims=1)
     found, *others = values.values()
     if others:
         found = place.step("Concat", [found, *others], axis=axis)

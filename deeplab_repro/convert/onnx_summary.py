@@ -99,8 +99,9 @@ def _value(value: Any) -> OnnxValue:
 
 
 def _type(number: int) -> str:
-    known = {pb.TensorProto.FLOAT: "float32", pb.TensorProto.UINT8: "uint8"}
-    return {**known, pb.TensorProto.INT64: "int64"}.get(number, f"ONNX's type {number}")
+    known = {pb.TensorProto.FLOAT: "float32", pb.TensorProto.FLOAT16: "float16"}
+    known |= {pb.TensorProto.UINT8: "uint8", pb.TensorProto.INT64: "int64"}
+    return known.get(number, f"ONNX's type {number}")
 
 
 def _node(node: Any, arrays: dict[str, Any]) -> OnnxNode:
@@ -122,7 +123,8 @@ def _plain(text: str | bytes) -> str:
 
 
 def _floats(array: Any) -> int:
-    return math.prod(array.dims) if array.data_type == pb.TensorProto.FLOAT else 0
+    floats = pb.TensorProto.FLOAT, pb.TensorProto.FLOAT16
+    return math.prod(array.dims) if array.data_type in floats else 0
 
 
 def _attribute(attribute: Any) -> Any:

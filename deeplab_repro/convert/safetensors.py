@@ -9,8 +9,8 @@
                                    is not 1: what Caffe keeps
     mean                           3xHxW: where the preprocessing has a mean_file, its values
 
-All are float32; weights and biases are float16 where that was asked for. The metadata have one
-text, "deeplab-repro": the net as JSON, which npz.py describes. What layers share by a param's name
+All are float32; weights and biases are float16 where that was asked for. The metadata hold
+the text "net.json": the net, as npz.py describes it. What layers share by a param's name
 is there once, under the first of them.
 """
 
@@ -38,7 +38,7 @@ from deeplab_repro.net.named_arrays import (
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.preprocess import MeanImage
 
-_NET = "deeplab-repro"  # the text that holds the net
+_NET = "net.json"  # the text that holds the net
 _MEAN = "mean"  # no layer's: these names have a dot
 
 
@@ -62,8 +62,16 @@ def write_safetensors(net: Net, path: str | os.PathLike[str], *, half: bool = Fa
     write_arrays(path, arrays, {_NET: net_to_json(net)}, halved)
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> Net:
-    """Read a net and its weights, as `write_safetensors` or others wrote them, as any floats.
+def has_net(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds a net beside the weights. Raises FileError and FormatError."""
+    with open_safetensors(path) as file:
+        return _NET in file.metadata
+
+
+def read_safetensors(path: str | os.PathLike[str], weights: bool = True) -> Net:
+    """Read a net as `write_safetensors` wrote it; without its weights on request, which is quick.
+
+    They may be other floats by now, float16 to float64.
 
     Raises FileError, FormatError where the file is cut off, broken, something else or holds no net,
     NetError where the net does not hold together, and ResourceError where it is larger than the
@@ -76,7 +84,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> Net:
                 "--prototxt or --model"
             )
         net = net_from_json(file.metadata[_NET])
-        unread = _fill(net, file)
+        unread = _fill(net, file) if weights else set()
         how = net.preprocessing
         if how and how.mean_image:
             net.preprocessing = replace(how, mean=_mean(how.mean_image, file))

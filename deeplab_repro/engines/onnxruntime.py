@@ -14,7 +14,7 @@ import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.convert.onnx import to_onnx
-from deeplab_repro.convert.onnx_graph import Graph
+from deeplab_repro.convert.onnx_graph import OPSETS, Graph
 from deeplab_repro.engines.engine import check_precision, check_request, in_shape
 from deeplab_repro.engines.folding import folded
 from deeplab_repro.errors import DeepLabError, DeviceError, NetError, ResourceError, one_line
@@ -67,11 +67,9 @@ def _provider_problem(onnxruntime: ModuleType) -> str | None:
     with contextlib.redirect_stdout(told):
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA and cuDNN from NVIDIA's packages
-    graph = Graph("probe")
-    graph.output(graph.node("Relu", [graph.input("x", "float32", (1,))], "y"), "float32", (1,))
     onnxruntime.set_default_logger_severity(4)  # what it would print comes as an exception too
     try:
-        make_session(b"".join(graph.chunks({})), "cuda")
+        make_session(_probe(), "cuda")
     except Exception as error:  # its exceptions share no other base class
         why = (told.getvalue().splitlines() or [one_line(error)])[0]
         return (
@@ -83,8 +81,15 @@ def _provider_problem(onnxruntime: ModuleType) -> str | None:
     return None
 
 
-def make_session(model: bytes, device: Device) -> "onnxruntime.InferenceSession":
-    """onnxruntime's session of an ONNX file's bytes.
+def _probe(opset: int = OPSETS[0]) -> bytes:
+    """The smallest of ONNX files."""
+    graph = Graph("probe", opset)
+    graph.output(graph.node("Relu", [graph.input("x", "float32", (1,))], "y"), "float32", (1,))
+    return b"".join(graph.chunks({}))
+
+
+def make_session(model: bytes | str, device: Device) -> "onnxruntime.InferenceSession":
+    """onnxruntime's session of an ONNX file's bytes, or of the file at a path.
 
     It has as many threads as OpenCV: one setting, OPENCV_FOR_THREADS_NUM or cv2.setNumThreads,
     holds for whatever runs the net. Raises onnxruntime's exceptions.
@@ -104,6 +109,22 @@ def make_session(model: bytes, device: Device) -> "onnxruntime.InferenceSession"
     session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     session.disable_fallback()  # when it runs
     return session
+
+
+def newest_opset() -> int:
+    """The newest of OPSETS that onnxruntime runs. It does not tell, so they are tried.
+
+    Raises DeviceError where there is no onnxruntime, and what keeps it from running anything.
+    """
+    for opset in reversed(OPSETS):
+        try:
+            make_session(_probe(opset), "cpu")
+        except Exception:  # its exceptions share no other base class
+            if opset == OPSETS[0]:
+                raise
+        else:
+            break
+    return opset
 
 
 class OnnxRuntimeEngine:

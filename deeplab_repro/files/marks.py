@@ -33,7 +33,8 @@ _BEGIN = re.compile(
     rb"|\x93NUMPY\x01\0\xb6\x01\{'descr': "
     rb"|MATLAB 5\.0 MAT-file, written by deeplab-repro"
     rb"|\x08.\x12\x0ddeeplab-repro"  # ONNX
-    rb"|.{8}\{\"__metadata__\":\{\"deeplab-repro\":\""  # .safetensors
+    rb"|.{8}\{\"__metadata__\":\{\"made_by\":\"deeplab-repro "  # .safetensors
+    rb"|deeplab-repro [\w.+]+: values of an ONNX file\n"
     rb"|<!DOCTYPE html>.{1,200}<meta name=\"generator\" content=\"deeplab-repro "
     rb"|\x1f\x8b.{8}deeplab-repro ",  # gzip
     re.DOTALL,

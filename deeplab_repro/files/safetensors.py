@@ -20,6 +20,7 @@ import numpy as np
 
 from deeplab_repro.arrays import F32, Shape, dims
 from deeplab_repro.errors import DeepLabError, FormatError, NetError, ResourceError, one_line
+from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.whole import open_to_read, write_atomically
 from deeplab_repro.machine.memory import require_memory
 
@@ -33,7 +34,7 @@ _MEND = "copy or save it again"
 
 
 class Stored(NamedTuple):
-    """An array in a file: its type as the format names it, its shape, its bytes behind the header."""
+    """An array in a file: its type as the format names it, its shape, and its place."""
 
     dtype: str
     shape: Shape
@@ -79,6 +80,11 @@ class Safetensors:
         return values.reshape(stored.shape).astype(np.float32, copy=False)
 
 
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a .safetensors, by its name."""
+    return os.fspath(path).endswith(".safetensors")
+
+
 @contextmanager
 def open_safetensors(path: str | os.PathLike[str]) -> Iterator[Safetensors]:
     """Open a file to read it; errors in the block begin with its name.
@@ -98,14 +104,14 @@ def write_arrays(
     metadata: Mapping[str, str],
     half: Collection[str] = (),
 ) -> None:
-    """Write arrays by name as float32, those named in `half` as float16; atomically.
+    """Write arrays by name as float32, those named in `half` as float16; atomically, and marked.
 
     The same arrays give the same bytes. Raises FileError if the file cannot be written, and
     NetError where the names and the metadata are too long for a header.
     """
     # Wide ones first, so that each value lies on a multiple of its size.
     kinds = dict(sorted(((x, "F16" if x in half else "F32") for x in arrays), key=_wide_first))
-    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    header: dict[str, Any] = {_METADATA: {"made_by": MADE_BY, **metadata}}
     end = 0
     for name, kind in kinds.items():
         begin, end = end, end + arrays[name].size * np.dtype(_FLOATS[kind]).itemsize

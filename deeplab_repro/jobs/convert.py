@@ -3,14 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from deeplab_repro.caffe import write_mean_file
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import write_npz
-from deeplab_repro.convert.onnx import write_onnx
+from deeplab_repro.convert.onnx import needs_data_file, write_onnx
 from deeplab_repro.convert.safetensors import write_safetensors
-from deeplab_repro.errors import FileError, NetError, one_line
+from deeplab_repro.engines.onnxruntime import newest_opset
+from deeplab_repro.errors import ArgumentError, FileError, NetError, one_line
 from deeplab_repro.files.whole import replace_together
 from deeplab_repro.jobs.verify import PLAIN, Difference, Format, OnnxOptions, check_files
 from deeplab_repro.net.net import Net
@@ -26,11 +28,12 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Converted:
-    """The files that were written; and if they were checked, what ran them and the differences."""
+    """The files that were written; and if they were checked, what that found: see `Checked`."""
 
     files: list[Path]
     checked_with: str | None = None
     differences: Sequence[Difference] = ()
+    agreement: float | None = None
 
 
 def convert_files(
@@ -40,29 +43,37 @@ def convert_files(
     *,
     interp: bool = True,
     onnx: OnnxOptions = PLAIN,
+    half: bool = False,
     verify: bool = False,
 ) -> Converted:
     """Write the net, with weights, in another format: to `out` with that format's endings.
 
-    For caffe a mean for each pixel is a third file, .binaryproto, which the prototxt names.
+    For caffe a mean for each pixel is a third file, .binaryproto, which the prototxt names. An ONNX
+    file of more than 2 GB has its weights in a second one, .onnx.data.
 
-    interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. verify: run the net and the files
-    on a seeded picture first. No output may differ by more than 1e-4 times its standard deviation;
-    of probabilities these are the logarithms. Where one does, a run in float64 tells which is off,
-    and a second what comes of rounding.
+    interp: for caffe, see `write_caffe`. onnx: see `write_onnx`. half: weights and biases as
+    float16, for all but caffe. verify: run the net and the files on a seeded picture first. No
+    output may differ by more than 1e-4 times its standard deviation; of probabilities these are the
+    logarithms. Where one does, a run in float64 tells which is off, and a second what comes of
+    rounding. With half they are compared with the net with these weights, and then 99% of the
+    labels must be those of the net as it is.
 
-    Raises what the format's writer raises, FileError, and NetError for a train net that would be
-    ONNX or run. With verify also ConversionError, which names the output that differs, WeightsError
-    for outputs that are NaN or infinite, and ResourceError where there is too little memory. Where
-    it raises, it leaves no file.
+    Raises what the format's writer raises, FileError, NetError for a train net that would be ONNX
+    or run, and ArgumentError for half with caffe, and for an opset that onnxruntime, where it is
+    installed, does not take. With verify also ConversionError, which names the output that differs,
+    WeightsError for outputs that are NaN or infinite, and ResourceError where there is too little
+    memory. Where it raises, it leaves no file.
     """
     if net.labels and (verify or to == "onnx"):
         raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
-    paths = file_names(to, out)
+    if half and to == "caffe":
+        raise ArgumentError("caffemodels have no float16: use half with onnx, npz or safetensors")
+    if to == "onnx":
+        _check_opset(onnx.opset)
+    paths = files_written(net, to, out, half)
     how = net.preprocessing
     mean = how.mean_image if to == "caffe" and how else None
     if how and mean:
-        paths.append(paths[0].with_suffix(".binaryproto"))
         net = replace(net, preprocessing=replace(how, mean=replace(mean, file=paths[-1].name)))
     with replace_together(paths) as files:
         if to == "caffe":
@@ -70,13 +81,36 @@ def convert_files(
             if mean:
                 write_mean_file(mean, files[-1])
         elif to == "onnx":
-            write_onnx(net, *files, **vars(onnx))
+            data = (files[1], paths[1].name) if files[1:] else None
+            write_onnx(net, files[0], **vars(onnx), half=half, data=data)
         elif to == "npz":
-            write_npz(net, *files)
+            write_npz(net, *files, half=half)
         else:
-            write_safetensors(net, *files)
-        checked_with, differences = check_files(net, to, files, onnx) if verify else (None, [])
-    return Converted(paths, checked_with, differences)
+            write_safetensors(net, *files, half=half)
+        checked = check_files(net, to, files, onnx, half, paths[-1].name) if verify else ()
+    return Converted(paths, *checked)
+
+
+def _check_opset(opset: int) -> None:
+    """Raise ArgumentError for an opset that the installed onnxruntime does not take."""
+    if opset == PLAIN.opset or find_spec("onnxruntime") is None:
+        return
+    newest = newest_opset()
+    if opset > newest:
+        raise ArgumentError(
+            f"opset is {opset}, expected at most {newest}, the newest that the installed "
+            "onnxruntime takes: give a lower one, or update onnxruntime"
+        )
+
+
+def files_written(net: Net, to: Format, out: str | os.PathLike[str], half: bool) -> list[Path]:
+    """All files that converting the net writes, with those that few nets need."""
+    paths = file_names(to, out)
+    if to == "caffe" and net.preprocessing and net.preprocessing.mean_image:
+        paths.append(paths[0].with_suffix(".binaryproto"))
+    if to == "onnx" and needs_data_file(net, half):
+        paths.append(paths[0].with_name(f"{paths[0].name}.data"))
+    return paths
 
 
 def file_names(to: Format, out: str | os.PathLike[str]) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, one_line
+from deeplab_repro.files.safetensors import is_safetensors
 from deeplab_repro.files.whole import check_readable, open_to_read, write_atomically
 from deeplab_repro.models.registry import MODELS
 
@@ -97,8 +98,8 @@ def weights_file(weights: str | Path | None, model: str | Path | None) -> str | 
 
     A name of MODELS stands for the weights that ship with the model or were fetched: those of
     train_aug, which give the val scores, before those of trainval_aug. No `weights` stand for those
-    of `model`, if that is such a name; None if it has none here. All else (a path, random:SEED)
-    stands for itself.
+    of `model`, if that is such a name, or for the .safetensors that it is; None if it has none
+    here. All else (a path, random:SEED) stands for itself.
 
     Raises ArgumentError if `weights` is a model's name and it has none here, FileError if a fetched
     file is gone or has changed, and what `remembered` raises.
@@ -112,7 +113,9 @@ def weights_file(weights: str | Path | None, model: str | Path | None) -> str | 
             mend = f"run deeplab-repro fetch {weights}" if released else "none were released"
             raise ArgumentError(f"weights of {weights} are not here: {mend}, or give a caffemodel")
         return found
-    return _own_weights(model) if isinstance(model, str) and model in MODELS else None
+    if isinstance(model, str) and model in MODELS:
+        return _own_weights(model)
+    return model if model and is_safetensors(model) else None
 
 
 def _own_weights(name: str) -> Path | None:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_repro.caffe import load_mean, load_weights, read_net
-from deeplab_repro.errors import ArgumentError
+from deeplab_repro.convert.safetensors import read_safetensors
+from deeplab_repro.errors import ArgumentError, one_line
+from deeplab_repro.files.safetensors import is_safetensors
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.net.net import Net
@@ -37,11 +39,16 @@ def files_of(model: str | Path | None, weights: str | Path | None) -> list[Path]
 
 
 def read_model(model: str | Path, variables: Mapping[str, str] | None = None) -> Net:
-    """The net of a model of MODELS, or of a prototxt with its mean_file, without weights.
+    """The net of a model of MODELS, of a prototxt with its mean_file, or of a .safetensors.
 
-    Raises ArgumentError for a name that is neither, and what `read_net` and `load_mean` raise.
+    It is without weights. Raises ArgumentError for a name that is none of them and for variables
+    of a .safetensors, and what `read_net`, `load_mean` and `read_safetensors` raise.
     """
     if _is_path(model):
+        if is_safetensors(model):
+            if variables:
+                raise ArgumentError(f"{one_line(model)}: holds its own net: leave out --set")
+            return read_safetensors(model, weights=False)
         net = read_net(model, variables)
         load_mean(net, model)
         return net
@@ -52,12 +59,14 @@ def read_model(model: str | Path, variables: Mapping[str, str] | None = None) ->
 def _is_path(model: str | Path) -> bool:
     if isinstance(model, Path):
         return True
-    looks_so = model.endswith(".prototxt") or os.sep in model or os.path.exists(model)
+    looks_so = (
+        model.endswith((".prototxt", ".safetensors")) or os.sep in model or os.path.exists(model)
+    )
     return looks_so and model not in MODELS
 
 
 def fill(net: Net, weights: str | Path | None) -> None:
-    """Put a caffemodel's weights into the net, or random ones ("random:SEED").
+    """Put a file's weights into the net, or random ones ("random:SEED").
 
     Raises ArgumentError for no weights, or another seed, and what `load_weights` raises.
     """

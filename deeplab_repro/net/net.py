@@ -90,7 +90,7 @@ class Layer:
 
     def new_blobs(self, shapes: Iterable[Shape]) -> list[Blob]:
         """Blobs of these shapes without data, which begin as Caffe has it by default."""
-        starts = (self.op.starts_at.get(name, 0.0) for name in self.blob_names)
+        starts = (float(self.op.starts_at.get(name, 0)) for name in self.blob_names)
         return [
             Blob(shape, filler=Filler(value=start))
             for shape, start in zip(shapes, starts, strict=False)

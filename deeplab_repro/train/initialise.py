@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_repro.arrays import Shape, dims
-from deeplab_repro.caffe import Caffemodel, ModelLayer, read_caffemodel, write_caffemodel
-from deeplab_repro.errors import WeightsError, one_line
+from deeplab_repro.caffe import Caffemodel, ModelLayer, read_weights, write_caffemodel
+from deeplab_repro.convert.torchvision import FIRST, from_torchvision, is_torchvisions
+from deeplab_repro.errors import NetError, WeightsError, one_line
 from deeplab_repro.net.channel_layers import BN, BatchNorm, Bias, PReLU, Scale
 from deeplab_repro.net.layers import Convolution, Deconvolution
 from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.preprocess import VOCS
 
 COPIED = "copied"
 BY_FILLER = "not in the file: by its filler"
+TURNED = ", from torchvision's RGB"
 _BY_CHANNEL = BN | BatchNorm | Bias | PReLU | Scale
 
 
@@ -41,17 +44,25 @@ class _Kept:
 
 
 def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
-    """Fill the net's layers that the caffemodel has, decimated where the net's are smaller.
+    """Fill the net's layers that the file has, decimated where the net's are smaller.
 
     Layers that the file lacks are left without weights. Layers of the same size are copied, also
-    from an InnerProduct to the convolution that replaces it.
+    from an InnerProduct to the convolution that replaces it. The file is a caffemodel or a
+    .safetensors, with the names of Caffe's layers or of torchvision's VGG-16, whose conv1_1 is
+    turned to what the net is fed.
 
     Raises WeightsError, naming the layer, if the net has more outputs or taps than the file, if
     their channels do not fit, or if no layer is in both; the net is then unchanged. Raises what
-    `read_caffemodel` raises.
+    `read_weights` raises.
     """
     source = "the caffemodel" if isinstance(weights, Caffemodel) else one_line(weights)
-    model = weights if isinstance(weights, Caffemodel) else read_caffemodel(weights)
+    model = weights if isinstance(weights, Caffemodel) else read_weights(weights)
+    turned = is_torchvisions(model)
+    if turned:
+        try:
+            model = from_torchvision(model, net.preprocessing or VOCS)
+        except (NetError, WeightsError) as error:
+            raise type(error)(f"{source}: {error}") from None
     # As in Caffe, the last of several layers with the same name counts.
     by_name = {layer.name: layer for layer in model.layers if layer.blobs}
     features = _features(net)
@@ -78,6 +89,8 @@ def initialise(net: Net, weights: Caffemodel | str | Path) -> Initialised:
         filled.append((layer, decimation.blobs))
         kept[layer.tops[0]] = _Kept(decimation.outputs, decimation.source[0])
         done[layer.name] = decimation.told
+        if turned and layer.name == FIRST:
+            done[layer.name] += TURNED
     if not filled:
         theirs, ours = (", ".join(map(repr, list(names)[:3])) for names in (by_name, done))
         raise WeightsError(

@@ -27,6 +27,7 @@ from deeplab_repro.files.holding import hold
 from deeplab_repro.files.images import is_picture
 from deeplab_repro.files.made_of import is_made_of, sha256_of, sha256_of_text
 from deeplab_repro.files.marks import MADE_BY
+from deeplab_repro.files.safetensors import is_safetensors
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.jobs.done import net_digest
@@ -302,8 +303,9 @@ def _net_record(net: Net, recipe: Recipe) -> NetRecord:
     digest, trained_on = sha256_of_text(weights), None
     if not weights.startswith(RANDOM):
         digest = sha256_of(weights)
-        described = read_caffemodel(weights, weights=False)
-        trained_on = described.training_list or _released_as(Path(weights).name)
+        if not is_safetensors(weights):
+            trained_on = read_caffemodel(weights, weights=False).training_list
+        trained_on = trained_on or _released_as(Path(weights).name)
     return NetRecord(
         model=net.name,
         labels=net.output_shape()[1],

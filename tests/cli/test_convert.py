@@ -94,14 +94,38 @@ def test_the_21_labels_are_vocs(convert):
     assert json.loads(metadata("x.onnx")["labels"]) == list(VOC_CLASSES)
 
 
-def test_npz_and_back(here, convert):
-    assert convert("--to", "npz") == f"written: x.npz ({os.path.getsize('x.npz'):,} bytes)\n"
-    assert (here / "x.npz").read_bytes() == (here / "tiny.npz").read_bytes()
-    for to, files in (("caffe", ["x.prototxt", "x.caffemodel"]), ("onnx", ["x.onnx"])):
+@pytest.mark.parametrize("first", ["npz", "safetensors"])
+def test_to_arrays_and_back(here, convert, first):
+    told = convert("--to", first)
+    assert told == f"written: x.{first} ({os.path.getsize(f'x.{first}'):,} bytes)\n"
+    (here / f"x.{first}").rename(here / f"y.{first}")
+    for to, files in (
+        ("caffe", ["x.prototxt", "x.caffemodel"]),
+        ("onnx", ["x.onnx"]),
+        ("npz", ["x.npz"]),
+        ("safetensors", ["x.safetensors"]),
+    ):
         convert("--to", to)
         direct = [(here / file).read_bytes() for file in files]
-        convert("--to", to, source=("--weights", "tiny.npz"))
+        convert("--to", to, source=("--weights", f"y.{first}"))
         assert [(here / file).read_bytes() for file in files] == direct
+
+
+def test_half(convert):
+    convert("--to", "npz")
+    whole = os.path.getsize("x.npz")
+    told = convert("--to", "npz", "--half", "--verify")
+    assert re.search(r"^labels as with float32: (99|100)\.\d\d% \(at least: 99%\)$", told, re.M)
+    assert os.path.getsize("x.npz") < whole
+    # Of arrays that others saved, or that lie by a net given here.
+    convert("--to", "safetensors", "--half")
+    convert("--to", "caffe", source=("--weights", "x.safetensors", *TINY[:2]))
+
+
+def test_opset(convert):
+    onnx = pytest.importorskip("onnx")
+    convert("--to", "onnx", "--opset", "17")
+    assert onnx.load("x.onnx").opset_import[0].version == 17
 
 
 def test_models_weights_and_variables(here, convert):
@@ -151,10 +175,10 @@ def test_verify_where_opencv_is_off(convert, monkeypatch):
 
 
 def test_a_difference_leaves_no_file(wrong, here, monkeypatch):
-    def write_changed(net, path):
+    def write_changed(net, path, half):
         changed = deepcopy(net)
         changed.layers[0].blobs[0].data[0] += 1
-        write_npz(changed, path)
+        write_npz(changed, path, half=half)
 
     monkeypatch.setattr(module, "write_npz", write_changed)
     (here / "y.npz").write_bytes(b"old")
@@ -167,9 +191,17 @@ def test_a_difference_leaves_no_file(wrong, here, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--to", "caffe", "--softmax"], "--input, --softmax and --classes go with --to onnx"),
+        (
+            ["--to", "caffe", "--softmax"],
+            "--input, --softmax, --classes and --opset go with --to onnx",
+        ),
         (["--to", "npz", "--input", "rgb-uint8"], "go with --to onnx"),
         (["--to", "npz", "--classes", "tiny.prototxt"], "go with --to onnx"),
+        (["--to", "caffe", "--opset", "17"], "--classes and --opset go with --to onnx"),
+        (["--to", "onnx", "--opset", "12"], "opset is 12, expected a number from 13 to 28"),
+        (["--to", "onnx", "--opset", "29"], "opset is 29, expected"),
+        (["--to", "onnx", "--opset", "-1"], "argument --opset: "),
+        (["--to", "caffe", "--half"], "--half goes with --to onnx, npz and safetensors"),
         (["--to", "onnx", "--no-interp"], "--no-interp goes with --to caffe"),
         (["--to", "npz", "--no-interp"], "--no-interp goes with --to caffe"),
         (["--to", "torch"], "argument --to: invalid choice: 'torch'"),

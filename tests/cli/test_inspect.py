@@ -9,7 +9,9 @@ from rich.console import Console
 
 from deeplab_repro.caffe import read_net, write_caffemodel, write_mean_file, write_solverstate
 from deeplab_repro.cli import console
-from deeplab_repro.convert import onnx_model_pb2, write_npz, write_onnx
+from deeplab_repro.convert import onnx_model_pb2, write_onnx
+from deeplab_repro.files.safetensors import write_arrays
+from deeplab_repro.jobs.convert import convert_files
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.preprocess import MeanImage
 from deeplab_repro.net.solver import SolverState
@@ -127,11 +129,26 @@ def test_a_caffemodel_without_weights(command, tmp_path):
         assert "relu   ReLU" in out
 
 
-def test_a_converted_npz_is_shown_as_its_net(command, tiny):
+@pytest.mark.parametrize("to", ["npz", "safetensors"])
+def test_a_converted_file_is_shown_as_its_net(command, tiny, to):
     net = read_net(tiny)
     net.fill_random(0)
-    write_npz(net, tiny.with_suffix(".npz"))
-    assert command("inspect", tiny.with_suffix(".npz")) == command("inspect", tiny)
+    (file,) = convert_files(net, to, tiny).files
+    assert command("inspect", file) == command("inspect", tiny)
+
+
+def test_weights_of_others(command, refused, tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_arrays(
+        path, {"features.0.weight": np.ones((4, 3, 3, 3)), "features.0.bias": np.ones(4)}, {}
+    )
+    status, out, _ = command("inspect", path, "--json")
+    found = json.loads(out)
+    assert (status, found["kind"], found["parameters"]) == (0, "weights", 112)
+    assert found["layers"][0]["blob_shapes"] == [[4, 3, 3, 3], [4]]
+    assert "features.0" in command("inspect", path)[1]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "its arrays have 448 bytes, expected the 447 there" in refused("inspect", path)
 
 
 def test_a_narrow_terminal_gets_the_other_columns_below(command, tiny, monkeypatch):

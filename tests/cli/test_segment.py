@@ -61,6 +61,20 @@ def test_a_row_a_picture(command, folder, photo):
     assert f"ms  {most} {(labels == most).mean():.0%}" in a
 
 
+def test_a_safetensors_brings_its_net(command, refused, folder):
+    assert command("convert", *NET, "--to", "safetensors", "--out", "tiny")[0] == 0
+    assert command("segment", "a.png", "--no-crf", *NET)[0] == 0
+    expected = (folder / "out" / "a.png").read_bytes()
+    for net in ([], ["--prototxt", "tiny.prototxt"]):
+        (folder / "out" / "a.png").unlink()
+        assert (
+            command("segment", "a.png", "--no-crf", "--weights", "tiny.safetensors", *net)[0] == 0
+        )
+        assert (folder / "out" / "a.png").read_bytes() == expected
+    error = refused("segment", "a.png", "--weights", "tiny.safetensors", "--model", "DeepLab")
+    assert "tiny.safetensors: has no layer 'conv1_1'" in error
+
+
 def test_classes_are_named_in_nets_of_voc(folder, capsys):
     labels = np.zeros((10, 100), np.uint8)
     labels[:, :30] = 15

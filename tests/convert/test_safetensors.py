@@ -200,7 +200,7 @@ def test_what_is_not_its_nets(tmp_path):
     refused({"bn2.bias": ones}, "holds 'bn2.bias', which its net has not: take it out")
     refused({"x": ones}, "holds 'x', which its net has not")
     refused({}, "holds weights but no net, expected one in its metadata", net={})
-    refused({}, "net.json is no JSON", net={"deeplab-repro": "{"})
+    refused({}, "net.json is no JSON", net={"net.json": "{"})
 
 
 def test_integers_in_place_of_weights(tmp_path):
@@ -218,5 +218,5 @@ def test_the_net_is_that_of_npz(tmp_path):
     content = (tmp_path / "a").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    assert list(metadata) == ["deeplab-repro"]
-    assert json.loads(metadata["deeplab-repro"])["layers"][0]["name"] == "a/conv"
+    assert list(metadata) == ["made_by", "net.json"]
+    assert json.loads(metadata["net.json"])["layers"][0]["name"] == "a/conv"

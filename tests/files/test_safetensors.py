@@ -67,7 +67,7 @@ def test_other_floats_become_float32(tmp_path, dtype, raw):
 
 def test_the_same_arrays_give_the_same_bytes_marked_as_ours(tmp_path):
     for name in "ab":
-        write_arrays(tmp_path / name, {"w": np.ones(3)}, {"deeplab-repro": "x"})
+        write_arrays(tmp_path / name, {"w": np.ones(3)}, {"x": "y"})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert made_here(tmp_path / "a")
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import load_weights, read_net, write_caffemodel
+from deeplab_repro.convert.safetensors import write_safetensors
 from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, NetError, WeightsError
-from deeplab_repro.models.loading import fill, load_net, read_model
+from deeplab_repro.models.loading import files_of, fill, load_net, read_model
 from deeplab_repro.models.registry import MODELS
 from tests.conftest import PAPER, TINY, V2, assert_one_line
 
@@ -55,6 +56,19 @@ def test_a_name_goes_before_a_file_and_a_path_is_a_file(here):
     assert read_model(f".{os.sep}DeepLab").name == "tiny"
     (here / "other").write_text(TINY)
     assert read_model("other").name == "tiny"
+
+
+def test_a_safetensors_holds_its_own_net(tiny):
+    net = load_net(tiny, "random:3")
+    path = tiny.with_suffix(".safetensors")
+    write_safetensors(net, path)
+    tiny.unlink()
+    assert all(data is None for data in arrays(read_model(path)))
+    for model, weights in ((path, None), (str(path), None), (path, path)):
+        assert_same_weights(load_net(model, weights), net)
+    assert files_of(path, None) == [path, path]
+    with pytest.raises(ArgumentError, match="holds its own net: leave out --set"):
+        read_model(path, {"EXP": "x"})
 
 
 def test_weights_of_a_model_and_by_its_name():
