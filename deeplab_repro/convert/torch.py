@@ -16,7 +16,7 @@ from deeplab_repro.convert.safetensors import write_safetensors
 from deeplab_repro.convert.torch_code import class_name, identifier, number, plain, tuple_of
 from deeplab_repro.convert.torch_methods import TAKEN, class_lines
 from deeplab_repro.convert.torch_repeats import shared_trunk, with_blocks
-from deeplab_repro.convert.torch_steps import program_of
+from deeplab_repro.convert.torch_steps import Method, program_of
 from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.marks import signed
 from deeplab_repro.files.whole import write_atomically
@@ -28,13 +28,29 @@ from deeplab_repro.net.preprocess import VOCS, Preprocessing
 from deeplab_repro.version import __version__
 
 # What nn.Module has under these names a layer must not replace.
-_OF_MODULE = frozenset(
-    ["T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters", "register_backward_hook", "register_buffer", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook", "register_full_backward_pre_hook", "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook", "register_module", "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu", "zero_grad"]
-)
+_OF_MODULE = """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
+    dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
+    get_submodule half ipu load_state_dict modules mtia named_buffers named_children named_modules
+    named_parameters parameters register_backward_hook register_buffer register_forward_hook
+    register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+    register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
+    set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu
+    zero_grad
+"""
 
 
-def write_torch(net: Net, weights: str | os.PathLike[str], code: str | os.PathLike[str]) -> None:
+def write_torch(
+    net: Net,
+    weights: str | os.PathLike[str],
+    code: str | os.PathLike[str],
+    *,
+    half: bool = False,
+) -> None:
     """Write the net's weights as safetensors, and its code, which needs torch and safetensors.
+
+    half: weights and biases in the file as float16; the net computes in float32 still.
 
     model.py has the class, `preprocess`, where the net takes colour images, and `from_pretrained`.
 
@@ -43,7 +59,7 @@ def write_torch(net: Net, weights: str | os.PathLike[str], code: str | os.PathLi
     """
     net, renamed = _with_identifiers(net)
     text = _source(net, renamed)
-    write_safetensors(_with_running_statistics(net), weights)
+    write_safetensors(_with_running_statistics(net), weights, half=half)
     with write_atomically(code) as file:
         file.write(signed(text))
 
@@ -51,7 +67,7 @@ def write_torch(net: Net, weights: str | os.PathLike[str], code: str | os.PathLi
 def _with_identifiers(net: Net) -> tuple[Net, list[str]]:
     """The net with names of layers that Python takes, and what the comments say of those."""
     layers, renamed = [], []
-    taken = set(_OF_MODULE)
+    taken = set(_OF_MODULE.split())
     for layer in net.layers:
         name = identifier(layer.name, taken, "layer")
         taken.add(name)
@@ -80,7 +96,7 @@ def _source(net: Net, renamed: Sequence[str]) -> str:
     """The code of model.py."""
     program = program_of(net)
     items, trunk = shared_trunk(program.steps, program.results)
-    blocks = []
+    blocks: list[Method] = []
     if trunk:
         trunk.name = "_trunk"
         trunk.steps, blocks = with_blocks(trunk.steps, [trunk.exit])

@@ -1,4 +1,4 @@
-"""Python code as a person lays it out, in the style of `ruff format` with lines of 100 characters."""
+"""Python code as a person lays it out: as `ruff format` does, in lines of 100 characters."""
 
 import keyword
 import re
@@ -116,5 +116,5 @@ def loop(names: Sequence[str], call: str, indent: int) -> list[str]:
         text = f'f"{prefix}{{n}}"' if prefix else "str(n)"
         head = f"{blank}for n in range({first}, {first + len(names)}):"
         return [head, f"{blank}    {call.format(text)}"]
-    listed = Call("", tuple(f'"{name}"' for name in names)).lines(f"{blank}for name in ", ":")
-    return [*listed, f"{blank}    {call.format('name')}"]
+    listed = Call("", tuple(f'"{name}"' for name in names)).lines(f"{blank}for key in ", ":")
+    return [*listed, f"{blank}    {call.format('key')}"]

@@ -116,7 +116,8 @@ def _relu(_: Place, op: ReLU, data: str) -> Expression:
 def _eltwise(_: Place, op: Eltwise, *bottoms: str) -> Expression:
     first, *others = bottoms
     if op.operation == "MAX":
-        return reduce(lambda found, each: Call("torch.maximum", (str(found), each)), others, first)
+        *inner, last = bottoms
+        return Call("torch.maximum", (reduce("torch.maximum({}, {})".format, inner), last))
     if op.operation == "PROD":
         return Chain((first, *(f"* {each}" for each in others)))
     factors = op.coeff or (1,) * len(bottoms)

@@ -13,9 +13,8 @@ from deeplab_repro.net.channel_layers import Scale
 from deeplab_repro.net.layers import Eltwise, ReLU
 from deeplab_repro.net.shape_layers import Slice
 
-TAKEN = frozenset(
-    ["BN", "BatchNorm", "Any", "F", "Path", "Scale", "Tensor", "crop", "interp", "nn", "os", "torch", "self", "x", "y", "n", "name", "l", "O", "I"]
-)
+_NAMES = "Any BN BatchNorm F I O Path Scale Tensor crop interp key l n name nn os self torch x y"
+TAKEN = frozenset(_NAMES.split())
 """Names that no variable may have."""
 
 _INDENT = 8
@@ -58,13 +57,14 @@ class _Body:
         for value in results:
             self._uses.setdefault(value, []).append(None)
         self._rows: list[_Line] = []
+        self._is_short = True
 
     def lines(self) -> list[str]:
         """The statements, the return too."""
         found: list[str] = []
         for is_short in (True, False):  # the names of variables are short, mostly
-            self._variables = dict(self._entries)
-            self._rows = list(self._grouped(is_short))
+            self._variables, self._is_short = dict(self._entries), is_short
+            self._rows = list(self._grouped())
             self._name_variables()
             found = self._written()
             if max(map(len, found)) <= WIDTH:
@@ -89,17 +89,17 @@ class _Body:
 
     # --- which items make a statement
 
-    def _grouped(self, is_short: bool) -> Iterator[_Line]:
+    def _grouped(self) -> Iterator[_Line]:
         line: list[Item] = []
         for item in self._items:
-            if line and not self._goes_on(line, item, is_short):
+            if line and not self._goes_on(line, item):
                 yield _Line(line)
                 line = []
             line.append(item)
         if line:
             yield _Line(line)
 
-    def _goes_on(self, line: list[Item], item: Item, is_short: bool) -> bool:
+    def _goes_on(self, line: list[Item], item: Item) -> bool:
         last = line[-1]
         if item.inputs != last.outputs or self._uses[last.outputs[0]] != [item]:
             return False
@@ -107,7 +107,7 @@ class _Body:
             return isinstance(last, Run) and item.slot != "" and item.method is last.method
         if not isinstance(last, Step) or not _wraps(item):
             return False
-        target = "x" if is_short else self._names[item.outputs[0]]
+        target = "x" if self._is_short else self._names[item.outputs[0]]
         before = max(len(f"{target} = "), len("return "))
         return _INDENT + before + len(str(self._expression([*line, item]))) <= WIDTH
 
@@ -174,8 +174,8 @@ class _Body:
             rule = expression_of if step.is_as_owner else shared_expression
             found = rule(step.place(module), operands)
             if step.name in self._layers and isinstance(found, Call) and found.function == module:
-                name = f'f"{self._layers[step.name].format("{name}")}"'
-                before = (operands[0],)
+                name = f'f"{self._layers[step.name].format("{key}")}"'
+                before: tuple[str, ...] = (operands[0],)
                 if isinstance(made, Call) and made.function == "self._run":
                     before = made.arguments
                 found = Call("self._run", (*before, name))
@@ -184,11 +184,11 @@ class _Body:
         return made
 
     def _operand(self, value: int) -> str:
-        return self._variables.get(value) or self._names[value]
+        return self._variables.get(value) or ("x" if self._is_short else self._names[value])
 
     def _module(self, step: Step) -> str:
         if step.name in self._layers:
-            return f'self.get_submodule(f"{self._layers[step.name].format("{name}")}")'
+            return f'self.get_submodule(f"{self._layers[step.name].format("{key}")}")'
         return f"self.{step.name}"
 
 
@@ -228,12 +228,12 @@ def class_lines(
     lines += _Body(items, {0: data}, program.results, names, {}).lines()
     if trunk:
         lines += ["", f"    def {trunk.name}(self, x: Tensor) -> Tensor:"]
-        lines += [f'        """What runs {trunk.times} times, with the same weights."""']
+        lines += [f'        """The layers that run {trunk.times} times, with the same weights."""']
         lines += _Body(trunk.steps, {trunk.entry: "x"}, [trunk.exit], names, {}).lines()
     for method in blocks:
         (slot, *_) = method.runs
         inner = _variable_names(program, data, slot)
-        lines += ["", f"    def {method.name}(self, name: str, x: Tensor) -> Tensor:"]
+        lines += ["", f"    def {method.name}(self, key: str, x: Tensor) -> Tensor:"]
         lines += _Body(
             method.steps, {method.entry: "x"}, [method.exit], inner, method.layers
         ).lines()
@@ -298,7 +298,7 @@ def _init(items: Sequence[Item]) -> list[str]:
             continue
         *_, values = _parameters(method)
         slots = (item.slot for item in group if isinstance(item, Run))
-        for given, same in itertools.groupby(slots, lambda slot: values[slot]):
+        for given, same in itertools.groupby(slots, values.__getitem__):
             call = Call(f"self._add{method.name}", ("{}", *given))
             lines += loop(list(same), str(call), _INDENT)
     return lines
@@ -307,13 +307,13 @@ def _init(items: Sequence[Item]) -> list[str]:
 def _add_method(method: Method) -> list[str]:
     """The method that makes the modules of one block."""
     texts, names, _ = _parameters(method)
-    arguments = ("self", "name: str", *(f"{each}: int" for each in names))
+    arguments = ("self", "key: str", *(f"{each}: int" for each in names))
     lines = Call(f"_add{method.name}", arguments).lines("    def ", " -> None:")
-    lines += [f'        """Make the layers that {method.name} runs for a name."""']
+    lines += [f'        """Make the layers that {method.name} runs for a key."""']
     modules = [step for step in method.steps if isinstance(step, Step) and step.module]
     for step, row in zip(modules, texts, strict=True):
         assert step.module
-        layer = f'f"{method.layers[step.name].format("{name}")}"'
+        layer = f'f"{method.layers[step.name].format("{key}")}"'
         call = Call("self.add_module", (layer, str(step.module.call(row))))
         lines += call.lines(" " * _INDENT)
     return lines

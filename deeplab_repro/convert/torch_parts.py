@@ -118,7 +118,7 @@ def from_pretrained(path: str | os.PathLike[str] = WEIGHTS) -> {net}:
 
 PREPROCESS = '''\
 def preprocess(image: Any) -> Tensor:
-    """Make the net's input of an image, HxWx3 uint8, RGB: 1x3xHxW float32, BGR minus the mean.{padding}"""
+    """Make the net's input of an image, HxWx3 uint8, RGB: 1x3xHxW, BGR minus the mean.{padding}"""
     pixels = torch.as_tensor(image)
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"image is {{list(pixels.shape)}} {{pixels.dtype}}, expected HxWx3 uint8")
@@ -137,7 +137,7 @@ MEAN_IN_FILE = """\
 """
 PADDING = """
 
-    Zeros at the bottom and at the right make it {first} at least, and that plus a multiple of {step}.
+    Zeros at the bottom and right make it {first} at least, and that plus a multiple of {step}.
     """
 PADDED = """\
     height, width = pixels.shape[:2]

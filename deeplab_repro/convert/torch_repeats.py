@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deeplab_repro.convert.torch_modules import VARYING
 from deeplab_repro.convert.torch_steps import Item, Method, Run, Step
 
-# A block is worth a method from so many on, with so many layers that learn, and no longer than this.
+# So many blocks are worth a method, with so many layers that learn, and no longer than this.
 _FEWEST, _LEAST_LEARNING, _LONGEST = 4, 3, 24
 
 

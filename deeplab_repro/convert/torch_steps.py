@@ -96,8 +96,8 @@ def program_of(net: Net) -> Program:
     for layer, bottoms, tops in net.walk():
         if missing := set(layer.bottoms) - current.keys():
             raise NetError(
-                f"layer '{layer.name}' ({layer.type}) takes '{min(missing)}', which a train net has "
-                "beside the image: convert its test net"
+                f"layer '{layer.name}' ({layer.type}) takes '{min(missing)}', which a train net "
+                "has beside the image: convert its test net"
             )
         inputs = tuple(current[bottom] for bottom in layer.bottoms)
         if isinstance(layer.op, Split):

@@ -1,7 +1,8 @@
 """Writes a net in another format, and checks first that the new files give the same outputs."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +12,10 @@ from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import write_npz
 from deeplab_repro.convert.onnx import needs_data_file, write_onnx
 from deeplab_repro.convert.safetensors import write_safetensors
+from deeplab_repro.convert.torch import write_torch
 from deeplab_repro.engines.onnxruntime import newest_opset
 from deeplab_repro.errors import ArgumentError, FileError, NetError, one_line
+from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import replace_together
 from deeplab_repro.jobs.verify import PLAIN, Difference, Format, OnnxOptions, check_files
 from deeplab_repro.net.net import Net
@@ -22,6 +25,7 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "npz": (".npz",),
     "safetensors": (".safetensors",),
+    "torch": ("/model.safetensors", "/model.py"),
 }
 """The formats, and how the names of their files end."""
 
@@ -48,6 +52,7 @@ def convert_files(
 ) -> Converted:
     """Write the net, with weights, in another format: to `out` with that format's endings.
 
+    For torch `out` is a folder, which is made if need be.
     For caffe a mean for each pixel is a third file, .binaryproto, which the prototxt names. An ONNX
     file of more than 2 GB has its weights in a second one, .onnx.data.
 
@@ -64,7 +69,7 @@ def convert_files(
     WeightsError for outputs that are NaN or infinite, and ResourceError where there is too little
     memory. Where it raises, it leaves no file.
     """
-    if net.labels and (verify or to == "onnx"):
+    if net.labels and (verify or to in ("onnx", "torch")):
         raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
     if half and to == "caffe":
         raise ArgumentError("caffemodels have no float16: use half with onnx, npz or safetensors")
@@ -75,7 +80,7 @@ def convert_files(
     mean = how.mean_image if to == "caffe" and how else None
     if how and mean:
         net = replace(net, preprocessing=replace(how, mean=replace(mean, file=paths[-1].name)))
-    with replace_together(paths) as files:
+    with _folder_for(to, paths[0].parent), replace_together(paths) as files:
         if to == "caffe":
             write_caffe(net, *files[:2], interp=interp)
             if mean:
@@ -85,10 +90,27 @@ def convert_files(
             write_onnx(net, files[0], **vars(onnx), half=half, data=data)
         elif to == "npz":
             write_npz(net, *files, half=half)
+        elif to == "torch":
+            write_torch(net, *files, half=half)
         else:
             write_safetensors(net, *files, half=half)
         checked = check_files(net, to, files, onnx, half, paths[-1].name) if verify else ()
     return Converted(paths, *checked)
+
+
+@contextlib.contextmanager
+def _folder_for(to: Format, folder: Path) -> Iterator[None]:
+    """Make the folder of torch's files, and take it away again where they cannot be written."""
+    is_new = to == "torch" and not folder.exists()
+    if is_new:
+        make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                folder.rmdir()
+        raise
 
 
 def _check_opset(opset: int) -> None:
