@@ -99,7 +99,7 @@ def _source(net: Net, renamed: Sequence[str]) -> str:
     blocks: list[Method] = []
     if trunk:
         trunk.name = "_trunk"
-        trunk.steps, blocks = with_blocks(trunk.steps, [trunk.exit])
+        trunk.steps, blocks = with_blocks(trunk.steps, [trunk.exit], trunk)
     items, further = with_blocks(items, program.results)
     name = class_name(net.name, TAKEN)
     doc = f"The net, from its input, {_shown(net.input_shape)} float32, to {_listed(net.outputs)}."

@@ -41,7 +41,9 @@ from deeplab_repro.net.layers import (
 )
 from deeplab_repro.net.shape_layers import ArgMax, Crop, Flatten, Reshape, Slice, Tile
 
-WRAPPING = ("BN", "BatchNorm", "Dropout", "ELU", "PReLU", "ReLU", "Sigmoid", "Softmax", "TanH")
+WRAPPING = frozenset(
+    ("BN", "BatchNorm", "Dropout", "ELU", "Interp", "PReLU", "ReLU", "Sigmoid", "Softmax", "TanH")
+)
 """Types that are a call of their one bottom, which may itself be written there."""
 
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deeplab_repro.convert.torch_code import WIDTH, Call, Expression, identifier, loop
+from deeplab_repro.convert.torch_code import WIDTH, Call, Expression, identifier, loop, tuple_of
 from deeplab_repro.convert.torch_layers import WRAPPING, expression_of, shared_expression
 from deeplab_repro.convert.torch_modules import VARYING, is_of_channels, text_of
 from deeplab_repro.convert.torch_parts import RUN
@@ -13,7 +13,9 @@ from deeplab_repro.net.channel_layers import Scale
 from deeplab_repro.net.layers import Eltwise, ReLU
 from deeplab_repro.net.shape_layers import Slice
 
-_NAMES = "Any BN BatchNorm F I O Path Scale Tensor crop interp key l n name nn os self torch x y"
+_NAMES = (
+    "Any BN BatchNorm F I O Path Scale Tensor crop interp key l n name nn os self suffix torch x y"
+)
 TAKEN = frozenset(_NAMES.split())
 """Names that no variable may have."""
 
@@ -22,7 +24,7 @@ _INDENT = 8
 
 @dataclass
 class _Line:
-    """What becomes one statement: steps that wrap each other, or runs one after the other."""
+    """What becomes one statement: items that wrap each other, or a loop of runs of one method."""
 
     items: list[Item]
 
@@ -33,6 +35,12 @@ class _Line:
     @property
     def outputs(self) -> tuple[int, ...]:
         return self.items[-1].outputs
+
+    @property
+    def is_loop(self) -> bool:
+        return len(self.items) > 1 and all(
+            isinstance(each, Run) and each.slot for each in self.items
+        )
 
 
 class _Body:
@@ -56,6 +64,7 @@ class _Body:
                 self._uses.setdefault(value, []).append(item)
         for value in results:
             self._uses.setdefault(value, []).append(None)
+        self._is_block = any("{key}" in layer for layer in layers.values())
         self._rows: list[_Line] = []
         self._is_short = True
 
@@ -79,10 +88,8 @@ class _Body:
         for row in self._rows[:-1]:
             found += self._statement(row)
         last = self._rows[-1]
-        if list(last.outputs) == self._results and isinstance(last.items[0], Step):
+        if list(last.outputs) == self._results and not last.is_loop:
             return [*found, *self._expression(last.items).lines(returns)]
-        if list(last.outputs) == self._results and len(last.items) == 1:
-            return [*found, *self._call(last.items[0]).lines(returns)]
         results = [self._variables[value] for value in self._results]
         shown = results[0] if len(results) == 1 else ", ".join(results)
         return [*found, *self._statement(last), returns + shown]
@@ -103,12 +110,13 @@ class _Body:
         last = line[-1]
         if item.inputs != last.outputs or self._uses[last.outputs[0]] != [item]:
             return False
-        if isinstance(item, Run):
-            return isinstance(last, Run) and item.slot != "" and item.method is last.method
-        if not isinstance(last, Step) or not _wraps(item):
+        if isinstance(item, Run) and item.slot:
+            return isinstance(last, Run) and item.method is last.method
+        if _Line(line).is_loop or (isinstance(item, Step) and not _wraps(item)):
             return False
         target = "x" if self._is_short else self._names[item.outputs[0]]
-        before = max(len(f"{target} = "), len("return "))
+        is_returned = list(item.outputs) == self._results
+        before = len("return " if is_returned else f"{target} = ")
         return _INDENT + before + len(str(self._expression([*line, item]))) <= WIDTH
 
     # --- what the variables are called
@@ -127,13 +135,15 @@ class _Body:
                 following = (
                     self._rows[number + 1].items[0] if number + 1 < len(self._rows) else None
                 )
+                free = [
+                    each
+                    for each in ("x", "y")
+                    if each not in held or last_use.get(held[each], -1) <= number
+                ]
                 if len(row.outputs) == 1 and uses and all(each is following for each in uses):
-                    free = (
-                        each
-                        for each in ("x", "y")
-                        if each not in held or last_use.get(held[each], -1) <= number
-                    )
-                    name = next(free, name)
+                    name = next(iter(free), name)
+                elif self._is_block and "y" in free:
+                    name = "y"  # the block's names say little of it
                 self._variables[value] = name
                 held[name] = value
 
@@ -143,38 +153,39 @@ class _Body:
         blank = " " * _INDENT
         made = [self._variables[value] for value in row.outputs]
         target = made[0] if len(made) == 1 else ", ".join(made)
-        if isinstance(row.items[0], Run) and row.items[0].slot:
-            runs = [item for item in row.items if isinstance(item, Run)]
-            method = f"self.{row.items[0].method.name}"
-            taken = self._variables[row.inputs[0]]
-            found = []
-            if taken != target and len(runs) > 1:  # the loop is on one variable
-                found.append(f'{blank}{target} = {method}("{runs[0].slot}", {taken})')
-                runs, taken = runs[1:], target
-            call = f"{target} = {method}({{}}, {taken})"
-            return found + loop([run.slot for run in runs], call, _INDENT)
-        if isinstance(row.items[0], Run):
-            return self._call(row.items[0]).lines(f"{blank}{target} = ")
-        if len(row.outputs) == 1 and isinstance(row.items[0].layer.op, Slice):
-            target = f"({target},)"
-        return self._expression(row.items).lines(f"{blank}{target} = ")
+        if not row.is_loop:
+            first = row.items[0]
+            if len(made) == 1 and isinstance(first, Step) and isinstance(first.layer.op, Slice):
+                target = f"({target},)"
+            return self._expression(row.items).lines(f"{blank}{target} = ")
+        runs = [item for item in row.items if isinstance(item, Run)]
+        found: list[str] = []
+        if self._variables[row.inputs[0]] != target:  # the loop is on one variable
+            found = self._expression(row.items[:1]).lines(f"{blank}{target} = ")
+            runs = runs[1:]
+        call = Call(f"self.{runs[0].method.name}", ("{}", *self._given(runs[0], target)))
+        return found + loop([run.slot for run in runs], f"{target} = {call}", _INDENT)
 
-    def _call(self, item: Item) -> Call:
-        assert isinstance(item, Run)
-        slot = (f'"{item.slot}"',) if item.slot else ()
-        return Call(f"self.{item.method.name}", (*slot, self._variables[item.inputs[0]]))
+    def _given(self, item: Run, taken: str) -> tuple[str, ...]:
+        """The arguments of a call but for the slot: those of a block in a trunk are the trunk's."""
+        if not item.method.suffixes:
+            return (taken,)
+        return (taken, "suffix" if item.slot else f'"{item.suffix}"')
 
     def _expression(self, items: Sequence[Item]) -> Expression:
-        """Steps of which each takes what the one before makes."""
+        """Items of which each takes what the one before makes."""
         made: Expression | None = None
         for step in items:
-            assert isinstance(step, Step)
             operands = [str(made)] if made else [self._operand(value) for value in step.inputs]
+            if isinstance(step, Run):
+                slot = (f'"{step.slot}"',) if step.slot else ()
+                made = Call(f"self.{step.method.name}", (*slot, *self._given(step, operands[0])))
+                continue
             module = self._module(step)
             rule = expression_of if step.is_as_owner else shared_expression
             found = rule(step.place(module), operands)
             if step.name in self._layers and isinstance(found, Call) and found.function == module:
-                name = f'f"{self._layers[step.name].format("{key}")}"'
+                name = f'f"{self._layers[step.name]}"'
                 before: tuple[str, ...] = (operands[0],)
                 if isinstance(made, Call) and made.function == "self._run":
                     before = made.arguments
@@ -188,7 +199,7 @@ class _Body:
 
     def _module(self, step: Step) -> str:
         if step.name in self._layers:
-            return f'self.get_submodule(f"{self._layers[step.name].format("{key}")}")'
+            return f'self.get_submodule(f"{self._layers[step.name]}")'
         return f"self.{step.name}"
 
 
@@ -219,7 +230,7 @@ def class_lines(
     lines = [f"class {name}(nn.Module):", f'    """{doc}"""', ""]
     lines += ["    def __init__(self) -> None:", "        super().__init__()"]
     lines += [" " * _INDENT + f"# {line}" for line in head]
-    lines += _init(_all_items(items, trunk))
+    lines += _init(items)
     for method in blocks:
         lines += ["", *_add_method(method)]
     n_results = len(program.results)
@@ -227,31 +238,22 @@ def class_lines(
     lines += ["", f"    def forward(self, {data}: Tensor) -> {made}:"]
     lines += _Body(items, {0: data}, program.results, names, {}).lines()
     if trunk:
-        lines += ["", f"    def {trunk.name}(self, x: Tensor) -> Tensor:"]
+        suffix = ", suffix: str" if trunk.suffixes else ""
+        lines += ["", f"    def {trunk.name}(self, x: Tensor{suffix}) -> Tensor:"]
         lines += [f'        """The layers that run {trunk.times} times, with the same weights."""']
-        lines += _Body(trunk.steps, {trunk.entry: "x"}, [trunk.exit], names, {}).lines()
+        body = _Body(trunk.steps, {trunk.entry: "x"}, [trunk.exit], names, trunk.layers)
+        lines += body.lines()
     for method in blocks:
         (slot, *_) = method.runs
         inner = _variable_names(program, data, slot)
-        lines += ["", f"    def {method.name}(self, key: str, x: Tensor) -> Tensor:"]
+        suffix = ", suffix: str" if method.suffixes else ""
+        lines += ["", f"    def {method.name}(self, key: str, x: Tensor{suffix}) -> Tensor:"]
         lines += _Body(
             method.steps, {method.entry: "x"}, [method.exit], inner, method.layers
         ).lines()
     if any("self._run(" in line for line in lines):
         lines += ["", *RUN.splitlines()]
     return lines
-
-
-def _all_items(items: Sequence[Item], trunk: Method | None) -> list[Item]:
-    """The items with the trunk's in the place of its first call."""
-    found: list[Item] = []
-    for item in items:
-        if isinstance(item, Run) and item.method is trunk:
-            if not item.method.layers and item.method.times:
-                found += [step for step in item.method.steps if step not in found]
-        else:
-            found.append(item)
-    return found
 
 
 def _variable_names(program: Program, data: str, slot: str = "") -> dict[int, str]:
@@ -288,6 +290,7 @@ def _init(items: Sequence[Item]) -> list[str]:
     """The statements that make the modules."""
     blank = " " * _INDENT
     lines: list[str] = []
+    made: set[Method] = set()
     for method, group in itertools.groupby(
         items, lambda item: item.method if isinstance(item, Run) else None
     ):
@@ -296,12 +299,30 @@ def _init(items: Sequence[Item]) -> list[str]:
                 if isinstance(step, Step) and step.module and step.owner is step:
                     lines += step.module.call().lines(f"{blank}self.{step.name} = ")
             continue
+        if not method.runs:  # the trunk
+            if method not in made:
+                lines += [*_init(method.steps), *_norms_of_copies(method.suffixes[1:])]
+            made.add(method)
+            continue
         *_, values = _parameters(method)
         slots = (item.slot for item in group if isinstance(item, Run))
         for given, same in itertools.groupby(slots, values.__getitem__):
             call = Call(f"self._add{method.name}", ("{}", *given))
             lines += loop(list(same), str(call), _INDENT)
     return lines
+
+
+def _norms_of_copies(suffixes: Sequence[str]) -> list[str]:
+    """The statements that make the BatchNorms of those times that have their own."""
+    if not suffixes:
+        return []
+    listed = (f'"{suffix}"' for suffix in suffixes)
+    code = f"""\
+        norms = [(name, norm) for name, norm in self.named_children() if isinstance(norm, BatchNorm)]
+        for suffix in {tuple_of(listed)}:  # with statistics of their own
+            for name, norm in norms:
+                self.add_module(name + suffix, BatchNorm(len(norm.running_mean), norm.eps))"""
+    return code.splitlines()
 
 
 def _add_method(method: Method) -> list[str]:
@@ -313,7 +334,7 @@ def _add_method(method: Method) -> list[str]:
     modules = [step for step in method.steps if isinstance(step, Step) and step.module]
     for step, row in zip(modules, texts, strict=True):
         assert step.module
-        layer = f'f"{method.layers[step.name].format("{key}")}"'
+        layer = f'f"{method.layers[step.name].replace("{suffix}", "")}"'
         call = Call("self.add_module", (layer, str(step.module.call(row))))
         lines += call.lines(" " * _INDENT)
     return lines

@@ -7,10 +7,11 @@ channels, strides and holes, become one method that makes their layers, and one 
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deeplab_repro.convert.torch_modules import VARYING
 from deeplab_repro.convert.torch_steps import Item, Method, Run, Step
+from deeplab_repro.net.channel_layers import BatchNorm
 
 # So many blocks are worth a method, with so many layers that learn, and no longer than this.
 _FEWEST, _LEAST_LEARNING, _LONGEST = 4, 3, 24
@@ -21,10 +22,20 @@ _FEWEST, _LEAST_LEARNING, _LONGEST = 4, 3, 24
 
 @dataclass
 class _Copy:
-    """Steps that do what others did: by their values, those of the others; and by the others."""
+    """Steps that do what others did: by their values, those of the others; and by the others.
+
+    own: the others' BatchNorms for which it has its own, whose names end in the suffix.
+    """
 
     values: dict[int, int]
     steps: dict[Step, Step]
+    own: set[Step] = field(default_factory=set)
+    suffix: str = ""
+
+    def may_be_own(self, step: Step, original: Step) -> bool:
+        """Whether a step has a BatchNorm of this copy's own."""
+        begins, suffix = step.name.startswith(original.name), step.name[len(original.name) :]
+        return begins and suffix != "" and self.suffix in ("", suffix)
 
 
 def shared_trunk(steps: Sequence[Step], results: Sequence[int]) -> tuple[list[Item], Method | None]:
@@ -46,17 +57,45 @@ def shared_trunk(steps: Sequence[Step], results: Sequence[int]) -> tuple[list[It
         return list(steps), None
     (entry,), (exit_,) = entries, exits
     method = Method(list(body), entry, exit_, times=1 + len(copies))
+    if any(copy.own for copy in copies):
+        norms = {step for step in steps if isinstance(step.layer.op, BatchNorm)} & set(body)
+        after = steps[steps.index(body[-1]) :]
+        others_before = {step for step in steps if step not in inside and step not in after}
+        if any(copy.own != norms for copy in copies) or any(
+            isinstance(step.layer.op, BatchNorm) for step in others_before
+        ):
+            return list(steps), None
+        method.suffixes = ("", *(copy.suffix for copy in copies))
+        method.layers = {step.name: f"{step.name}{{suffix}}" for step in norms}
     calls = {}
-    for run in runs:
+    for run, suffix in zip(runs, method.suffixes or [""] * len(runs), strict=True):
         backward = {ours: value for value, ours in run.items()}
-        calls[backward[exit_]] = Run(method, (backward[entry],), (backward[exit_],))
+        calls[backward[exit_]] = Run(method, (backward[entry],), (backward[exit_],), suffix=suffix)
+    resized = _of_the_image(steps, {call.inputs[0] for call in calls.values()})
     found: list[Item] = []
     for step in steps:
-        if step not in inside:
+        if call := calls.get(step.outputs[0]):
+            found += [*resized.get(call.inputs[0], []), call]
+        elif step not in inside and step.outputs[0] not in resized:
             found.append(step)
-        elif step.outputs[0] in calls:
-            found.append(calls[step.outputs[0]])
     return found, method
+
+
+def _of_the_image(steps: Sequence[Step], entries: set[int]) -> dict[int, list[Step]]:
+    """The steps that make these values of the net's input, and may stand where those are taken.
+
+    They may where nobody else takes the value, and the input's blob never holds another.
+    """
+    uses = [value for step in steps for value in step.inputs]
+    written = {blob for step in steps for blob in step.layer.tops}
+    return {
+        step.outputs[0]: [step]
+        for step in steps
+        if step.outputs[0] in entries
+        and step.inputs == (0,)
+        and uses.count(step.outputs[0]) == 1
+        and step.layer.bottoms[0] not in written
+    }
 
 
 def _copies(steps: Sequence[Step]) -> list[_Copy]:
@@ -69,10 +108,17 @@ def _copies(steps: Sequence[Step]) -> list[_Copy]:
             original = originals.get((*taken, step.does))
             if original and original not in copy.steps:
                 break
+            original = originals.get((*taken, step.layer.op))
+            if original and original not in copy.steps and copy.may_be_own(step, original):
+                copy.own.add(original)
+                copy.suffix = step.name[len(original.name) :]
+                break
         else:
             owner = step.owner
             if not owner or owner is step or not step.is_as_owner:
                 originals.setdefault((*step.inputs, step.does), step)
+                if isinstance(step.layer.op, BatchNorm):
+                    originals.setdefault((*step.inputs, step.layer.op), step)
                 continue
             copy, original = _Copy(dict(zip(step.inputs, owner.inputs, strict=True)), {}), owner
             copies.append(copy)
@@ -93,12 +139,17 @@ class _Block:
     steps: list[Step]
 
 
-def with_blocks(items: list[Item], results: Sequence[int]) -> tuple[list[Item], list[Method]]:
-    """The items with all blocks replaced by calls of methods, and these methods."""
+def with_blocks(
+    items: list[Item], results: Sequence[int], trunk: Method | None = None
+) -> tuple[list[Item], list[Method]]:
+    """The items with all blocks replaced by calls of methods, and these methods.
+
+    trunk: the method whose items they are, if they are one's.
+    """
     methods = []
     while found := _most_repeated(items, results):
         layers, blocks = found
-        method = _method(blocks, layers)
+        method = _method(blocks, layers, trunk)
         methods.append(method)
         at = {block.start: block for block in blocks}
         left: list[Item] = []
@@ -115,15 +166,19 @@ def with_blocks(items: list[Item], results: Sequence[int]) -> tuple[list[Item], 
     return items, methods
 
 
-def _method(blocks: list[_Block], layers: tuple[str, ...]) -> Method:
+def _method(blocks: list[_Block], layers: tuple[str, ...], trunk: Method | None) -> Method:
     steps = blocks[0].steps
     names = [step.name for step in steps if step.name]
+    called = {name: layer.format("{key}") for name, layer in zip(names, layers, strict=True)}
+    own = [name for name in called if trunk and name in trunk.layers]
+    called.update({name: f"{called[name]}{{suffix}}" for name in own})
     return Method(
         list(steps),
         steps[0].inputs[0],
         steps[-1].outputs[0],
         {block.slot: block.steps for block in blocks},
-        dict(zip(names, layers, strict=True)),
+        called,
+        trunk.suffixes if trunk and own else (),
     )
 
 

@@ -53,8 +53,9 @@ class Method:
     """Steps that run more than once, and so become a method, from one value to another.
 
     runs: the slots and the steps of each block that it makes, where it makes the blocks of a
-    template; else its layers run more than once. layers: the names of the modules in the steps, {}
-    for the slot.
+    template; else its layers run more than once. layers: the names of the modules in the steps that
+    are not the same in all runs, with {key} for the slot, and {suffix}. suffixes: what the names of
+    the BatchNorms end in, where each time has its own.
     """
 
     steps: list["Item"]
@@ -62,18 +63,20 @@ class Method:
     exit: int
     runs: dict[str, list[Step]] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
+    suffixes: tuple[str, ...] = ()
     times: int = 0
     name: str = ""
 
 
 @dataclass(eq=False)
 class Run:
-    """A call of a method, of a template's for the block of one slot."""
+    """A call of a method: of a template's for the block of one slot, or with a suffix."""
 
     method: Method
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     slot: str = ""
+    suffix: str = ""
 
 
 Item = Step | Run
