@@ -57,8 +57,8 @@ def write_torch(
     Raises NetError for a layer type or an option that is not written for PyTorch, WeightsError
     where a layer has no weights, and FileError.
     """
-    net, renamed = _with_identifiers(net)
-    text = _source(net, renamed)
+    text = model_code(net)
+    net, _ = _with_identifiers(net)
     write_safetensors(_with_running_statistics(net), weights, half=half)
     with write_atomically(code) as file:
         file.write(signed(text))
@@ -92,8 +92,9 @@ def _with_running_statistics(net: Net) -> Net:
     return replace(net, layers=layers)
 
 
-def _source(net: Net, renamed: Sequence[str]) -> str:
-    """The code of model.py."""
+def model_code(net: Net) -> str:
+    """The code of model.py. Raises NetError for what is not written for PyTorch."""
+    net, renamed = _with_identifiers(net)
     program = program_of(net)
     items, trunk = shared_trunk(program.steps, program.results)
     blocks: list[Method] = []

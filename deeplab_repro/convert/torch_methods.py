@@ -317,10 +317,11 @@ def _norms_of_copies(suffixes: Sequence[str]) -> list[str]:
     if not suffixes:
         return []
     listed = (f'"{suffix}"' for suffix in suffixes)
+    is_norm = "isinstance(norm, BatchNorm)"
     code = f"""\
-        norms = [(name, norm) for name, norm in self.named_children() if isinstance(norm, BatchNorm)]
+        norms = {{name: norm for name, norm in self.named_children() if {is_norm}}}
         for suffix in {tuple_of(listed)}:  # with statistics of their own
-            for name, norm in norms:
+            for name, norm in norms.items():
                 self.add_module(name + suffix, BatchNorm(len(norm.running_mean), norm.eps))"""
     return code.splitlines()
 

@@ -144,7 +144,7 @@ def _parameters(place: Place) -> Module | None:
     """Arrays under their names, for a layer that is no module of PyTorch's."""
     layer = place.layer
     arrays = [
-        f'"{name}": torch.ones{tuple_of(map(str, blob.shape or (1,)))}'
+        f'"{name}": torch.ones({", ".join(map(str, blob.shape or (1,)))})'
         for name, blob in zip(layer.blob_names, layer.blobs, strict=False)
     ]
     if not arrays:
