@@ -25,9 +25,9 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "npz": (".npz",),
     "safetensors": (".safetensors",),
-    "torch": ("/model.safetensors", "/model.py"),
+    "torch": ("model.safetensors", "model.py"),
 }
-"""The formats, and how the names of their files end."""
+"""The formats, and how the names of their files end; of torch these are whole, in a folder."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,17 @@ def convert_files(
 @contextlib.contextmanager
 def _folder_for(to: Format, folder: Path) -> Iterator[None]:
     """Make the folder of torch's files, and take it away again where they cannot be written."""
-    is_new = to == "torch" and not folder.exists()
-    if is_new:
-        make_folder(folder)
+    if to != "torch" or folder.is_dir():
+        yield
+        return
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    make_folder(folder)
     try:
         yield
     except BaseException:
-        if is_new:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
-                folder.rmdir()
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            for each in new:
+                each.rmdir()
         raise
 
 
@@ -136,11 +138,13 @@ def files_written(net: Net, to: Format, out: str | os.PathLike[str], half: bool)
 
 
 def file_names(to: Format, out: str | os.PathLike[str]) -> list[Path]:
-    """The files of a format under the name `out`, with or without its ending.
+    """The files of a format under the name `out`, with or without its ending; torch's in a folder.
 
-    Raises FileError for a name that is only a folder's.
+    Raises FileError for a name that is only a folder's, but for torch.
     """
     name = os.fspath(out)
+    if to == "torch" and name:
+        return [Path(name, file) for file in ENDINGS[to]]
     for ending in ENDINGS[to]:
         name = name.removesuffix(ending)
     if os.path.basename(name) in ("", os.curdir, os.pardir):
