@@ -18,21 +18,24 @@ class Call:
     """A function's name and its arguments, as code."""
 
     function: str
-    arguments: tuple[str, ...]
+    arguments: tuple["str | Call", ...]
 
     def __str__(self) -> str:
-        return f"{self.function}({', '.join(self.arguments)})"
+        return f"{self.function}({', '.join(map(str, self.arguments))})"
 
     def lines(self, before: str, after: str = "") -> list[str]:
         """It between two texts on one line; else its arguments on the next, or a line for each."""
-        arguments = ", ".join(self.arguments)
+        arguments = ", ".join(map(str, self.arguments))
         inner = " " * (_indent(before) + 4)
         end = " " * _indent(before) + ")" + after
         if len(whole := f"{before}{self}{after}") <= WIDTH:
             return [whole]
         if len(inner + arguments) <= WIDTH:
             return [f"{before}{self.function}(", inner + arguments, end]
-        return [f"{before}{self.function}(", *(f"{inner}{each}," for each in self.arguments), end]
+        lines = [f"{before}{self.function}("]
+        for each in self.arguments:
+            lines += each.lines(inner, ",") if isinstance(each, Call) else [f"{inner}{each},"]
+        return [*lines, end]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def number(value: float) -> str:
     if not np.isfinite(value):
         return f'float("{value}")'
     short = float(str(np.float32(value)))
-    return repr(short if np.float32(short) == value else float(value))
+    return repr(short if float(np.float32(short)) == value else float(value))
 
 
 def tuple_of(items: Iterable[str]) -> str:

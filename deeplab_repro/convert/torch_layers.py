@@ -4,8 +4,8 @@ A rule of EXPRESSIONS writes what a layer makes of its bottoms, which are given 
 variables. A layer without a rule calls its module.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 from deeplab_repro.convert.torch_code import Call, Chain, Expression, number, tuple_of
@@ -118,8 +118,10 @@ def _relu(_: Place, op: ReLU, data: str) -> Expression:
 def _eltwise(_: Place, op: Eltwise, *bottoms: str) -> Expression:
     first, *others = bottoms
     if op.operation == "MAX":
-        *inner, last = bottoms
-        return Call("torch.maximum", (reduce("torch.maximum({}, {})".format, inner), last))
+        largest: str | Call = first
+        for each in others:
+            largest = Call("torch.maximum", (largest, each))
+        return largest if isinstance(largest, Call) else Chain((largest,))
     if op.operation == "PROD":
         return Chain((first, *(f"* {each}" for each in others)))
     factors = op.coeff or (1,) * len(bottoms)
@@ -235,8 +237,13 @@ def _tile(place: Place, op: Tile, data: str) -> Expression:
 
 def _argmax(place: Place, op: ArgMax, data: str) -> Expression:
     """Of equal values Caffe takes the last, and PyTorch the first."""
-    if op.top_k != 1 or op.axis is None:
-        raise place.refuse("top_k above 1, or no axis")
+    if op.top_k != 1 or (op.axis is None and op.out_max_val):
+        raise place.refuse("top_k above 1, or out_max_val without an axis")
+    if op.axis is None:
+        last = math.prod(place.bottoms[0][1:]) - 1
+        ones = ["1"] * (len(place.tops[0]) - 1)
+        places = f"{last}.0 - {data}.flatten(1).flip(1).argmax(1)"
+        return Call("torch.reshape", (places, tuple_of([f"len({data})", *ones])))
     axis = axis_of(op.axis, place.bottoms[0])
     if op.out_max_val:
         return Call(f"{data}.amax", (str(axis), "keepdim=True"))

@@ -186,7 +186,7 @@ class _Body:
             found = rule(step.place(module), operands)
             if step.name in self._layers and isinstance(found, Call) and found.function == module:
                 name = f'f"{self._layers[step.name]}"'
-                before: tuple[str, ...] = (operands[0],)
+                before: tuple[str | Call, ...] = (operands[0],)
                 if isinstance(made, Call) and made.function == "self._run":
                     before = made.arguments
                 found = Call("self._run", (*before, name))

@@ -5,6 +5,8 @@ called for each. Blocks of layers that differ in a part of their names alone, an
 channels, strides and holes, become one method that makes their layers, and one that runs them.
 """
 
+import itertools
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -254,9 +256,10 @@ def _shape(steps: Sequence[Step]) -> Hashable:
 
 
 def _templates(names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The names with {} for a part that all of them have, and that part."""
+    """The names with {} for a part that all of them have, and that part: some words of theirs."""
     first = names[0]
-    parts = {first[a:b] for a in range(len(first)) for b in range(a + 1, len(first) + 1)}
+    ends = [*(word.start() for word in re.finditer(r"\d+|[^\W\d_]+|_", first)), len(first)]
+    parts = {first[begin:end] for begin, end in itertools.combinations(ends, 2)}
     for part in sorted(parts):
         if all(part in name for name in names):
             made = {

@@ -124,6 +124,7 @@ def conv(name, bottom, top, **settings):
 
 OPS = [
     AbsVal(),
+    ArgMax(),
     ArgMax(axis=1),
     ArgMax(axis=2, out_max_val=True),
     BN(eps=1e-3),

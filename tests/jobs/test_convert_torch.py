@@ -1,6 +1,5 @@
 """A net to a folder for PyTorch: whole and as checked, or not at all; with PyTorch or without."""
 
-import sys
 from copy import deepcopy
 from importlib.util import find_spec
 
@@ -85,11 +84,10 @@ def test_what_fails_leaves_no_file_and_no_folder(net, tmp_path, monkeypatch, is_
     assert list(tmp_path.rglob("*")) == ([] if is_new else [out])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a link needs rights there")
 def test_places_that_cannot_be_written_to(net, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "out" / "model.py").mkdir(parents=True)
-    for name, reason in (("file", "file exists"), ("out", "it is a folder"), ("~/x", "in full")):
+    for name, reason in (("file", "File exists"), ("out", "it is a folder"), ("~/x", "in full")):
         with pytest.raises(FileError) as caught:
             convert_files(net, "torch", tmp_path / name)
         assert_one_line(caught, tmp_path / name.split("/")[0], reason)
