@@ -135,7 +135,7 @@ def _shown(shape: Shape) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return plain(" and ".join(names))
+    return plain(" and ".join(names)) if len(names) < 3 else f"{len(names)} outputs"
 
 
 def _mean(how: Preprocessing) -> str:

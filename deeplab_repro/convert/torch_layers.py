@@ -121,7 +121,8 @@ def _eltwise(_: Place, op: Eltwise, *bottoms: str) -> Expression:
         largest: str | Call = first
         for each in others:
             largest = Call("torch.maximum", (largest, each))
-        return largest if isinstance(largest, Call) else Chain((largest,))
+        assert isinstance(largest, Call)  # of one bottom there is no step
+        return largest
     if op.operation == "PROD":
         return Chain((first, *(f"* {each}" for each in others)))
     factors = op.coeff or (1,) * len(bottoms)

@@ -91,8 +91,11 @@ class _Body:
         if list(last.outputs) == self._results and not last.is_loop:
             return [*found, *self._expression(last.items).lines(returns)]
         results = [self._variables[value] for value in self._results]
-        shown = results[0] if len(results) == 1 else ", ".join(results)
-        return [*found, *self._statement(last), returns + shown]
+        shown = [returns + ", ".join(results)]
+        if len(shown[0]) > WIDTH:
+            blank = " " * _INDENT
+            shown = [f"{returns}(", *(f"{blank}    {each}," for each in results), f"{blank})"]
+        return [*found, *self._statement(last), *shown]
 
     # --- which items make a statement
 
@@ -144,6 +147,10 @@ class _Body:
                     name = next(iter(free), name)
                 elif self._is_block and "y" in free:
                     name = "y"  # the block's names say little of it
+                # A layer in place may change a blob that another's value still is, by a Split.
+                live = {each for each in held if last_use.get(held[each], -1) > number}
+                if name in live:
+                    name = identifier(name, TAKEN | live | set(self._names.values()), "blob")
                 self._variables[value] = name
                 held[name] = value
 
@@ -233,8 +240,7 @@ def class_lines(
     lines += _init(items)
     for method in blocks:
         lines += ["", *_add_method(method)]
-    n_results = len(program.results)
-    made = "Tensor" if n_results == 1 else f"tuple[{', '.join(['Tensor'] * n_results)}]"
+    made = "Tensor" if len(program.results) == 1 else "tuple[Tensor, ...]"
     lines += ["", f"    def forward(self, {data}: Tensor) -> {made}:"]
     lines += _Body(items, {0: data}, program.results, names, {}).lines()
     if trunk:

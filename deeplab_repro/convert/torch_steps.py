@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from deeplab_repro.arrays import Shape
 from deeplab_repro.convert.torch_modules import Module, Place, module_of
 from deeplab_repro.errors import NetError
-from deeplab_repro.net.layers import Split
+from deeplab_repro.net.channel_layers import Power
+from deeplab_repro.net.layers import Eltwise, Split
 from deeplab_repro.net.net import Layer, Net
 
 
@@ -103,7 +104,7 @@ def program_of(net: Net) -> Program:
                 "has beside the image: convert its test net"
             )
         inputs = tuple(current[bottom] for bottom in layer.bottoms)
-        if isinstance(layer.op, Split):
+        if _passes_on(layer):
             current.update(dict.fromkeys(layer.tops, inputs[0]))
             continue
         outputs = tuple(range(len(blobs), len(blobs) + len(layer.tops)))
@@ -115,6 +116,13 @@ def program_of(net: Net) -> Program:
             step.owner = _owner(step, owners)
         steps.append(step)
     return Program(steps, blobs, [current[name] for name in net.outputs])
+
+
+def _passes_on(layer: Layer) -> bool:
+    """Whether its tops are its bottom, so that it becomes no code."""
+    op = layer.op
+    is_lone = isinstance(op, Eltwise) and len(layer.bottoms) == 1 and op.coeff in ((), (1.0,))
+    return is_lone or op == Power() or isinstance(op, Split)
 
 
 def _owner(step: Step, owners: dict[int, Step]) -> Step:

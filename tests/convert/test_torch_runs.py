@@ -200,6 +200,21 @@ def test_layers_of_several_bottoms_and_tops(tmp_path):
             np.testing.assert_allclose(made(data)[name], expected, rtol=1e-5, atol=1e-3)
 
 
+def test_a_blob_that_is_changed_in_place_while_another_still_is_it(tmp_path):
+    net = net_of(
+        Layer("split", Split(), ("data",), ("kept", "other")),
+        Layer("scale", Scale(bias=True), ("data",), ("data",)),
+        Layer("same", Eltwise("MAX"), ("other",), ("same",)),
+        Layer("tanh", TanH(), ("kept",), ("tanh",)),
+        Layer("again", AbsVal(), ("data",), ("data",)),
+        shape=(1, 4, 6, 7),
+    )
+    data = random_input(1, 4, 6, 7)
+    found = TorchNet(net, tmp_path)(data)
+    for name, expected in exact_blobs(net, data, net.outputs).items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
 def test_poolings_of_all_sizes(method, tmp_path):
     for kernel, pad, stride in ((2, 0, 2), (2, 1, 2), (3, 0, 2), (3, 1, 1), (3, 1, 2), (3, 1, 4)):
