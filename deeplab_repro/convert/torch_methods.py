@@ -13,9 +13,11 @@ from deeplab_repro.net.channel_layers import Scale
 from deeplab_repro.net.layers import Eltwise, ReLU
 from deeplab_repro.net.shape_layers import Slice
 
-_NAMES = (
-    "Any BN BatchNorm F I O Path Scale Tensor crop interp key l n name nn os self suffix torch x y"
-)
+_NAMES = """
+    Any BN BatchNorm F I MEAN_BGR O Path Scale Tensor ValueError WEIGHTS crop dict float interp int
+    isinstance key l len list load_file max n name nn os range safe_open self str suffix super torch
+    tuple x y
+"""
 TAKEN = frozenset(_NAMES.split())
 """Names that no variable may have."""
 
@@ -148,9 +150,8 @@ class _Body:
                 elif self._is_block and "y" in free:
                     name = "y"  # the block's names say little of it
                 # A layer in place may change a blob that another's value still is, by a Split.
-                live = {each for each in held if last_use.get(held[each], -1) > number}
-                if name in live:
-                    name = identifier(name, TAKEN | live | set(self._names.values()), "blob")
+                if name in held and last_use.get(held[name], -1) > number:
+                    name = identifier(name, TAKEN | {*held, *self._names.values()}, "blob")
                 self._variables[value] = name
                 held[name] = value
 
@@ -268,10 +269,11 @@ def _variable_names(program: Program, data: str, slot: str = "") -> dict[int, st
     Layers that work in place give a blob several values, of which one at a time is wanted.
     """
     names = {program.blobs[0]: data}
+    taken = {*TAKEN, data}
     for blob in program.blobs:
         if blob not in names:
-            taken = TAKEN.union(names.values())
             names[blob] = identifier(blob.replace(slot, "") if slot else blob, taken, "blob")
+            taken.add(names[blob])
     return {value: names[blob] for value, blob in enumerate(program.blobs)}
 
 

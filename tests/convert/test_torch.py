@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -103,6 +104,18 @@ def test_names_that_python_does_not_take(tmp_path):
     data = random_input(1, 3, 9, 9)
     (found,), (expected,) = (exact_blobs(n, data, n.outputs).values() for n in (again, net))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["WEIGHTS", "ValueError", "Scale", "1", "", "None"])
+def test_names_that_the_code_needs(tmp_path, name):
+    blobs = ["data", "range", "F", "len", "torch"]
+    layers = [conv(f"c{top}", *each) for top, each in zip(blobs[1:], pairwise(blobs), strict=True)]
+    net = net_of(*layers, shape=(1, 3, 9, 9))
+    net.name = name
+    code = model_code(net)
+    check_style(tmp_path, {"net": code})
+    assert re.findall(r"^class (\w+)", code, re.MULTILINE)[0] in (f"{name}Net", f"Net{name}")
+    assert not re.search(r"^ +(range|F|len|torch) = ", code, re.MULTILINE)
 
 
 def test_long_names(tmp_path):
