@@ -6,10 +6,9 @@ of nn.Module's own, it gets another in both files, and a comment in model.py say
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
-from deeplab_repro.arrays import HW, Shape, dims
+from deeplab_repro.arrays import dims
 from deeplab_repro.convert import torch_parts as parts
 from deeplab_repro.convert.onnx import fitting_sizes
 from deeplab_repro.convert.safetensors import write_safetensors
@@ -102,44 +101,33 @@ def model_code(net: Net) -> str:
         trunk.name = "_trunk"
         trunk.steps, blocks = with_blocks(trunk.steps, [trunk.exit], trunk)
     items, further = with_blocks(items, program.results)
-    name = class_name(net.name, TAKEN)
-    doc = f"The net, from its input, {_shown(net.input_shape)} float32, to {_listed(net.outputs)}."
+    name, how = class_name(net.name, TAKEN), net.preprocessing or VOCS
+    preprocess = _preprocess(net, how)
+    doc = _class_doc(net, takes_images=bool(preprocess))
     made = class_lines(name, doc, program, items, trunk, [*blocks, *further], renamed)
-    shape = net.input_shape
-    how = net.preprocessing or VOCS
-    is_any = all(
-        layer.op.fits_any_size(len(layer.bottoms))
-        or (isinstance(layer.op, Interp) and layer.op.height is None)
-        for layer in net.layers
-    )
-    size = how.image_size or (None if is_any else (shape[2], shape[3]))
-    takes_images = shape[1:2] == (3,) and (is_any or size == (shape[2], shape[3]))
-    preprocess = [_preprocess(net, how, size)] if takes_images else []
     text = "\n".join([*made, ""])
     load = parts.FROM_PRETRAINED_WITH_MEAN if how.mean_image else parts.FROM_PRETRAINED
     pieces = [*_helpers(net, text), text, *preprocess, load.format(net=name)]
-    usage = parts.USE_OF_DATA.format(shape=dims(shape))
-    if takes_images:
+    code = "".join(f"\n\n{piece}" for piece in pieces)
+    usage = parts.USE_OF_DATA.format(shape=dims(net.input_shape))
+    if preprocess:
         usage = parts.USE_OF_MAP if net.makes_map else parts.USE_OF_IMAGE
-    constants = "" if how.mean_image or not takes_images else f"{_mean(how)}\n"
-    code = constants + "".join(f"\n\n{piece}" for piece in pieces)
     head = parts.HEAD.format(
         net=plain(net.name), usage=usage, version=__version__, imports=_imports(code)
     )
+    if preprocess and not how.mean_image:
+        mean = tuple_of(number(each) for each in how.mean_values.reshape(-1).tolist())
+        head += f"MEAN_BGR = {mean}\n"
     return head + code
 
 
-def _shown(shape: Shape) -> str:
-    """The axes of the net's input, of which height and width may be others."""
-    return "x".join(["N", *map(str, shape[1:2]), *"HW"[: len(shape) - 2]])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return plain(" and ".join(names)) if len(names) < 3 else f"{len(names)} outputs"
-
-
-def _mean(how: Preprocessing) -> str:
-    return f"MEAN_BGR = {tuple_of(number(each) for each in how.mean_values.reshape(-1).tolist())}"
+def _class_doc(net: Net, takes_images: bool) -> str:
+    """What the class's docstring says: the input, of which height and width may be others."""
+    shape = net.input_shape
+    axes = "x".join(["N", *map(str, shape[1:2]), *"HW"[: len(shape) - 2]])
+    outputs = plain(" and ".join(net.outputs)) if len(net.outputs) < 3 else "its outputs"
+    as_made = ", as preprocess makes it," if takes_images else ""
+    return f"From {axes} float32{as_made} to {outputs}."
 
 
 def _helpers(net: Net, code: str) -> list[str]:
@@ -157,24 +145,42 @@ def _helpers(net: Net, code: str) -> list[str]:
     return [piece for name, piece in found.items() if re.search(rf"\b{name}\(", code)]
 
 
-def _preprocess(net: Net, how: Preprocessing, size: HW | None) -> str:
-    """The function that makes the net's input of a photo, of this one size if there is one."""
-    padding, end = "", parts.UNPADDED
-    if net.makes_map:
-        try:
-            first, step = fitting_sizes(net)
-            padding = parts.PADDING.format(first=dims(first), step=dims(step))
-            end = parts.PADDED.format(first=first, step=step)
-        except (ArgumentError, NetError):  # its scores never have the size of its input
-            pass
+def _preprocess(net: Net, how: Preprocessing) -> list[str]:
+    """The function that makes the net's input of a photo; none where the net takes no photos."""
+    shape = net.input_shape
+    if len(shape) != 4 or shape[1] != 3:
+        return []
+    own = shape[2], shape[3]
+    takes_any = all(
+        layer.op.fits_any_size(len(layer.bottoms))
+        or (isinstance(layer.op, Interp) and layer.op.height is None)
+        for layer in net.layers
+    )
+    size = how.image_size or (None if takes_any else own)
+    if not takes_any and size != own:
+        return []
+    padding, end = _padding(net)
     data = "pixels.flip(2).permute(2, 0, 1) - mean"
-    return parts.PREPROCESS.format(
+    code = parts.PREPROCESS.format(
         padding=padding,
         checked=parts.FIXED_SIZE.format(height=size[0], width=size[1]) if size else "",
         mean=parts.MEAN_IN_FILE if how.mean_image else parts.MEAN,
         data=data if how.scale == 1 else f"({data}) * {number(how.scale)}",
         end=end,
     )
+    return [code]
+
+
+def _padding(net: Net) -> tuple[str, str]:
+    """What preprocess says of the padding, and how it ends."""
+    if not net.makes_map:
+        return "", parts.UNPADDED
+    try:
+        first, step = fitting_sizes(net)
+    except (ArgumentError, NetError):  # its scores never have the size of its input
+        return "", parts.UNPADDED
+    text = parts.PADDING.format(first=dims(first), step=dims(step))
+    return text, parts.PADDED.format(first=first, step=step)
 
 
 def _imports(code: str) -> str:

@@ -118,7 +118,7 @@ def _pool(place: Place, op: Pooling) -> Module | None:
 
 
 def _dropout(_: Place, op: Dropout) -> Module:
-    return Module("nn.Dropout", (Argument("p", op.ratio, 0.5),))
+    return Module("nn.Dropout", (Argument("p", op.ratio),))
 
 
 def _norm(place: Place, op: BatchNorm | BN) -> Module:
