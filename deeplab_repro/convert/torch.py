@@ -13,8 +13,9 @@ from deeplab_repro.convert import torch_parts as parts
 from deeplab_repro.convert.onnx import fitting_sizes
 from deeplab_repro.convert.safetensors import write_safetensors
 from deeplab_repro.convert.torch_code import class_name, identifier, number, plain, tuple_of
-from deeplab_repro.convert.torch_methods import TAKEN, class_lines
+from deeplab_repro.convert.torch_methods import class_lines
 from deeplab_repro.convert.torch_repeats import shared_trunk, with_blocks
+from deeplab_repro.convert.torch_statements import TAKEN
 from deeplab_repro.convert.torch_steps import Method, program_of
 from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.marks import signed
