@@ -9,9 +9,11 @@ from deeplab_repro.caffe.parameters import V1_TYPES, runs
 from deeplab_repro.convert.net_json import TYPES
 from deeplab_repro.convert.onnx import PASSING_ON
 from deeplab_repro.convert.onnx_layers import WRITERS
+from deeplab_repro.convert.torch_layers import EXPRESSIONS
+from deeplab_repro.convert.torch_modules import MODULES
 from deeplab_repro.engines.exact import RULES
 from deeplab_repro.engines.opencv_shapes import BY_ONNX
-from deeplab_repro.net.layers import Dropout, LayerType, SegAccuracy, SoftmaxLoss
+from deeplab_repro.net.layers import Dropout, LayerType, SegAccuracy, SoftmaxLoss, Split
 from deeplab_repro.net.shape_layers import Slice
 from deeplab_repro.train import network
 
@@ -25,6 +27,7 @@ What a stage lacks it refuses by name, in one line.
 
 * V1, current: read from prototxt and caffemodel of either format, and written to them.
 * npz, ONNX: what `convert` writes. onnxruntime and OpenCV 5 run that ONNX.
+* torch: what `convert` writes as code for PyTorch.
 * OpenCV 4: what it is given, Caffe's files or that ONNX.
 * float64: runs in NumPy, where `--verify` has to tell which of two runs is off.
 * train: what `train` runs; BatchNorm with `use_global_stats: true`.
@@ -32,7 +35,7 @@ What a stage lacks it refuses by name, in one line.
 ArgMax runs where a later layer takes it. At the end of a net it is left out: the scores are wanted.
 
 """
-_COLUMNS = ("layer", "V1", "current", "npz", "ONNX", "OpenCV 4", "float64", "train")
+_COLUMNS = ("layer", "V1", "current", "npz", "ONNX", "torch", "OpenCV 4", "float64", "train")
 
 
 def stages(kind: type[LayerType]) -> dict[str, str]:
@@ -44,6 +47,7 @@ def stages(kind: type[LayerType]) -> dict[str, str]:
         "current": runs(name),
         "npz": runs(name),
         "ONNX": onnx,
+        "torch": name in {*MODULES, *EXPRESSIONS} or kind is Split,
         "OpenCV 4": onnx and ("ONNX" if name in BY_ONNX else "Caffe"),
         "float64": name in RULES or kind is Slice,
         "train": kind in {Dropout, *network._STEPS, *network._LEARNING_STEPS},

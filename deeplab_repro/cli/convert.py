@@ -23,9 +23,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's arguments."""
     parser = commands.add_parser(
         "convert",
-        help="write a net with its weights as current Caffe, ONNX or arrays",
+        help="write a net with its weights as current Caffe, ONNX, PyTorch or arrays",
         description="Write a net with its weights as current Caffe (.prototxt and .caffemodel), "
-        "ONNX, or arrays with the net as JSON (.npz, .safetensors).",
+        "ONNX, code for PyTorch (model.py and model.safetensors), or arrays with the net as JSON "
+        "(.npz, .safetensors).",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", metavar="NAME", help="a model of the paper")
@@ -38,10 +39,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="its caffemodel; or a .npz or .safetensors, which hold the net too",
     )
     parser.add_argument(
-        "--to", choices=("caffe", "onnx", "npz", "safetensors"), required=True, help="the format"
+        "--to",
+        choices=("caffe", "onnx", "npz", "safetensors", "torch"),
+        required=True,
+        help="the format",
     )
     parser.add_argument(
-        "--out", metavar="PATH", required=True, help="the file, or the name of caffe's two files"
+        "--out",
+        metavar="PATH",
+        required=True,
+        help="the file, the name of caffe's two files, or the folder of torch's",
     )
     parser.add_argument(
         "--verify",
@@ -100,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_onnx and (options_of_onnx or arguments.opset != PLAIN.opset):
         raise ArgumentError("--input, --softmax, --classes and --opset go with --to onnx")
     if arguments.to == "caffe" and arguments.half:
-        raise ArgumentError("--half goes with --to onnx, npz and safetensors")
+        raise ArgumentError("--half goes with --to onnx, npz, safetensors and torch")
     if arguments.to != "caffe" and not arguments.interp:
         raise ArgumentError("--no-interp goes with --to caffe")
     read = files_read(arguments)

@@ -172,7 +172,7 @@ def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: 
         made = _add_layers(graph, net, net.input_shape, data, [net.output], any_size)
         return graph.node("Identity", [made[net.output]], cropped)
     # Pad to the smallest of the sizes first, first + step, ... that holds the image.
-    first, step = _fitting_sizes(net)
+    first, step = fitting_sizes(net)
     photo_size = node("Slice", [node("Shape", [image]), constant(1), constant(3)])
     over = node(
         "Sub", [photo_size, constant(*(f - s + 1 for f, s in zip(first, step, strict=True)))]
@@ -187,8 +187,11 @@ def _from_photo_to_scores(graph: Graph, net: Net, how: Preprocessing, any_size: 
     return graph.node("Slice", inputs, cropped)
 
 
-def _fitting_sizes(net: Net) -> tuple[HW, HW]:
-    """The smallest size that images are padded to, and the step between sizes, both (H, W)."""
+def fitting_sizes(net: Net) -> tuple[HW, HW]:
+    """The smallest size that images are padded to, and the step between sizes, both (H, W).
+
+    Raises NetError where the sizes have no such step, and ArgumentError where no size fits.
+    """
     first = net.fitting_size((1, 1))
     after = net.fitting_size((first[0] + 1, first[1] + 1))
     step = after[0] - first[0], after[1] - first[1]

@@ -1,7 +1,8 @@
 """Writes a net in another format, and checks first that the new files give the same outputs."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +13,11 @@ from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import write_npz
 from deeplab_repro.convert.onnx import needs_data_file, write_onnx
 from deeplab_repro.convert.safetensors import write_safetensors
+from deeplab_repro.convert.torch import write_torch
 from deeplab_repro.convert.torchvision import write_trunk
 from deeplab_repro.engines.onnxruntime import newest_opset
 from deeplab_repro.errors import ArgumentError, FileError, NetError, one_line
+from deeplab_repro.files.targets import make_folder
 from deeplab_repro.files.whole import replace_together
 from deeplab_repro.jobs.verify import PLAIN, Checked, Difference, Format, OnnxOptions, check_files
 from deeplab_repro.jobs.verify_trunk import check_trunk
@@ -25,8 +28,9 @@ ENDINGS: dict[Format, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "npz": (".npz",),
     "safetensors": (".safetensors",),
+    "torch": ("model.safetensors", "model.py"),
 }
-"""The formats, and how the names of their files end."""
+"""The formats, and how the names of their files end; of torch these are whole, in a folder."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def convert_files(
 ) -> Converted:
     """Write the net, with weights, in another format: to `out` with that format's endings.
 
+    For torch `out` is a folder, which is made if need be.
     For caffe a mean for each pixel is a third file, .binaryproto, which the prototxt names. An ONNX
     file of more than 2 GB has its weights in a second one, .onnx.data.
 
@@ -71,7 +76,7 @@ def convert_files(
     WeightsError for outputs that are NaN or infinite, and ResourceError where there is too little
     memory. Where it raises, it leaves no file.
     """
-    if net.labels and (verify or to == "onnx"):
+    if net.labels and (verify or to in ("onnx", "torch")):
         raise NetError(f"net '{net.name}' takes labels, to train: convert its test net")
     if names and to != "safetensors":
         raise ArgumentError(f"names are {names}'s, which go with safetensors alone")
@@ -84,7 +89,7 @@ def convert_files(
     mean = how.mean_image if to == "caffe" and how else None
     if how and mean:
         net = replace(net, preprocessing=replace(how, mean=replace(mean, file=paths[-1].name)))
-    with replace_together(paths) as files:
+    with _folder_for(to, paths[0].parent), replace_together(paths) as files:
         checked: Checked | tuple[()] = ()
         if names:
             write_trunk(net, *files, half=half)
@@ -115,8 +120,27 @@ def _write(
         write_onnx(net, files[0], **vars(onnx), half=half, data=data)
     elif to == "npz":
         write_npz(net, *files, half=half)
+    elif to == "torch":
+        write_torch(net, *files, half=half)
     else:
         write_safetensors(net, *files, half=half)
+
+
+@contextlib.contextmanager
+def _folder_for(to: Format, folder: Path) -> Iterator[None]:
+    """Make the folder of torch's files, and take it away again where they cannot be written."""
+    if to != "torch" or folder.is_dir():
+        yield
+        return
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            for each in new:
+                each.rmdir()
+        raise
 
 
 def _check_opset(opset: int) -> None:
@@ -142,11 +166,13 @@ def files_written(net: Net, to: Format, out: str | os.PathLike[str], half: bool)
 
 
 def file_names(to: Format, out: str | os.PathLike[str]) -> list[Path]:
-    """The files of a format under the name `out`, with or without its ending.
+    """The files of a format under the name `out`, with or without its ending; torch's in a folder.
 
-    Raises FileError for a name that is only a folder's.
+    Raises FileError for a name that is only a folder's, but for torch.
     """
     name = os.fspath(out)
+    if to == "torch" and name:
+        return [Path(name, file) for file in ENDINGS[to]]
     for ending in ENDINGS[to]:
         name = name.removesuffix(ending)
     if os.path.basename(name) in ("", os.curdir, os.pardir):

@@ -25,6 +25,7 @@ from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cuda import BY_CAFFE
 from deeplab_repro.engines.opencv_shapes import pools_by_axis, reads_as_caffe
 from deeplab_repro.errors import ConversionError, NetError, one_line
+from deeplab_repro.jobs.run_torch import has_torch, run_torch
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.net.layers import Softmax
@@ -32,7 +33,10 @@ from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.preprocess import VOCS, Preprocessing, preprocess
 from deeplab_repro.net.scores import CoarseScores, softmax
 
-Format = Literal["caffe", "onnx", "npz", "safetensors"]
+Format = Literal["caffe", "onnx", "npz", "safetensors", "torch"]
+
+# By whose reader the weights of a format are read back, where it is another's.
+_READ_AS: dict[Format, Format] = {"torch": "safetensors"}
 
 # Of an output's standard deviation: sums in another order differ by a tenth of that. But no less
 # than this share of its root mean square, which is all that float32 resolves.
@@ -111,8 +115,10 @@ def check_files(
     elif to == "caffe" and BY_CAFFE and all(map(_runs_by_caffe, net.layers)):
         prototxt, caffemodel, *_ = files
         what, found = run_caffe(prototxt, caffemodel, reference.data)
+    elif to == "torch" and has_torch():
+        what, found = run_torch(files[0], files[1], reference.data)
     else:
-        again = NET_READERS.get(to, read_net)(files[0])
+        again = NET_READERS.get(_READ_AS.get(to, to), read_net)(files[0])
         if to == "caffe":
             load_weights(again, files[1])
         what, found = "what was read back", list(_run(again, reference.data).values())

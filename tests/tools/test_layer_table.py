@@ -6,6 +6,7 @@ import pytest
 from deeplab_repro.caffe import load_weights, prototxt_text, read_net, write_caffemodel
 from deeplab_repro.convert.net_json import TYPES
 from deeplab_repro.convert.npz import read_npz, write_npz
+from deeplab_repro.convert.torch import write_torch
 from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
@@ -91,6 +92,10 @@ def onnx(net, _):
     runs_alike(net, [OnnxRuntimeEngine(net, "cpu")])
 
 
+def torch(net, tmp_path):
+    write_torch(net, tmp_path / "model.safetensors", tmp_path / "model.py")
+
+
 def opencv(net, _):
     runs_alike(net, [OpenCVEngine(net, "cpu"), OpenCVCpuEngine(net)])
 
@@ -112,6 +117,7 @@ STAGES = {
     "current": current,
     "npz": npz,
     "ONNX": onnx,
+    "torch": torch,
     "OpenCV 4": opencv,
     "float64": in_float64,
     "train": train,
