@@ -95,8 +95,10 @@ class DeepLab:
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
-    precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
-    engine: what runs the net, "opencv", "onnxruntime", or "auto" (see `engines.choose`).
+    precision: of the net's arithmetic, "float32", on CUDA "float16", on CPUs that have it
+        "bfloat16" with OpenVINO.
+    engine: what runs the net, "opencv", "onnxruntime", "openvino", or "auto" (see
+        `engines.choose`).
 
     Raises a DeepLabError, on one line, for files that cannot be used, devices that are absent, nets
     that do not take a colour image to scores of 1 to 255 labels, and too little memory.
@@ -152,7 +154,7 @@ class DeepLab:
 
     @property
     def precision(self) -> Precision:
-        """Of the net's arithmetic: "float32" or "float16"."""
+        """Of the net's arithmetic: "float32", "float16" or "bfloat16"."""
         return self.engine.precision
 
     def __call__(self, photo: PhotoLike) -> Segmentation:

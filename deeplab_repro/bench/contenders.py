@@ -46,6 +46,7 @@ class Contender:
 _FORWARDS, _TORCH_NET = "deeplab_repro.bench.forwards", "deeplab_repro.bench.torch_net"
 _CV2 = "cv2", "pip install opencv-python-headless"
 _ONNXRUNTIME = "onnxruntime", 'pip install "deeplab-repro[onnx]"'
+_OPENVINO = "openvino", 'pip install "deeplab-repro[openvino]"'
 _TORCH = "torch", "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 
 # fmt: off
@@ -54,6 +55,8 @@ CONTENDERS = {
         "deeplab-repro, opencv", _FORWARDS, "our_opencv", *_CV2, ours=True),
     "onnxruntime": Contender(
         "deeplab-repro, onnxruntime", _FORWARDS, "our_onnxruntime", *_ONNXRUNTIME, ours=True),
+    "openvino": Contender(
+        "deeplab-repro, openvino", _FORWARDS, "our_openvino", *_OPENVINO, ours=True),
     "plain_opencv": Contender("plain cv2", _FORWARDS, "plain_opencv", *_CV2),
     "plain_onnxruntime": Contender(
         "plain onnxruntime", _FORWARDS, "plain_onnxruntime", *_ONNXRUNTIME),

@@ -32,7 +32,7 @@ AGREEMENT = 1e-3
 """How far apart scores may be, in their standard deviations: sums are in other orders."""
 
 _FIRST = "opencv"  # with its scores the others' are compared
-_GROWING = ("opencv", "onnxruntime", "plain_opencv")
+_GROWING = ("opencv", "onnxruntime", "openvino", "plain_opencv")
 _ROUNDS_OF_GROWTH = 3
 _PRODUCTS = 3
 _SIZES_TRIED = 64  # on either side of the wanted one
@@ -40,7 +40,7 @@ _SIZES_TRIED = 64  # on either side of the wanted one
 # Threads of BLAS and OpenMP keep their cores busy for so long after their work.
 _SECONDS_TO_REST = 0.05
 
-_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "torch")
+_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch")
 
 # Fitted to the average memory of the contenders' processes, with OpenCV 4.14, onnxruntime 1.32 and
 # PyTorch 2.13: LargeFOV at 321x321 and 513x513 510 and 680 MB, DeepLab at 322x322 1090 MB,

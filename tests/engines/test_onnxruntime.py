@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_net
+from deeplab_repro.engines import by_onnx
 from deeplab_repro.engines import onnxruntime as engines_onnxruntime
 from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine, cuda_problem
 from deeplab_repro.engines.opencv import OpenCVEngine
@@ -218,7 +219,7 @@ def test_onnxruntimes_errors_become_ours(net, data, monkeypatch, method, error, 
 
 def test_onnxruntime_says_nothing_itself(net, data, monkeypatch, capfd):
     engine = OnnxRuntimeEngine(net, "cpu")
-    monkeypatch.setattr(engines_onnxruntime, "to_onnx", lambda *_: b"\x08\x07 no model\n")
+    monkeypatch.setattr(by_onnx, "to_onnx", lambda *_: b"\x08\x07 no model\n")
     with pytest.raises(NetError) as caught:
         scores_of(engine, data)
     assert_one_line(caught, "cannot run it on cpu")
