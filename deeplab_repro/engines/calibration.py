@@ -101,7 +101,7 @@ def _path() -> Path | None:
 
 
 def _read(path: Path | None) -> list[Measured]:
-    if path is None or not path.exists():
+    if path is None:
         return []
     try:
         with open_to_read(path) as (file, _):
@@ -121,7 +121,7 @@ def _measured(value: Any) -> Measured | None:
         times = [time for time in each.seconds.values() if time is not None]
         good = all(isinstance(text, str) and text.isprintable() for text in texts)
         good &= all(type(number) is int for number in (each.threads, each.size))
-        good &= bool(times) and all(0 < time < math.inf for time in times)
+        good &= bool(times) and all(type(time) is float and 0 < time < math.inf for time in times)
     except (AttributeError, TypeError):
         return None
     return each if good else None

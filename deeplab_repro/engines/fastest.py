@@ -43,8 +43,10 @@ class FastestEngine:
         self.net = net
         self._engines = {engine.name: engine for engine in (make() for make in makers)}
         self._makers = dict(zip(self._engines, makers, strict=True))
-        self._largest: dict[str, Shape] = {}  # that each has run
+        self._ran: list[str] = []
+        self._largest: dict[str, Shape] = {}  # that those which are built have run
         self._chosen: dict[int, str] = {}  # by class of sizes
+        self._measured: set[int] = set()
         self._runs: Counter[int] = Counter()
         self._seconds: defaultdict[int, float] = defaultdict(float)
         self._layers = layers_digest(net)
@@ -62,13 +64,15 @@ class FastestEngine:
         names = list(names)
         name = self._name(data.shape)
         found, seconds = _timed(self._engines[name], data, names)
-        self._ran(name, data.shape)
+        self._remember(name, data.shape)
         size = size_class(data.shape)
         self._runs[size] += 1
         self._seconds[size] += seconds
-        if self._runs[size] >= _RUNS and self._seconds[size] >= _SECONDS:
-            self._runs[size] = -(1 << 62)  # once
-            self._choose(size, self._known(size) or self._measure(name, data, names, found))
+        enough = self._runs[size] >= _RUNS and self._seconds[size] >= _SECONDS
+        if enough and size not in self._measured:
+            self._measured.add(size)
+            self._choose(size, self._known(size) or self._measure(name, data, found))
+            self._free_others()
         return found
 
     def memory_needed(self, shape: Shape) -> int:
@@ -97,16 +101,24 @@ class FastestEngine:
         found = find(self._layers, size, self._engines)
         return found if found and found.size == size else None
 
-    def _ran(self, name: str, shape: Shape) -> None:
+    def _remember(self, name: str, shape: Shape) -> None:
         largest = max(shape, self._largest.pop(name, shape), key=math.prod)
         self._largest[name] = largest  # the last to run is the last
-        self.name = " and ".join(self._largest)
+        if name not in self._ran:
+            self._ran.append(name)
+        self.name = " and ".join(self._ran)
+
+    def _free_others(self) -> None:
+        """Make the engines anew that no size is run with: these hold no memory."""
+        for name in self._engines.keys() - self._chosen.values():
+            self._engines[name] = self._makers[name]()
+            self._largest.pop(name, None)
 
     def _measure(
-        self, first: str, data: np.ndarray, names: list[str], expected: Mapping[str, np.ndarray]
+        self, first: str, data: np.ndarray, expected: Mapping[str, np.ndarray]
     ) -> Measured | None:
         """Run all engines in turns. None where the memory does not suffice for that."""
-        others = [name for name in self._engines if name not in self._largest]
+        others = self._engines.keys() - self._largest
         needed = sum(self._engines[name].memory_needed(data.shape) for name in others)
         if needed > (available_memory() or math.inf):
             return None
@@ -117,12 +129,9 @@ class FastestEngine:
                     del times[name]
             for _ in range(_ROUNDS):
                 for name, each in times.items():
-                    each.append(_timed(self._engines[name], data, names)[1])
+                    each.append(_timed(self._engines[name], data, expected)[1])
         except ResourceError:
             return None
-        finally:
-            for name in others:
-                self._engines[name] = self._makers[name]()  # which holds no memory
         seconds = {name: min(times[name]) if name in times else None for name in self._engines}
         return keep(self.net, self._layers, size_class(data.shape), seconds)
 

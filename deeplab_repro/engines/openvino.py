@@ -14,7 +14,7 @@ import numpy as np
 from deeplab_repro.arrays import Shape
 from deeplab_repro.engines.by_onnx import OnnxEngine, load_library
 from deeplab_repro.engines.engine import check_precision
-from deeplab_repro.errors import DeviceError
+from deeplab_repro.errors import DeviceError, one_line
 from deeplab_repro.machine.cpu import cpu_flags
 from deeplab_repro.machine.device import Precision, resolve_device
 from deeplab_repro.machine.opencv import cv2
@@ -30,10 +30,22 @@ _TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-def load_openvino() -> ModuleType:
-    """The module openvino. Raises DeviceError where it is not installed or does not import."""
+def load_openvino() -> tuple[ModuleType, "openvino.Core"]:
+    """The module openvino, and its core, which has the CPU.
+
+    Raises DeviceError where it is not installed, does not import, or does not load its part for the
+    CPU, a library of its own.
+    """
     with _without_telemetry():
-        return load_library("openvino", "openvino")
+        module = load_library("openvino", "openvino")
+    try:
+        core = module.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")
+    except Exception as error:  # its exceptions share no other base class
+        raise DeviceError(
+            f"openvino has no CPU here: {one_line(error)}; install it again"
+        ) from error
+    return module, core
 
 
 @contextlib.contextmanager
@@ -54,9 +66,9 @@ def bfloat16_problem() -> str | None:
 
     Raises DeviceError where there is no OpenVINO.
     """
-    openvino = load_openvino()
+    _, core = load_openvino()
     flags = cpu_flags()
-    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if able and (flags is None or flags & _BFLOAT16):
         return None
     return "this CPU has neither AVX512_BF16 nor AMX and would gain nothing"
@@ -71,7 +83,7 @@ class OpenVinoEngine(OnnxEngine):
     def __init__(self, net: Net, device: str = "auto", precision: Precision = "float32") -> None:
         """Raises DeviceError where OpenVINO, the device or the precision is unavailable."""
         check_precision(precision)
-        openvino = load_openvino()
+        openvino, self._core = load_openvino()
         found = resolve_device(
             device, lambda: "OpenVINO has no CUDA: use --device cpu, or --engine opencv"
         )
@@ -84,7 +96,6 @@ class OpenVinoEngine(OnnxEngine):
         name = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         # The scores at full size too would be made at every run, wanted or not.
         super().__init__(net, name, found, precision, [net.coarse_output[0]])
-        self._core = openvino.Core()
 
     def memory_needed(self, shape: Shape) -> int:
         """About how many bytes it takes to run on images of up to this NxCxHxW.

@@ -191,7 +191,10 @@ def test_devices_and_precisions_that_are_refused(net):
     for device in ("cpu", "cuda"):
         with pytest.raises(DeviceError) as caught:
             OnnxRuntimeEngine(net, device, "float16")
-        assert_one_line(caught, "float32 only", "--precision float32")
+        assert_one_line(caught, "float32 only", "--precision float32", "--engine opencv")
+        with pytest.raises(DeviceError) as caught:
+            OnnxRuntimeEngine(net, device, "bfloat16")
+        assert_one_line(caught, "float32 only", "--precision float32", "--engine openvino")
 
 
 @pytest.mark.parametrize(
