@@ -55,8 +55,9 @@ def layers_digest(net: Net) -> str:
     return sha256_of_text(repr([(layer.op, layer.bottoms, layer.tops) for layer in net.layers]))
 
 
-def find(layers: str, size: int, engines: Collection[str]) -> Measured | None:
+def find(net: Net, size: int, engines: Collection[str]) -> Measured | None:
     """What was measured here of a net and these engines, at the size that is nearest to a class."""
+    layers = layers_digest(net)
     found = [
         each
         for each in on_this_machine()
@@ -71,9 +72,9 @@ def on_this_machine() -> list[Measured]:
     return [each for each in _read(_path()) if each.cpu == _cpu()]
 
 
-def keep(net: Net, layers: str, size: int, seconds: dict[str, float | None]) -> Measured:
-    """Keep what was measured, if the user's folder lets us."""
-    new = Measured(_cpu(), cv2.getNumThreads(), net.name, layers, size, seconds)
+def keep(net: Net, size: int, threads: int, seconds: dict[str, float | None]) -> Measured:
+    """Keep what was measured, if the user's folder lets us. The arguments are as in `Measured`."""
+    new = Measured(_cpu(), threads, net.name, layers_digest(net), size, seconds)
     if path := _path():
         # Of two processes that do this at once the later one's counts: the other measures again.
         kept = [each for each in _read(path) if _what(each) != _what(new)]

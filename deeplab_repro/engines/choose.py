@@ -52,7 +52,7 @@ def engines_for(device: str, precision: Precision) -> list[str]:
             return ["onnxruntime"]
         if device != "auto":  # OpenCV says what is wrong
             return ["opencv"]
-    return [name for name in ("onnxruntime", "openvino", "opencv") if _usable(name)]
+    return [name for name in ("openvino", "onnxruntime", "opencv") if _usable(name)]
 
 
 def _usable(engine: str) -> bool:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from deeplab_repro.arrays import Shape
-from deeplab_repro.engines.calibration import Measured, find, keep, layers_digest, size_class
+from deeplab_repro.engines.calibration import Measured, find, keep, size_class
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.errors import DeepLabError, ResourceError
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.memory import available_memory
+from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.net import Net
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,6 @@ class FastestEngine:
         self._measured: set[int] = set()
         self._runs: Counter[int] = Counter()
         self._seconds: defaultdict[int, float] = defaultdict(float)
-        self._layers = layers_digest(net)
         self.name = self._name(net.input_shape)
 
     def build(self) -> None:
@@ -84,7 +84,7 @@ class FastestEngine:
         """The engine for images of NxCxHxW."""
         size = size_class(shape)
         if size not in self._chosen:
-            self._choose(size, find(self._layers, size, self._engines))
+            self._choose(size, find(self.net, size, self._engines))
         return self._chosen[size]
 
     def _choose(self, size: int, measured: Measured | None) -> None:
@@ -98,7 +98,7 @@ class FastestEngine:
 
     def _known(self, size: int) -> Measured | None:
         """What was measured at just this class, by another process perhaps."""
-        found = find(self._layers, size, self._engines)
+        found = find(self.net, size, self._engines)
         return found if found and found.size == size else None
 
     def _remember(self, name: str, shape: Shape) -> None:
@@ -133,7 +133,7 @@ class FastestEngine:
         except ResourceError:
             return None
         seconds = {name: min(times[name]) if name in times else None for name in self._engines}
-        return keep(self.net, self._layers, size_class(data.shape), seconds)
+        return keep(self.net, size_class(data.shape), cv2.getNumThreads(), seconds)
 
     def _agrees(self, name: str, data: np.ndarray, expected: Mapping[str, np.ndarray]) -> bool:
         """Whether an engine runs the net, and gives what the first one gave. It is ready then."""

@@ -1,6 +1,7 @@
 """What is kept of the engines' speed, and what becomes of a file that is not ours or damaged."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import pytest
@@ -30,16 +31,16 @@ def test_classes_of_sizes():
 
 
 def test_what_is_kept_is_found(home, net, monkeypatch):
-    kept = keep(net, "digest", 18, SECONDS)
-    keep(net, "digest", 21, SECONDS | {"OpenCV 5.0": 3.0})
-    assert find("digest", 18, SECONDS) == find("digest", 5, SECONDS) == kept
-    assert find("digest", 20, SECONDS).seconds["OpenCV 5.0"] == 3.0
+    kept = keep(net, 18, cv2.getNumThreads(), SECONDS)
+    keep(net, 21, cv2.getNumThreads(), SECONDS | {"OpenCV 5.0": 3.0})
+    assert find(net, 18, SECONDS) == find(net, 5, SECONDS) == kept
+    assert find(net, 20, SECONDS).seconds["OpenCV 5.0"] == 3.0
     # Not for another net, other versions, other engines, other threads or another processor.
-    assert find("another", 18, SECONDS) is None
-    assert find("digest", 18, ["OpenCV 5.1", *list(SECONDS)[1:]]) is None
-    assert find("digest", 18, list(SECONDS)[:2]) is None
+    assert find(replace(net, layers=net.layers[:2]), 18, SECONDS) is None
+    assert find(net, 18, ["OpenCV 5.1", *list(SECONDS)[1:]]) is None
+    assert find(net, 18, list(SECONDS)[:2]) is None
     monkeypatch.setattr(cv2, "getNumThreads", lambda: 77)
-    assert find("digest", 18, SECONDS) is None
+    assert find(net, 18, SECONDS) is None
     monkeypatch.setattr(calibration, "cpu_name", lambda: "another")
     assert on_this_machine() == []
     assert [path.name for path in home.iterdir()] == ["engines.json"]
@@ -49,10 +50,10 @@ def test_what_is_kept_is_found(home, net, monkeypatch):
 def test_the_last_of_one_kind_counts_and_the_file_stays_small(net, monkeypatch):
     monkeypatch.setattr(calibration, "_MOST_KEPT", 3)
     for number in range(5):
-        keep(net, "digest", 18, SECONDS | {"OpenCV 5.0": 1.0 + number})
+        keep(net, 18, cv2.getNumThreads(), SECONDS | {"OpenCV 5.0": 1.0 + number})
     assert [each.seconds["OpenCV 5.0"] for each in on_this_machine()] == [5.0]
     for size in range(5):
-        keep(net, "digest", size, SECONDS)
+        keep(net, size, cv2.getNumThreads(), SECONDS)
     assert [each.size for each in on_this_machine()] == [2, 3, 4]
 
 
@@ -73,8 +74,8 @@ def test_the_last_of_one_kind_counts_and_the_file_stays_small(net, monkeypatch):
 def test_a_damaged_file_is_none(home, net, content):
     home.mkdir(parents=True)
     (home / "engines.json").write_text(content)
-    assert find("digest", 18, SECONDS) is None
-    kept = keep(net, "digest", 18, SECONDS)
+    assert find(net, 18, SECONDS) is None
+    kept = keep(net, 18, cv2.getNumThreads(), SECONDS)
     assert on_this_machine() == [kept]
 
 
@@ -98,7 +99,7 @@ def test_a_damaged_file_is_none(home, net, content):
     ],
 )
 def test_an_entry_that_is_none_of_ours(home, net, field, value):
-    kept = keep(net, "digest", 18, SECONDS)
+    kept = keep(net, 18, cv2.getNumThreads(), SECONDS)
     path = home / "engines.json"
     (entry,) = json.loads(path.read_text())
     path.write_text(json.dumps([entry | {field: value}, entry]))
@@ -107,8 +108,8 @@ def test_an_entry_that_is_none_of_ours(home, net, field, value):
 
 def test_nowhere_to_keep_it(home, net, monkeypatch):
     home.parent.write_text("no folder")
-    assert keep(net, "digest", 18, SECONDS).seconds == SECONDS
+    assert keep(net, 18, cv2.getNumThreads(), SECONDS).seconds == SECONDS
     assert on_this_machine() == []
     monkeypatch.setattr(calibration, "cache_folder", lambda: None)
-    assert keep(net, "digest", 18, SECONDS).seconds == SECONDS
+    assert keep(net, 18, cv2.getNumThreads(), SECONDS).seconds == SECONDS
     assert on_this_machine() == []

@@ -79,7 +79,7 @@ def test_opencv_alone(tiny, machine, engine, device):
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_on_the_cpu_it_is_the_fastest(tiny, machine, device):
     machine("onnxruntime", "openvino", cuda=["opencv"] if device == "cpu" else [])
-    every = "the fastest of OnOnnxRuntime, OnOpenVino, OpenCVCpuEngine on cpu"
+    every = "the fastest of OnOpenVino, OnOnnxRuntime, OpenCVCpuEngine on cpu"
     assert kind(tiny, device) == every
     assert kind(tiny, device, engine="opencv") == "OpenCVCpuEngine on cpu"
     assert kind(tiny, device, engine="openvino") == f"OnOpenVino on {device}"

@@ -7,7 +7,7 @@ import pytest
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import fastest
-from deeplab_repro.engines.calibration import find, layers_digest
+from deeplab_repro.engines.calibration import find
 from deeplab_repro.engines.fastest import FastestEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import NetError, ResourceError
@@ -78,7 +78,7 @@ def test_the_fastest_runs_after_enough_work(made, net, tmp_path):
     assert [each._made != {} for each in engine._engines.values()] == [False, True, False]
     # The next process begins with it.
     assert run(made(slow=2.0, fast=1.0, middle=1.5), 1) == "fast"
-    measured = find(layers_digest(net), 10, {"slow", "fast", "middle"})
+    measured = find(net, 10, {"slow", "fast", "middle"})
     assert measured.seconds == {"slow": 2.0, "fast": 1.0, "middle": 1.5}
 
 
