@@ -66,11 +66,11 @@ def bfloat16_problem() -> str | None:
 
     Raises DeviceError where there is no OpenVINO.
     """
-    _, core = load_openvino()
     flags = cpu_flags()
-    able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if able and (flags is None or flags & _BFLOAT16):
-        return None
+    if flags is None or flags & _BFLOAT16:
+        _, core = load_openvino()
+        if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return None
     return "this CPU has neither AVX512_BF16 nor AMX and would gain nothing"
 
 
@@ -83,16 +83,14 @@ class OpenVinoEngine(OnnxEngine):
     def __init__(self, net: Net, device: str = "auto", precision: Precision = "float32") -> None:
         """Raises DeviceError where OpenVINO, the device or the precision is unavailable."""
         check_precision(precision)
-        openvino, self._core = load_openvino()
-        found = resolve_device(
-            device, lambda: "OpenVINO has no CUDA: use --device cpu, or --engine opencv"
-        )
         problem = bfloat16_problem() if precision == "bfloat16" else None
         if precision == "float16":
             problem = "OpenVINO runs nets in float32 and bfloat16 only"
         if problem:
             mend = "use --precision float32"
             raise DeviceError(f"{precision} was asked for, but {problem}: {mend}")
+        openvino, self._core = load_openvino()
+        found = resolve_device(device, lambda: "OpenVINO has none: use --device cpu")
         name = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         # The scores at full size too would be made at every run, wanted or not.
         super().__init__(net, name, found, precision, [net.coarse_output[0]])

@@ -166,7 +166,7 @@ def test_devices_and_precisions_that_are_refused(net, monkeypatch):
         OpenVinoEngine(net, "cpu", "int8")
     with pytest.raises(DeviceError) as caught:
         OpenVinoEngine(net, "cuda")
-    assert_one_line(caught, "OpenVINO has no CUDA", "--device cpu")
+    assert_one_line(caught, "CUDA was asked for, but OpenVINO has none", "--device cpu")
     assert OpenVinoEngine(net, "auto").device == "cpu"
     with pytest.raises(DeviceError) as caught:
         OpenVinoEngine(net, "cpu", "float16")
