@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from deeplab_repro.arrays import Shape
+from deeplab_repro.arrays import Shape, dims
 from deeplab_repro.engines.calibration import Measured, find, keep, size_class
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.errors import DeepLabError, ResourceError
@@ -133,6 +133,8 @@ class FastestEngine:
         except ResourceError:
             return None
         seconds = {name: min(times[name]) if name in times else None for name in self._engines}
+        told = ", ".join(f"{name} {each:.3f} s" for name, each in seconds.items() if each)
+        logger.info("net '%s' at %s: %s", self.net.name, dims(data.shape), told)
         return keep(self.net, size_class(data.shape), cv2.getNumThreads(), seconds)
 
     def _agrees(self, name: str, data: np.ndarray, expected: Mapping[str, np.ndarray]) -> bool:
