@@ -47,7 +47,7 @@ class Measured:
 
 def size_class(shape: Shape) -> int:
     """Images of NxCxHxW by their pixels: a class has twice as many as the one before."""
-    return round(math.log2(shape[0] * math.prod(shape[2:])))
+    return round(math.log2(max(1, math.prod((*shape[:1], *shape[2:])))))
 
 
 def layers_digest(net: Net) -> str:

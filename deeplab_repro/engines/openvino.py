@@ -100,8 +100,8 @@ class OpenVinoEngine(OnnxEngine):
 
         Fitted to peaks with OpenVINO 2026.4, from -6% to +33%: LargeFOV took 354 and 633 MB at
         513x513 and 1025x769, MSc-LargeFOV 711, DeepLab 1051, DeepLab-7x7 2158, in bfloat16 no more.
-        DeepLabv2-ResNet101, whose blobs live shortly, took 845 MB in place of 2000. To that come some
-        35 MB of its own code.
+        DeepLabv2-ResNet101, whose blobs live shortly, took 845 MB in place of 2000. Its own code
+        takes some 35 MB more.
         """
         weights, blobs = 4 * self.net.parameters, self.net.activation_bytes(shape)
         return int(max(4.3 * weights, 2 * weights + 0.54 * blobs))

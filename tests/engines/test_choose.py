@@ -131,7 +131,7 @@ def test_other_names(tiny):
         make_engine(read_net(tiny), engine="caffe")
     with pytest.raises(ArgumentError, match="precision is 'float64', expected float32 or float16"):
         make_engine(read_net(tiny), "cpu", "float64", "opencv")
-    for engine in ENGINES:
+    for engine in ("auto", "opencv"):
         with pytest.raises(ArgumentError, match="device is 'gpu', expected one of auto, cpu, cuda"):
             make_engine(read_net(tiny), "gpu", engine=engine)
     assert ENGINES == ("auto", "opencv", "onnxruntime", "openvino")

@@ -10,7 +10,7 @@ from deeplab_repro.engines import fastest
 from deeplab_repro.engines.calibration import find
 from deeplab_repro.engines.fastest import FastestEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
-from deeplab_repro.errors import NetError, ResourceError
+from deeplab_repro.errors import ArgumentError, NetError, ResourceError
 from tests.slow_layers import random_input
 
 ENOUGH = 30  # runs of a second, or two
@@ -115,7 +115,11 @@ def test_each_class_of_sizes_has_its_own(made):
 
 @pytest.mark.parametrize(
     ("fault", "why"),
-    [(NetError("cannot run it"), "cannot run it"), (1.0, "gives other values of 'fc8'")],
+    [
+        (NetError("cannot run it"), "cannot run it"),
+        (1.0, "gives other values of 'fc8'"),
+        (np.nan, "gives other values of 'fc8'"),
+    ],
 )
 def test_an_engine_that_fails_is_left_out(made, caplog, fault, why):
     engine = made({"fast": fault}, slow=2.0, fast=1.0, middle=1.5)
@@ -140,6 +144,16 @@ def test_a_folder_that_cannot_be_written(made, tmp_path):
     (tmp_path / "home").write_text("no folder")
     assert run(made(slow=2.0, fast=1.0)) == "slow and fast"
     assert run(made(slow=2.0, fast=1.0), 1) == "slow"
+
+
+def test_requests_that_the_engine_refuses(made):
+    engine = made(one=1.0, other=2.0)
+    data = random_input(1, 3, 33, 41)
+    for given in (data[0], data[0, 0, 0, 0], data.astype(np.uint8)):
+        with pytest.raises(ArgumentError, match="expected float32 NxCxHxW"):
+            engine.blobs(given, ["fc8"])
+    with pytest.raises(NetError, match="1x3x0x41"):
+        engine.blobs(data[:, :, :0], ["fc8"])
 
 
 def test_errors_of_a_run_are_the_engines_own(made):
