@@ -36,7 +36,7 @@ def load_openvino() -> tuple[ModuleType, "openvino.Core"]:
     Raises DeviceError where it is not installed, does not import, or does not load its part for the
     CPU, a library of its own.
     """
-    with _without_telemetry():
+    with without_telemetry():
         module = load_library("openvino", "openvino")
     try:
         core = module.Core()
@@ -49,7 +49,7 @@ def load_openvino() -> tuple[ModuleType, "openvino.Core"]:
 
 
 @contextlib.contextmanager
-def _without_telemetry() -> Iterator[None]:
+def without_telemetry() -> Iterator[None]:
     """While OpenVINO is imported, hide the package that asks the network and writes to the home."""
     there = {name: sys.modules[name] for name in (_TELEMETRY,) if name in sys.modules}
     hidden: dict[str, Any] = {_TELEMETRY: None}  # as for a package that is not installed
