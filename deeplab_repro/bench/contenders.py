@@ -15,6 +15,7 @@ from deeplab_repro.arrays import Shape
 from deeplab_repro.bench.hardware import peak_above, product_rate, reset_peak
 from deeplab_repro.bench.net_files import NetFiles
 from deeplab_repro.bench.process import Process
+from deeplab_repro.engines.onnxruntime import NO_TELEMETRY
 from deeplab_repro.engines.openvino import without_telemetry
 
 # Set before their libraries are loaded: OpenCV's, OpenBLAS's, OpenMP's and MKL's.
@@ -69,7 +70,7 @@ CONTENDERS = {
 
 def start(name: str, job: NetFiles) -> Process:
     """Start a contender's process, which holds its `Runner`. Raises ResourceError."""
-    environment = dict.fromkeys(_THREADS, str(job.threads))
+    environment = dict.fromkeys(_THREADS, str(job.threads)) | {NO_TELEMETRY: "1"}
     return Process(CONTENDERS[name].title, Runner(CONTENDERS[name], job), environment)
 
 

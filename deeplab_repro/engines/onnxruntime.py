@@ -6,6 +6,7 @@ first, and forbids another.
 
 import contextlib
 import io
+import os
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -25,11 +26,13 @@ from deeplab_repro.net.net import Net
 if TYPE_CHECKING:
     import onnxruntime
 
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # else it sends what it counts of its use
 _CUDA = "CUDAExecutionProvider"
 
 
 def load_onnxruntime() -> ModuleType:
     """The module onnxruntime. Raises DeviceError where it is not installed or does not import."""
+    os.environ.setdefault(NO_TELEMETRY, "1")
     return load_library("onnxruntime", "onnx")
 
 

@@ -1,6 +1,7 @@
 """onnxruntime runs our nets as OpenCV and the original do, and refuses with our errors."""
 
 import importlib
+import os
 import sys
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import by_onnx
 from deeplab_repro.engines import onnxruntime as engines_onnxruntime
-from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine, cuda_problem
+from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine, cuda_problem, load_onnxruntime
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import (
     ArgumentError,
@@ -137,6 +138,12 @@ def test_sessions_that_are_made_anew(net, data):
         given = random_input(1, 3, size, size)
         np.testing.assert_array_equal(scores_of(fixed, given), given[:, :, ::2, ::2])
     assert len(engine._sessions) == len(fixed._sessions) == 2
+
+
+def test_onnxruntime_is_told_to_send_nothing(monkeypatch):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    load_onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_a_session_is_made_once(net, data, monkeypatch):
