@@ -109,8 +109,10 @@ class DeepLab:
     crf: "model" for the parameters published with the model, CrfParams for others, None for none.
     iterations: of the CRF's mean field.
     variables: values for ${NAME} in the prototxt, besides EXP=voc12 and NUM_LABELS=21.
-    precision: of the net's arithmetic, "float32" or, on CUDA, "float16".
-    engine: what runs the net, "opencv", "onnxruntime", or "auto" (see `engines.choose`).
+    precision: of the net's arithmetic, "float32", on CUDA "float16", on CPUs that have it
+        "bfloat16" with OpenVINO.
+    engine: what runs the net, "opencv", "onnxruntime", "openvino", or "auto" (see
+        `engines.choose`).
     tile: "auto" to run the net in tiles where the memory is too small for the whole image; the
         largest side of a tile in pixels, for images that are larger; None or "never" for no tiles.
         The scores are those of the whole image up to float32's rounding.
@@ -152,7 +154,7 @@ class DeepLab:
         self.iterations = iterations
         self.max_side = max_side
         engine_of = partial(make_engine, device=device, precision=precision, engine=engine)
-        self._runs = AnySize(net, engine_of, tile)
+        self._runs = AnySize(net, engine_of, tile, partial(engine_of, measures=False))
         self.crf_device = crf_device(device) if self.crf else None
         size, net_bytes, rest = self._needs((1, 1))
         mend = "free some, or use a machine with more memory"
@@ -189,7 +191,7 @@ class DeepLab:
 
     @property
     def precision(self) -> Precision:
-        """Of the net's arithmetic: "float32" or "float16"."""
+        """Of the net's arithmetic: "float32", "float16" or "bfloat16"."""
         return self.engine.precision
 
     def __call__(self, photo: PhotoLike) -> Segmentation:

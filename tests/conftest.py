@@ -8,6 +8,8 @@ from pathlib import Path
 
 # Before NumPy is loaded: see deeplab_repro/train/parallel.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What onnxruntime would send of its use; tests load it by themselves too.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # Weights that the user has fetched are none of the tests'; nothing is ever there.
 os.environ["DEEPLAB_REPRO_HOME"] = os.path.join(os.path.dirname(__file__), "nobody")
 

@@ -15,6 +15,8 @@ from deeplab_repro.arrays import Shape
 from deeplab_repro.bench.hardware import peak_above, product_rate, reset_peak
 from deeplab_repro.bench.net_files import NetFiles
 from deeplab_repro.bench.process import Process
+from deeplab_repro.engines.onnxruntime import NO_TELEMETRY
+from deeplab_repro.engines.openvino import without_telemetry
 
 # Set before their libraries are loaded: OpenCV's, OpenBLAS's, OpenMP's and MKL's.
 _THREADS = ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -46,6 +48,7 @@ class Contender:
 _FORWARDS, _TORCH_NET = "deeplab_repro.bench.forwards", "deeplab_repro.bench.torch_net"
 _CV2 = "cv2", "pip install opencv-python-headless"
 _ONNXRUNTIME = "onnxruntime", 'pip install "deeplab-repro[onnx]"'
+_OPENVINO = "openvino", 'pip install "deeplab-repro[openvino]"'
 _TORCH = "torch", "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 
 # fmt: off
@@ -54,6 +57,8 @@ CONTENDERS = {
         "deeplab-repro, opencv", _FORWARDS, "our_opencv", *_CV2, ours=True),
     "onnxruntime": Contender(
         "deeplab-repro, onnxruntime", _FORWARDS, "our_onnxruntime", *_ONNXRUNTIME, ours=True),
+    "openvino": Contender(
+        "deeplab-repro, openvino", _FORWARDS, "our_openvino", *_OPENVINO, ours=True),
     "plain_opencv": Contender("plain cv2", _FORWARDS, "plain_opencv", *_CV2),
     "plain_onnxruntime": Contender(
         "plain onnxruntime", _FORWARDS, "plain_onnxruntime", *_ONNXRUNTIME),
@@ -65,7 +70,7 @@ CONTENDERS = {
 
 def start(name: str, job: NetFiles) -> Process:
     """Start a contender's process, which holds its `Runner`. Raises ResourceError."""
-    environment = dict.fromkeys(_THREADS, str(job.threads))
+    environment = dict.fromkeys(_THREADS, str(job.threads)) | {NO_TELEMETRY: "1"}
     return Process(CONTENDERS[name].title, Runner(CONTENDERS[name], job), environment)
 
 
@@ -82,7 +87,8 @@ class Runner:
 
         The libraries are loaded before the clock starts.
         """
-        importlib.import_module(self._contender.library)
+        with without_telemetry():
+            importlib.import_module(self._contender.library)
         module = importlib.import_module(self._contender.module)
         self._draw(self._job.shape)
         self._before = reset_peak()

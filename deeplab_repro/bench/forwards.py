@@ -22,6 +22,11 @@ def our_onnxruntime(job: NetFiles) -> Forward:
     return _ours(job, "onnxruntime")
 
 
+def our_openvino(job: NetFiles) -> Forward:
+    """This package with OpenVINO, in float32."""
+    return _ours(job, "openvino")
+
+
 def _ours(job: NetFiles, name: str) -> Forward:
     engine = make_engine(job.net(), "cpu", engine=name)
     engine.build()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_repro.machine.cpu import cpu_name
+
 _SIDE = 2048  # of the matrices: far beyond the caches, and a tenth of a second on two cores
 
 
@@ -21,12 +23,8 @@ def this_machine(*packages: str) -> str:
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
             versions.append(f"{package} {version(package)}")
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
     python = platform.python_version()
-    return f"{os.cpu_count()} cores of {cpu}, Python {python}, {', '.join(versions)}"
+    return f"{os.cpu_count()} cores of {cpu_name()}, Python {python}, {', '.join(versions)}"
 
 
 def product_rate() -> float:

@@ -5,7 +5,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from deeplab_repro.bench.hardware import this_machine
 from deeplab_repro.bench.measures import slope, times_faster
 from deeplab_repro.bench.net_files import write_net_files
 from deeplab_repro.bench.process import Process
+from deeplab_repro.engines.calibration import keep, size_class
+from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.errors import DeepLabError, NetError
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.fetched import weights_file
@@ -32,7 +34,7 @@ AGREEMENT = 1e-3
 """How far apart scores may be, in their standard deviations: sums are in other orders."""
 
 _FIRST = "opencv"  # with its scores the others' are compared
-_GROWING = ("opencv", "onnxruntime", "plain_opencv")
+_GROWING = ("opencv", "onnxruntime", "openvino", "plain_opencv")
 _ROUNDS_OF_GROWTH = 3
 _PRODUCTS = 3
 _SIZES_TRIED = 64  # on either side of the wanted one
@@ -40,7 +42,7 @@ _SIZES_TRIED = 64  # on either side of the wanted one
 # Threads of BLAS and OpenMP keep their cores busy for so long after their work.
 _SECONDS_TO_REST = 0.05
 
-_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "torch")
+_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch")
 
 # Fitted to the average memory of the contenders' processes, with OpenCV 4.14, onnxruntime 1.32 and
 # PyTorch 2.13: LargeFOV at 321x321 and 513x513 510 and 680 MB, DeepLab at 322x322 1090 MB,
@@ -64,7 +66,7 @@ def bench_net(
 
     All contenders run the same net on the same noise, up to the scores on the net's own grid, as
     `DeepLab` does. Each has its own process and so many threads (None: one a core), and begins
-    with the net's files.
+    with the net's files. The times of this package's engines are kept: "auto" goes by them.
 
     size: of a photo, (H, W), which is padded as `DeepLab` does; None for the net's own size.
     repeat: rounds, in each of which all run once. Model, weights and variables: as for `DeepLab`.
@@ -100,6 +102,7 @@ def bench_net(
                 by_size[each] = _rounds(running, min(repeat, _ROUNDS_OF_GROWTH))
                 rates.append(running[_FIRST].ask("product_rate"))
                 advance()
+    _keep(net, job.threads, by_size, [name for name in runs if runs[name]["same_scores"]])
     rows = [_row(net, each, by_size[each]) for each in sizes]
     return {
         "machine": this_machine(*_PACKAGES),
@@ -218,6 +221,23 @@ def _difference(scores: np.ndarray, expected: np.ndarray) -> float | None:
     largest = np.abs(scores.ravel() - expected.ravel()).max()
     difference = float(largest / max(expected.std(), np.finfo(np.float32).tiny))
     return difference if math.isfinite(difference) else None
+
+
+def _keep(
+    net: Net,
+    threads: int,
+    by_size: Mapping[HW, Mapping[str, list[float]]],
+    able: Collection[str],
+) -> None:
+    """Keep the times of this package's engines, by which `make_engine` chooses one."""
+    ours = [name for name in _GROWING if CONTENDERS[name].ours and not CONTENDERS[name].problem]
+    titles = {name: make_engine(net, "cpu", engine=name).name for name in ours}
+    for size, times in by_size.items():
+        seconds = {
+            title: min(times[name]) / 1e3 if name in able else None
+            for name, title in titles.items()
+        }
+        keep(net, size_class(_shape(net, size)), threads, seconds)
 
 
 def _than_peers(times: Mapping[str, list[float]]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         description="Measure the net on the CPU: this package's engines, plain cv2, onnxruntime "
         "and PyTorch (those that are installed) in turns, each in a process of its own, up to the "
         "scores on the net's own grid; their memory, and how their time grows with the image's "
-        "size, beside what its operations take at the speed of this machine's matrix products.",
+        "size, beside what its operations take at the speed of this machine's matrix products. "
+        "--engine auto goes by these times from then on.",
     )
     which = net.add_mutually_exclusive_group()
     which.add_argument(

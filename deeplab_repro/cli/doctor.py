@@ -24,8 +24,10 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "rich": ("rich.console", "Console"),
     "onnxruntime": ("onnxruntime", "InferenceSession"),
     "onnxruntime-gpu": ("onnxruntime", "InferenceSession"),
+    "openvino": ("openvino", "Core"),
 }
-_OPTIONAL = ("onnxruntime", "onnxruntime-gpu")
+_OPTIONAL = ("onnxruntime", "onnxruntime-gpu", "openvino")
+_TITLES = {"opencv": "OpenCV", "onnxruntime": "onnxruntime", "openvino": "OpenVINO"}
 _COLUMNS, _INDENT = 80, 23
 
 
@@ -151,17 +153,33 @@ def _check_net() -> Iterator[Row]:
     half = "as in float32" if without == without_half else _yes_or_no(without_half)
     yield "net on cuda, float16", half, None
     yield "net on auto", _auto(without), None
+    yield from _check_engines()
+
+
+def _check_engines() -> Iterator[Row]:
+    """Whether there is bfloat16, and what was measured here of the engines."""
+    from deeplab_repro.engines.calibration import on_this_machine
+    from deeplab_repro.engines.openvino import bfloat16_problem
+
+    try:
+        yield "net in bfloat16", _yes_or_no(bfloat16_problem()), None
+    except DeviceError as error:
+        yield "net in bfloat16", f"no: {error}", None
+    for each in on_this_machine():
+        times = (f"{name} {t * 1e3:.0f} ms" for name, t in each.seconds.items() if t)
+        size = f"2^{each.size} pixels, {each.threads} threads"
+        yield "engines measured", f"{each.net}, {size}: {', '.join(times)}", None
 
 
 def _auto(without_cuda: str | None) -> str:
     """Which device and library the device "auto" stands for."""
-    from deeplab_repro.engines.choose import takes_onnxruntime
+    from deeplab_repro.engines.choose import engines_for
 
-    if takes_onnxruntime("auto", "float32"):
-        from deeplab_repro.engines.onnxruntime import cuda_problem
-
-        return f"{'cpu' if cuda_problem() else 'cuda'}, with onnxruntime"
-    return f"{'cpu' if without_cuda else 'cuda'}, with OpenCV"
+    engines = engines_for("auto", "float32")
+    if len(engines) > 1:
+        return f"cpu, with the fastest of {', '.join(_TITLES[name] for name in engines)}"
+    on_cuda = without_cuda is None or engines == ["onnxruntime"]
+    return f"{'cuda' if on_cuda else 'cpu'}, with {_TITLES[engines[0]]}"
 
 
 def _yes_or_no(problem: str | None) -> str:

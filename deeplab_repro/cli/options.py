@@ -106,18 +106,19 @@ def add_device(parser: argparse.ArgumentParser, what: str, auto: str) -> None:
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """--engine auto|opencv|onnxruntime and --precision float32|float16."""
+    """--engine auto|opencv|onnxruntime|openvino and --precision float32|float16|bfloat16."""
     parser.add_argument(
         "--engine",
         choices=ENGINES,
         default="auto",
-        help="what runs the net (default: auto, on the CPU onnxruntime where it is installed)",
+        help="what runs the net (default: auto, on the CPU the fastest of those installed)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="of the net's arithmetic; float16 is for CUDA (default: %(default)s)",
+        help="of the net's arithmetic; float16 is for CUDA, bfloat16 for OpenVINO on CPUs that "
+        "have it (default: %(default)s)",
     )
 
 

@@ -20,7 +20,7 @@ from deeplab_repro.cli.options import (
     workers_of,
 )
 from deeplab_repro.errors import ArgumentError, one_line
-from deeplab_repro.machine.device import PRECISIONS
+from deeplab_repro.machine.device import SCORES_TYPES
 
 if TYPE_CHECKING:
     from deeplab_repro.voc.predict import Predicted
@@ -49,7 +49,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "--scores-type",
-        choices=PRECISIONS,
+        choices=SCORES_TYPES,
         help="of kept scores (default: float16, or that of those that are there)",
     )
     parser.add_argument(

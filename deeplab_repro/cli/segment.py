@@ -123,6 +123,6 @@ def run(arguments: argparse.Namespace) -> int:
 def ran_on(model: "DeepLab") -> str:
     """What ran where."""
     net = f"net '{model.net.name}' ran on {model.device} with {model.engine.name}"
-    if model.device != "cpu":
+    if model.device != "cpu" or model.precision != "float32":
         net += f" in {model.precision}"
     return f"{net}, {crf_text(model.crf)}" + (f" on {model.crf_device}" if model.crf else "")

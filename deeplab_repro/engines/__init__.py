@@ -1,3 +1,3 @@
 """A net and what runs it."""
 
-ENGINES = ("auto", "opencv", "onnxruntime")
+ENGINES = ("auto", "opencv", "onnxruntime", "openvino")

@@ -58,12 +58,15 @@ class Way:
 class AnySize:
     """A net, and the engine that runs it, up to its coarse scores, on images of any size.
 
-    engine_of: makes an engine of a net. tile: what `check_tile` takes. engine: runs the whole.
+    engine_of: makes an engine of a net; part_of: of a part of it that runs in tiles, if another.
+    tile: what `check_tile` takes. engine: runs the whole.
     """
 
-    def __init__(self, net: Net, engine_of: EngineOf, tile: TileSize) -> None:
+    def __init__(
+        self, net: Net, engine_of: EngineOf, tile: TileSize, part_of: EngineOf | None = None
+    ) -> None:
         self.engine: Engine = engine_of(net)
-        self._engine_of = engine_of
+        self._engine_of, self._part_of = engine_of, part_of or engine_of
         self._tile = "never" if tile is None else tile
         self._bytes_held = 0  # what the engine took for earlier images, it has not given back
 
@@ -107,7 +110,7 @@ class AnySize:
         raises.
         """
         if way.tiling:
-            return way.tiling.run(self._engine_of, data, size, on_tile)[0]
+            return way.tiling.run(self._part_of, data, size, on_tile)[0]
         blob = self.engine.net.coarse_output[0]
         values = self.engine.blobs(data, [blob])[blob][0]
         self._bytes_held = max(self._bytes_held, way.n_bytes)
@@ -128,14 +131,14 @@ class AnySize:
         if longest == math.inf:
             enough = min(_ENOUGH, room)
             while True:
-                found = find_tiling(net, shape, self._engine_of, enough)
+                found = find_tiling(net, shape, self._part_of, enough)
                 work = found.work / max(1, net.operations(net.output, shape)) if found else math.inf
                 if work <= _TOO_MUCH_WORK or enough == room:
                     return found
                 enough = min(2 * enough, room)
-        found = find_tiling(net, shape, self._engine_of, longest=longest)
+        found = find_tiling(net, shape, self._part_of, longest=longest)
         if found is None:
-            least = least_tile(net, shape, self._engine_of)
+            least = least_tile(net, shape, self._part_of)
             raise ArgumentError(
                 f"{what(net, size)}: tiles of {longest} pixels are smaller than what their scores "
                 f"depend on, expected {least} or more: use --tile {least}"

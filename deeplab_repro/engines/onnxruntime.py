@@ -5,34 +5,29 @@ first, and forbids another.
 """
 
 import contextlib
-import importlib.util
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplab_repro.arrays import Shape, dims
-from deeplab_repro.convert.onnx import to_onnx
+from deeplab_repro.arrays import Shape
 from deeplab_repro.convert.onnx_graph import OPSETS, Graph
-from deeplab_repro.engines.engine import check_precision, check_request, in_shape
-from deeplab_repro.engines.folding import folded
-from deeplab_repro.errors import DeepLabError, DeviceError, NetError, ResourceError, one_line
+from deeplab_repro.engines.by_onnx import OnnxEngine, load_library
+from deeplab_repro.engines.engine import check_precision
+from deeplab_repro.errors import DeviceError, one_line
 from deeplab_repro.machine.device import Device, Precision, resolve_device
 from deeplab_repro.machine.gpus import driver_problem
 from deeplab_repro.machine.opencv import cv2
-from deeplab_repro.machine.packages import load
-from deeplab_repro.machine.shortage import shortage
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.stages import peak_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# How many sessions are kept, each with its own copy of the weights.
-_KEPT = 2
-
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # else it sends what it counts of its use
 _CUDA = "CUDAExecutionProvider"
 
 # With these the scores of ToyVOC-LargeFOV are off by up to 2.2; with 1.17, 1.18 and 1.21 on, 1e-5.
@@ -44,9 +39,8 @@ def load_onnxruntime() -> ModuleType:
 
     Raises DeviceError where it is not installed, does not import, or computes wrong numbers.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise DeviceError('onnxruntime is not installed: pip install "deeplab-repro[onnx]"')
-    found = load("onnxruntime", "__version__", "InferenceSession", "get_available_providers")
+    os.environ.setdefault(NO_TELEMETRY, "1")
+    found = load_library("onnxruntime", "onnx", "InferenceSession", "get_available_providers")
     if found.__version__.startswith(_WRONG):
         raise DeviceError(
             f"onnxruntime {found.__version__} computes wrong scores, as all of 1.19 and 1.20 do: "
@@ -135,34 +129,27 @@ def newest_opset() -> int:
     return opset
 
 
-class OnnxRuntimeEngine:
-    """A net that onnxruntime runs in float32. Use one engine per thread.
-
-    Engines of one net share nothing that changes.
-    """
+class OnnxRuntimeEngine(OnnxEngine):
+    """A net that onnxruntime runs in float32. Use one engine per thread."""
 
     def __init__(self, net: Net, device: str = "auto", precision: Precision = "float32") -> None:
         """Raises DeviceError where onnxruntime, the device or the precision is unavailable."""
         check_precision(precision)
-        if precision == "float16":
+        if precision != "float32":
+            other = "opencv" if precision == "float16" else "openvino"
             raise DeviceError(
-                "float16 was asked for, but with onnxruntime nets run in float32 only: "
-                "use --precision float32, or --engine opencv"
+                f"{precision} was asked for, but with onnxruntime nets run in float32 only: "
+                f"use --precision float32, or --engine {other}"
             )
-        self._onnxruntime = load_onnxruntime()
-        self.name = f"onnxruntime {self._onnxruntime.__version__}"
-        self.net = net
-        self.precision: Precision = precision
-        self.device = resolve_device(device, cuda_problem)
-        self._sessions: dict[tuple[Shape, tuple[str, ...]], onnxruntime.InferenceSession] = {}
-        self._made = {top for layer in net.layers for top in layer.tops}
+        onnxruntime = load_onnxruntime()
+        name = f"onnxruntime {onnxruntime.__version__}"
         usual = net.output, net.coarse_output[0]
-        self._usual = tuple(dict.fromkeys(name for name in usual if name in self._made))
-        self._run_options = self._onnxruntime.RunOptions()
+        super().__init__(net, name, resolve_device(device, cuda_problem), precision, usual)
+        self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True  # not to all of a session's outputs
 
     def build(self) -> None:
-        """Build a session for the net's own size, which the first run would do otherwise.
+        """Make a session for the net's own size, which the first run would do otherwise.
 
         On CUDA it also runs once, to the coarse scores of one image: what is wrong with the machine
         comes with the first run. Raises what `blobs` raises.
@@ -170,32 +157,7 @@ class OnnxRuntimeEngine:
         if self.device == "cuda":
             self.blobs(np.zeros((1, *self.net.input_shape[1:]), np.float32), self._usual[-1:])
         else:
-            self._session(self.net.input_shape, self._usual)
-
-    def blobs(self, data: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Run the net on NxCxHxW float32 (BGR minus mean); the named blobs, float32.
-
-        The first run builds a session; later runs reuse it, at other sizes too unless the net fixes
-        a size. Raises ArgumentError for other arrays and for a blob that the net does not make,
-        WeightsError where a layer has no weights, NetError where the net does not fit the size or
-        onnxruntime cannot run it, and ResourceError where it runs out of memory.
-        """
-        names = tuple(dict.fromkeys(names))
-        check_request(self.net, self._made, data, names)
-        shapes = self.net.blob_shapes(data.shape)  # says clearly where the net does not fit
-        outputs = self._usual if set(names) <= set(self._usual) else names
-        session = self._session(data.shape, outputs)
-        values = dict(zip(outputs, (value.name for value in session.get_outputs()), strict=True))
-        inputs = {session.get_inputs()[0].name: data}
-        try:
-            found = session.run([values[name] for name in names], inputs, self._run_options)
-        except Exception as error:  # its exceptions share no other base class
-            raise self._explained(error, data.shape) from error
-        what = f"{self._what(data.shape)} makes"
-        return {
-            name: in_shape(blob, shapes[name], f"{what} '{name}'")
-            for name, blob in zip(names, found, strict=True)
-        }
+            super().build()
 
     def memory_needed(self, shape: Shape) -> int:
         """About how many bytes it takes to run on images of up to this NxCxHxW.
@@ -209,28 +171,16 @@ class OnnxRuntimeEngine:
         # the largest layer's blobs there is a copy of some in another order.
         return int(max(6 * weights + blobs, 5 * weights + 1.5 * blobs))
 
-    def _session(self, shape: Shape, outputs: tuple[str, ...]) -> "onnxruntime.InferenceSession":
-        # Where the net fits any size, so does a session.
-        key = self.net.input_shape if self.net.fits_any_size else shape, outputs
-        session = self._sessions.pop(key, None)
-        if session is None:
-            while len(self._sessions) >= _KEPT:
-                del self._sessions[next(iter(self._sessions))]
-            # Its own folding makes a copy for every layer that shares weights.
-            model = to_onnx(folded(self.net, outputs), *key)
-            try:
-                session = make_session(model, self.device)
-            except Exception as error:  # as above
-                raise self._explained(error, shape) from error
-        self._sessions[key] = session  # the last used is the last to go
-        return session
+    def _load(self, model: bytes) -> "onnxruntime.InferenceSession":
+        return make_session(model, self.device)
 
-    def _what(self, shape: Shape) -> str:
-        return f"net '{self.net.name}' at {dims(shape)}: {self.name}"
-
-    def _explained(self, error: Exception, shape: Shape) -> DeepLabError:
-        self._sessions.clear()
-        what = self._what(shape)
-        if problem := shortage(error):
-            return ResourceError(f"{what} {problem}")
-        return NetError(f"{what} cannot run it on {self.device}: {one_line(error)}")
+    def _run(
+        self,
+        session: "onnxruntime.InferenceSession",
+        data: np.ndarray,
+        outputs: Sequence[str],
+        names: Sequence[str],
+    ) -> Sequence[np.ndarray]:
+        values = dict(zip(outputs, (value.name for value in session.get_outputs()), strict=True))
+        inputs = {session.get_inputs()[0].name: data}
+        return session.run([values[name] for name in names], inputs, self._run_options)

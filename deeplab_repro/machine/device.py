@@ -7,9 +7,11 @@ from deeplab_repro.errors import ArgumentError, DeviceError
 
 Device = Literal["cpu", "cuda"]
 AnyDevice = Literal["auto", "cpu", "cuda"]
-Precision = Literal["float32", "float16"]
+Precision = Literal["float32", "float16", "bfloat16"]
+ScoresType = Literal["float32", "float16"]  # of scores that are kept in files
 DEVICES: tuple[AnyDevice, ...] = ("auto", "cpu", "cuda")
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
+SCORES_TYPES: tuple[ScoresType, ...] = ("float32", "float16")
 
 
 def resolve_device(device: str, cuda_problem: Callable[[], str | None]) -> Device:

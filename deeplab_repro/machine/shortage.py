@@ -6,6 +6,7 @@ _MEMORY = (
         "failed to allocate",
         "cannot allocate",
         "unable to allocate",
+        "could not allocate",
         "smaller than requested bytes",
     ),
     "failed to map segment",  # by the linker, of a library

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from deeplab_repro.arrays import F32, HW, dims, in_brief
 from deeplab_repro.errors import ArgumentError
-from deeplab_repro.machine.device import Precision
+from deeplab_repro.machine.device import ScoresType
 
 _ROWS_AT_ONCE = 64
 
@@ -34,7 +34,7 @@ class CoarseScores:
         height, width = coarse_size(size, self.stride, self.offset)
         return CoarseScores(self.values[:, :height, :width], self.stride, self.offset)
 
-    def rounded(self, precision: Precision) -> "CoarseScores":
+    def rounded(self, precision: ScoresType) -> "CoarseScores":
         """These in "float16" or "float32". Raises ArgumentError where they exceed its range."""
         largest = np.abs(self.values).max(initial=0)
         if largest > np.finfo(precision).max:

@@ -31,7 +31,7 @@ from deeplab_repro.files.safetensors import is_safetensors
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import open_to_read, remove_unfinished, write_atomically
 from deeplab_repro.jobs.done import net_digest
-from deeplab_repro.machine.device import Precision
+from deeplab_repro.machine.device import SCORES_TYPES, ScoresType
 from deeplab_repro.machine.memory import available_memory
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, read_model, require_weights
@@ -83,7 +83,7 @@ def predict(
     recipe: Recipe,
     *,
     scores: Path | None = None,
-    precision: Precision | None = None,
+    precision: ScoresType | None = None,
     workers: Workers = HERE,
     force: bool = False,
     progress: Progress = unwatched,
@@ -113,6 +113,9 @@ def predict(
         )
     names = devkit.ids(split)
     devkit.require(names, split, masks=False)
+    if precision not in (None, *SCORES_TYPES):
+        known = " or ".join(SCORES_TYPES)
+        raise ArgumentError(f"kept scores are to be {precision!r}, expected {known}")
     kept = None if scores is None else read_scores_record(scores)
     digest = cache(lambda name: sha256_of(devkit.photo(name)))
     unkept = set() if scores is None else _unkept(scores, names, kept, digest)

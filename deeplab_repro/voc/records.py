@@ -15,7 +15,7 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, DeepLabError, FormatError, one_line
 from deeplab_repro.files.made_of import sha256_of_text
 from deeplab_repro.files.whole import open_to_read, write_atomically
-from deeplab_repro.machine.device import Precision
+from deeplab_repro.machine.device import Precision, ScoresType
 
 _MOST_BYTES = 1 << 20
 _LONGEST_SHOWN = 80
@@ -57,7 +57,7 @@ class NetRecord:
 class ScoresRecord(NetRecord):
     """How a folder of coarse scores was made, and the precision in which they are kept."""
 
-    precision: Precision
+    precision: ScoresType
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Record(NetRecord):
     split: str
     crf: CrfParams | None
     iterations: int
-    scores: Precision | None
+    scores: ScoresType | None
 
     @cached_property
     def scores_record(self) -> ScoresRecord | None:

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,16 +15,20 @@ from deeplab_repro.bench.contenders import CONTENDERS, Contender, Runner
 from deeplab_repro.bench.net import AGREEMENT, bench_net
 from deeplab_repro.bench.net_files import write_net_files
 from deeplab_repro.caffe import read_net
+from deeplab_repro.engines.calibration import on_this_machine
 from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import NetError, ResourceError
 from deeplab_repro.models.loading import read_model
 
 OPERATIONS = 2 * 30 * (5 * 27 + 4 * 5)  # of the tiny net: conv 5x5x6 of 3x3x3, fc8 4x5x6
 
 
-def test_report(tiny, monkeypatch):
+def test_report(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEEPLAB_REPRO_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(bench, "SCALES", ((1, 1), (2, 2)))
     few = {name: CONTENDERS[name] for name in ("opencv", "plain_opencv")}
+    few |= {name: replace(CONTENDERS[name], library="none") for name in ("onnxruntime", "openvino")}
     few["torch"] = replace(CONTENDERS["torch"], library="no_such_library")
     monkeypatch.setattr(bench, "CONTENDERS", few)
     steps = []
@@ -39,7 +44,8 @@ def test_report(tiny, monkeypatch):
     assert (report["net"], report["blob"], report["threads"]) == ("tiny", "fc8", 1)
     runs = report["runs"]
     assert runs.keys() == {"opencv", "plain_opencv"}
-    assert report["absent"] == {"torch": few["torch"].problem}
+    assert report["absent"].keys() == {"onnxruntime", "openvino", "torch"}
+    assert report["absent"]["torch"] == few["torch"].problem
     for run in runs.values():
         assert len(run["ms"]) == 2
         assert run["median_ms"] == statistics.median(run["ms"])
@@ -52,6 +58,11 @@ def test_report(tiny, monkeypatch):
         runs["plain_opencv"]["median_ms"] / runs["opencv"]["median_ms"]
     )
     small, large = report["growth"]["rows"]
+    # "auto" goes by it from now on.
+    at_both = {each.size: each for each in on_this_machine()}
+    assert at_both.keys() == {10, 12}
+    assert at_both[10].threads == 1
+    assert at_both[10].seconds == {OpenCVCpuEngine.name: min(runs["opencv"]["ms"]) / 1e3}
     assert (small["width"], small["height"], small["operations"]) == (41, 33, OPERATIONS)
     assert small["median_ms"]["opencv"] == runs["opencv"]["median_ms"]
     assert (large["width"], large["height"]) == (81, 65)
@@ -70,6 +81,7 @@ def test_every_contender_runs_the_net(tiny, tmp_path, name):
     net.fill_random(0)
     runner = Runner(CONTENDERS[name], write_net_files(net, tmp_path, (1, 3, 41, 49), threads=1))
     runner.build()
+    assert "openvino_telemetry" not in sys.modules  # it would ask the network
     assert runner._data.std() > 50  # as a photo's minus the mean
     for size, of_scores in (((41, 49), (6, 7)), ((33, 57), (5, 8))):
         runner.resize(*size)

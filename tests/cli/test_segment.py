@@ -15,6 +15,8 @@ from deeplab_repro.cli.console import Told, print_photos
 from deeplab_repro.crf.dense_crf import CrfResult
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.engines.opencv_cuda import cuda_problem
+from deeplab_repro.engines.openvino import bfloat16_problem
+from deeplab_repro.errors import DeviceError
 from deeplab_repro.files.images import read_labels
 from deeplab_repro.files.labels import shares
 from deeplab_repro.files.marks import NOTE
@@ -39,6 +41,24 @@ def folder(tiny, photo, monkeypatch):
 
 
 NET = ("--prototxt", "tiny.prototxt", "--weights", "tiny.caffemodel")
+
+
+@pytest.mark.usefixtures("folder")
+def test_bfloat16_is_told(command):
+    try:
+        problem = bfloat16_problem()
+    except DeviceError as error:
+        problem = str(error)
+    arguments = ("segment", "a.png", *NET, "--no-crf", "--precision", "bfloat16")
+    status, _, err = command(*arguments)
+    assert status == (2 if problem else 0)
+    assert (problem or "ran on cpu with OpenVINO ") in err
+    if not problem:
+        assert " in bfloat16, no CRF" in err
+        again = (*arguments, "--skip-existing")
+        assert "ran on" not in command(*again)[2]
+        # What was made in bfloat16 does not count as made in float32.
+        assert "ran on" in command(*again[:-2], "float32", again[-1], "--engine", "opencv")[2]
 
 
 def test_a_row_a_picture(command, folder, photo):

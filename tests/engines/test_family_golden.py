@@ -11,16 +11,25 @@ from deeplab_repro.engines.folding import folded
 from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
+from deeplab_repro.engines.openvino import OpenVinoEngine
 from deeplab_repro.net.channel_layers import BatchNorm, Scale
 from deeplab_repro.net.shape_layers import Crop
 from tests.convert.onnx_runs import Runs
 from tests.engines.golden_nets import FAMILY, assert_originals, family_net
+from tests.engines.test_openvino import needs_openvino
 
 pytestmark = pytest.mark.golden
 
+ENGINES = [
+    OpenCVEngine,
+    OpenCVCpuEngine,
+    OnnxRuntimeEngine,
+    pytest.param(OpenVinoEngine, marks=needs_openvino),
+]
+
 
 @pytest.mark.parametrize("name", FAMILY)
-@pytest.mark.parametrize("engine", [OpenCVEngine, OpenCVCpuEngine, OnnxRuntimeEngine])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_every_blob_is_the_originals(golden, name, engine):
     net, data, expected = family_net(golden / name)
     made = engine(net) if engine is OpenCVCpuEngine else engine(net, "cpu")

@@ -1,6 +1,7 @@
 """onnxruntime runs our nets as OpenCV and the original do, and refuses with our errors."""
 
 import importlib
+import os
 import sys
 
 import cv2
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_net
+from deeplab_repro.engines import by_onnx
 from deeplab_repro.engines import onnxruntime as engines_onnxruntime
-from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine, cuda_problem
+from deeplab_repro.engines.onnxruntime import OnnxRuntimeEngine, cuda_problem, load_onnxruntime
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.errors import (
     ArgumentError,
@@ -138,6 +140,12 @@ def test_sessions_that_are_made_anew(net, data):
     assert len(engine._sessions) == len(fixed._sessions) == 2
 
 
+def test_onnxruntime_is_told_to_send_nothing(monkeypatch):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    load_onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_a_session_is_made_once(net, data, monkeypatch):
     engine = OnnxRuntimeEngine(net, "cpu")
     first = scores_of(engine, data)
@@ -198,7 +206,10 @@ def test_devices_and_precisions_that_are_refused(net):
     for device in ("cpu", "cuda"):
         with pytest.raises(DeviceError) as caught:
             OnnxRuntimeEngine(net, device, "float16")
-        assert_one_line(caught, "float32 only", "--precision float32")
+        assert_one_line(caught, "float32 only", "--precision float32", "--engine opencv")
+        with pytest.raises(DeviceError) as caught:
+            OnnxRuntimeEngine(net, device, "bfloat16")
+        assert_one_line(caught, "float32 only", "--precision float32", "--engine openvino")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +239,7 @@ def test_onnxruntimes_errors_become_ours(net, data, monkeypatch, method, error, 
 
 def test_onnxruntime_says_nothing_itself(net, data, monkeypatch, capfd):
     engine = OnnxRuntimeEngine(net, "cpu")
-    monkeypatch.setattr(engines_onnxruntime, "to_onnx", lambda *_: b"\x08\x07 no model\n")
+    monkeypatch.setattr(by_onnx, "to_onnx", lambda *_: b"\x08\x07 no model\n")
     with pytest.raises(NetError) as caught:
         scores_of(engine, data)
     assert_one_line(caught, "cannot run it on cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import deeplab_repro
-from deeplab_repro.machine.home import drop_unexpanded, has_cache_folder
+from deeplab_repro.machine.home import cache_folder, drop_unexpanded, has_cache_folder
 from deeplab_repro.machine.jit import kept_on_disk
 
 
@@ -73,3 +73,27 @@ def test_a_user_without_a_home(tmp_path):
     found = subprocess.run(run, cwd=here, env=settings, check=True, stdout=subprocess.PIPE)
     assert Path(os.fsdecode(found.stdout).strip()).is_relative_to(package)
     assert os.listdir(here) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "settings", "expected"),
+    [
+        ("linux", {"DEEPLAB_REPRO_HOME": "/mine"}, "/mine"),
+        ("linux", {"DEEPLAB_REPRO_HOME": "~/mine"}, "/home/me/mine"),
+        ("linux", {"XDG_CACHE_HOME": "/cache"}, "/cache/deeplab-repro"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/deeplab-repro"),
+        ("linux", {}, "/home/me/.cache/deeplab-repro"),
+        ("darwin", {}, "/home/me/Library/Caches/deeplab-repro"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/deeplab-repro"),
+        ("linux", {"HOME": "~"}, None),
+        ("linux", {"HOME": "~", "XDG_CACHE_HOME": "/cache"}, "/cache/deeplab-repro"),
+    ],
+)
+def test_where_what_can_be_made_again_is_kept(monkeypatch, platform, settings, expected):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("HOME", "/home/me")
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "DEEPLAB_REPRO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == (expected and Path(expected))

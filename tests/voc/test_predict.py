@@ -244,6 +244,14 @@ def test_a_full_disk_ends_the_stages(devkit, recipe, tmp_path, monkeypatch):
         predict(devkit, "val", tmp_path, recipe, workers=Workers(2))
 
 
+def test_kept_scores_have_no_other_types(devkit, recipe, tmp_path):
+    for precision in ("bfloat16", "int8"):
+        with pytest.raises(ArgumentError) as error:
+            predict(devkit, "val", tmp_path, recipe, scores=tmp_path / "s", precision=precision)
+        assert_one_line(error, f"'{precision}'", "expected float32 or float16")
+    assert not any(tmp_path.glob("*.json"))
+
+
 def test_cuda_that_is_not_there_ends_the_run(devkit, recipe, tmp_path):
     if cuda_problem() is None:
         pytest.skip("this machine has CUDA")
