@@ -28,24 +28,11 @@ Tile = tuple[int, int, int]
 """An index into the batch, the first row and the last row + 1."""
 
 
-class FusedReLUStep:
-    """A RELU in place on the top of a convolution, which that does while the values are cached."""
-
-    def __init__(self, op: ReLU, convolution: "ConvolutionStep") -> None:
-        convolution.slope = np.float32(op.negative_slope)
-
-    def forward(self) -> None:
-        """Do nothing: the convolution did."""
-
-    def backward(self) -> None:
-        """Do nothing: the convolution will."""
-
-
 class ConvolutionStep:
-    """One CONVOLUTION layer, and the RELU in place on its top that a FusedReLUStep hands to it.
+    """One CONVOLUTION layer, and a RELU in place on its top.
 
-    slope: the RELU's for values below 0; 1 without a RELU.
-    is_first_to_add: no other layer adds to the bottom's gradient before, so it is overwritten.
+    slope: the RELU's for values below 0, which a FusedReLUStep sets; 1 without a RELU.
+    is_first_to_add: nothing was added to the bottom's gradient before, so it is overwritten.
     """
 
     def __init__(
@@ -159,6 +146,20 @@ class ConvolutionStep:
         geometry = (*self.op.kernel, *at, *hole, *stride)
         _fill_columns(image, columns, first, last, width, *geometry)
         return columns
+
+
+class FusedReLUStep:
+    """A RELU in place on a convolution's top: that does it while the values are in the caches."""
+
+    def __init__(self, layer: Layer, convolution: ConvolutionStep) -> None:
+        assert isinstance(layer.op, ReLU)
+        convolution.slope = np.float32(layer.op.negative_slope)
+
+    def forward(self) -> None:
+        """Do nothing: the convolution did it."""
+
+    def backward(self) -> None:
+        """Do nothing: the convolution will do it."""
 
 
 def _zeros(*shape: int) -> F32:

@@ -113,7 +113,7 @@ class Network:
             and isinstance(before, ConvolutionStep)
             and before.top is bottoms[0] is tops[0]
         ):
-            return FusedReLUStep(layer.op, before)
+            return FusedReLUStep(layer, before)
         if type(layer.op) in _STEPS:
             return _STEPS[type(layer.op)](layer, bottoms, tops)
         parameters = []

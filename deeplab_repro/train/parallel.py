@@ -30,8 +30,7 @@ def warn_of_blas_threads() -> None:
 
 
 @cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001 - see below
-    # By process, because a forked child has no threads.
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has none
     return ThreadPoolExecutor(threads, "train", _ignore_overflow)
 
 
