@@ -17,8 +17,8 @@ from deeplab_repro.net.net import Layer
 from deeplab_repro.train.parallel import in_parts, in_turn
 from deeplab_repro.train.values import Memory, Parameter, Value
 
-# Floats in the columns of a tile: few enough for the caches, enough for a fast GEMM.
-_TILE, _LEAST_PIXELS = 1 << 19, 512
+# Floats in the columns of a tile: few enough for L2, but pixels enough for a fast GEMM.
+_TILE, _LEAST_PIXELS = 1 << 18, 1024
 # Of a plane's values that are summed side by side: enough for the widest vectors.
 _LANES = 512
 # Of all layers, so that what is written next is still in the caches.
