@@ -5,27 +5,35 @@ They are made for one tile of rows at a time, so that they are still in the cach
 reads them.
 """
 
-from collections import defaultdict
+import itertools
 
 import numpy as np
 
 from deeplab_repro.arrays import F32, HW
 from deeplab_repro.errors import NetError
 from deeplab_repro.machine.jit import jit
-from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.layers import Convolution, ReLU
 from deeplab_repro.net.net import Layer
-from deeplab_repro.train.parallel import in_waves
+from deeplab_repro.train.parallel import in_parts, in_turn
 from deeplab_repro.train.values import Memory, Parameter, Value
 
-# Floats in the columns of a tile: few enough for the caches, enough for a fast GEMM.
-_TILE, _LEAST_PIXELS = 1 << 19, 512
+# Floats in the columns of a tile: few enough for L2, but pixels enough for a fast GEMM.
+_TILE, _LEAST_PIXELS = 1 << 18, 1024
+# Of a plane's values that are summed side by side: enough for the widest vectors.
+_LANES = 512
+# Of all layers, so that what is written next is still in the caches.
+_columns_memory, _product_memory = Memory(), Memory()
 
 Tile = tuple[int, int, int]
 """An index into the batch, the first row and the last row + 1."""
 
 
 class ConvolutionStep:
-    """One CONVOLUTION layer."""
+    """One CONVOLUTION layer, and a RELU in place on its top.
+
+    slope: the RELU's for values below 0, which a FusedReLUStep sets; 1 without a RELU.
+    is_first_to_add: nothing was added to the bottom's gradient before, so it is overwritten.
+    """
 
     def __init__(
         self, layer: Layer, bottoms: list[Value], tops: list[Value], parameters: list[Parameter]
@@ -39,30 +47,34 @@ class ConvolutionStep:
         self.op = layer.op
         (self.bottom,), (self.top,) = bottoms, tops
         self.parameters = parameters
-        # By slot of `in_waves`.
-        self._memory: dict[int, Memory] = defaultdict(Memory)
-        self._products: dict[int, Memory] = defaultdict(Memory)
+        self.slope = np.float32(1)
+        self.is_first_to_add = False
 
     def forward(self) -> None:
-        """top = weights * columns of the bottom + bias."""
-        weights, *bias = (parameter.data for parameter in self.parameters)
+        """top = weights * columns of the bottom + bias, and through the RELU."""
+        weights, *biases = (parameter.data for parameter in self.parameters)
         matrix = weights.reshape(self.op.num_output, -1)
+        bias = biases[0] if biases else _zeros(self.op.num_output)
 
-        def work(slot: int, tile: Tile) -> None:
+        def work(tile: Tile) -> None:
             top = _pixels(self.top.data, tile)
-            np.matmul(matrix, self._bottom_columns(slot, tile), out=top)
-            if bias:
-                np.add(top, bias[0][:, None], out=top)
+            np.matmul(matrix, self._bottom_columns(tile), out=top)
+            if biases or self.slope != 1:
+                _add_bias_and_relu(top, bias, self.slope)
 
-        in_waves(_tiles(self.top.data, matrix.shape[1]), work)
+        in_turn(_tiles(self.top.data, matrix.shape[1]), work)
 
     def backward(self) -> None:
-        """Add to the gradients of the parameters and of the bottom."""
+        """Add to the gradients of the parameters and of the bottom; the RELU changes the top's."""
         assert self.top.diff is not None
         weights, *biases = self.parameters
+        images, outputs = self.top.data.shape[:2]
+        sums = _zeros(images * outputs)
+        planes = (blob.reshape(len(sums), -1) for blob in (self.top.data, self.top.diff))
+        in_parts(_relu_back_and_sum, len(sums), *planes, sums, self.slope)
         for bias in biases:
             if bias.lr_mult:
-                bias.diff += self.top.diff.sum(axis=(0, 2, 3))
+                bias.diff += sums.reshape(images, outputs).sum(axis=0)
         if self.bottom.diff is not None:
             self._backward_to_bottom(self.top.diff, self.bottom.diff)
         elif weights.lr_mult:
@@ -71,16 +83,15 @@ class ConvolutionStep:
     def _backward_to_weights(self, top_diff: F32) -> None:
         gradient = self.parameters[0].diff.reshape(self.op.num_output, -1)
 
-        def work(slot: int, tile: Tile) -> None:
-            columns = self._bottom_columns(slot, tile)
-            np.matmul(
-                _pixels(top_diff, tile), columns.T, out=self._products[slot].of(*gradient.shape)
-            )
+        def work(tile: Tile) -> None:
+            columns = self._bottom_columns(tile)
+            product = _product_memory.of(*gradient.shape)
+            np.matmul(_pixels(top_diff, tile), columns.T, out=product)
 
-        def after(slot: int) -> None:
-            np.add(gradient, self._products[slot].of(*gradient.shape), out=gradient)
+        def after() -> None:
+            np.add(gradient, _product_memory.of(*gradient.shape), out=gradient)
 
-        in_waves(_tiles(top_diff, gradient.shape[1]), work, after)
+        in_turn(_tiles(top_diff, gradient.shape[1]), work, after)
 
     def _backward_to_bottom(self, top_diff: F32, bottom_diff: F32) -> None:
         """Both gradients, from one set of columns: those of the top's gradient.
@@ -95,43 +106,60 @@ class ConvolutionStep:
         spread = _spread(top_diff, self.op.stride)
         width = bottom_diff.shape[3]
 
-        def work(slot: int, tile: Tile) -> None:
+        def work(tile: Tile) -> None:
             image, target = spread[tile[0]], _pixels(bottom_diff, tile)
-            columns = self._columns(slot, image, tile, width, self.op.pad, _minus(self.op.hole))
-            part = self._products[slot].of(*target.shape)
-            np.add(target, np.matmul(matrix, columns, out=part), out=target)
+            columns = self._columns(image, tile, width, self.op.pad, _minus(self.op.hole))
+            if self.is_first_to_add:
+                np.matmul(matrix, columns, out=target)
+            else:
+                part = _product_memory.of(*target.shape)
+                np.add(target, np.matmul(matrix, columns, out=part), out=target)
             if weights.lr_mult:
-                product = self._products[slot].of(*gradient.shape)
+                product = _product_memory.of(*gradient.shape)
                 np.matmul(_pixels(self.bottom.data, tile), columns.T, out=product)
 
-        def after(slot: int) -> None:
-            np.add(gradient, self._products[slot].of(*gradient.shape), out=gradient)
+        def after() -> None:
+            np.add(gradient, _product_memory.of(*gradient.shape), out=gradient)
 
         tiles = _tiles(bottom_diff, matrix.shape[1])
         if weights.lr_mult:
-            in_waves(tiles, work, after)
+            in_turn(tiles, work, after)
             weights.diff += gradient.reshape(channels, outputs, *taps).swapaxes(0, 1)
         else:
-            in_waves(tiles, work)
+            in_turn(tiles, work)
 
-    def _bottom_columns(self, slot: int, tile: Tile) -> F32:
+    def _bottom_columns(self, tile: Tile) -> F32:
         """The columns of the bottom, for each pixel of the top's tile."""
         bottom, width, op = self.bottom.data[tile[0]], self.top.data.shape[3], self.op
-        return self._columns(slot, bottom, tile, width, _minus(op.pad), op.hole, op.stride)
+        return self._columns(bottom, tile, width, _minus(op.pad), op.hole, op.stride)
 
     def _columns(
-        self, slot: int, image: F32, tile: Tile, width: int, at: HW, hole: HW, stride: HW = (1, 1)
+        self, image: F32, tile: Tile, width: int, at: HW, hole: HW, stride: HW = (1, 1)
     ) -> F32:
         """An image's values at pixel * stride + at + tap * hole: channels and taps x pixels.
 
-        Outside of the image they are 0. Valid until the next call with this slot.
+        Outside of the image they are 0. Valid until the thread's next call.
         """
         _, first, last = tile
         taps = self.op.kernel[0] * self.op.kernel[1]
-        columns = self._memory[slot].of(len(image) * taps, (last - first) * width)
+        columns = _columns_memory.of(len(image) * taps, (last - first) * width)
         geometry = (*self.op.kernel, *at, *hole, *stride)
         _fill_columns(image, columns, first, last, width, *geometry)
         return columns
+
+
+class FusedReLUStep:
+    """A RELU in place on a convolution's top: that does it while the values are in the caches."""
+
+    def __init__(self, layer: Layer, convolution: ConvolutionStep) -> None:
+        assert isinstance(layer.op, ReLU)
+        convolution.slope = np.float32(layer.op.negative_slope)
+
+    def forward(self) -> None:
+        """Do nothing: the convolution did it."""
+
+    def backward(self) -> None:
+        """Do nothing: the convolution will do it."""
 
 
 def _zeros(*shape: int) -> F32:
@@ -143,14 +171,12 @@ def _minus(pair: HW) -> HW:
 
 
 def _tiles(blob: F32, taps: int) -> list[Tile]:
-    """All rows of a blob, in tiles."""
+    """All rows of a blob, in tiles of the same height, or almost: no thread waits for another."""
     images, _, height, width = blob.shape
     rows = max(1, max(_TILE // taps, _LEAST_PIXELS) // width)
-    return [
-        (image, first, min(first + rows, height))
-        for image in range(images)
-        for first in range(0, height, rows)
-    ]
+    parts = -(-height // rows)
+    bounds = [height * part // parts for part in range(parts + 1)]
+    return [(image, *pair) for image in range(images) for pair in itertools.pairwise(bounds)]
 
 
 def _pixels(blob: F32, tile: Tile) -> F32:
@@ -206,3 +232,27 @@ def _fill_columns(  # type: ignore[no-untyped-def]
                     else:
                         for x in range(n):
                             out[start + x] = source[at + x * np.uint64(stride_w)]
+
+
+@jit
+def _add_bias_and_relu(top, bias, slope):  # type: ignore[no-untyped-def]
+    for channel in range(len(top)):
+        row, shift = top[channel], bias[channel]
+        for x in range(len(row)):
+            value = row[x] + shift
+            row[x] = value if value > 0 else slope * value
+
+
+@jit
+def _relu_back_and_sum(begin, end, data, diff, sums, slope):  # type: ignore[no-untyped-def]
+    """Take the gradient of each plane back through the RELU, in place, and sum it."""
+    lanes = np.empty(_LANES, np.float32)
+    for plane in range(begin, end):
+        lanes[:] = 0
+        for first in range(0, data.shape[1], _LANES):
+            values, part = data[plane, first : first + _LANES], diff[plane, first : first + _LANES]
+            for x in range(len(part)):
+                value = part[x] if values[x] > 0 else slope * part[x]
+                part[x] = value
+                lanes[x] += value
+        sums[plane] = lanes.sum()

@@ -25,7 +25,7 @@ from deeplab_repro.net.layers import (
 )
 from deeplab_repro.net.net import Blob, Layer, Net
 from deeplab_repro.train.channels import BatchNormStep, PReLUStep, ScaleStep
-from deeplab_repro.train.convolution import ConvolutionStep
+from deeplab_repro.train.convolution import ConvolutionStep, FusedReLUStep
 from deeplab_repro.train.elementwise import DropoutStep, EltwiseStep, ReLUStep
 from deeplab_repro.train.fillers import filled
 from deeplab_repro.train.loss import SegAccuracyStep, SoftmaxLossStep
@@ -89,13 +89,16 @@ class Network:
             for name, shape in shapes.items()
         }
         self._of_blob: dict[int, Parameter] = {}  # by the blob's id: layers may share one
-        self.steps = [self._step(number, layer) for number, layer in enumerate(net.layers)]
+        self.steps: list[Step] = []
+        for number, layer in enumerate(net.layers):
+            self.steps.append(self._step(number, layer))
         self.parameters = list(self._of_blob.values())
         self.learning_steps = [
             step
             for layer, step in zip(net.layers, self.steps, strict=True)
             if learning & set(layer.tops)
         ]
+        self._overwritten = self._let_the_first_overwrite()
         losses = (step for step in self.steps if isinstance(step, SoftmaxLossStep))
         self.losses = [loss for loss in losses if loss.op.loss_weight]
 
@@ -104,6 +107,13 @@ class Network:
         tops = [self.values[name] for name in layer.tops]
         if isinstance(layer.op, Dropout):
             return DropoutStep(layer, bottoms, tops, partial(self._random, number))
+        before = self.steps[-1] if self.steps else None
+        if (
+            isinstance(layer.op, ReLU)
+            and isinstance(before, ConvolutionStep)
+            and before.top is bottoms[0] is tops[0]
+        ):
+            return FusedReLUStep(layer, before)
         if type(layer.op) in _STEPS:
             return _STEPS[type(layer.op)](layer, bottoms, tops)
         parameters = []
@@ -116,6 +126,21 @@ class Network:
                     raise NetError(f"layer '{layer.name}' ({layer.type}): {error}") from None
             parameters.append(self._of_blob[id(blob)])
         return _LEARNING_STEPS[type(layer.op)](layer, bottoms, tops, parameters)
+
+    def _let_the_first_overwrite(self) -> set[str]:
+        """Let convolutions that go back first to a blob overwrite its gradient; names these blobs.
+
+        That saves setting it to 0, and adding.
+        """
+        last_takers: dict[str, Step] = {}
+        for layer, step in zip(self.net.layers, self.steps, strict=True):
+            last_takers.update(dict.fromkeys(set(layer.bottoms) - set(layer.tops), step))
+        names = set()
+        for name, step in last_takers.items():
+            if isinstance(step, ConvolutionStep) and step in self.learning_steps:
+                step.is_first_to_add = True
+                names.add(name)
+        return names
 
     def _random(self, layer: int) -> np.random.Generator:
         """The generator of one layer for one batch: the same in a run that was resumed."""
@@ -140,8 +165,8 @@ class Network:
 
     def backward(self) -> None:
         """Add to every parameter's gradient, for the batch of the last `forward`."""
-        for value in self.values.values():
-            if value.diff is not None:
+        for name, value in self.values.items():
+            if value.diff is not None and name not in self._overwritten:
                 value.diff[...] = 0
         for step in reversed(self.learning_steps):
             step.backward()

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
 
@@ -31,9 +31,8 @@ def warn_of_blas_threads() -> None:
 
 
 @cache
-def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a forked child has no threads
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    return ThreadPoolExecutor(max(1, most - 1), "train", _ignore_overflow)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has none
+    return ThreadPoolExecutor(threads, "train", _ignore_overflow)
 
 
 def _ignore_overflow() -> None:
@@ -50,7 +49,7 @@ def in_parts(function: Callable[..., None], n: int, *arguments: Any) -> None:
         function(0, n, *arguments)
         return
     bounds = [n * part // threads for part in range(threads + 1)]
-    pool = _pool(os.getpid())
+    pool = _pool(os.getpid(), numba.get_num_threads())
     others = [
         pool.submit(function, bounds[part], bounds[part + 1], *arguments)
         for part in range(1, threads)
@@ -60,23 +59,36 @@ def in_parts(function: Callable[..., None], n: int, *arguments: Any) -> None:
         other.result()
 
 
-def in_waves(
+def in_turn(
     items: Sequence[Item],
-    work: Callable[[int, Item], None],
-    after: Callable[[int], None] = lambda slot: None,  # noqa: ARG005
+    work: Callable[[Item], None],
+    after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Call work(slot, item) for as many items at once as there are threads; slots count from 0.
+    """Call work(item) for every item, on as many threads as Numba, and after() in the same thread.
 
-    When these are done, call after(slot) one by one in the order of the items, so that sums are the
-    same for any number of threads. NumPy releases the GIL while it works.
+    after() is called for one item after the other, in their order, so that sums are the same for
+    any number of threads. NumPy releases the GIL while it works.
     """
     threads = numba.get_num_threads()
-    pool = _pool(os.getpid())
-    for first in range(0, len(items), threads):
-        wave = items[first : first + threads]
-        others = [pool.submit(work, slot, item) for slot, item in enumerate(wave) if slot]
-        work(0, wave[0])
-        for other in others:
-            other.result()
-        for slot in range(len(wave)):
-            after(slot)
+    if min(threads, len(items)) < 2:
+        for item in items:
+            work(item)
+            after()
+        return
+    turns: list[Future[None]] = []
+
+    def turn(number: int) -> None:
+        work(items[number])
+        if number:
+            turns[number - 1].result()  # which began before; if it failed, so does this one
+        after()
+
+    pool = _pool(os.getpid(), threads)
+    try:
+        for number in range(len(items)):
+            turns.append(pool.submit(turn, number))
+        turns[-1].result()
+    finally:  # no thread goes on after an error or Ctrl-C
+        for each in turns:
+            each.cancel()
+        wait(turns)

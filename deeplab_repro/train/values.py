@@ -1,6 +1,7 @@
 """Caffe's blobs while a net is trained: values, and the loss's gradient with respect to them."""
 
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,8 @@ class Parameter:
     __repr__ = in_brief
 
 
-class Memory:
-    """Memory that is reused for arrays of different shapes.
+class Memory(threading.local):
+    """Memory that is reused for arrays of different shapes; each thread has its own.
 
     Fresh memory comes as empty pages, and getting these takes longer than filling the array.
     """
@@ -47,7 +48,7 @@ class Memory:
         self._floats = np.empty(0, np.float32)
 
     def of(self, *shape: int) -> F32:
-        """An uninitialised array, valid until the next call."""
+        """An uninitialised array, valid until the thread's next call."""
         size = math.prod(shape)
         if self._floats.size < size:
             self._floats = np.empty(size, np.float32)

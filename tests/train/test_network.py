@@ -169,6 +169,36 @@ def gradients(found: Network) -> list[np.ndarray]:
     return [np.array(loss), *diffs, *(parameter.diff for parameter in found.parameters)]
 
 
+@pytest.mark.parametrize("slope", [0, 0.25])
+def test_a_relu_in_place_after_a_convolution_is_as_one_apart(network, slope):
+    parameter = f"relu_param {{ negative_slope: {slope} }}"
+    relu = IN_PLACE[:-1] + parameter + "}"
+    twice = relu + IN_PLACE.replace("relu1", "relu2")  # the second is no part of the convolution
+    for chosen in (relu, twice):
+        in_place = NET.replace(IN_PLACE, chosen)
+        apart = chosen.replace('"conv1" top: "conv1"', '"conv1" top: "rectified"', 1)
+        apart = apart.replace('"conv1" top: "conv1"', '"rectified" top: "rectified"')
+        apart = NET.replace(IN_PLACE, apart).replace(
+            'POOLING bottom: "conv1"', 'POOLING bottom: "rectified"'
+        )
+        one, other = network(in_place), network(apart)
+        assert one.forward(*batch()) == other.forward(*batch())
+        for _ in range(2):  # what the first left behind is not in the second
+            for each in (one, other):
+                each.clear_gradients()
+                each.backward()
+        for first, second in zip(one.parameters, other.parameters, strict=True):
+            np.testing.assert_array_equal(first.diff, second.diff)
+
+
+def test_tiles_are_of_one_height_or_almost(monkeypatch):
+    monkeypatch.setattr(convolution, "_TILE", 1)
+    monkeypatch.setattr(convolution, "_LEAST_PIXELS", 512)  # 12 rows and a half
+    tiles = convolution._tiles(np.zeros((2, 1, 41, 41), np.float32), 9)
+    assert [last - first for _, first, last in tiles] == [10, 10, 10, 11] * 2
+    assert [first for _, first, _ in tiles] == [0, 10, 20, 30] * 2
+
+
 @pytest.fixture
 def tiny_tiles(monkeypatch):
     """One row a tile."""

@@ -1,9 +1,11 @@
 """Time an iteration of training DeepLab-LargeFOV, its share of GEMM, and PyTorch's iteration.
 
     python tools/bench/train.py [--width 2] [--batch 2] [--crop 321] [--iterations 5] [--rounds 3]
+        [--one-thread]
 
 An iteration is forward, backward and update on random data. Both train the same layers, in turns,
-each in its own process. Without torch installed, this project is measured alone.
+each in its own process. Without torch installed, this project is measured alone. With --one-thread
+it is the processor's time that is taken: that of a busy machine is nearly that of an idle one.
 """
 
 import os
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +37,10 @@ from deeplab_repro.net.solver import SolverParameter
 from deeplab_repro.train.sgd import Solver
 
 LABELS = 21
+Clock = Callable[[], float]
 
 
-def ours(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]:
+def ours(width: int, batch: int, crop: int, iterations: int, clock: Clock) -> dict[str, Any]:
     """Seconds of every iteration, and the share of thread time that was spent in GEMM."""
     text = MODELS["DeepLab-LargeFOV"].train_prototxt.read_text()
     text = re.sub(r"num_output: (\d+)", lambda m: f"num_output: {int(m[1]) // width}", text)
@@ -55,18 +59,18 @@ def ours(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]:
     matmul = np.matmul
 
     def timed(*arguments: Any, **options: Any) -> Any:
-        start = time.perf_counter()
+        start = clock()
         result = matmul(*arguments, **options)
-        spent[0] += time.perf_counter() - start
+        spent[0] += clock() - start
         return result
 
     solver.step([(data, labels)])  # compiles
     np.matmul = timed  # type: ignore[assignment]
-    seconds = seconds_of(lambda: solver.step([(data, labels)]), iterations)
+    seconds = seconds_of(lambda: solver.step([(data, labels)]), iterations, clock)
     return {"seconds": seconds, "gemm": spent[0] / numba.get_num_threads() / sum(seconds)}
 
 
-def torchs(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]:
+def torchs(width: int, batch: int, crop: int, iterations: int, clock: Clock) -> dict[str, Any]:
     """Seconds of every iteration of PyTorch, on its CPU."""
     import torch
     from torch import nn
@@ -95,7 +99,17 @@ def torchs(width: int, batch: int, crop: int, iterations: int) -> dict[str, Any]
         sgd.step()
 
     step()
-    return {"seconds": seconds_of(step, iterations), "version": torch.__version__}
+    return {"seconds": seconds_of(step, iterations, clock), "version": torch.__version__}
+
+
+def use_one_thread(peer: str) -> None:
+    """Tell this project, or PyTorch, to use one thread."""
+    if peer == "ours":
+        numba.set_num_threads(1)
+    else:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def main() -> None:
@@ -104,11 +118,16 @@ def main() -> None:
     for name, default in (("width", 2), ("batch", 2), ("crop", 321), ("iterations", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one-thread", action="store_true")
     parser.add_argument("--one", choices=("ours", "torch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     work = (arguments.width, arguments.batch, arguments.crop, arguments.iterations)
     if arguments.one:
-        print(json.dumps((ours if arguments.one == "ours" else torchs)(*work)))
+        clock = time.perf_counter
+        if arguments.one_thread:
+            clock = time.process_time
+            use_one_thread(arguments.one)
+        print(json.dumps((ours if arguments.one == "ours" else torchs)(*work, clock)))
         return
     peers = ["ours"] + ["torch"] * (importlib.util.find_spec("torch") is not None)
     print(this_machine())
