@@ -69,7 +69,7 @@ def test_tab(tabs):
     expected = {
         "deeplab-repro bench ": {"crf", "net", "--help"},
         "deeplab-repro segment --we": {"--weights"},
-        "deeplab-repro segment --engine o": {"opencv", "onnxruntime"},
+        "deeplab-repro segment --engine o": {"opencv", "onnxruntime", "openvino"},
         "deeplab-repro segment --model ": set(MODELS),
         "deeplab-repro segment --weights t": {"train.caffemodel"},
         "deeplab-repro inspect ToyVOC-L": {"ToyVOC-LargeFOV"},
