@@ -1,5 +1,6 @@
 """Check that results can be written and lose nothing, before any work is done."""
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.files.marks import made_here
-from deeplab_repro.files.whole import writable_target
+from deeplab_repro.files.whole import reason, writable_target
 
 
 def check_targets(
@@ -63,7 +64,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{one_line(folder)}: cannot be made: {error.strerror}") from error
+        raise FileError(f"{one_line(folder)}: cannot be made: {reason(error)}") from error
 
 
 def _refuse_tilde(folder: Path) -> None:
@@ -74,20 +75,30 @@ def _refuse_tilde(folder: Path) -> None:
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that exists."""
-    return next(each for each in (folder, *folder.absolute().parents) if os.path.exists(each))
+    return next(each for each in (folder, *folder.parents) if os.path.exists(each))
 
 
 def _place(target: Path) -> str:
     """Where a file is or will be, the same for all names of it."""
-    try:
-        os.stat(target)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:  # a name that is too long, or has a null character
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"{one_line(target)}: cannot be written: {reason}") from error
+    existing = _existing(target.parent)
+    # In a folder that does not exist no name is too long yet.
+    for path in (target, existing / target.name):
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
+            mend = ": give the file that it is made of a shorter name" if _is_long(error) else ""
+            raise FileError(
+                f"{one_line(target)}: cannot be written: {reason(error)}{mend}"
+            ) from error
     place = os.path.realpath(target)
-    return place.casefold() if ignores_case(_existing(target.parent)) else place
+    return place.casefold() if ignores_case(existing) else place
+
+
+def _is_long(error: Exception) -> bool:
+    """Whether the system refused a name as too long."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def ignores_case(folder: Path) -> bool:

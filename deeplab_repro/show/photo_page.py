@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from deeplab_repro.arrays import UInt8, in_brief
 from deeplab_repro.errors import one_line
-from deeplab_repro.files.marks import made_here
+from deeplab_repro.files.marks import PAGE_PICTURES, made_here
 from deeplab_repro.files.pictures import palette
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.show import LEAST_SHARE, webpage, wipe
 
-PAGE, PICTURES = "index.html", "index.files"
-"""The page's name in the folder of the results, and that of the folder with its pictures."""
+PAGE = "index.html"
+"""The page's name in the folder of the results."""
 
 # Pictures have at most so many pixels a side: a page of many large photos stays light.
 _LONGEST = 1024
@@ -88,7 +88,7 @@ def check_page(out: Path, inputs: Iterable[str | os.PathLike[str]], force: bool 
     inputs: the files that are read.
     """
     # No picture has this name: it stands for all of them.
-    check_targets({out: [out / PAGE, out / PICTURES / "picture"]}, inputs, force)
+    check_targets({out: [out / PAGE, out / PAGE_PICTURES / "picture"]}, inputs, force)
 
 
 class PhotoPage:
@@ -146,7 +146,7 @@ class PhotoPage:
     def write(self, about: str) -> Path:
         """Write the page, and remove the pictures that only an earlier one had; returns its path.
 
-        about: what made the labels, in words. Raises FileError.
+        about: what made the labels of this run, in words. Raises FileError.
         """
         path = self._out / PAGE
         make_folder(self._out)
@@ -162,12 +162,12 @@ class PhotoPage:
         """Write a picture; returns what shows it."""
         height, width = picture.shape[:2]
         name = self._write_picture(encode(picture), ending)
-        return webpage.image(alt, f"{PICTURES}/{name}", (height, width))
+        return webpage.image(alt, f"{PAGE_PICTURES}/{name}", (height, width))
 
     def _write_picture(self, content: bytes, ending: str) -> str:
         """Write an encoded picture; returns its name."""
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.{ending}"
-        path = self._out / PICTURES / name
+        path = self._out / PAGE_PICTURES / name
         make_folder(path.parent)
         check_targets({path: [path]}, (), self._force)
         with write_atomically(path) as file:
@@ -176,7 +176,7 @@ class PhotoPage:
         return name
 
     def _remove_others(self) -> None:
-        for path in (self._out / PICTURES).glob("*"):
+        for path in (self._out / PAGE_PICTURES).glob("*"):
             is_other = _PICTURE.fullmatch(path.name) and path.name not in self._pictures
             if is_other and made_here(path):
                 with suppress(OSError):  # then it stays, which does no harm
@@ -200,9 +200,10 @@ class PhotoPage:
             "</tbody>",
             "</table>",
         ]
+        ran = about if self._timed else "Nothing was segmented in this run"
         parts = [
             f"<h1>{_TITLE}</h1>",
-            f"<p>{html.escape(one_line(about))}.</p>",
+            f"<p>{html.escape(one_line(ran))}.</p>",
             webpage.scrolling(caption, "\n".join(table)),
             *self._sections,
             wipe.SCRIPT,
