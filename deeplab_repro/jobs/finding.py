@@ -57,11 +57,14 @@ def find_photos(names: Iterable[str | Path], recursive: bool = False) -> Found:
 def _in_folder(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path, str]]:
     """The pictures in a folder, and the subfolder in which each is."""
     skipped, unreadable, photos = Counter[str](), list[Failed](), []
+    has_subfolders = False
     for folder, inside in _folders(top, recursive, unreadable):
         for path in inside:
-            if os.path.isdir(path) or path.name.startswith("."):
+            if path.name.startswith("."):
                 continue
-            if why := _not_taken(path):
+            if os.path.isdir(path):
+                has_subfolders = True
+            elif why := _not_taken(path):
                 skipped[why] += 1
             else:
                 below = os.path.relpath(folder, top)
@@ -71,8 +74,10 @@ def _in_folder(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path,
     if not photos:
         instead = f" ({skipped_text(skipped)})" if skipped else ""
         expected = " or ".join(sorted(picture_endings()))
+        deeper = ": --recursive looks into its subfolders too" if has_subfolders else ""
         raise FileError(
             f"{one_line(top)}: holds no readable pictures{instead}, expected {expected}"
+            f"{'' if recursive else deeper}"
         )
     found.skipped += skipped
     found.unreadable += unreadable

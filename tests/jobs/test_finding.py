@@ -155,9 +155,11 @@ def test_subfolders_are_gone_through_when_asked(pictures):
             "in/x/b.png": "x",
             "in/x/y/c.png": "x/y",
         }
-    Path("empty").mkdir()
+    Path("empty/too").mkdir(parents=True)
     with pytest.raises(FileError, match="empty: holds no readable pictures"):
         find_photos(["empty"], recursive=True)
+    with pytest.raises(FileError, match=r": --recursive looks into its subfolders too$"):
+        found(["empty"])
 
 
 def test_links_to_folders_are_followed_once(pictures):
