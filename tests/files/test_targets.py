@@ -98,8 +98,9 @@ def test_places_that_are_none(here):
 def test_names_that_are_too_long(here):
     long = "n" * 256
     for folder in (".", "not/there"):
-        told = f"{long}: cannot be written: file name too long: give the file that it is made of a"
-        refused(told, files=[f"{folder}/{long}"])
+        for file in (f"{folder}/{long}", f"{folder}/{long}/a"):
+            refused("cannot be written: file name too long: use a shorter name", files=[file])
+    refused(r"a\x00b/c: cannot be written: embedded null", files=["a\0b/c"])
     assert os.listdir(here) == []
 
 
