@@ -101,10 +101,10 @@ def parse(program: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     if parser.parts:  # what comes after its options is no command
         rest = list(itertools.takewhile(lambda text: text.startswith("-"), rest))
     _check_options(program, parser, rest)
-    _check_none_is_empty(parser, arguments)
     found, left = program.parse_known_args(arguments)
     if left:
         parser.error(f"unrecognized arguments: {' '.join(left)}")
+    _check_none_is_empty(parser, arguments)
     return found
 
 

@@ -278,6 +278,7 @@ def test_widths(command, text, widths):
     "text",
     [
         "0",
+        "",
         "1:",
         "5:1",
         "1:2:3:4",

@@ -72,14 +72,7 @@ def test_misuse_is_one_line(refused, arguments, expected):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--out", ""),
-        ("--out=",),
-        ("", "--out", "a"),
-        ("--model", "", "--out", "a"),
-        ("--save", "", "--out", "a"),
-    ],
+    "arguments", [("--out", ""), ("--out=",), ("", "--out", "a"), ("--model", "", "--out", "a")]
 )
 def test_no_argument_is_empty(refused, tmp_path, monkeypatch, arguments):
     """As of a shell variable that is not set: --out would be the current folder."""
