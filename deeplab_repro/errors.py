@@ -25,17 +25,18 @@ def one_line(what: object, longest: int | None = None) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], most: int = 2) -> str:
     """The end of a message about a word that is not known: "; did you mean A or B?".
 
-    known: what it may be; "" where none of it is near.
+    known: what it may be; "" where none of it is near. most: so many are named.
     """
     # The dashes of options would make any two alike.
     by_lower_case = {name.lower().lstrip("-"): name for name in known}
     short = word.lower().lstrip("-")[:_LONGEST_COMPARED]
-    near = difflib.get_close_matches(short, by_lower_case, n=2, cutoff=0.6)
+    near = [short] if short in by_lower_case else []
+    near = near or difflib.get_close_matches(short, by_lower_case, n=most, cutoff=0.6)
     # A name's middle or end, as "resnet101", is less like it than it is meant.
-    near = near or [name for name in by_lower_case if len(short) > 1 and short in name][:2]
+    near = near or [name for name in by_lower_case if len(short) > 1 and short in name][:most]
     return f"; did you mean {' or '.join(by_lower_case[name] for name in near)}?" if near else ""
 
 

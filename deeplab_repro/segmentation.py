@@ -149,7 +149,9 @@ class Segmentation:
         # The labels last: where they are, all is.
         files["labels"] = target
         if "marginals" in files and self.marginals is None:
-            raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
+            raise ArgumentError(
+                "marginals come from the CRF, which is off: take it, or ask for probs"
+            )
         if "overlay" in files and self.image is None:
             raise ArgumentError("an overlay is asked for, but the image is not kept here")
         check_targets({target: files.values()}, [self.path] if self.path else [], force)

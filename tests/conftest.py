@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def assert_one_line(error: pytest.ExceptionInfo, *parts: object) -> None:
     assert message.isprintable()
     for part in parts:
         assert str(part) in message
+
+
+@contextmanager
+def not_root():
+    """For root no folder is locked."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def mend_of(error: object) -> str:

@@ -27,7 +27,11 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         help="crop or repeat it to this size (default: 500x375, or the picture's own)",
     )
     crf.add_argument(
-        "--labels", metavar="N", type=whole_number(1, 255), default=21, help="default: %(default)s"
+        "--labels",
+        metavar="N",
+        type=whole_number(1, 255),
+        default=21,
+        help="how many (default: %(default)s)",
     )
     crf.add_argument(
         "--crf",

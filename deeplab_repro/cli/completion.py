@@ -1,6 +1,7 @@
 """Completion of commands, options, models' names and files in a shell, by argcomplete."""
 
 import os
+from pathlib import Path
 
 from deeplab_repro.cli.parser import Parser, commands_of
 
@@ -13,6 +14,7 @@ def complete(program: Parser) -> None:
         return
     import argcomplete
 
+    from deeplab_repro.cli.segment import OUTPUTS
     from deeplab_repro.models.registry import MODELS
 
     files = argcomplete.FilesCompleter()
@@ -23,8 +25,13 @@ def complete(program: Parser) -> None:
     def names_and_files(prefix: str, **_: object) -> list[str]:
         return [*MODELS, *files(prefix)]
 
+    def outputs(prefix: str, **_: object) -> list[str]:
+        begun = prefix[: prefix.rfind(",") + 1]  # a list with commas
+        return [begun + each for each in OUTPUTS]
+
     # By the names under which the arguments are kept.
     completers = {
+        "save": outputs,
         "model": names,
         "models": names,
         "name": names,
@@ -33,6 +40,6 @@ def complete(program: Parser) -> None:
     }
     for command in commands_of(program):
         for action in command.arguments:
-            if action.dest in completers and action.type is None:
+            if action.dest in completers and action.type is not Path:
                 action.completer = completers[action.dest]  # type: ignore[attr-defined]
     argcomplete.autocomplete(program, always_complete_options="long")

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING
 from deeplab_repro.errors import one_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     from rich.console import Console
 
     from deeplab_repro.crf.params import CrfParams
@@ -87,7 +84,7 @@ def _told_every_minute(doing: str, total: int) -> Callable[[], None]:
     return step
 
 
-def say_tiles(path: "Path", told: str, total: int) -> Callable[[], None]:
+def say_tiles(path: Path, told: str, total: int) -> Callable[[], None]:
     """Tell that a photo is run in tiles, and every minute how far; gives what each tile calls."""
     say(f"{path.name}: {told}")
     return _told_every_minute(f"{path.name}: tiles", total)
@@ -244,7 +241,7 @@ class Told:
             say(str(self))
 
 
-def say_clashes(names: "Mapping[Path, str]") -> None:
+def say_clashes(names: Mapping[Path, str]) -> None:
     """Tell which results have longer names, as those of two photos would be the same."""
     from deeplab_repro.jobs.names import named_in_full
 
@@ -264,8 +261,8 @@ def print_photo(outcome: "Outcome", name: str) -> None:
 def print_photos(
     doing: str,
     found: "Found",
-    outcomes: "Iterable[Outcome]",
-    tell: "Callable[[Outcome, str], None]" = print_photo,
+    outcomes: Iterable["Outcome"],
+    tell: Callable[["Outcome", str], None] = print_photo,
 ) -> Told:
     """Tell of each photo as it is done, and on stderr of errors; returns what became of all.
 
@@ -292,6 +289,8 @@ def print_photos(
 
 
 def _photo_line(photo: "Photo", name: str) -> str:
+    from deeplab_repro.files.labels import shares_text
+
     made = photo.segmentation
     assert made
     height, width = made.size
@@ -299,21 +298,5 @@ def _photo_line(photo: "Photo", name: str) -> str:
     times = f"net {in_tiles}{made.net_seconds * 1e3:5.0f} ms  " if made.coarse else ""
     if made.refined:
         times += f"CRF {made.crf_seconds * 1e3:5.0f} ms  "
-    probs = made.coarse.values if made.coarse else made.marginals
-    assert probs is not None
     scaled = f" (seen at {made.scaled[1]}x{made.scaled[0]})" if made.scaled else ""
-    return f"{name}  {width}x{height}{scaled}  {times}{_shares_text(made.labels, len(probs))}"
-
-
-def _shares_text(labels: "np.ndarray", n_labels: int) -> str:
-    """The labels in a picture, the largest share first; 21 labels are VOC's, and named."""
-    from deeplab_repro.files.labels import shares
-    from deeplab_repro.models.registry import class_names
-    from deeplab_repro.show import LEAST_SHARE
-
-    names = class_names(n_labels)
-    return ", ".join(
-        f"{name} {share:.0%}"
-        for name, share in shares(labels, names).items()
-        if share >= LEAST_SHARE
-    )
+    return f"{name}  {width}x{height}{scaled}  {times}{shares_text(made.labels, made.names)}"

@@ -30,7 +30,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=Path,
         required=True,
         help="the label probabilities: .npy or .npz (CxHxW), the original's .bin, or scores in "
-        "the original's .mat; or a folder of such, <stem>.npy and so on",
+        "the original's .mat; or a folder of such, photo.npy for photo.jpg and so on",
     )
     parser.add_argument(
         "--out",

@@ -26,7 +26,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "contact_sheet.png.",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path("demo"), help="default: %(default)s"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("demo"),
+        help="the folder for the results (default: %(default)s)",
     )
     parser.add_argument(
         "--scenes",

@@ -18,8 +18,8 @@ _ARGUMENTS = {
     ),
     "segment": (
         "photo.jpg --weights train_iter_6000.caffemodel",
-        "photos/ --model DeepLab-MSc-LargeFOV --out labels --save overlay",
-        "photo.jpg --model ToyVOC-LargeFOV --no-crf",
+        "photos/ --recursive --skip-existing --model DeepLab-MSc-LargeFOV --html",
+        "photo.jpg --model ToyVOC-LargeFOV --out labels --save overlay,cutout",
     ),
     "crf": (
         "photo.jpg --probs photo.npy --out labels.png",

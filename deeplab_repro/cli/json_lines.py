@@ -32,7 +32,6 @@ def _described(photo: Photo) -> dict[str, object]:
     seconds = {"net": round(made.net_seconds, 4)}
     if made.refined:
         seconds["crf"] = round(made.crf_seconds, 4)
-
     return {
         "width": width,
         "height": height,

@@ -52,7 +52,10 @@ def variables_of(arguments: argparse.Namespace) -> dict[str, str]:
 def add_photos(parser: argparse.ArgumentParser) -> None:
     """IMAGE... and --recursive, for `finding.find_photos`."""
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="a picture, a folder of pictures, or a pattern"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help='a picture, a folder of pictures, or a pattern ("*.jpg")',
     )
     parser.add_argument(
         "--recursive",
@@ -66,7 +69,7 @@ def add_force(parser: argparse.ArgumentParser, also: str = "") -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help=f"{also}replace files that deeplab-repro did not make (those that are read never)",
+        help=f"{also}replace files that deeplab-repro did not make, but never one that it reads",
     )
 
 
@@ -160,10 +163,11 @@ def add_net(parser: argparse.ArgumentParser, default: str | None) -> None:
     """The net, its weights and its CRF: --model, --prototxt, --weights, --set, --crf, --no-crf."""
     which = parser.add_mutually_exclusive_group()
     parser.set_defaults(default_model=default)
+    shown = default or "that of the scores, or else DeepLab-LargeFOV"
     which.add_argument(
         "--model",
         metavar="NAME",
-        help=f"a model of the paper (default: {default or 'that of the scores, or else LargeFOV'})",
+        help=f"a model of the paper (default: {shown})",
     )
     which.add_argument("--prototxt", metavar="F", help="another net, of the authors' or upstream's")
     parser.add_argument(

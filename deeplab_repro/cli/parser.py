@@ -14,6 +14,7 @@ from deeplab_repro.errors import did_you_mean, one_line
 PROGRAM = "deeplab-repro"
 
 _WIDEST = 80
+_FEW = 3
 
 
 class _Help(argparse.HelpFormatter):
@@ -64,7 +65,9 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         names = [str(name) for name in action.choices]
-        expected = did_you_mean(str(value), names) or f", expected one of {', '.join(names)}"
+        # Of few all are told: who writes gpu may not mean cpu.
+        near = did_you_mean(str(value), names) if len(names) > _FEW else ""
+        expected = near or f", expected one of {', '.join(names)}"
         raise argparse.ArgumentError(action, f"invalid choice: '{value}'{expected}")
 
     @property

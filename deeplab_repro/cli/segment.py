@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deeplab_repro.segmenter import DeepLab
 
 # As jobs.segment.OUTPUTS, which takes too long to load for --help; a test compares them.
-_OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals", "bin", "mat", "cutout")
+OUTPUTS = ("labels", "overlay", "scores", "probs", "marginals", "bin", "mat", "cutout")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,7 +38,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "segment",
         help="segment photos: one label picture each",
-        description="Segment photos. Writes <stem>.png, an indexed PNG with the VOC palette, each.",
+        description="Segment photos. The labels of photo.jpg go to photo.png in the folder of "
+        "--out, a PNG with VOC's palette.",
     )
     add_photos(parser)
     add_net(parser, default="DeepLab-LargeFOV")
@@ -48,22 +49,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_tile(parser)
     add_max_side(parser)
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path("out"), help="default: %(default)s"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("out"),
+        help="the folder for the results (default: %(default)s)",
     )
     parser.add_argument(
         "--save",
         metavar="WHAT",
         type=_outputs,
         default=(),
-        help=f"besides the labels, a comma-separated list of {', '.join(_OUTPUTS[1:])}",
+        help=f"besides the labels, a comma-separated list of {', '.join(OUTPUTS[1:])}",
     )
     parser.add_argument(
         "--skip-existing",
         action="store_true",
-        help="leave photos whose results are there, if neither photo nor options changed since",
+        help="leave out photos whose results are there, if neither photo nor options changed since",
     )
     parser.add_argument(
-        "--html", action="store_true", help="also index.html: a page to compare photos and labels"
+        "--html", action="store_true", help="also write index.html, to compare photos and labels"
     )
     parser.add_argument(
         "--json", action="store_true", help="print a line of JSON for each photo, and the counts"
@@ -74,10 +79,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _outputs(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    unknown = [name for name in names if name not in _OUTPUTS]
+    unknown = [name for name in names if name not in OUTPUTS]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"'{unknown[0]}' is none of {', '.join(_OUTPUTS)}{did_you_mean(unknown[0], _OUTPUTS)}"
+            f"'{unknown[0]}' is none of {', '.join(OUTPUTS)}{did_you_mean(unknown[0], OUTPUTS)}"
         )
     return names
 

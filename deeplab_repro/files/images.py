@@ -17,7 +17,7 @@ import numpy as np
 
 from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import FileError, ImageError, ResourceError, one_line
-from deeplab_repro.files.whole import open_to_read
+from deeplab_repro.files.whole import open_to_read, reason
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.shortage import shortage
 
@@ -192,9 +192,8 @@ def _read(
                 "save it as one of these"
             ) from error
         except Image.DecompressionBombError as error:
-            raise ResourceError(
-                f"{name}: {one_line(error)}: expected a photo: use a smaller image"
-            ) from error
+            sizes = reason(error).partition(",")[0]  # what follows supposes an attack
+            raise ResourceError(f"{name}: {sizes}: use a smaller image") from error
         except MemoryError as error:
             raise ResourceError(f"{name}: it {shortage(error)}") from error
         except PILLOW_ERRORS as error:

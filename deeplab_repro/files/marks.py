@@ -25,6 +25,9 @@ NOTE = ".deeplab-repro.json"
 OVERLAY = ".overlay.jpg"
 """The ending of the labels over a photo."""
 
+PAGE_PICTURES = "index.files"
+"""The folder with the pictures of a page about segmented photos."""
+
 # How marked files begin, and how they end. A .npy has no place for a text, but may have a longer
 # head than NumPy gives it: see npy.write_npy.
 _BEGIN = re.compile(
@@ -79,10 +82,15 @@ def made_here(path: str | os.PathLike[str]) -> bool:
 def is_result(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a picture that this tool made of a photo, and so no photo itself.
 
-    These are labels, overlays and cutouts. The scenes that `toyvoc` draws are photos.
+    These are labels, overlays, cutouts, and what a page shows. The scenes that `toyvoc` draws are
+    photos.
     """
-    is_labels = _png_colours(path) == _INDEXED or os.fspath(path).endswith(OVERLAY)
-    return (is_labels and made_here(path)) or is_cutout(path)
+    is_made_of_photo = (
+        _png_colours(path) in (_INDEXED, _WITH_ALPHA)
+        or os.fspath(path).endswith(OVERLAY)
+        or Path(os.path.abspath(path)).parent.name == PAGE_PICTURES
+    )
+    return is_made_of_photo and made_here(path)
 
 
 def is_cutout(path: str | os.PathLike[str]) -> bool:

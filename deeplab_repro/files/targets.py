@@ -1,13 +1,16 @@
 """Check that results can be written and lose nothing, before any work is done."""
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 from deeplab_repro.errors import FileError, one_line
 from deeplab_repro.files.marks import made_here
-from deeplab_repro.files.whole import writable_target
+from deeplab_repro.files.whole import reason, writable_target
 
 
 def check_targets(
@@ -24,9 +27,10 @@ def check_targets(
     files that are read; names of none count for nothing.
     """
     written: dict[str, tuple[Path, Path]] = {}  # by the place on the disk
+    folder_of = cache(_Folder)  # of few folders, while targets may be many
     for path, files in targets.items():
         for target in files:
-            other, _ = written.setdefault(_place(target), (path, target))
+            other, _ = written.setdefault(_place(target, folder_of(target.parent)), (path, target))
             if other != path:
                 raise FileError(
                     f"{one_line(path)} and {one_line(other)} would both be written to "
@@ -48,7 +52,7 @@ def check_targets(
                 "give the results another name, or --force (force=True) to replace it"
             )
     for folder in {target.parent: None for _, target in written.values()}:
-        existing = _existing(folder)
+        existing = folder_of(folder).existing
         if not existing.is_dir():
             name = one_line(existing)
             raise FileError(f"{name}: is a file, expected a folder for the results")
@@ -63,7 +67,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{one_line(folder)}: cannot be made: {error.strerror}") from error
+        raise FileError(f"{one_line(folder)}: cannot be made: {reason(error)}") from error
 
 
 def _refuse_tilde(folder: Path) -> None:
@@ -72,22 +76,46 @@ def _refuse_tilde(folder: Path) -> None:
         raise FileError(f"{one_line(folder)}: there is no folder ~: write the home folder in full")
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists."""
-    return next(each for each in (folder, *folder.absolute().parents) if os.path.exists(each))
+@dataclass(frozen=True)
+class _Folder:
+    """What is asked of a folder for each file that goes there, looked up once."""
+
+    path: Path
+
+    @cached_property
+    def existing(self) -> Path:
+        """The folder, or the nearest above it that exists."""
+        return next(each for each in (self.path, *self.path.parents) if os.path.exists(each))
+
+    @cached_property
+    def real(self) -> str:
+        """Its path without links."""
+        return os.path.realpath(self.path)
+
+    @cached_property
+    def ignores_case(self) -> bool:
+        """Whether A and a are one file there."""
+        return ignores_case(self.existing)
 
 
-def _place(target: Path) -> str:
+def _place(target: Path, folder: _Folder) -> str:
     """Where a file is or will be, the same for all names of it."""
-    try:
-        os.stat(target)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:  # a name that is too long, or has a null character
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"{one_line(target)}: cannot be written: {reason}") from error
-    place = os.path.realpath(target)
-    return place.casefold() if ignores_case(_existing(target.parent)) else place
+    # In a folder that does not exist no name is too long yet.
+    new = target.parts[len(folder.existing.parts) :]
+    for path in (target, *(folder.existing / name for name in new)):
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
+            is_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+            mend = ": use a shorter name" if is_long else ""
+            raise FileError(
+                f"{one_line(target)}: cannot be written: {reason(error)}{mend}"
+            ) from error
+    is_link = os.path.islink(target)
+    place = os.path.realpath(target) if is_link else os.path.join(folder.real, target.name)
+    return place.casefold() if folder.ignores_case else place
 
 
 def ignores_case(folder: Path) -> bool:

@@ -60,12 +60,10 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = writable_target(path)
     new = [] if target.exists() else [target]
     temporary = _temporary(target)
-    # tempfile would make it 0600; this way the umask decides, as for any new file.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(temporary, flags, 0o666)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            # tempfile would make it 0600; this way the umask decides, as for any new file.
+            with open(temporary, "xb") as file:
                 yield file
             _refuse_newcomers(new)
             os.replace(temporary, target)

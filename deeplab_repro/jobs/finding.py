@@ -57,11 +57,14 @@ def find_photos(names: Iterable[str | Path], recursive: bool = False) -> Found:
 def _in_folder(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path, str]]:
     """The pictures in a folder, and the subfolder in which each is."""
     skipped, unreadable, photos = Counter[str](), list[Failed](), []
+    has_subfolders = False
     for folder, inside in _folders(top, recursive, unreadable):
         for path in inside:
-            if path.is_dir() or path.name.startswith("."):
+            if path.name.startswith("."):
                 continue
-            if why := _not_taken(path):
+            if os.path.isdir(path):
+                has_subfolders = True
+            elif why := _not_taken(path):
                 skipped[why] += 1
             else:
                 below = os.path.relpath(folder, top)
@@ -71,8 +74,10 @@ def _in_folder(top: Path, recursive: bool, found: Found) -> Iterator[tuple[Path,
     if not photos:
         instead = f" ({skipped_text(skipped)})" if skipped else ""
         expected = " or ".join(sorted(picture_endings()))
+        deeper = ": --recursive looks into its subfolders too" if has_subfolders else ""
         raise FileError(
             f"{one_line(top)}: holds no readable pictures{instead}, expected {expected}"
+            f"{'' if recursive else deeper}"
         )
     found.skipped += skipped
     found.unreadable += unreadable
@@ -91,7 +96,7 @@ def _folders(
     while waiting or links:
         folder = waiting.popleft() if waiting else links.popleft()
         try:
-            status = os.stat(folder)
+            status = os.stat(os.path.join(folder, os.curdir))  # needs leave to enter it too
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -104,7 +109,7 @@ def _folders(
             continue
         yield folder, inside
         for path in inside if recursive else ():
-            if path.is_dir() and not path.name.startswith("."):
+            if os.path.isdir(path) and not path.name.startswith("."):
                 (links if path.is_symlink() else waiting).append(path)
 
 
@@ -121,8 +126,8 @@ def _no_photo(path: Path) -> str | None:
     """Why something is no photo, whatever its name; None if it may be one."""
     try:
         mode = os.stat(path).st_mode
-    except OSError:
-        return "broken link"
+    except OSError:  # what else cannot be read is told as an error
+        return "broken link" if os.path.islink(path) else None
     if not stat.S_ISREG(mode):
         return "pipe or device"
     return "result of deeplab-repro" if is_result(path) else None
@@ -131,7 +136,7 @@ def _no_photo(path: Path) -> str | None:
 def _matching(pattern: str, found: Found) -> Iterator[tuple[Path, str]]:
     """The files that match a pattern, whatever their ending."""
     matches = sorted(map(Path, glob.iglob(pattern, recursive=True)))
-    paths = [path for path in matches if not path.is_dir()]
+    paths = [path for path in matches if not os.path.isdir(path)]
     why = {path: _no_photo(path) for path in paths}
     skipped = Counter(reason for reason in why.values() if reason)
     photos = [path for path in paths if not why[path]]

@@ -63,7 +63,7 @@ def segment_files(
     if unknown:
         raise ArgumentError(f"output '{unknown[0]}' is none of {', '.join(OUTPUTS)}")
     if "marginals" in outputs and model.crf is None:
-        raise ArgumentError("marginals are asked for, but they come from the CRF, which is off")
+        raise ArgumentError("marginals come from the CRF, which is off: take it, or ask for probs")
     paths = list(paths)
     names = names or result_names(dict.fromkeys(paths, ""), out)
     files = _Files(

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from deeplab_repro.files.holding import hold
 from deeplab_repro.files.images import read_image, read_labels
+from deeplab_repro.files.marks import PAGE_PICTURES
 from deeplab_repro.files.whole import remove_unfinished
 from deeplab_repro.jobs.photos import Outcome, Photo, Skipped
 from deeplab_repro.models.registry import class_names
 from deeplab_repro.segmenter import DeepLab
-from deeplab_repro.show.photo_page import PICTURES, LabelledPhoto, PhotoPage
+from deeplab_repro.show.photo_page import LabelledPhoto, PhotoPage
 from deeplab_repro.work.outcomes import Failed
 from deeplab_repro.work.stages import in_threads, io_threads
 
@@ -21,7 +22,7 @@ def on_a_page(
 ) -> Iterator[Outcome]:
     """Yield photos as they come, and show them all on a page in the folder `out` at the end.
 
-    about: what made the labels, in words. force: replace files that this tool did not make.
+    about: what made the labels of this run, in words. force: replace files of others.
 
     Raises FileError where the page cannot be written, and where another run makes one there.
     """
@@ -35,8 +36,8 @@ def on_a_page(
         return photo
 
     threads = min(1, io_threads(model.device))  # one at a time: the page has their order
-    with hold(out / PICTURES), closing(in_threads(show, photos, threads, "page")) as shown:
-        remove_unfinished(out / PICTURES)
+    with hold(out / PAGE_PICTURES), closing(in_threads(show, photos, threads, "page")) as shown:
+        remove_unfinished(out / PAGE_PICTURES)
         yield from shown
         page.write(about)
 

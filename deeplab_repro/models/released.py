@@ -103,6 +103,8 @@ def _file(source: str | Path) -> Path:
     try:
         check_readable(source)
     except FileError as error:
+        if os.path.exists(source):
+            raise
         raise FileError(f"{error}; expected a file, or an http or https address") from None
     return Path(source)
 
@@ -111,7 +113,9 @@ def _asked_for(model: Model, source: str | Path | None, train2: bool) -> Weights
     if model.shipped_weights:
         raise ArgumentError(f"{model.name} comes with its weights: there is nothing to fetch")
     if not (model.train_weights and model.train2_weights):
-        raise ArgumentError(f"no weights of {model.name} were ever released")
+        raise ArgumentError(
+            f"no weights of {model.name} were ever released: give some of your own as --weights"
+        )
     asked = model.train2_weights if train2 else model.train_weights
     try:
         last = PurePosixPath(unquote(urlsplit(str(source or "")).path)).name

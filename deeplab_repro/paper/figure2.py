@@ -13,12 +13,12 @@ from deeplab_repro.arrays import F32, UInt8, dims, in_brief
 from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.errors import ArgumentError
+from deeplab_repro.files.labels import LEAST_SHARE
 from deeplab_repro.files.lettering import text_font
 from deeplab_repro.files.pictures import overlay, write_image
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.net.scores import softmax
-from deeplab_repro.show import LEAST_SHARE
 from deeplab_repro.show.sheet import GAP, LINE, write_text
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
 """The papers' scores of a method on a split of PASCAL VOC 2012."""
 
-import difflib
 from dataclasses import dataclass
 
-from deeplab_repro.errors import ArgumentError
+from deeplab_repro.errors import ArgumentError, did_you_mean
 from deeplab_repro.models.published import mean_iou_of, published
 from deeplab_repro.models.registry import MODELS, VOC_CLASSES
 
@@ -26,14 +25,10 @@ def method_of(model: str, with_crf: bool) -> str | None:
 
 def check_method(method: str) -> None:
     """Raise ArgumentError with the nearest names unless the paper's tables have the method."""
-    known = {name.lower(): name for name in (*mean_iou_of("val"), *mean_iou_of("test"))}
-    if method in known.values():
-        return
-    close = difflib.get_close_matches(method.lower(), known, cutoff=0.4)
-    nearest = [known[name] for name in close] or sorted(set(known.values()))
-    raise ArgumentError(
-        f"there is no method {method!a} in the paper's tables; did you mean {' or '.join(nearest)}?"
-    )
+    known = {**mean_iou_of("val"), **mean_iou_of("test")}
+    if method not in known:
+        nearest = did_you_mean(method, known, 3) or f": it has {', '.join(sorted(known))}"
+        raise ArgumentError(f"there is no method {method!a} in the paper's tables{nearest}")
 
 
 def published_scores(method: str | None, split: str) -> MethodScores | None:

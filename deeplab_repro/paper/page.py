@@ -102,7 +102,7 @@ def _row(panel: Panel, names: tuple[str, ...]) -> str:
     cells = [wipe.photo_cell(panel.name, photo, panel.photo.shape[:2])]
     for what, labels in zip(names[1:], (panel.net, panel.with_crf, panel.truth), strict=True):
         source = webpage.data_uri("png", webpage.labels_png(labels))
-        classes = webpage.class_names(labels)
+        classes = webpage.classes_in(labels)
         what = f"{panel.name}, {what}"
         cells.append(webpage.picture(what, source, labels.shape, names=classes))
     return f"<tr {wipe.shown_in(_WIPE, panel.name)}>{''.join(cells)}</tr>"

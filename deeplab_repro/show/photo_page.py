@@ -12,18 +12,18 @@ from string import Template
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deeplab_repro.arrays import UInt8, in_brief
 from deeplab_repro.errors import one_line
-from deeplab_repro.files.marks import made_here
+from deeplab_repro.files.labels import LEAST_SHARE, shares, shares_text
+from deeplab_repro.files.marks import PAGE_PICTURES, made_here
 from deeplab_repro.files.pictures import palette
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import write_atomically
-from deeplab_repro.show import LEAST_SHARE, webpage, wipe
+from deeplab_repro.show import webpage, wipe
 
-PAGE, PICTURES = "index.html", "index.files"
-"""The page's name in the folder of the results, and that of the folder with its pictures."""
+PAGE = "index.html"
+"""The page's name in the folder of the results."""
 
 # Pictures have at most so many pixels a side: a page of many large photos stays light.
 _LONGEST = 1024
@@ -88,7 +88,7 @@ def check_page(out: Path, inputs: Iterable[str | os.PathLike[str]], force: bool 
     inputs: the files that are read.
     """
     # No picture has this name: it stands for all of them.
-    check_targets({out: [out / PAGE, out / PICTURES / "picture"]}, inputs, force)
+    check_targets({out: [out / PAGE, out / PAGE_PICTURES / "picture"]}, inputs, force)
 
 
 class PhotoPage:
@@ -111,9 +111,7 @@ class PhotoPage:
         """Put a photo on the page, and write its pictures. Raises FileError."""
         number, name = len(self._done) + 1, one_line(photo.path.name)
         anchor, wipe_id = f"photo-{number}", f"wipe-{number}"
-        shares = {what: _shares(labels) for what, labels in photo.labels.items()}
-        final = shares[[*shares][-1]]
-        told = ", ".join(f"{self._names[label]} {final[label]:.0%}" for label in _largest(final))
+        told = shares_text([*photo.labels.values()][-1], self._names)
         link = f'<a href="#{anchor}">{html.escape(one_line(photo.path))}</a>'
         self._timed = tuple(photo.seconds) or self._timed
         times = [f"{seconds:.2f} s" for seconds in photo.seconds.values()]
@@ -121,7 +119,7 @@ class PhotoPage:
 
         images = {"photo": self._image(name, _small(photo.image), webpage.photo_jpeg, "jpg")}
         for what, labels in photo.labels.items():
-            alt = f"{name}, {what}: {webpage.class_names(labels, self._names)}"
+            alt = f"{name}, {what}: {webpage.classes_in(labels, self._names)}"
             images[what] = self._image(alt, _small(labels), webpage.labels_png, "png")
         self._sections.append(
             _PHOTO.substitute(
@@ -129,7 +127,7 @@ class PhotoPage:
                 name=html.escape(name),
                 wipe=wipe.wipe(wipe_id, [*images], left=len(images) - 2, right=len(images) - 1),
                 facts=_facts(photo, self._out),
-                shares=_share_table(shares, self._names),
+                shares=_share_table(photo.labels, self._names),
                 shown_in=wipe.shown_in(wipe_id, name),
                 figures="\n".join(
                     f"<figure>{image}<figcaption>{html.escape(what)}</figcaption></figure>"
@@ -146,7 +144,7 @@ class PhotoPage:
     def write(self, about: str) -> Path:
         """Write the page, and remove the pictures that only an earlier one had; returns its path.
 
-        about: what made the labels, in words. Raises FileError.
+        about: what made the labels of this run, in words. Raises FileError.
         """
         path = self._out / PAGE
         make_folder(self._out)
@@ -162,12 +160,12 @@ class PhotoPage:
         """Write a picture; returns what shows it."""
         height, width = picture.shape[:2]
         name = self._write_picture(encode(picture), ending)
-        return webpage.image(alt, f"{PICTURES}/{name}", (height, width))
+        return webpage.image(alt, f"{PAGE_PICTURES}/{name}", (height, width))
 
     def _write_picture(self, content: bytes, ending: str) -> str:
         """Write an encoded picture; returns its name."""
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.{ending}"
-        path = self._out / PICTURES / name
+        path = self._out / PAGE_PICTURES / name
         make_folder(path.parent)
         check_targets({path: [path]}, (), self._force)
         with write_atomically(path) as file:
@@ -176,7 +174,7 @@ class PhotoPage:
         return name
 
     def _remove_others(self) -> None:
-        for path in (self._out / PICTURES).glob("*"):
+        for path in (self._out / PAGE_PICTURES).glob("*"):
             is_other = _PICTURE.fullmatch(path.name) and path.name not in self._pictures
             if is_other and made_here(path):
                 with suppress(OSError):  # then it stays, which does no harm
@@ -200,9 +198,10 @@ class PhotoPage:
             "</tbody>",
             "</table>",
         ]
+        ran = about if self._timed else "Nothing was segmented in this run"
         parts = [
             f"<h1>{_TITLE}</h1>",
-            f"<p>{html.escape(one_line(about))}.</p>",
+            f"<p>{html.escape(one_line(ran))}.</p>",
             webpage.scrolling(caption, "\n".join(table)),
             *self._sections,
             wipe.SCRIPT,
@@ -241,17 +240,6 @@ def _small(picture: UInt8) -> UInt8:
     return np.asarray(Image.fromarray(picture).resize(size, method))
 
 
-def _shares(labels: UInt8) -> NDArray[np.float64]:
-    """Each label's share of the pixels: 256 float64."""
-    return np.bincount(labels.ravel(), minlength=256) / labels.size
-
-
-def _largest(shares: NDArray[np.float64]) -> list[int]:
-    """The labels that are worth a word, the largest share first."""
-    order = np.argsort(-shares, kind="stable")
-    return [int(label) for label in order if shares[label] >= LEAST_SHARE]
-
-
 def _facts(photo: LabelledPhoto, out: Path) -> str:
     """The photo's path, size and times in HTML, and links to the files with its results."""
     times = [f"{what} {seconds:.2f} s" for what, seconds in photo.seconds.items()]
@@ -265,21 +253,21 @@ def _facts(photo: LabelledPhoto, out: Path) -> str:
     return f"{told}; written: {', '.join(links)}" if links else told
 
 
-def _share_table(shares: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> str:
+def _share_table(labels: Mapping[str, UInt8], names: Sequence[str]) -> str:
     """A table of the classes, with their colours, and their share by what made the labels."""
-    final = [*shares.values()][-1]
-    there = {label for each in shares.values() for label in _largest(each)}
+    by_maker = [shares(each, names) for each in labels.values()]
+    listed = {name for each in by_maker for name in each if each[name] >= LEAST_SHARE}
     rows = [
         _row(
-            webpage.swatch(palette()[label].tolist()) + html.escape(names[label]),
-            *(_cell(f"{each[label]:.1%}") for each in shares.values()),
+            webpage.swatch(palette()[names.index(name)].tolist()) + html.escape(name),
+            *(_cell(f"{each.get(name, 0):.1%}") for each in by_maker),
         )
-        for label in sorted(there, key=lambda label: (-final[label], label))
+        for name in sorted(listed, key=lambda name: (-by_maker[-1].get(name, 0), names.index(name)))
     ]
     lines = [
         '<table class="numbers">',
         webpage.table_caption("Classes and their shares of the pixels"),
-        f"<thead>{webpage.heading_row(['class', *shares])}</thead>",
+        f"<thead>{webpage.heading_row(['class', *labels])}</thead>",
         "<tbody>",
         *rows,
         "</tbody>",

@@ -6,14 +6,12 @@ import io
 from collections.abc import Sequence
 from string import Template
 
-import numpy as np
-
 from deeplab_repro.arrays import HW, UInt8
 from deeplab_repro.files.images import VOID
+from deeplab_repro.files.labels import LEAST_SHARE, shares
 from deeplab_repro.files.marks import MADE_BY
 from deeplab_repro.files.pictures import own_mark, palette
 from deeplab_repro.models.registry import VOC_CLASSES
-from deeplab_repro.show import LEAST_SHARE
 
 # At this quality a photo's JPEG is no larger than VOC's own.
 _QUALITY = 85
@@ -186,11 +184,10 @@ def photo_jpeg(photo: UInt8) -> bytes:
     return file.getvalue()
 
 
-def class_names(labels: UInt8, names: Sequence[str] = VOC_CLASSES) -> str:
+def classes_in(labels: UInt8, names: Sequence[str] = VOC_CLASSES) -> str:
     """The names of the classes in a picture, without the background and without specks."""
-    shares = np.bincount(labels.ravel(), minlength=VOID)[1 : len(names)] / labels.size
-    there = [names[1 + label] for label in np.flatnonzero(shares >= LEAST_SHARE)]
-    return ", ".join(there) or names[0]
+    listed = {name for name, share in shares(labels, names).items() if share >= LEAST_SHARE}
+    return ", ".join(name for name in names[1:] if name in listed) or names[0]
 
 
 def colours() -> list[tuple[str, tuple[int, ...]]]:

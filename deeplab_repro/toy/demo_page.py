@@ -156,7 +156,7 @@ def _scenes(result: DemoResult) -> str:
         cells = [wipe.photo_cell(name, photo, scene.labels.shape, share)]
         for heading, labels in zip(headings[1:], _shown_labels(result, index), strict=True):
             source = webpage.data_uri("png", webpage.labels_png(labels))
-            classes = webpage.class_names(labels)
+            classes = webpage.classes_in(labels)
             what = f"{name}, {heading}"
             cells.append(webpage.picture(what, source, labels.shape, share, classes))
         rows.append(f"<tr {wipe.shown_in(_WIPE, name)}>{''.join(cells)}</tr>")

@@ -72,6 +72,7 @@ def test_tab(tabs):
         "deeplab-repro segment --engine o": {"opencv", "onnxruntime", "openvino"},
         "deeplab-repro segment --model ": set(MODELS),
         "deeplab-repro segment --weights t": {"train.caffemodel"},
+        "deeplab-repro segment --save overlay,pr": {"overlay,probs"},
         "deeplab-repro inspect ToyVOC-L": {"ToyVOC-LargeFOV"},
         "deeplab-repro segment ph": {"photos/"},
     }

@@ -47,7 +47,8 @@ def test_help_ends_in_examples_that_parse(name, monkeypatch):
 @pytest.mark.parametrize(
     "example",
     [
-        "deeplab-repro segment photo.jpg --model ToyVOC-LargeFOV --no-crf",
+        "deeplab-repro segment photo.jpg --model ToyVOC-LargeFOV --out labels --save "
+        "overlay,cutout",
         "deeplab-repro models DeepLab-LargeFOV",
         "deeplab-repro convert --model ToyVOC-LargeFOV --to onnx --out toy.onnx --input rgb-uint8",
     ],
@@ -66,7 +67,7 @@ def test_examples_that_need_nothing_run(command, example, tmp_path, monkeypatch,
     [
         ("segmnt a", "invalid choice: 'segmnt'; did you mean segment? (see deeplab-repro --help)"),
         ("EVALUATE", "did you mean evaluate?"),
-        ("bench ne", "PART: invalid choice: 'ne'; did you mean net? (see deeplab-repro bench --h"),
+        ("bench ne", "PART: invalid choice: 'ne', expected one of crf, net (see deeplab-repro b"),
         (
             "segment --weigths x a",
             "segment: error: there is no option --weigths; did you mean --weights? (see "
@@ -87,8 +88,8 @@ def test_examples_that_need_nothing_run(command, example, tmp_path, monkeypatch,
         ("bench --threads 3 net", "--threads is an option of bench net: write it after the com"),
         ("--verison", "there is no option --verison; did you mean --version? (see deeplab-repro -"),
         (
-            "segment a --engine onxruntime",
-            "--engine: invalid choice: 'onxruntime'; did you mean onnxruntime? (see "
+            "segment a --device gpu",  # cpu, which is near, is not meant
+            "--device: invalid choice: 'gpu', expected one of auto, cpu, cuda (see "
             "deeplab-repro segment --help)",
         ),
         ("convert --to onxx --out a", "--to: invalid choice: 'onxx'; did you mean onnx? (see"),
@@ -117,6 +118,7 @@ def test_what_is_no_wrong_option(command):
 def test_did_you_mean():
     known = ["DeepLab-LargeFOV", "DeepLab-MSc-LargeFOV", "DeepLabv2-ResNet101"]
     assert did_you_mean("deeplab-largefow", known[::2]) == "; did you mean DeepLab-LargeFOV?"
+    assert did_you_mean("deeplab-largefov", known) == "; did you mean DeepLab-LargeFOV?"
     assert did_you_mean("resnet", known) == "; did you mean DeepLabv2-ResNet101?"
     assert did_you_mean("xyz", known) == did_you_mean("", known) == did_you_mean("x", []) == ""
     assert did_you_mean("x" * 10_000_000, known) == ""

@@ -108,7 +108,7 @@ def test_classes_are_named_in_nets_of_voc(folder, capsys):
 
 
 def test_everything_that_can_be_saved(command, folder):
-    assert segment._OUTPUTS == OUTPUTS
+    assert segment.OUTPUTS == OUTPUTS
     arguments = ("--crf", "4,20,5", "--iterations", "1", "--save", ",".join(OUTPUTS))
     status, out, err = command("segment", "a.png", *NET, *arguments, "--out", "some/where")
     assert status == 0

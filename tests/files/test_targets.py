@@ -89,9 +89,19 @@ def test_whether_case_counts(here):
 def test_places_that_are_none(here):
     (here / "file").write_bytes(b"mine")
     (here / "out").mkdir()
-    refused("file: is a file, expected a folder", files=["file/deeper/a"])
+    with pytest.raises(FileError, match=r"^file: is a file, expected a folder"):
+        check_targets({Path("photo"): [Path("file/deeper/a")]}, [])
     for force in (False, True):
         refused("out: cannot be written: it is a folder", files=["out"], force=force)
+
+
+def test_names_that_are_too_long(here):
+    long = "n" * 256
+    for folder in (".", "not/there"):
+        for file in (f"{folder}/{long}", f"{folder}/{long}/a"):
+            refused("cannot be written: file name too long: use a shorter name", files=[file])
+    refused(r"a\x00b/c: cannot be written: embedded null", files=["a\0b/c"])
+    assert os.listdir(here) == []
 
 
 def test_a_folder_called_tilde_is_never_made(here):

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from deeplab_repro.errors import FileError, FormatError
-from deeplab_repro.files import whole as files
 from deeplab_repro.files.whole import (
     open_to_read,
     remove_unfinished,
     replace_together,
     write_atomically,
 )
-from tests.conftest import assert_one_line
+from tests.conftest import assert_one_line, not_root
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 
@@ -44,6 +43,24 @@ def test_a_block_that_raises_leaves_the_old_file(tmp_path, kind):
             write_half(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_interrupted_as_soon_as_the_file_is_made(tmp_path):
+    def interrupt(_, event, what):
+        if event == "c_return" and what in (open, os.open):
+            raise KeyboardInterrupt
+
+    def write() -> None:
+        with write_atomically(tmp_path / "a"):
+            pass
+
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    finally:
+        sys.setprofile(None)
+    assert os.listdir(tmp_path) == []
 
 
 def test_several_files_at_once(tmp_path):
@@ -154,12 +171,11 @@ def test_devices_are_not_replaced():
 
 @linux_only
 def test_no_permission(tmp_path, monkeypatch):
-    def refuse(*_: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(files.os, "open", refuse)  # the tests may run as root
-    with pytest.raises(FileError, match="permission denied"), write_atomically(tmp_path / "a"):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o555)
+    with not_root(), pytest.raises(FileError, match="permission denied"), write_atomically("a"):
         pass
+    tmp_path.chmod(0o755)
 
 
 @linux_only

@@ -87,7 +87,7 @@ def test_what_fails_leaves_no_file_and_no_folder(net, tmp_path, monkeypatch, is_
 def test_places_that_cannot_be_written_to(net, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "out" / "model.py").mkdir(parents=True)
-    for name, reason in (("file", "File exists"), ("out", "it is a folder"), ("~/x", "in full")):
+    for name, reason in (("file", "file exists"), ("out", "it is a folder"), ("~/x", "in full")):
         with pytest.raises(FileError) as caught:
             convert_files(net, "torch", tmp_path / name)
         assert_one_line(caught, tmp_path / name.split("/")[0], reason)

@@ -7,8 +7,12 @@ import pytest
 
 from deeplab_repro.errors import FileError
 from deeplab_repro.files import images
+from deeplab_repro.files.images import read_image
 from deeplab_repro.files.pictures import overlay, write_cutout, write_image, write_labels
 from deeplab_repro.jobs.finding import find_photos
+from deeplab_repro.models.registry import VOC_CLASSES
+from deeplab_repro.show.photo_page import LabelledPhoto, PhotoPage
+from tests.conftest import not_root
 
 
 def found(names):
@@ -124,6 +128,10 @@ def test_results_are_no_photos(pictures, photo):
     write_labels("a.png", labels)
     write_image("a.overlay.jpg", overlay(photo(20, 30), labels))
     write_cutout("a.person.png", photo(20, 30), labels == 1)
+    PhotoPage(Path(), VOC_CLASSES).add(LabelledPhoto(a, read_image(a), {"net": labels}, {}))
+    for folder in ("index.files", os.path.abspath("index.files")):
+        with pytest.raises(FileError, match=r"no readable pictures \(result of .*: 2\)"):
+            found([folder])
     (drawn,) = pictures("drawn.png")  # by this tool, but a photo
     assert found(["."]) == found(["*"]) == [a, drawn]
     assert find_photos(["."]).skipped == {"result of deeplab-repro": 3}
@@ -147,9 +155,11 @@ def test_subfolders_are_gone_through_when_asked(pictures):
             "in/x/b.png": "x",
             "in/x/y/c.png": "x/y",
         }
-    Path("empty").mkdir()
+    Path("empty/too").mkdir(parents=True)
     with pytest.raises(FileError, match="empty: holds no readable pictures"):
         find_photos(["empty"], recursive=True)
+    with pytest.raises(FileError, match=r": --recursive looks into its subfolders too$"):
+        found(["empty"])
 
 
 def test_links_to_folders_are_followed_once(pictures):
@@ -164,24 +174,22 @@ def test_links_to_folders_are_followed_once(pictures):
     ]
 
 
-def test_folders_that_cannot_be_read(pictures, monkeypatch):
-    (a,) = pictures("in/a.png")
-    Path("in/locked").mkdir()
-    listdir = os.listdir
-
-    def refusing(path):  # as for a user who is not root
-        if Path(path).name in ("locked", "top"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return listdir(path)
-
-    monkeypatch.setattr(os, "listdir", refusing)
-    everything = find_photos(["in"], recursive=True)
-    assert list(everything.folders) == [a]
-    (unreadable,) = everything.unreadable
-    assert str(unreadable.error) == "in/locked: cannot be read: permission denied"
+def test_folders_that_cannot_be_read(pictures):
+    a, _, listed = pictures("in/a.png", "in/locked/b.png", "in/listed/c.png")
+    Path().chmod(0o755)
+    Path("in/locked").chmod(0)
+    Path("in/listed").chmod(0o444)  # its names can be read, and nothing of its files
+    with not_root():
+        everything = find_photos(["in"], recursive=True)
+        assert list(everything.folders) == [a]
+        assert [str(failed.error) for failed in everything.unreadable] == [
+            f"in/{name}: cannot be read: permission denied" for name in ("listed", "locked")
+        ]
+        with pytest.raises(FileError, match="in/locked: cannot be read: permission denied"):
+            found(["in/locked"])
+        assert found(["in/listed/*"]) == [listed]  # told when it is read
     a.unlink()
-    with pytest.raises(FileError, match="in/locked: cannot be read: permission denied"):
+    with not_root(), pytest.raises(FileError, match="in/listed: cannot be read: permission"):
         find_photos(["in"], recursive=True)
-    Path("top").mkdir()
-    with pytest.raises(FileError, match="top: cannot be read: permission denied"):
-        found(["top"])
+    for name in ("locked", "listed"):
+        Path("in", name).chmod(0o700)

@@ -140,7 +140,9 @@ def test_a_picture_that_the_crf_refuses(pictures, tiny, photo, monkeypatch):
 
 def test_outputs_that_there_are_not(pictures, model):
     paths = pictures("a.png")
-    with pytest.raises(ArgumentError, match="come from the CRF, which is off"):
+    with pytest.raises(
+        ArgumentError, match="come from the CRF, which is off: take it, or ask for probs"
+    ):
         next(segment_files(model, paths, Path("out"), ["marginals"]))
     with pytest.raises(ArgumentError, match="'logits' is none of labels"):
         next(segment_files(model, paths, Path("out"), ["logits"]))

@@ -10,11 +10,11 @@ from PIL import Image
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import FileError
 from deeplab_repro.files.images import read_image, read_labels
+from deeplab_repro.files.marks import PAGE_PICTURES
 from deeplab_repro.jobs.photos import Photo, Skipped
 from deeplab_repro.jobs.segment import segment_files
 from deeplab_repro.jobs.segment_page import on_a_page
 from deeplab_repro.segmenter import DeepLab
-from deeplab_repro.show.photo_page import PICTURES
 from deeplab_repro.work.outcomes import Failed
 from tests.html_page import Page
 
@@ -78,4 +78,4 @@ def test_a_run_that_is_stopped_leaves_the_earlier_page(segmented):
     stopped.close()
     assert (OUT / "index.html").read_bytes() == before
     list(on_a_page(photos(), OUT, model, "a third net"))
-    assert not [name for name in os.listdir(OUT / PICTURES) if name.startswith(".")]
+    assert not [name for name in os.listdir(OUT / PAGE_PICTURES) if name.startswith(".")]

@@ -1,6 +1,7 @@
 """The page of segmented photos: what is on it, and which files it writes and removes."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -10,9 +11,9 @@ from PIL import Image
 
 from deeplab_repro.errors import FileError
 from deeplab_repro.files.images import read_image
-from deeplab_repro.files.marks import made_here
+from deeplab_repro.files.marks import PAGE_PICTURES, made_here
 from deeplab_repro.models.registry import VOC_CLASSES
-from deeplab_repro.show.photo_page import PICTURES, LabelledPhoto, PhotoPage, check_page
+from deeplab_repro.show.photo_page import LabelledPhoto, PhotoPage, check_page
 from tests.conftest import smooth_photo
 from tests.html_page import Page
 
@@ -43,7 +44,7 @@ def read(path):
 
 
 def files(folder):
-    return {path.name for path in (folder / PICTURES).iterdir()}
+    return {path.name for path in (folder / PAGE_PICTURES).iterdir()}
 
 
 def test_pictures_of_the_photo_and_of_both_labels(tmp_path):
@@ -60,7 +61,7 @@ def test_pictures_of_the_photo_and_of_both_labels(tmp_path):
         with Image.open(tmp_path / image["src"]) as picture:
             np.testing.assert_array_equal(np.asarray(picture), labels)
     assert files(tmp_path) == {Path(image["src"]).name for image in images}
-    assert all(map(made_here, [tmp_path / "index.html", *(tmp_path / PICTURES).iterdir()]))
+    assert all(map(made_here, [tmp_path / "index.html", *(tmp_path / PAGE_PICTURES).iterdir()]))
 
 
 def test_the_table_and_the_facts(tmp_path):
@@ -79,6 +80,14 @@ def test_the_table_and_the_facts(tmp_path):
         *("person", "20.0%", "18.0%"),
         *("dog", "0.0%", "10.0%"),
     ]
+
+
+def test_the_page_says_what_ran_only_if_something_did(tmp_path):
+    before = replace(photo(), seconds={})
+    for shown, ran in ([before], False), ([], False), ([before, photo()], True):
+        text = read(write(tmp_path, *shown, failures=[("x.jpg", "broken")])).text
+        assert ("a net & its CRF." in text) == ran
+        assert ("Nothing was segmented in this run." in text) != ran
 
 
 def test_names_of_any_kind(tmp_path):
@@ -131,7 +140,7 @@ def test_an_earlier_page_stays_whole_until_the_next_one_is_written(tmp_path):
     page.add(photo("c.jpg", person=12))
     assert (tmp_path / "index.html").read_bytes() == before
     assert files(tmp_path) > earlier
-    others = tmp_path / PICTURES / "notes.txt"
+    others = tmp_path / PAGE_PICTURES / "notes.txt"
     others.write_text("mine")
     page.write("a net")
     shown = {Path(image["src"]).name for image in read(tmp_path / "index.html").images}
@@ -141,7 +150,7 @@ def test_an_earlier_page_stays_whole_until_the_next_one_is_written(tmp_path):
 
 def test_what_others_made_stays(tmp_path):
     write(tmp_path, photo())
-    picture = next((tmp_path / PICTURES).glob("*.jpg"))
+    picture = next((tmp_path / PAGE_PICTURES).glob("*.jpg"))
     Image.fromarray(smooth_photo(20, 30)).save(picture)  # without our mark
     with pytest.raises(FileError, match="--force"):
         write(tmp_path, photo())
@@ -157,7 +166,7 @@ def test_what_others_made_stays(tmp_path):
 
 
 def test_a_file_where_the_pictures_go(tmp_path):
-    (tmp_path / PICTURES).write_text("mine")
+    (tmp_path / PAGE_PICTURES).write_text("mine")
     with pytest.raises(FileError, match=r"index.files: is a file, expected a folder"):
         check_page(tmp_path, ())
 
