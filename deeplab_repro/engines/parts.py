@@ -14,10 +14,12 @@ from typing import Literal
 import numpy as np
 
 from deeplab_repro.arrays import HW, in_brief
+from deeplab_repro.engines.bands import MOST_BYTES, InBands
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.engines.exact import layer_tops
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
+from deeplab_repro.machine.work_space import empty
 from deeplab_repro.net.layers import Convolution, Dropout, LayerType, ReLU
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.stages import needed
@@ -128,16 +130,18 @@ class InParts:
         self.parts = parts(net, outputs)
         self.outputs = tuple(outputs)
         self._input = net.input
-        self._engines: list[Engine] = []
+        self._engines: list[Engine | InBands] = []
         shapes = net.blob_shapes()
 
-        def engine_of(layers: list[Layer], hole: HW = (1, 1)) -> Engine:
+        def net_of(layers: list[Layer], hole: HW = (1, 1)) -> Net:
             bottom = layers[0].bottoms[0]
             shape = phases_shape(shapes[bottom], hole)
-            self._engines.append(
-                engine(replace(net, input=bottom, input_shape=shape, layers=layers))
-            )
-            return self._engines[-1]
+            return replace(net, input=bottom, input_shape=shape, layers=layers)
+
+        def engine_of(layers: list[Layer], hole: HW = (1, 1)) -> Engine:
+            made = engine(net_of(layers, hole))
+            self._engines.append(made)
+            return made
 
         def run_of(part: Part) -> _Run:
             first = part.layers[0]
@@ -146,7 +150,11 @@ class InParts:
             if part.way == "product":
                 return partial(_product, first, any(isinstance(x.op, ReLU) for x in part.layers))
             if part.way == "whole":
-                return partial(_whole, engine_of(part.layers), part.tops)
+                if len(part.tops) > 1:
+                    return partial(_whole, engine_of(part.layers), part.tops)
+                in_bands = InBands(net_of(part.layers), engine)
+                self._engines.append(in_bands)
+                return lambda data: [in_bands.run(data)]
             hole = convolution(first).hole
             steps = [engine_of(layers, hole) for layers in ordinary(part.layers)]
             return partial(_phases, steps, hole)
@@ -189,8 +197,20 @@ def _phases(engines: Sequence[Engine], hole: HW, data: np.ndarray) -> Iterable[n
     phases = to_phases(data, hole)
     for engine in engines:
         clear_beyond(phases, hole, (height, width))
-        phases = engine.blobs(phases, [engine.net.output])[engine.net.output]
+        phases = _a_few_at_once(engine, phases)
     return [from_phases(phases, hole, (n, phases.shape[1], height, width))]
+
+
+def _a_few_at_once(engine: Engine, images: np.ndarray) -> np.ndarray:
+    """The output of a net of all images of a batch, which are run together as far as they fit."""
+    few = max(1, MOST_BYTES // images[0].nbytes)
+    if few >= len(images):
+        return engine.blobs(images, [engine.net.output])[engine.net.output]
+    made = empty(engine.net.output_shape(images.shape))
+    for first in range(0, len(images), few):
+        some = images[first : first + few]
+        made[first : first + few] = engine.blobs(some, [engine.net.output])[engine.net.output]
+    return made
 
 
 def _product(layer: Layer, relu: bool, data: np.ndarray) -> Iterable[np.ndarray]:
