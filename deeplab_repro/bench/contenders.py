@@ -15,6 +15,7 @@ from deeplab_repro.arrays import Shape
 from deeplab_repro.bench.hardware import peak_above, product_rate, reset_peak
 from deeplab_repro.bench.net_files import NetFiles
 from deeplab_repro.bench.process import Process
+from deeplab_repro.machine.heap import keep_freed_memory
 
 # Set before their libraries are loaded: OpenCV's, OpenBLAS's, OpenMP's and MKL's.
 _THREADS = ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -82,6 +83,8 @@ class Runner:
 
         The libraries are loaded before the clock starts.
         """
+        if self._contender.ours:
+            keep_freed_memory()  # as the commands do
         importlib.import_module(self._contender.library)
         module = importlib.import_module(self._contender.module)
         self._draw(self._job.shape)

@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from deeplab_repro.arrays import HW, in_brief
-from deeplab_repro.engines.bands import MOST_BYTES, InBands
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.engines.exact import layer_tops
+from deeplab_repro.engines.large_maps import MOST_BYTES, run_in_tiles, up_to_poolings
+from deeplab_repro.engines.opencv_cuda import BY_CAFFE
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
 from deeplab_repro.machine.work_space import empty
@@ -102,6 +103,18 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
     return found
 
 
+def stages_of(net: Net, part: Part) -> list[Net]:
+    """The nets that run a part one after the other, in tiles where that saves memory; else none.
+
+    OpenCV 5 takes less memory for large maps, and would gain nothing.
+    """
+    if part.way != "whole" or len(part.tops) > 1 or not BY_CAFFE:
+        return []
+    (bottom,) = part.bottoms
+    shape = net.blob_shapes()[bottom]
+    return up_to_poolings(replace(net, input=bottom, input_shape=shape, layers=part.layers))
+
+
 def _continues(part: Part, layer: Layer, way: Way) -> bool:
     """Whether a layer, the only one that takes what the part makes, belongs to the part."""
     if part.way == way == "phases":
@@ -130,18 +143,16 @@ class InParts:
         self.parts = parts(net, outputs)
         self.outputs = tuple(outputs)
         self._input = net.input
-        self._engines: list[Engine | InBands] = []
+        self._engines: list[Engine] = []
         shapes = net.blob_shapes()
 
-        def net_of(layers: list[Layer], hole: HW = (1, 1)) -> Net:
+        def engine_of(layers: list[Layer], hole: HW = (1, 1)) -> Engine:
             bottom = layers[0].bottoms[0]
             shape = phases_shape(shapes[bottom], hole)
-            return replace(net, input=bottom, input_shape=shape, layers=layers)
-
-        def engine_of(layers: list[Layer], hole: HW = (1, 1)) -> Engine:
-            made = engine(net_of(layers, hole))
-            self._engines.append(made)
-            return made
+            self._engines.append(
+                engine(replace(net, input=bottom, input_shape=shape, layers=layers))
+            )
+            return self._engines[-1]
 
         def run_of(part: Part) -> _Run:
             first = part.layers[0]
@@ -150,11 +161,9 @@ class InParts:
             if part.way == "product":
                 return partial(_product, first, any(isinstance(x.op, ReLU) for x in part.layers))
             if part.way == "whole":
-                if len(part.tops) > 1:
-                    return partial(_whole, engine_of(part.layers), part.tops)
-                in_bands = InBands(net_of(part.layers), engine)
-                self._engines.append(in_bands)
-                return lambda data: [in_bands.run(data)]
+                if stages := stages_of(net, part):
+                    return partial(_in_tiles, [engine_of(stage.layers) for stage in stages])
+                return partial(_whole, engine_of(part.layers), part.tops)
             hole = convolution(first).hole
             steps = [engine_of(layers, hole) for layers in ordinary(part.layers)]
             return partial(_phases, steps, hole)
@@ -179,6 +188,10 @@ class InParts:
 
 def _whole(engine: Engine, tops: Sequence[str], data: np.ndarray) -> Iterable[np.ndarray]:
     return engine.blobs(data, tops).values()
+
+
+def _in_tiles(engines: Sequence[Engine], data: np.ndarray) -> Iterable[np.ndarray]:
+    return [run_in_tiles(engines, data)]
 
 
 def ordinary(layers: Sequence[Layer]) -> list[list[Layer]]:

@@ -24,26 +24,13 @@ _SETTINGS = {
     "arena_max": (-8, 1),
 }
 _LARGEST_FOR_OLD_GLIBC = 32 << 20
+_FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 
 
 class _Heap(ctypes.Structure):
     """struct mallinfo2: bytes that are in use, or not, on the heap and beside it."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    ]
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _FIELDS.split())
 
 
 _keeps = False

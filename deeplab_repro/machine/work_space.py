@@ -68,6 +68,8 @@ def free_memory() -> None:
     """Give back to the system what is kept for the next call of a net or the CRF.
 
     After a while without a call that happens by itself.
+
+    >>> free_memory()  # after the last photo of many, in a program that goes on
     """
     _kept.clear()
     heap.give_back()
@@ -77,7 +79,7 @@ def _taken(n_bytes: int) -> Memory | None:
     """Kept memory that fits so many bytes, and is little larger; None without any."""
     for key, (_, memory) in reversed(list(_kept.items())):
         fits = 0 <= memory.size - _ALIGNMENT - n_bytes <= n_bytes // 8
-        if fits and _kept.pop(key, None):  # else another thread took it
+        if fits and _kept.pop(key, None) is not None:  # else another thread took it
             return memory
     return None
 
