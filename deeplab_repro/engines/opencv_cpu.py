@@ -75,9 +75,10 @@ class OpenCVCpuEngine:
         """About how many bytes it takes to run on images of up to this NxCxHxW.
 
         Fitted to peaks. With OpenCV 4.14, from -4% to +21%, LargeFOV took 950 and 1070 MB (1280 in
-        a program that is not ours) at 513x513 and 1025x769, MSc-LargeFOV 1400, DeepLab 1192, DeepLab-7x7 1617. With OpenCV 5.0,
-        from +8% to +69%, LargeFOV 528 and 1041 MB, MSc-LargeFOV 1127, DeepLab 877. Stages of
-        LargeFOV, as tiles.py runs them, took 180 to 2430 MB, from -24% to +105%.
+        a program that is not ours) at 513x513 and 1025x769, MSc-LargeFOV 1400, DeepLab 1192,
+        DeepLab-7x7 1617. With OpenCV 5.0, from +8% to +69%, LargeFOV 528 and 1041 MB, MSc-LargeFOV
+        1127, DeepLab 877. Stages of LargeFOV, as tiles.py runs them, took 180 to 2430 MB, from -24%
+        to +105%.
         """
         if self._whole:
             return self._whole.memory_needed(shape)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import Shape
 from deeplab_repro.machine import heap
 
-MOST_KEPT = 1 << 29
+MOST_KEPT = 1 << 28
 """Bytes that are kept in all while nobody uses them."""
 
 SECONDS_KEPT = 20.0
@@ -76,10 +76,11 @@ def free_memory() -> None:
 
 
 def _taken(n_bytes: int) -> Memory | None:
-    """Kept memory that fits so many bytes, and is little larger; None without any."""
-    for key, (_, memory) in reversed(list(_kept.items())):
-        fits = 0 <= memory.size - _ALIGNMENT - n_bytes <= n_bytes // 8
-        if fits and _kept.pop(key, None) is not None:  # else another thread took it
+    """The smallest kept memory that holds so many bytes, and not many more; None without any."""
+    pieces = [memory for _, memory in list(_kept.values())]
+    fitting = [each for each in pieces if n_bytes <= each.size - _ALIGNMENT <= n_bytes * 3 // 2]
+    for memory in sorted(fitting, key=len):
+        if _kept.pop(id(memory), None) is not None:  # else another thread took it
             return memory
     return None
 
