@@ -10,17 +10,13 @@ from deeplab_repro.machine import heap
 
 pytestmark = pytest.mark.skipif(heap._glibc() is None, reason="glibc only")
 
-FAULTS = """
-import resource
-from deeplab_repro.machine.heap import keep_freed_memory
+KEPT = """
+from deeplab_repro.machine import heap
 {first}
 import numpy as np
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(5_000_000)  # 40 MB: more than glibc keeps of itself
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(faults())
+array = np.ones(5_000_000)  # 40 MB: more than glibc keeps of itself
+del array
+print(heap._kept())
 """
 
 EXCESS = """
@@ -45,12 +41,10 @@ def printed(script, **environment):
     return [int(word) for word in done.stdout.split()]
 
 
-def test_freed_memory_is_used_again():
-    (without,) = printed(FAULTS.format(first=""))
-    (kept,) = printed(FAULTS.format(first="keep_freed_memory()"))
-    # A page has 4096 bytes or more; with huge pages there are few faults from the start.
-    assert kept < 50
-    assert kept <= without
+def test_freed_memory_is_kept():
+    (without,) = printed(KEPT.format(first=""))
+    (kept,) = printed(KEPT.format(first="heap.keep_freed_memory()"))
+    assert kept > without + 35_000_000
 
 
 @pytest.mark.parametrize(
@@ -61,9 +55,8 @@ def test_freed_memory_is_used_again():
     ],
 )
 def test_what_the_user_set_stays(environment):
-    (set_by_user,) = printed(FAULTS.format(first="keep_freed_memory()"), **environment)
-    (without,) = printed(FAULTS.format(first=""))
-    assert set_by_user >= without // 2
+    (kept,) = printed(KEPT.format(first="heap.keep_freed_memory()"), **environment)
+    assert kept < 35_000_000
 
 
 def test_too_much_is_given_back():
