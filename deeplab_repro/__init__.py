@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.errors import DeepLabError
     from deeplab_repro.files.images import read_image
+    from deeplab_repro.machine.work_space import free_memory
     from deeplab_repro.models.registry import MODELS
     from deeplab_repro.segmentation import Segmentation
     from deeplab_repro.segmenter import DeepLab, Recipe
@@ -31,6 +32,7 @@ _HOMES = {
     "Recipe": "deeplab_repro.segmenter",
     "Segmentation": "deeplab_repro.segmentation",
     "dense_crf": "deeplab_repro.crf.dense_crf",
+    "free_memory": "deeplab_repro.machine.work_space",
     "read_image": "deeplab_repro.files.images",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "Segmentation",
     "__version__",
     "dense_crf",
+    "free_memory",
     "read_image",
 ]
 

@@ -32,6 +32,7 @@ from deeplab_repro.cli.completion import complete
 from deeplab_repro.cli.console import say
 from deeplab_repro.cli.parser import PROGRAM, Parser, flush, parse
 from deeplab_repro.errors import DeepLabError, one_line
+from deeplab_repro.machine.heap import keep_freed_memory
 from deeplab_repro.machine.home import drop_unexpanded
 from deeplab_repro.version import __version__
 
@@ -131,6 +132,7 @@ def command() -> NoReturn:
     """
     # Products of matrices are shared out among threads by ourselves (engines/product.py).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     status = main()
     for stream in (sys.stdout, sys.stderr):

@@ -6,6 +6,7 @@ import numpy as np
 
 from deeplab_repro.arrays import F32, UInt8
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.machine.work_space import empty
 
 # The authors' program keeps lattice coordinates as int16. A simplex reaches 2 * (d + 1) past its
 # point at most.
@@ -18,10 +19,11 @@ def kernel_features(image: UInt8, params: CrfParams) -> tuple[F32, F32]:
     image: HxWx3 uint8; N = H W pixels in row order. float32, divided in single precision.
     """
     height, width = image.shape[:2]
-    bilateral = np.empty((5, height, width), np.float32)
+    bilateral = empty((5, height, width))
     bilateral[0] = np.arange(width)
     bilateral[1] = np.arange(height)[:, None]
-    position = bilateral[:2] / np.float32(params.sigma_gamma)
+    position = empty((2, height, width))
+    np.divide(bilateral[:2], np.float32(params.sigma_gamma), out=position)
     bilateral[:2] /= np.float32(params.sigma_alpha)
     bilateral[2:] = image.transpose(2, 0, 1)
     bilateral[2:] /= np.float32(params.sigma_beta)

@@ -12,6 +12,7 @@ from deeplab_repro.errors import ArgumentError, ResourceError
 from deeplab_repro.machine import memory
 from deeplab_repro.machine.gpus import free_memory
 from deeplab_repro.machine.memory import gigabytes
+from deeplab_repro.machine.work_space import free_memory as free_kept_memory
 from deeplab_repro.net.net import Net
 from deeplab_repro.net.stages import up_to
 
@@ -79,7 +80,11 @@ class AnySize:
         """
         longest = self._tile if isinstance(self._tile, int) else math.inf
         free, on_gpu = self._free()
-        if net_bytes - self._bytes_held <= min(free - rest, on_gpu) and max(size) <= longest:
+        wanted = net_bytes - self._bytes_held
+        if wanted > min(free - rest, on_gpu):
+            free_kept_memory()  # of earlier images
+            free, on_gpu = self._free()
+        if wanted <= min(free - rest, on_gpu) and max(size) <= longest:
             return Way(net_bytes)
         needs = float(net_bytes + rest)
         why_not = "let it run in tiles (--tile auto)"

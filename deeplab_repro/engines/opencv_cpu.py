@@ -11,11 +11,12 @@ import numpy as np
 from deeplab_repro.arrays import Shape
 from deeplab_repro.engines.engine import bytes_of_copies, check_request
 from deeplab_repro.engines.folding import folded
+from deeplab_repro.engines.large_maps import tiles_of
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, numbered
-from deeplab_repro.engines.parts import InParts, parts
+from deeplab_repro.engines.parts import InParts, parts, stages_of
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2
-from deeplab_repro.net.layers import Convolution
+from deeplab_repro.net.layers import Convolution, Dropout, ReLU
 from deeplab_repro.net.net import Net
 
 # Every part keeps its blobs and its packed weights: in 321 parts DeepLabv2-ResNet101 took 6.6 GB,
@@ -42,6 +43,7 @@ class OpenCVCpuEngine:
         self._made: dict[tuple[str, ...], InParts] = {}
         found = parts(self._numbered, [self._numbers.get(net.output, net.output)])
         self._whole = OpenCVEngine(net, "cpu") if len(found) > _MOST_PARTS else None
+        self._stages = [stage for part in found for stage in stages_of(self._numbered, part)]
         self._copied = {
             layer.tops[0]: _COPIES[part.way]
             for part in found
@@ -72,10 +74,11 @@ class OpenCVCpuEngine:
     def memory_needed(self, shape: Shape) -> int:
         """About how many bytes it takes to run on images of up to this NxCxHxW.
 
-        Fitted to peaks. With OpenCV 4.14, from -4% to +21%, LargeFOV took 948 and 1727 MB at
-        513x513 and 1025x769, MSc-LargeFOV 1400, DeepLab 1192, DeepLab-7x7 1617. With OpenCV 5.0,
-        from +8% to +69%, LargeFOV 528 and 1041 MB, MSc-LargeFOV 1127, DeepLab 877. Stages of
-        LargeFOV, as tiles.py runs them, took 180 to 2430 MB, from -24% to +105%.
+        Fitted to peaks. With OpenCV 4.14, from -4% to +21%, LargeFOV took 950 and 1070 MB (1280 in
+        a program that is not ours) at 513x513 and 1025x769, MSc-LargeFOV 1400, DeepLab 1192,
+        DeepLab-7x7 1617. With OpenCV 5.0, from +8% to +69%, LargeFOV 528 and 1041 MB, MSc-LargeFOV
+        1127, DeepLab 877. Stages of LargeFOV, as tiles.py runs them, took 180 to 2430 MB, from -24%
+        to +105%.
         """
         if self._whole:
             return self._whole.memory_needed(shape)
@@ -90,7 +93,19 @@ class OpenCVCpuEngine:
             if isinstance(layer.op, Convolution) and layer.op.kernel == (3, 3)
         )
         # OpenCV 4 keeps these transformed for Winograd's algorithm, which makes 8x8 of 3x3.
-        return int(90e6 + weights + 7.8 * ordinary + 0.87 * blobs)
+        return int(90e6 + weights + 7.8 * ordinary + 0.87 * (blobs - self._never_there(shape)))
+
+    def _never_there(self, shape: Shape) -> int:
+        """Bytes of blobs that are not there as a whole, since they are made in tiles."""
+        shapes = self._numbered.blob_shapes(shape)
+        n_bytes = 0
+        for stage in self._stages:
+            taken = shapes[stage.input]
+            if tiles := tiles_of(stage, taken):
+                kept = 4 * math.prod(stage.output_shape(taken))
+                kept += _bytes_made(stage, (*taken[:2], *tiles.tile))
+                n_bytes += _bytes_made(stage, taken) - kept
+        return n_bytes
 
     def _in_parts(self, names: Iterable[str]) -> InParts:
         outputs = tuple(dict.fromkeys(self._numbers[name] for name in names))
@@ -102,3 +117,13 @@ class OpenCVCpuEngine:
             made = InParts(net, outputs, lambda part: OpenCVEngine(part, "cpu"))
         self._made[outputs] = made  # the last used is the last to go
         return made
+
+
+def _bytes_made(net: Net, shape: Shape) -> int:
+    """Bytes of all that the layers make, but for those that OpenCV runs with the one before."""
+    return 4 * sum(
+        math.prod(top)
+        for layer, _, tops in net.walk(shape)
+        for top in tops
+        if not isinstance(layer.op, ReLU | Dropout)
+    )

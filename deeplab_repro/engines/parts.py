@@ -16,8 +16,11 @@ import numpy as np
 from deeplab_repro.arrays import HW, in_brief
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.engines.exact import layer_tops
+from deeplab_repro.engines.large_maps import MOST_BYTES, run_in_tiles, up_to_poolings
+from deeplab_repro.engines.opencv_cuda import BY_CAFFE
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
+from deeplab_repro.machine.work_space import empty
 from deeplab_repro.net.layers import Convolution, Dropout, LayerType, ReLU
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.stages import needed
@@ -100,6 +103,18 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
     return found
 
 
+def stages_of(net: Net, part: Part) -> list[Net]:
+    """The nets that run a part one after the other, in tiles where that saves memory; else none.
+
+    OpenCV 5 takes less memory for large maps, and would gain nothing.
+    """
+    if part.way != "whole" or len(part.tops) > 1 or not BY_CAFFE:
+        return []
+    (bottom,) = part.bottoms
+    shape = net.blob_shapes()[bottom]
+    return up_to_poolings(replace(net, input=bottom, input_shape=shape, layers=part.layers))
+
+
 def _continues(part: Part, layer: Layer, way: Way) -> bool:
     """Whether a layer, the only one that takes what the part makes, belongs to the part."""
     if part.way == way == "phases":
@@ -146,6 +161,8 @@ class InParts:
             if part.way == "product":
                 return partial(_product, first, any(isinstance(x.op, ReLU) for x in part.layers))
             if part.way == "whole":
+                if stages := stages_of(net, part):
+                    return partial(_in_tiles, [engine_of(stage.layers) for stage in stages])
                 return partial(_whole, engine_of(part.layers), part.tops)
             hole = convolution(first).hole
             steps = [engine_of(layers, hole) for layers in ordinary(part.layers)]
@@ -173,6 +190,10 @@ def _whole(engine: Engine, tops: Sequence[str], data: np.ndarray) -> Iterable[np
     return engine.blobs(data, tops).values()
 
 
+def _in_tiles(engines: Sequence[Engine], data: np.ndarray) -> Iterable[np.ndarray]:
+    return [run_in_tiles(engines, data)]
+
+
 def ordinary(layers: Sequence[Layer]) -> list[list[Layer]]:
     """A block's layers as they run on the phases, one list for each convolution."""
     steps: list[list[Layer]] = []
@@ -189,8 +210,20 @@ def _phases(engines: Sequence[Engine], hole: HW, data: np.ndarray) -> Iterable[n
     phases = to_phases(data, hole)
     for engine in engines:
         clear_beyond(phases, hole, (height, width))
-        phases = engine.blobs(phases, [engine.net.output])[engine.net.output]
+        phases = _a_few_at_once(engine, phases)
     return [from_phases(phases, hole, (n, phases.shape[1], height, width))]
+
+
+def _a_few_at_once(engine: Engine, images: np.ndarray) -> np.ndarray:
+    """The output of a net of all images of a batch, which are run together as far as they fit."""
+    few = max(1, MOST_BYTES // images[0].nbytes)
+    if few >= len(images):
+        return engine.blobs(images, [engine.net.output])[engine.net.output]
+    made = empty(engine.net.output_shape(images.shape))
+    for first in range(0, len(images), few):
+        some = images[first : first + few]
+        made[first : first + few] = engine.blobs(some, [engine.net.output])[engine.net.output]
+    return made
 
 
 def _product(layer: Layer, relu: bool, data: np.ndarray) -> Iterable[np.ndarray]:

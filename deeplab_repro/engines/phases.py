@@ -6,6 +6,7 @@ For hole h there are h x h phases: each has every h-th row and column, from its 
 import numpy as np
 
 from deeplab_repro.arrays import HW, Shape
+from deeplab_repro.machine.work_space import empty
 
 
 def phases_shape(shape: Shape, hole: HW) -> Shape:
@@ -17,7 +18,8 @@ def phases_shape(shape: Shape, hole: HW) -> Shape:
 def to_phases(data: np.ndarray, hole: HW) -> np.ndarray:
     """The phases of NxCxHxW as one batch; smaller ones are filled up with zeros, bottom right."""
     (hy, hx), shape = hole, phases_shape(data.shape, hole)
-    phases = np.zeros(shape, data.dtype)
+    phases = empty(shape, data.dtype)
+    phases[...] = 0
     by_phase = phases.reshape(len(data), hy, hx, *shape[1:])
     for y in range(hy):
         for x in range(hx):
@@ -29,7 +31,7 @@ def to_phases(data: np.ndarray, hole: HW) -> np.ndarray:
 def from_phases(phases: np.ndarray, hole: HW, shape: Shape) -> np.ndarray:
     """The NxCxHxW array of this shape that has these phases."""
     hy, hx = hole
-    data = np.empty(shape, phases.dtype)
+    data = empty(shape, phases.dtype)
     by_phase = phases.reshape(len(data), hy, hx, *phases.shape[1:])
     for y in range(hy):
         for x in range(hx):

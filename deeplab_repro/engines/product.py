@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from deeplab_repro.arrays import F32
 from deeplab_repro.machine.opencv import cv2
+from deeplab_repro.machine.work_space import empty
 from deeplab_repro.net.layers import Convolution
 
 # Columns of one product: enough for BLAS's full speed, in little memory.
@@ -25,11 +27,11 @@ def convolve(
     One matrix is the weights as they lie in memory. The other has the pixels under every tap, for a
     few rows of the top at a time.
     """
-    top = np.empty(op.top_shape([data.shape]), np.float32)
+    top = empty(op.top_shape([data.shape]))
     n, channels, height, width = top.shape
     (ph, pw), (sh, sw), (hh, hw) = op.pad, op.stride, op.hole
     if any(op.pad):
-        data = np.pad(data, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+        data = _padded(data, ph, pw)
     windows = sliding_window_view(data, op.span, (2, 3))[:, :, ::sh, ::sw, ::hh, ::hw]
     taps = windows.transpose(0, 1, 4, 5, 2, 3)  # N x C x kernel x size of the top
     matrix = weight.reshape(channels, -1)
@@ -37,7 +39,10 @@ def convolve(
 
     def work(place: tuple[int, int]) -> None:
         image, row = place
-        pixels = taps[image, ..., row : row + rows, :].reshape(matrix.shape[1], -1)
+        found = taps[image, ..., row : row + rows, :]
+        pixels = empty(found.shape)
+        pixels[...] = found
+        pixels = pixels.reshape(matrix.shape[1], -1)
         values = top[image, :, row : row + rows].reshape(channels, -1)  # a view
         np.matmul(matrix, pixels, out=values)
         if bias is not None:
@@ -49,6 +54,15 @@ def convolve(
     with ThreadPoolExecutor(_threads()) as pool:
         list(pool.map(work, places))  # raises what they raise
     return top
+
+
+def _padded(data: F32, rows: int, columns: int) -> F32:
+    """NxCxHxW with so many rows of zeros above and below, and columns beside."""
+    n, channels, height, width = data.shape
+    padded = empty((n, channels, height + 2 * rows, width + 2 * columns))
+    padded[...] = 0
+    padded[:, :, rows : rows + height, columns : columns + width] = data
+    return padded
 
 
 def _threads() -> int:

@@ -16,6 +16,8 @@ from deeplab_repro.arrays import F32, HW, Shape
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.engines.exact import layer_tops
 from deeplab_repro.errors import NetError
+from deeplab_repro.machine.heap import give_back_excess
+from deeplab_repro.machine.work_space import empty
 from deeplab_repro.net.net import Layer, Net
 from deeplab_repro.net.stages import between, branches, waists
 from deeplab_repro.net.tiles import Axis, axes_of
@@ -50,7 +52,7 @@ class Stage:
     def run(self, engine: Engine, data: F32, size: HW, on_tile: OnTile | None) -> F32:
         """The first (H, W) values of the output, 1xCxHxW, from the whole of the input."""
         blob = self.net.output
-        made = np.empty((*self.net.output_shape(self.shape)[:2], *size), np.float32)
+        made = empty((*self.net.output_shape(self.shape)[:2], *size))
         for rows in self._pieces(0):
             for columns in self._pieces(1):
                 tile = np.ascontiguousarray(data[:, :, rows.input, columns.input])
@@ -96,6 +98,7 @@ class InStages:
             whole = stage.net.output_shape(stage.shape)
             wanted = size if number == len(self.stages) else (whole[2], whole[3])
             data = stage.run(engine_of(stage.net), data, wanted, on_tile)
+            give_back_excess()
         return data
 
 

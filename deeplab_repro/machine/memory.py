@@ -33,6 +33,11 @@ def require_memory(
         return
     available = available_memory()
     if available is not None and n_bytes > available:
+        from deeplab_repro.machine.work_space import free_memory  # NumPy is not always needed
+
+        free_memory()
+        available = available_memory()
+    if available is not None and n_bytes > available:
         raise ResourceError(
             f"{what}: needs {gigabytes(n_bytes)} of memory, {gigabytes(available)} are free: {mend}"
         )

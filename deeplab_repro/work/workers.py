@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from deeplab_repro.errors import DeepLabError, ResourceError
+from deeplab_repro.machine.heap import keep_freed_memory
 from deeplab_repro.work.outcomes import (
     Result,
     died_over,
@@ -220,6 +221,7 @@ def _serve(parent: Connection, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    keep_freed_memory()
     # SystemExit comes from _leave. The others mean that the parent is gone.
     with contextlib.suppress(EOFError, OSError, SystemExit):
         _answer_all(parent)

@@ -240,3 +240,13 @@ def test_the_originals_scores(golden, name):
             scores, theirs = scores[:, :, ::8, ::8], expected["scores_every_8th_pixel"]
     assert np.abs(scores - theirs).max() <= 1e-4 * max(1, theirs.std())
     np.testing.assert_array_equal(scores.argmax(axis=1), theirs.argmax(axis=1))
+
+
+@pytest.mark.usefixtures("narrow_as_wide")
+@pytest.mark.parametrize("most_bytes", [1, 3000, 10**9])
+def test_phases_run_together_as_far_as_they_fit(most_bytes, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", most_bytes)
+    net = net_of(conv("a", "data", 2), conv("b", "a", 2), shape=(1, 6, 15, 18))
+    assert ways(net) == ["phases: a b"]
+    net.fill_random(0)
+    in_parts(net, "b")[1](random_input(1, 6, 15, 18))

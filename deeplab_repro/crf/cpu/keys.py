@@ -13,6 +13,7 @@ import numpy.typing as npt
 from deeplab_repro.arrays import F32
 from deeplab_repro.crf.cpu.vectors import LANES
 from deeplab_repro.crf.features import LARGEST_COORDINATE, axis_scales, largest_coordinate
+from deeplab_repro.machine.work_space import empty
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -33,8 +34,8 @@ class Points:
         d, n_given = features.shape
         self._features = np.ascontiguousarray(features)
         if n_given < n:
-            self._features = np.zeros((d, n), np.float32)
-            self._features[:, :n_given] = features
+            self._features = empty((d, n))
+            self._features[:, :n_given], self._features[:, n_given:] = features, 0
         self._far: F64 | None = None
         self.scales = axis_scales(d)
         low, high = self._features.min(axis=1), self._features.max(axis=1)

@@ -26,6 +26,7 @@ from deeplab_repro.crf.cpu.keys import Points
 from deeplab_repro.crf.cpu.simplices import embed, find_chains, merge
 from deeplab_repro.crf.cpu.threads import is_small, run_all, run_here
 from deeplab_repro.crf.cpu.vectors import LANES
+from deeplab_repro.machine.work_space import empty
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -76,8 +77,8 @@ def build_lattice(features: Sequence[F32], lanes: int) -> Lattice:
     kernels = [Points(f, n_padded) for f in features]
     kernel_starts = summed(len(f) + 1 for f in features)
     n_corners = kernel_starts[-1]
-    corners = np.empty((n_padded, n_corners), np.uint32)
-    weights = np.empty((n_padded, n_corners), np.float32)
+    corners = empty((n_padded, n_corners), np.uint32)
+    weights = empty((n_padded, n_corners))
     points = chunk_starts(n_with_zero, n_corners * lanes)
 
     def embed_chunk(first: int, last: int) -> list[I64]:

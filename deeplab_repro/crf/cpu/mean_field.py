@@ -19,7 +19,9 @@ from deeplab_repro.crf.cpu.unary import EnlargedProbs, read_unary
 from deeplab_repro.crf.cpu.vectors import LANES
 from deeplab_repro.crf.features import kernel_features
 from deeplab_repro.crf.params import CrfParams
+from deeplab_repro.machine.heap import give_back_excess
 from deeplab_repro.machine.memory import require_memory
+from deeplab_repro.machine.work_space import empty
 from deeplab_repro.net.scores import CoarseScores
 
 Normalization = Literal["none", "before", "after", "symmetric"]
@@ -74,6 +76,8 @@ def infer(
     field = MeanField(unary, photo_kernels(image, params), marginals=marginals)
     observe = on_iteration and (lambda i, q: on_iteration(i, q.reshape(-1, *size)))
     labels, found = field.infer(iterations, marginals, observe)
+    del field
+    give_back_excess()
     return labels.reshape(size), found.reshape(-1, *size) if marginals else None
 
 
@@ -145,7 +149,7 @@ class MeanField:
             # `check_memory` goes by photos; noise has many times as many vertices.
             mend = "use larger deviations, a smaller image or a machine with more memory"
             require_memory(n_bytes, f"a CRF on {n_rows:,} vertices", mend)
-            self._values = [aligned_empty(n_rows, self._lanes) for _ in range(2)]
+            self._values = [empty((n_rows, self._lanes)) for _ in range(2)]
             self._lattice = lattice
         # Weakly: they take as much memory as the lattice's weights, and nobody needs them any more.
         self._features = [weakref.ref(kernel.features) for kernel in kernels]
@@ -164,7 +168,7 @@ class MeanField:
         """Keep the unary as rows of probabilities, or of their logarithms."""
         if is_log == self._is_log:
             return
-        rows = aligned_empty(self._shape[1], self._lanes)
+        rows = empty((self._shape[1], self._lanes))
         read_unary(self._given, rows, is_log, self._are_energies)
         self._unary, self._is_log = rows, is_log
 
@@ -174,7 +178,7 @@ class MeanField:
         on_iteration is called after each with its number, from 1, and the marginals (L x N, the
         same array each time).
         """
-        marginals = np.empty(self._shape, np.float32)
+        marginals = empty(self._shape)
         self._infer(iterations, marginals, self._no_labels, on_iteration)
         return marginals
 
@@ -192,7 +196,7 @@ class MeanField:
         labels = np.empty(self._shape[1], np.uint8)
         found = self._no_marginals
         if marginals or on_iteration:
-            found = np.empty(self._shape, np.float32)
+            found = empty(self._shape)
         self._infer(iterations, found, labels, on_iteration)
         return labels, found
 
@@ -218,14 +222,14 @@ class MeanField:
 
     def step(self, q: F32) -> F32:
         """The marginals, L x N float32, one iteration after q (L x N float32)."""
-        marginals = np.empty(self._shape, np.float32)
+        marginals = empty(self._shape)
         with self._lock:
             self._iterate(self._filter(q), 1, marginals, self._no_labels)
         return marginals
 
     def message(self, q: F32) -> F32:
         """What the kernels add to log q: L x N float32 for an L x N float32 q."""
-        message = np.empty(self._shape, np.float32)
+        message = empty(self._shape)
         with self._lock:
             here = self._filter(q)
             self._run(steps.slice_, self._width, self._lattice, self._factors, here, message)
@@ -301,9 +305,9 @@ class MeanField:
         of = self._lattice
         n, (_, n_corners) = self._shape[1], of.weights.shape
         n_factors = n_corners if n <= MOST_WITH_PRODUCTS else len(self._modes)
-        factors = np.empty((n, n_factors), np.float32)
+        factors = empty((n, n_factors))
         early = any(mode in (steps.BEFORE, steps.SYMMETRIC) for mode in self._modes.tolist())
-        splat_weights = np.empty_like(of.weights) if early else np.empty((0, 0), np.float32)
+        splat_weights = empty(of.weights.shape) if early else np.empty((0, 0), np.float32)
         self._run(
             steps.normalise,
             len(self._width),
@@ -311,7 +315,7 @@ class MeanField:
             self._scales,
             self._modes,
             here,
-            np.empty(here.size // LANES, np.float32),
+            empty((here.size // LANES,)),
             factors,
             splat_weights.reshape(-1),
         )
@@ -346,11 +350,3 @@ def _largest_message(kernels: Sequence[Kernel]) -> float:
     if any(kernel.normalization != "after" for kernel in kernels):
         return math.inf
     return float(sum(np.abs(kernel.compatibility).max() for kernel in kernels))
-
-
-def aligned_empty(*shape: int) -> F32:
-    """float32 that start on a cache line, which NumPy does not promise."""
-    size = math.prod(shape)
-    memory = np.empty(size + 16, np.float32)
-    start = (-memory.__array_interface__["data"][0] % 64) // 4
-    return memory[start : start + size].reshape(shape)
