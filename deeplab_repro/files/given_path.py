@@ -12,7 +12,7 @@ def given_path(name: str, value: object) -> str:
     """
     try:
         path = os.fsdecode(value)  # type: ignore[arg-type]  # bytes too, which are paths to Python
-    except TypeError:
+    except Exception:  # of any kind: the value's own code may run here
         mend = ": give the path of that file" if hasattr(value, "read") else ""
         raise ArgumentTypeError(f"{name} is {kind_of(value)}, expected a path{mend}") from None
     if not path:

@@ -10,6 +10,7 @@ from deeplab_repro.errors import ArgumentError
 from deeplab_repro.files.given_path import given_path
 from deeplab_repro.files.given_photo import given_photo, path_of
 from deeplab_repro.files.images import read_labels
+from deeplab_repro.files.pictures import write_image
 from deeplab_repro.segmentation import Segmentation
 from tests.conftest import assert_one_line, smooth_photo
 
@@ -26,6 +27,13 @@ class InBytes:
         return self.path
 
 
+class Gone:
+    """A path whose own code fails."""
+
+    def __fspath__(self):
+        raise OSError("gone")
+
+
 DOORS = {
     "read_image": read_image,
     "read_labels": read_labels,
@@ -36,7 +44,9 @@ DOORS = {
 
 
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-@pytest.mark.parametrize("value", [None, 0, ["a.png"], io.BytesIO(b"a"), np.zeros(3), "", b""])
+@pytest.mark.parametrize(
+    "value", [None, 0, ["a.png"], io.BytesIO(b"a"), np.zeros(3), Gone(), "", b""]
+)
 def test_what_is_no_path(door, value):
     if value is None and door is DOORS["weights"]:
         return  # the model's own
@@ -47,8 +57,6 @@ def test_what_is_no_path(door, value):
 
 
 def test_paths_in_bytes(tmp_path):
-    from deeplab_repro.files.pictures import write_image
-
     image = smooth_photo(3, 4)
     write_image(tmp_path / "photo.png", image)
     path = InBytes(tmp_path / "photo.png")
