@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from deeplab_repro.arrays import F32, HW, UInt8, dims
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import ArgumentError, one_line
+from deeplab_repro.errors import ArgumentError, ArgumentTypeError, one_line
+from deeplab_repro.files.given_path import given_path, kind_of
 from deeplab_repro.files.given_photo import PhotoLike, given_photo
 from deeplab_repro.files.labels import shares
 from deeplab_repro.files.outputs import ENDINGS, write_output
@@ -72,14 +73,21 @@ class Segmentation:
     @cached_property
     def net_labels(self) -> UInt8:
         """HxW uint8, the most probable label before the CRF."""
-        assert self.coarse
-        return labels_at(self.coarse.labels(self.seen), self.size)
+        return labels_at(self.net_scores().labels(self.seen), self.size)
+
+    def net_scores(self) -> CoarseScores:
+        """The net's scores on its own grid. Raises ArgumentError where they are not known."""
+        if self.coarse is None:
+            raise ArgumentError(
+                "the net's scores are not kept here, as the labels were made of probabilities: "
+                "segment the photo with a model"
+            )
+        return self.coarse
 
     @cached_property
     def scores(self) -> F32:
         """CxHxW float32, as the net gives them."""
-        assert self.coarse
-        return maps_at(self.coarse.enlarged(self.seen), self.size)
+        return maps_at(self.net_scores().enlarged(self.seen), self.size)
 
     @cached_property
     def probs(self) -> F32:
@@ -128,8 +136,9 @@ class Segmentation:
         Returns the files, each written whole or not at all. Raises FileError for what is in the way
         or cannot be written, and ArgumentError for outputs that there are not.
         """
-        is_folder = os.path.isdir(target) or os.fspath(target).endswith(("/", os.sep))
-        target = Path(target)
+        name = given_path("target", target)
+        is_folder = os.path.isdir(name) or name.endswith(("/", os.sep))
+        target = Path(name)
         if is_folder or not target.suffix:
             if self.path is None:
                 raise ArgumentError(
@@ -142,18 +151,27 @@ class Segmentation:
                 f"{one_line(target)}: labels are written as PNG, as other formats change them: "
                 f"name it {one_line(target.with_suffix('.png').name)}"
             )
-        if unknown := sorted(set(outputs) - set(ENDINGS)):
-            raise ArgumentError(f"output '{unknown[0]}' is none of {', '.join(ENDINGS)}")
+        if unknown := [
+            each for each in outputs if not isinstance(each, str) or each not in ENDINGS
+        ]:
+            raise ArgumentError(
+                f"output {unknown[0]!r} is none of {', '.join(ENDINGS)}: give each by itself, as "
+                'save(target, "overlay", "probs")'
+            )
         others = [kind for kind in ENDINGS if kind in outputs and kind != "labels"]
         files = {kind: target.with_name(f"{target.stem}{ENDINGS[kind]}") for kind in others}
         # The labels last: where they are, all is.
         files["labels"] = target
         if "marginals" in files and self.marginals is None:
             raise ArgumentError(
-                "marginals come from the CRF, which is off: take it, or ask for probs"
+                "marginals are asked for, but are not kept here: segment with a CRF, and refine "
+                "with marginals=True"
             )
         if "overlay" in files and self.image is None:
-            raise ArgumentError("an overlay is asked for, but the image is not kept here")
+            raise ArgumentError(
+                "an overlay is asked for, but the image is not kept here: save "
+                "dataclasses.replace(result, image=image)"
+            )
         check_targets({target: files.values()}, [self.path] if self.path else [], force)
         make_folder(target.parent)
         for kind, path in files.items():
@@ -186,7 +204,10 @@ def refine(
     """
     from deeplab_repro.crf.dense_crf import refine_scores
 
-    assert segmentation.coarse
+    if not isinstance(segmentation, Segmentation):
+        raise ArgumentTypeError(
+            f"segmentation is {kind_of(segmentation)}, expected what run_net(image) gives"
+        )
     image = check_image(image)
     if image.shape[:2] != segmentation.size:
         raise ArgumentError(
@@ -196,7 +217,7 @@ def refine(
     start = time.perf_counter()
     refined = refine_scores(
         shrunk(image, segmentation.seen),
-        segmentation.coarse,
+        segmentation.net_scores(),
         crf,
         iterations,
         device=device,

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, NoReturn, overload
 
 import numpy as np
 
@@ -22,7 +22,13 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.engines.any_size import AnySize, TileSize, check_tile, what
 from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.engine import Engine, check_finite
-from deeplab_repro.errors import ArgumentError, DeepLabError, DeviceError, one_line
+from deeplab_repro.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DeepLabError,
+    DeviceError,
+    one_line,
+)
 from deeplab_repro.files.given_photo import PhotoLike, check_photos, given_photo, path_of
 from deeplab_repro.machine.device import Precision
 from deeplab_repro.machine.memory import require_memory
@@ -173,6 +179,13 @@ class DeepLab:
         weights = one_line(self.weights)
         crf = f"CRF on {self.crf_device}" if self.crf else "without CRF"
         return f"DeepLab({self.net.name!r}, {weights!r}, {self.engine.name}, {self.device}, {crf})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse copies, also those for other processes: what runs the net cannot be copied."""
+        raise ArgumentTypeError(
+            f"a model cannot be copied or pickled: give a Recipe({self.net.name!r}) to the other "
+            "process, and build() it there"
+        )
 
     @property
     def engine(self) -> Engine:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,10 +114,17 @@ def test_save_explains(model, pictures, photo, tmp_path):
         model(path).save("labels.jpg")
     with pytest.raises(ArgumentError, match="output 'overlays' is none of labels, overlay"):
         model(path).save("labels.png", "overlays")
-    plain = model.run_net(photo(5, 6))
+    with pytest.raises(ArgumentError, match="give each by itself, as save"):
+        model(path).save("labels.png", ["overlay", "probs"])
+    image = photo(5, 6)
+    plain = model.run_net(image)
     for output in ("marginals", "overlay"):
-        with pytest.raises(ArgumentError, match=r"asked for, but|which is off"):
+        with pytest.raises(ArgumentError, match="asked for, but") as error:
             plain.save("labels.png", output)
+        assert_one_line(error)
+    assert str(error.value).endswith("save dataclasses.replace(result, image=image)")
+    replace(plain, image=image).save(tmp_path / "mended.png", "overlay")
+    model.refine(image, plain, marginals=True).save(tmp_path / "refined.png", "marginals")
     (tmp_path / "file").write_text("")
     for bad in ("file/labels.png", "~/labels.png", "a\0b.png", f"{300 * 'a'}.png"):
         with pytest.raises(FileError) as error:
@@ -150,7 +158,19 @@ def test_copies_and_comparisons(model, photo):
     assert len({result, result}) == 1
 
 
+def test_what_was_made_of_probabilities_has_no_scores(model, photo):
+    made = model.refine(photo(20, 30), model.run_net(photo(20, 30)))
+    made = replace(made, coarse=None)
+    assert made.labels.shape == (20, 30)
+    for ask in (lambda: made.scores, lambda: model.refine(photo(20, 30), made)):
+        with pytest.raises(ArgumentError, match="segment the photo with a model"):
+            ask()
+
+
 def test_another_images_segmentation_is_refused(model, photo):
     made = model.run_net(photo(20, 30))
+    for bad in (None, made.labels):
+        with pytest.raises(ArgumentError, match=r"expected what run_net\(image\) gives"):
+            model.refine(photo(20, 30), bad)
     with pytest.raises(ArgumentError, match=r"image is 10x30 .* expected the 20x30 of the image"):
         model.refine(photo(10, 30), made)

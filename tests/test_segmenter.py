@@ -1,5 +1,8 @@
 """The pipeline: images of any size in, labels of that size out, one after the other or streamed."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -16,7 +19,7 @@ from deeplab_repro.errors import (
 from deeplab_repro.machine import memory
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.preprocess import preprocess
-from deeplab_repro.segmenter import DeepLab
+from deeplab_repro.segmenter import DeepLab, Recipe
 from tests.conftest import assert_one_line
 
 CRF = CrfParams(4, 20, 5)
@@ -178,6 +181,7 @@ def test_a_net_of_one_vector_an_image(write_net):
         ({"weights": "random:-1"}, "expected random: and a whole number"),
         ({"weights": "random:0", "iterations": -1}, "iterations is -1"),
         ({"weights": "random:0", "iterations": 2.5}, "iterations is 2.5"),
+        ({"weights": "random:0", "variables": ["A=1"]}, "variables is a list, expected a dict"),
         ({"weights": "random:0", "device": "gpu"}, "device is 'gpu'"),
         ({"weights": "random:0", "crf": "paper"}, "crf is 'paper'"),
         ({"weights": "random:0", "crf": "model"}, "no CRF parameters are published for net 'tiny'"),
@@ -206,6 +210,16 @@ def test_a_file_named_as_a_model_does_not_hide_it(tmp_path, monkeypatch):
         DeepLab("DeepLab")
     with pytest.raises(DeepLabError, match="is empty"):
         DeepLab(tmp_path / "DeepLab")
+
+
+def test_a_model_is_not_copied_but_its_recipe_is(tiny, photo):
+    """Copies would be of the files, and not of what was changed of the model since."""
+    model = DeepLab(tiny, "random:0", crf=None)
+    for copy_of in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(ArgumentError, match=r"give a Recipe\('tiny'\) to the other"):
+            copy_of(model)
+    recipe = pickle.loads(pickle.dumps(Recipe(tiny, "random:0", crf=None)))
+    np.testing.assert_array_equal(recipe.build()(photo(5, 6)).scores, model(photo(5, 6)).scores)
 
 
 def test_crf_parameters_of_the_net_or_its_file(write_net):

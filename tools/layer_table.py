@@ -9,8 +9,8 @@ from deeplab_repro.caffe.parameters import V1_TYPES, runs
 from deeplab_repro.convert.net_json import TYPES
 from deeplab_repro.convert.onnx import PASSING_ON
 from deeplab_repro.convert.onnx_layers import WRITERS
-from deeplab_repro.convert.torch_layers import EXPRESSIONS
-from deeplab_repro.convert.torch_modules import MODULES
+from deeplab_repro.convert.torch.layers import EXPRESSIONS
+from deeplab_repro.convert.torch.modules import MODULES
 from deeplab_repro.engines.exact import RULES
 from deeplab_repro.engines.opencv_shapes import BY_ONNX
 from deeplab_repro.net.layers import Dropout, LayerType, SegAccuracy, SoftmaxLoss, Split

@@ -20,7 +20,8 @@ from deeplab_repro.errors import NetError
 from deeplab_repro.files.marks import signed
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
-from deeplab_repro.net.net import ImageSegData, Layer, Net
+from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.other_layers import ImageSegData
 from deeplab_repro.net.preprocess import MEAN_BGR, VOCS, Preprocessing
 
 _TYPES_IN_V1 = {current: v1 for v1, current in (*V1_TYPES.items(), SOFTMAX_LOSS, SEG_ACCURACY)}

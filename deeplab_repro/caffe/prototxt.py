@@ -116,7 +116,7 @@ def read_text(path: str | Path, variables: Mapping[str, str] | None = None) -> s
     """A prototxt's text with its ${VARIABLES} replaced."""
     values = {**VARIABLES, **(variables or {})}
     known = re.compile("|".join(re.escape(f"${{{name}}}") for name in values))
-    return known.sub(lambda match: values[match[0][2:-1]], _text_as_it_is(path))
+    return known.sub(lambda match: str(values[match[0][2:-1]]), _text_as_it_is(path))
 
 
 def warn_of_unused(variables: Iterable[str], *paths: str | Path) -> None:

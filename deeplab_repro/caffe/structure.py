@@ -19,7 +19,8 @@ from deeplab_repro.caffe.sharing import share_weights
 from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.alignment import aligning_offset
 from deeplab_repro.net.layers import Concat, axis_of
-from deeplab_repro.net.net import DenseCrfParameter, Layer, Net
+from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.other_layers import DenseCrfParameter
 from deeplab_repro.net.preprocess import Preprocessing
 from deeplab_repro.net.shape_layers import ArgMax, Crop, Slice
 

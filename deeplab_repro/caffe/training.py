@@ -33,7 +33,8 @@ from deeplab_repro.caffe.structure import (
 )
 from deeplab_repro.errors import NetError, one_line
 from deeplab_repro.net.layers import LayerType, SoftmaxLoss
-from deeplab_repro.net.net import ImageSegData, Layer, Net
+from deeplab_repro.net.net import Layer, Net
+from deeplab_repro.net.other_layers import ImageSegData
 from deeplab_repro.net.preprocess import Preprocessing
 
 log = logging.getLogger(__name__)

@@ -25,9 +25,10 @@ _MOST_FIELDS = 100_000
 _MOST_DESCRIPTIONS = 1 << 20  # bytes
 _MARK = 15_000  # a number that no dialect has
 _LONGEST_NUMBER = 10  # bytes of a varint
+_ZIP = b"PK\x03\x04"
 _OTHER_FORMATS = {
     b"\x89HDF": "an HDF5 file",
-    b"PK\x03\x04": "a zip file (npz or PyTorch?)",
+    _ZIP: "a zip file, as .npz and PyTorch's are",
     b"\x1f\x8b": "a gzip file",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -55,7 +56,8 @@ def _refuse_other_formats(head: bytes, expected: str) -> None:
     """Raise FormatError if a file that begins so is text, or of a format known by its beginning."""
     for magic, kind in _OTHER_FORMATS.items():
         if head.startswith(magic):
-            raise FormatError(f"this is {kind}, expected {expected}")
+            mend = ": make a .safetensors of its weights" if magic == _ZIP else ""
+            raise FormatError(f"this is {kind}, expected {expected}{mend}")
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
     except UnicodeDecodeError:

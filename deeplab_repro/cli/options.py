@@ -38,10 +38,10 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def variables_of(arguments: argparse.Namespace) -> dict[str, str]:
     """The values of --set; warns of those that the net's prototxt does not have."""
-    from deeplab_repro.files.safetensors import is_safetensors
+    from deeplab_repro.convert.converted import may_hold_net
 
     given, model = dict(arguments.variables), model_of(arguments)
-    if given and model and not is_safetensors(model):
+    if given and model and not may_hold_net(model):
         from deeplab_repro.caffe import warn_of_unused
         from deeplab_repro.models.loading import prototxt_of
 
@@ -196,11 +196,11 @@ def _crf(text: str) -> "CrfParams | str":
 
 def model_of(arguments: argparse.Namespace) -> "str | Path | None":
     """The net that was asked for: of --prototxt or --model, or that of the weights' own file."""
-    from deeplab_repro.files.safetensors import is_safetensors
+    from deeplab_repro.convert.converted import may_hold_net
 
     if arguments.prototxt or arguments.model:
         return Path(arguments.prototxt) if arguments.prototxt else arguments.model
-    if arguments.weights and is_safetensors(arguments.weights):
+    if arguments.weights and may_hold_net(arguments.weights):
         return Path(arguments.weights)
     return getattr(arguments, "default_model", None)
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 import numpy as np
 
-from deeplab_repro.arrays import UInt8
+from deeplab_repro.arrays import UInt8, dims
 from deeplab_repro.errors import ArgumentError, ArgumentTypeError
+from deeplab_repro.files.given_path import given_path, kind_of
 from deeplab_repro.files.images import needs_turning, read_image, rgb_of
+from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.given import check_image, is_pillows
 
 if TYPE_CHECKING:
@@ -39,22 +41,25 @@ def given_photo(photo: PhotoLike) -> UInt8:
     Raises ArgumentError, with a mend, for what is no photo, and what `read_image` raises.
     """
     if isinstance(photo, (str, os.PathLike)):
-        return read_image(photo)
+        return read_image(given_path("image", photo))
     if is_pillows(photo):
         return check_image(rgb_of(photo))
     if not any(hasattr(photo, offer) for offer in _OFFERS) and not isinstance(photo, memoryview):
         raise ArgumentTypeError(
-            f"image is {_kind(photo)}; expected a path, a picture of Pillow's or an HxWx3 uint8 "
+            f"image is {kind_of(photo)}; expected a path, a picture of Pillow's or an HxWx3 uint8 "
             f"array (RGB, 0 to 255){_mend(photo)}"
         )
-    return np.array(check_image(photo), order="C")
+    array = check_image(photo)
+    require_memory(array.nbytes, f"an image of {dims(array.shape)}", "make it smaller")
+    return np.array(array, order="C")
 
 
 def path_of(photo: PhotoLike) -> Path | None:
     """The path of a photo's file, if it was given or Pillow knows it."""
     if is_pillows(photo):
         photo = getattr(photo, "filename", "")
-    return Path(photo) if isinstance(photo, (str, os.PathLike)) and str(photo) else None
+    is_path = isinstance(photo, (str, os.PathLike)) and photo != ""
+    return Path(given_path("image", photo)) if is_path else None
 
 
 def pixels_of_picture(image: object) -> Any:
@@ -87,11 +92,7 @@ def check_photos(photos: object) -> None:
         mend = "give a list of paths"
     else:
         return
-    raise ArgumentTypeError(f"photos is {_kind(photos)}; expected several photos: {mend}")
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    raise ArgumentTypeError(f"photos is {kind_of(photos)}; expected several photos: {mend}")
 
 
 def _mend(value: object) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import FileError, ImageError, ResourceError, one_line
+from deeplab_repro.files.given_path import given_path
 from deeplab_repro.files.whole import open_to_read, reason
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.machine.shortage import shortage
@@ -76,12 +77,13 @@ def read_image(path: str | os.PathLike[str]) -> UInt8:
 
     Raises FileError (missing, empty, a folder, unreadable), ImageError (not a picture, broken,
     cut short, or with samples of no fixed scale such as floats) or ResourceError (too large for
-    the memory; found from the header, before anything is decoded).
+    the memory; found from the header, before anything is decoded), and ArgumentError for what is
+    no path.
 
     >>> read_image("photo.jpg").shape
     (60, 80, 3)
     """
-    return _read(path, _IMAGE_FORMATS, _to_rgb)
+    return _read(given_path("path", path), _IMAGE_FORMATS, _to_rgb)
 
 
 def read_labels(path: str | os.PathLike[str]) -> UInt8:
@@ -89,7 +91,7 @@ def read_labels(path: str | os.PathLike[str]) -> UInt8:
 
     Raises what `read_image` raises; ImageError too for a PNG in colour.
     """
-    return _read(path, ("PNG",), _to_labels)
+    return _read(given_path("path", path), ("PNG",), _to_labels)
 
 
 def rgb_of(picture: "Image") -> UInt8:

@@ -65,7 +65,10 @@ class Safetensors:
         """
         stored = self.arrays[name]
         if stored.dtype not in _FLOATS:
-            raise FormatError(f"{_shown(name)} is of {stored.dtype}, expected {', '.join(_FLOATS)}")
+            raise FormatError(
+                f"{_shown(name)} is of {stored.dtype}, expected {', '.join(_FLOATS)}: save its "
+                "values as floats"
+            )
         count = math.prod(stored.shape)
         values = np.empty(count, "<f4")
         self._file.seek(self._values_at + stored.begin)

@@ -12,6 +12,7 @@ from deeplab_repro.caffe import write_mean_file
 from deeplab_repro.convert.caffe import write_caffe
 from deeplab_repro.convert.npz import write_npz
 from deeplab_repro.convert.onnx import needs_data_file, write_onnx
+from deeplab_repro.convert.onnx_graph import OPSETS
 from deeplab_repro.convert.safetensors import write_safetensors
 from deeplab_repro.convert.torch import write_torch
 from deeplab_repro.convert.torchvision import write_trunk
@@ -145,7 +146,8 @@ def _folder_for(to: Format, folder: Path) -> Iterator[None]:
 
 def _check_opset(opset: int) -> None:
     """Raise ArgumentError for an opset that the installed onnxruntime does not take."""
-    if opset == PLAIN.opset or find_spec("onnxruntime") is None:
+    # Those that no file can have write_onnx refuses.
+    if opset == PLAIN.opset or opset not in OPSETS or find_spec("onnxruntime") is None:
         return
     newest = newest_opset()
     if opset > newest:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deeplab_repro.errors import ArgumentError, FileError, FormatError, one_line
+from deeplab_repro.files.given_path import given_path
 from deeplab_repro.files.safetensors import is_safetensors
 from deeplab_repro.files.whole import check_readable, open_to_read, write_atomically
 from deeplab_repro.models.registry import MODELS
@@ -103,10 +104,11 @@ def weights_file(weights: str | Path | None, model: str | Path | None) -> str | 
     of `model`, if that is such a name, or for the .safetensors that it is; None if it has none
     here. All else (a path, random:SEED) stands for itself.
 
-    Raises ArgumentError if `weights` is a model's name and it has none here, FileError if a fetched
-    file is gone or has changed, and what `remembered` raises.
+    Raises ArgumentError if `weights` is no path, or a model's name and it has none here, FileError
+    if a fetched file is gone or has changed, and what `remembered` raises.
     """
-    if weights:
+    if weights is not None:
+        given_path("weights", weights)
         if not isinstance(weights, str) or weights not in MODELS:
             return weights
         found = _own_weights(weights)

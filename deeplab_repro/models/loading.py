@@ -1,12 +1,15 @@
 """Load a net and its weights, each by a model's name or by its file."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_repro.caffe import load_mean, load_weights, read_net
+from deeplab_repro.convert.converted import may_hold_net
 from deeplab_repro.convert.safetensors import read_safetensors
-from deeplab_repro.errors import ArgumentError, one_line
+from deeplab_repro.errors import ArgumentError, ArgumentTypeError, one_line
+from deeplab_repro.files.given_path import given_path, kind_of
 from deeplab_repro.files.safetensors import is_safetensors
 from deeplab_repro.models.fetched import weights_file, where_from
 from deeplab_repro.models.registry import MODELS, get_model
@@ -44,11 +47,20 @@ def prototxt_of(model: str | Path) -> Path:
 def read_model(model: str | Path, variables: Mapping[str, str] | None = None) -> Net:
     """The net of a model of MODELS, of a prototxt with its mean_file, or of a .safetensors.
 
-    It is without weights. Raises ArgumentError for a name that is none of them and for variables
-    of a .safetensors, and what `read_net`, `load_mean` and `read_safetensors` raise.
+    It is without weights. Raises ArgumentError for a name that is none of them, for variables of a
+    .safetensors and for a .npz, and what `read_net`, `load_mean` and `read_safetensors` raise.
     """
+    if not isinstance(variables, Mapping | None):
+        kind = kind_of(variables)
+        raise ArgumentTypeError(f"variables is {kind}, expected a dict, as {{'NUM_LABELS': '21'}}")
     if _is_path(model):
-        if is_safetensors(model):
+        if may_hold_net(model):
+            if not is_safetensors(model):
+                raise ArgumentError(
+                    f"{one_line(model)}: is read by convert and inspect alone: make a .safetensors "
+                    f"of it: deeplab-repro convert --weights {shlex.quote(one_line(model))} --to "
+                    "safetensors --out net"
+                )
             if variables:
                 raise ArgumentError(f"{one_line(model)}: holds its own net: leave out --set")
             return read_safetensors(model, weights=False)
@@ -60,12 +72,11 @@ def read_model(model: str | Path, variables: Mapping[str, str] | None = None) ->
 
 
 def _is_path(model: str | Path) -> bool:
-    if isinstance(model, Path):
-        return True
-    looks_so = (
-        model.endswith((".prototxt", ".safetensors")) or os.sep in model or os.path.exists(model)
-    )
-    return looks_so and model not in MODELS
+    if isinstance(model, str) and model in MODELS:
+        return False
+    name = given_path("model", model)
+    looks_so = name.endswith(".prototxt") or may_hold_net(name) or os.sep in name
+    return isinstance(model, os.PathLike) or looks_so or os.path.exists(name)
 
 
 def fill(net: Net, weights: str | Path | None) -> None:

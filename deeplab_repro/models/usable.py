@@ -5,7 +5,8 @@ from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.images import VOID
 from deeplab_repro.models.registry import MODELS
-from deeplab_repro.net.net import DenseCrfParameter, Net
+from deeplab_repro.net.net import Net
+from deeplab_repro.net.other_layers import DenseCrfParameter
 
 
 def check_net(net: Net) -> None:

@@ -13,8 +13,6 @@ from deeplab_repro.errors import ArgumentError, ArgumentTypeError, one_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What NumPy raises, or the library that is asked for the memory of one of its tensors.
-_REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, BufferError)
 _DLPACK_CPU = 1
 
 # Resizing with cubic or Lanczos kernels takes values a little beyond 0 and 1.
@@ -33,7 +31,7 @@ def as_array(name: str, value: object, expected: str, mend: str = "") -> npt.NDA
             return np.asarray(value)
         if hasattr(value, "__dlpack__"):
             return np.from_dlpack(value)
-    except _REFUSALS as error:
+    except Exception as error:  # of any kind: the value's own code runs here
         calls = _calls_to_the_cpu(value)
         mend = f", use {name}{calls}" if calls else f"; NumPy cannot read it: {one_line(error)}"
     raise ArgumentTypeError(f"{name} is a {type(value).__name__}; {expected}{mend}")
@@ -108,7 +106,7 @@ def _calls_to_the_cpu(tensor: Any) -> str:
         calls += ".float()"
     try:
         is_on_cpu = tensor.__dlpack_device__()[0] == _DLPACK_CPU
-    except _REFUSALS:
+    except Exception:
         is_on_cpu = str(getattr(tensor, "device", "cpu")) == "cpu"
     if is_on_cpu:
         return calls
@@ -136,6 +134,8 @@ def check_type(
 
 def _eight_bits(name: str, image: npt.NDArray[Any]) -> str:
     """What makes a picture of 8 bits of another one, by what its values look like."""
+    if image.dtype.kind == "V" and image.dtype.type is not np.void:  # bfloat16, float8
+        return _eight_bits(f"{name}.astype(np.float32)", image.astype(np.float32))
     if image.dtype.kind not in "biuf" or not image.size:
         return "numbers from 0 to 255"
     low, high = float(image.min()), float(image.max())

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from deeplab_repro.net.layers import (
     Padding,
     Softmax,
 )
+from deeplab_repro.net.other_layers import DenseCrfParameter, ImageSegData
 from deeplab_repro.net.preprocess import Preprocessing
 from deeplab_repro.net.strides import stride_after, stride_of_scores
 
@@ -104,34 +106,6 @@ class Layer:
                 raise WeightsError(f"layer '{self.name}' has no weights, expected them loaded")
             arrays[name] = blob.data
         return arrays
-
-
-@dataclass(frozen=True)
-class DenseCrfParameter:
-    """The values of a DENSE_CRF layer, one entry per kernel. No engine runs it as a layer."""
-
-    max_iter: int
-    pos_xy_std: tuple[float, ...]
-    pos_w: tuple[float, ...]
-    bi_xy_std: tuple[float, ...]
-    bi_rgb_std: tuple[float, ...]
-    bi_w: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class ImageSegData:
-    """The values of an IMAGE_SEG_DATA layer: where a train net's images and label maps come from.
-
-    Lines of `source` name an image and its label map, behind `root_folder`. crop_size 0 means none.
-    """
-
-    source: str
-    root_folder: str = ""
-    batch_size: int = 1
-    crop_size: int = 0
-    shuffle: bool = False
-    mirror: bool = False
-    ignore_label: int = 255
 
 
 @dataclass
@@ -225,15 +199,15 @@ class Net:
             self._shapes[shape] = shapes
         return dict(shapes)
 
-    @property
-    def outputs(self) -> list[str]:
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
         """The names of the blobs that no layer takes, in the order in which they are made."""
         left: dict[str, None] = {}
         for layer in self.layers:
             for bottom in layer.bottoms:
                 left.pop(bottom, None)
             left.update(dict.fromkeys(layer.tops))  # a blob changed in place is left again
-        return list(left)
+        return tuple(left)
 
     @property
     def output(self) -> str:

@@ -17,7 +17,7 @@ from deeplab_repro.arrays import UInt8
 from deeplab_repro.errors import ArgumentError, ImageError, NetError, one_line
 from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.machine.memory import require_memory
-from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.other_layers import ImageSegData
 from deeplab_repro.net.preprocess import Preprocessing, averages_instead
 from deeplab_repro.train.pairs import check_pairs, read_list, sizes_differ
 

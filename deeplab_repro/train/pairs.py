@@ -9,7 +9,7 @@ from deeplab_repro.errors import DeepLabError, FormatError, ImageError, one_line
 from deeplab_repro.files.images import PILLOW_ERRORS, read_image, read_labels
 from deeplab_repro.files.whole import check_readable, open_to_read
 from deeplab_repro.machine.memory import require_memory
-from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.other_layers import ImageSegData
 
 # Threads that read headers: they wait for the disk, not for a core.
 _HEADER_THREADS = 8

@@ -52,7 +52,7 @@ TOO_MANY = "broken: more than 5000 fields"
         ("\ufeff# caf\u00e9\nlayers { }" + "\u00e9" * 600, "this is a text file"),
         ("\n <!DOCTYPE html><html>404</html>", "a web page, .*download it again"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
-        (b"PK\x03\x04" + bytes(99), "a zip file"),
+        (b"PK\x03\x04" + bytes(99), "a zip file, .*: make a .safetensors"),
         (b"\x1f\x8b" + bytes(99), "a gzip file"),
         (
             field(1, 6000, VARINT) + field(2, "net.caffemodel"),

@@ -14,7 +14,7 @@ from deeplab_repro.caffe import (
 )
 from deeplab_repro.convert.caffe import to_caffe
 from deeplab_repro.engines.opencv import BY_CAFFE
-from deeplab_repro.net.net import DenseCrfParameter
+from deeplab_repro.net.other_layers import DenseCrfParameter
 from deeplab_repro.net.preprocess import Preprocessing
 from tests.caffe.caffe_files import CONV, DATA, INPUT, VARINT, current, field, net, read
 

@@ -5,7 +5,7 @@ import pytest
 
 from deeplab_repro.caffe import read_net
 from deeplab_repro.models.registry import MODELS
-from deeplab_repro.net.net import DenseCrfParameter
+from deeplab_repro.net.other_layers import DenseCrfParameter
 from deeplab_repro.net.preprocess import Preprocessing
 from tests.caffe.caffe_files import CONV, GOLDEN, GOLDEN_NETS, INPUT, current, golden, net, v1
 

@@ -7,7 +7,8 @@ from deeplab_repro.caffe import read_net, read_train_net
 from deeplab_repro.errors import NetError
 from deeplab_repro.models.registry import MODELS
 from deeplab_repro.net.layers import SegAccuracy, SoftmaxLoss
-from deeplab_repro.net.net import Filler, ImageSegData
+from deeplab_repro.net.net import Filler
+from deeplab_repro.net.other_layers import ImageSegData
 from tests.caffe.caffe_files import CONV, GOLDEN, ROOT, current, golden, net, refused, v1
 from tests.caffe.train_files import (
     BODY,

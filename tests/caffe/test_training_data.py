@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deeplab_repro.caffe.preprocessing import NO_MEAN
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.layers import SoftmaxLoss
-from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.other_layers import ImageSegData
 from deeplab_repro.net.preprocess import MeanImage, Preprocessing
 from tests.caffe.caffe_files import CONV, current, refused, v1
 from tests.caffe.train_files import (

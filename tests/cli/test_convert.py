@@ -214,7 +214,7 @@ def test_a_difference_leaves_no_file(wrong, here, monkeypatch):
         (["--to", "npz", "--classes", "tiny.prototxt"], "go with --to onnx"),
         (["--to", "caffe", "--opset", "17"], "--classes and --opset go with --to onnx"),
         (["--to", "onnx", "--opset", "12"], "opset is 12, expected a number from 13 to 28"),
-        (["--to", "onnx", "--opset", "29"], "opset is 29, expected"),
+        (["--to", "onnx", "--opset", "29"], "opset is 29, expected a number from 13 to 28"),
         (["--to", "onnx", "--opset", "-1"], "argument --opset: "),
         (["--to", "caffe", "--half"], "--half goes with --to onnx, npz, safetensors and torch"),
         (["--to", "onnx", "--no-interp"], "--no-interp goes with --to caffe"),

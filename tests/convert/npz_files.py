@@ -25,7 +25,8 @@ from deeplab_repro.net.layers import (
     SoftmaxLoss,
     Split,
 )
-from deeplab_repro.net.net import DenseCrfParameter, Filler, ImageSegData, Layer, Net
+from deeplab_repro.net.net import Filler, Layer, Net
+from deeplab_repro.net.other_layers import DenseCrfParameter, ImageSegData
 from deeplab_repro.net.preprocess import Preprocessing
 from tests.conftest import assert_one_line
 

@@ -210,7 +210,7 @@ def test_integers_in_place_of_weights(tmp_path):
     path.write_bytes(content)
     with pytest.raises(FormatError) as error:
         read_safetensors(path)
-    assert_one_line(error, "'bn1.weight' is of I32, expected F16, BF16, F32, F64")
+    assert_one_line(error, "'bn1.weight' is of I32, expected F16, BF16, F32, F64: save its")
 
 
 def test_the_net_is_that_of_npz(tmp_path):

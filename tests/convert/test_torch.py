@@ -12,7 +12,7 @@ import pytest
 from deeplab_repro.caffe import load_weights, read_net, read_train_net
 from deeplab_repro.convert.converted import read_converted
 from deeplab_repro.convert.torch import model_code, write_torch
-from deeplab_repro.convert.torch_code import Call, Chain, identifier, loop, number
+from deeplab_repro.convert.torch.code import Call, Chain, identifier, loop, number
 from deeplab_repro.engines.exact import exact_blobs
 from deeplab_repro.errors import NetError
 from deeplab_repro.files.safetensors import open_safetensors

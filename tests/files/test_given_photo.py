@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from deeplab_repro import CrfParams, DeepLab, dense_crf
-from deeplab_repro.errors import ArgumentError, ImageError
+from deeplab_repro.errors import ArgumentError, ImageError, ResourceError
 from deeplab_repro.files.given_photo import check_photos, given_photo, path_of
 from deeplab_repro.files.images import read_image
 from deeplab_repro.files.pictures import write_image
@@ -26,6 +26,13 @@ class Offers:
 
     def __array__(self, *_, **__):
         return PHOTO
+
+
+class Broken:
+    """Something whose own code fails."""
+
+    def __array__(self, *_, **__):
+        raise KeyError("no pixels")
 
 
 def turned(tmp_path, orientation):
@@ -76,6 +83,13 @@ def test_files_in_memory(tmp_path):
     mapped = np.load(tmp_path / "photo.npy", mmap_mode="r")
     np.testing.assert_array_equal(given_photo(mapped), PHOTO)
     np.testing.assert_array_equal(check_image(mapped), PHOTO)
+
+
+def test_an_image_that_takes_more_memory_than_there_is():
+    """As one that NumPy spreads out of a single pixel."""
+    with pytest.raises(ResourceError) as error:
+        given_photo(np.broadcast_to(np.uint8(0), (10**7, 10**7, 3)))
+    assert_one_line(error, "an image of 10000000x10000000x3: needs", "make it smaller")
 
 
 def test_what_the_caller_does_later_changes_nothing():
@@ -176,6 +190,16 @@ def test_mends_of_arrays(door, image, wanted):
     np.testing.assert_array_equal(door(mended(error, image)), wanted)
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3fn"])
+def test_mends_of_types_that_numpy_lacks(kind):
+    half = (PHOTO / 255).astype(pytest.importorskip("ml_dtypes").__dict__[kind])
+    with pytest.raises(ArgumentError) as error:
+        given_photo(half)
+    assert_one_line(error, f"image is {kind}; expected ")
+    wanted = np.rint(255 * half.astype(np.float32)).astype(np.uint8)
+    np.testing.assert_array_equal(given_photo(mended(error, half)), wanted)
+
+
 def test_tensors_on_a_gpu_are_told_how_to_leave_it():
     with pytest.raises(ArgumentError) as error:
         given_photo(tensor := Tensor(PHOTO, place=Tensor.GPU, dtype="uint8"))
@@ -210,6 +234,7 @@ def test_mends_of_other_things(png):
         (Image.new("RGB", (0, 3)), "image has shape 3x0x3"),
         (np.array(None), "image is object; expected a HxWx3 uint8 array"),
         (np.zeros(PHOTO.shape, complex), "image is complex128"),
+        (Broken(), "NumPy cannot read it: 'no pixels'"),
     ],
 )
 def test_what_is_no_photo(image, told):

@@ -205,7 +205,7 @@ def test_every_open_end_is_checked(tmp_path, to):
 def test_any_net(tmp_path, net, to):
     converted = checked(net, to, tmp_path / "x")
     assert_agree(converted)
-    assert [difference.output for difference in converted.differences] == net.outputs
+    assert [difference.output for difference in converted.differences] == list(net.outputs)
 
 
 def test_photos_of_a_net_that_ends_in_softmax(tmp_path):

@@ -115,10 +115,16 @@ def test_weights_that_are_not_there(name):
     ("model", "weights", "kind", "expected"),
     [
         ("Deeplab", None, ArgumentError, "'Deeplab'"),
-        ("", None, ArgumentError, "''"),
+        ("", None, ArgumentError, "model is empty, expected a path"),
         ("nothing.prototxt", None, FileError, "nothing.prototxt: cannot be read"),
         (Path("DeepLab"), None, FileError, "DeepLab: cannot be read"),
         (".", None, FileError, "is a folder"),
+        (
+            "net.npz",
+            None,
+            ArgumentError,
+            "deeplab-repro convert --weights net.npz --to safetensors",
+        ),
         ("tiny.prototxt", None, ArgumentError, "net 'tiny' needs weights"),
         ("tiny.prototxt", "nothing", FileError, "nothing: cannot be read"),
         ("tiny.prototxt", "DeepLab", ArgumentError, "weights of DeepLab are not here"),

@@ -194,6 +194,7 @@ def test_shapes_are_worked_out_once_for_a_size(tiny, monkeypatch):
         patch.setattr(type(n), "walk", None)
         assert n.blob_shapes((1, 3, 97, 41)) == expected
         assert [n.fitting_size((size, 9)) for size in range(30, 70)] == fits
+    assert n.outputs is n.outputs
     for size in range(33, 133):
         n.blob_shapes((1, 3, size, 41))
         n.fitting_size((size, 41))

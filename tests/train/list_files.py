@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.other_layers import ImageSegData
 from deeplab_repro.net.preprocess import VOCS, Preprocessing
 from deeplab_repro.train.data import SegData
 

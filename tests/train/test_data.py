@@ -16,7 +16,7 @@ from PIL import Image
 from deeplab_repro.errors import ArgumentError, FileError, ImageError, ResourceError
 from deeplab_repro.files.images import read_image, read_labels
 from deeplab_repro.files.pictures import write_labels
-from deeplab_repro.net.net import ImageSegData
+from deeplab_repro.net.other_layers import ImageSegData
 from deeplab_repro.net.preprocess import MEAN_BGR, VOCS, Preprocessing
 from deeplab_repro.train.data import SegData
 from tests.conftest import assert_one_line
@@ -243,7 +243,7 @@ def test_an_error_in_the_thread_comes_at_its_batch(folder):
 def test_a_process_ends_with_batches_under_way(folder):
     script = (
         "import sys\n"
-        "from deeplab_repro.net.net import ImageSegData\n"
+        "from deeplab_repro.net.other_layers import ImageSegData\n"
         "from deeplab_repro.net.preprocess import VOCS\n"
         "from deeplab_repro.train.data import SegData\n"
         "data = ImageSegData(sys.argv[1], sys.argv[2], 3, 20)\n"

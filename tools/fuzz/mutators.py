@@ -6,7 +6,10 @@ values do.
 
 import random
 import re
+from collections.abc import Callable
 from typing import Any
+
+from headers import mutate_safetensors
 
 from deeplab_repro.caffe import bvlc_pb2, deeplab_pb2
 from deeplab_repro.caffe.wire import BYTES, FIXED32, FIXED64, VARINT, varint
@@ -247,3 +250,12 @@ def _bytes(field: _Field, rng: random.Random, wrong: float) -> bytes:
     if rng.random() < wrong:
         length = rng.choice((0, max(0, length - 1), length + 1, *_VARINTS))
     return varint(number << 3 | kind) + varint(length) + value
+
+
+MUTATORS: dict[str, Callable[[bytes, random.Random, list[bytes]], bytes]] = {
+    "prototxt": mutate_prototxt,
+    "caffemodel": mutate_protobuf,
+    "solverstate": mutate_protobuf,
+    "safetensors": mutate_safetensors,
+}
+"""By the kind of file: what changes one, given others to take parts of."""

@@ -1,8 +1,8 @@
 """Fuzz the readers of files that come from outside, guided by the code that each input reaches.
 
     pip install atheris
-    python tools/fuzz/readers.py prototxt|caffemodel|solverstate [--runs 100000] [--corpus DIR]
-                                 [--seconds N] [--distil DIR]
+    python tools/fuzz/readers.py prototxt|caffemodel|solverstate|safetensors [--runs 100000]
+                                 [--corpus DIR] [--seconds N] [--distil DIR]
 
 Runs libFuzzer (atheris) from the repository's own prototxts and from small binary files. What is
 done with each input, and what counts as a finding, is in targets.py. A finding is printed, one
@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-_LONGEST = {"prototxt": 2500, "caffemodel": 4096, "solverstate": 4096}
+_LONGEST = {"prototxt": 2500, "caffemodel": 4096, "solverstate": 4096, "safetensors": 8192}
 _KEPT = 3000  # bytes; longer inputs are not distilled
 
 
@@ -59,7 +59,7 @@ def fuzz(kind: str, corpus: Path, runs: int, seconds: int) -> None:
     seeds = make_seeds(kind)
     for seed in seeds:
         _keep(corpus, seed)
-    change = mutators.mutate_prototxt if kind == "prototxt" else mutators.mutate_protobuf
+    change = mutators.MUTATORS[kind]
     found: set[str] = set()
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 
@@ -89,6 +89,7 @@ def make_seeds(kind: str) -> list[bytes]:
     from targets import SMALL_NET
 
     from deeplab_repro.caffe import read_net, write_caffemodel, write_solverstate
+    from deeplab_repro.convert.safetensors import write_safetensors
     from deeplab_repro.net.solver import SolverState
 
     kept = [path.read_bytes() for path in sorted(ROOT.glob(f"tests/caffe/fuzzed/*.{kind}"))]
@@ -102,6 +103,11 @@ def make_seeds(kind: str) -> list[bytes]:
         net = read_net(path)
         net.fill_random(1)
         seeds = []
+        if kind == "safetensors":
+            for half in (False, True):
+                write_safetensors(net, path, half=half)
+                seeds.append(path.read_bytes())
+            return [*seeds, *kept]
         if kind == "solverstate":
             blobs = [blob.data for layer in net.layers for blob in layer.blobs]
             history = [data for data in blobs if data is not None]

@@ -27,9 +27,11 @@ from deeplab_repro.caffe import (
     read_solver,
     read_solverstate,
     read_train_net,
+    read_weights,
     write_solverstate,
 )
 from deeplab_repro.cli import descriptions, inspect
+from deeplab_repro.convert.safetensors import read_safetensors
 from deeplab_repro.errors import DeepLabError
 from deeplab_repro.net.net import Net
 
@@ -213,8 +215,24 @@ def _solverstate(path: Path, watch: _Watch) -> str:
     return "read"
 
 
+def _safetensors(path: Path, watch: _Watch) -> str:
+    for weights in (True, False):
+        net = watch.call(read_safetensors, path, weights)
+        message = watch.error
+        if net is not None:
+            watch.call(_described, net)
+            watch.call(prototxt_text, net, True)
+    model = watch.call(read_weights, path)
+    if model is not None:
+        for partial in (False, True):
+            watch.call(load_weights, _small_net(path.with_suffix(".net")), model, partial)
+    _inspected(path, watch)
+    return message or "read"
+
+
 TARGETS: dict[str, Callable[[Path, _Watch], str]] = {
     "prototxt": _prototxt,
     "caffemodel": _caffemodel,
     "solverstate": _solverstate,
+    "safetensors": _safetensors,
 }

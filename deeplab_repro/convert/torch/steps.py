@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from deeplab_repro.arrays import Shape
-from deeplab_repro.convert.torch_modules import Module, Place, module_of
+from deeplab_repro.convert.torch.modules import Module, Place, module_of
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.channel_layers import Power
 from deeplab_repro.net.layers import Eltwise, Split

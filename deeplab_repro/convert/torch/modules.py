@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeplab_repro.arrays import HW, Shape, dims
-from deeplab_repro.convert.torch_code import Call, number, tuple_of
+from deeplab_repro.convert.torch.code import Call, number, tuple_of
 from deeplab_repro.errors import NetError
 from deeplab_repro.net.channel_layers import BN, BatchNorm, PReLU, Scale
 from deeplab_repro.net.layers import Convolution, Deconvolution, Dropout, InnerProduct, Pooling

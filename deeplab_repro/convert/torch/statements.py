@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deeplab_repro.convert.torch_code import WIDTH, Call, Expression, identifier, loop
-from deeplab_repro.convert.torch_layers import WRAPPING, expression_of, shared_expression
-from deeplab_repro.convert.torch_modules import is_of_channels
-from deeplab_repro.convert.torch_steps import Item, Run, Step
+from deeplab_repro.convert.torch.code import WIDTH, Call, Expression, identifier, loop
+from deeplab_repro.convert.torch.layers import WRAPPING, expression_of, shared_expression
+from deeplab_repro.convert.torch.modules import is_of_channels
+from deeplab_repro.convert.torch.steps import Item, Run, Step
 from deeplab_repro.net.channel_layers import Scale
 from deeplab_repro.net.shape_layers import Slice
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deeplab_repro.convert.torch_code import Call, Chain, Expression, number, tuple_of
-from deeplab_repro.convert.torch_modules import (
+from deeplab_repro.convert.torch.code import Call, Chain, Expression, number, tuple_of
+from deeplab_repro.convert.torch.modules import (
     MODULES,
     Place,
     is_of_channels,

@@ -3,11 +3,11 @@
 import itertools
 from collections.abc import Sequence
 
-from deeplab_repro.convert.torch_code import Call, identifier, loop, tuple_of
-from deeplab_repro.convert.torch_modules import VARYING, text_of
-from deeplab_repro.convert.torch_parts import RUN
-from deeplab_repro.convert.torch_statements import INDENT, TAKEN, Body
-from deeplab_repro.convert.torch_steps import Item, Method, Program, Run, Step
+from deeplab_repro.convert.torch.code import Call, identifier, loop, tuple_of
+from deeplab_repro.convert.torch.modules import VARYING, text_of
+from deeplab_repro.convert.torch.parts import RUN
+from deeplab_repro.convert.torch.statements import INDENT, TAKEN, Body
+from deeplab_repro.convert.torch.steps import Item, Method, Program, Run, Step
 from deeplab_repro.net.layers import Eltwise, ReLU
 
 

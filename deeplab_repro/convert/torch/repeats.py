@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from deeplab_repro.convert.torch_modules import VARYING
-from deeplab_repro.convert.torch_steps import Item, Method, Run, Step
+from deeplab_repro.convert.torch.modules import VARYING
+from deeplab_repro.convert.torch.steps import Item, Method, Run, Step
 from deeplab_repro.net.channel_layers import BatchNorm
 
 # So many blocks are worth a method, with so many layers that learn, and no longer than this.

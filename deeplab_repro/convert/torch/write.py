@@ -1,4 +1,4 @@
-"""Writes a net for PyTorch: model.py, as a person would write it, and model.safetensors.
+"""Puts model.py together, and writes it and its model.safetensors.
 
 The weights have the names of the layers in both. Where a layer's name is none of Python's, or one
 of nn.Module's own, it gets another in both files, and a comment in model.py says so.
@@ -9,14 +9,14 @@ import re
 from dataclasses import replace
 
 from deeplab_repro.arrays import dims
-from deeplab_repro.convert import torch_parts as parts
 from deeplab_repro.convert.onnx import fitting_sizes
 from deeplab_repro.convert.safetensors import write_safetensors
-from deeplab_repro.convert.torch_code import class_name, identifier, number, plain, tuple_of
-from deeplab_repro.convert.torch_methods import class_lines
-from deeplab_repro.convert.torch_repeats import shared_trunk, with_blocks
-from deeplab_repro.convert.torch_statements import TAKEN
-from deeplab_repro.convert.torch_steps import Method, program_of
+from deeplab_repro.convert.torch import parts
+from deeplab_repro.convert.torch.code import class_name, identifier, number, plain, tuple_of
+from deeplab_repro.convert.torch.net_class import class_lines
+from deeplab_repro.convert.torch.repeats import shared_trunk, with_blocks
+from deeplab_repro.convert.torch.statements import TAKEN
+from deeplab_repro.convert.torch.steps import Method, program_of
 from deeplab_repro.errors import ArgumentError, NetError
 from deeplab_repro.files.marks import signed
 from deeplab_repro.files.whole import write_atomically
