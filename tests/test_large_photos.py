@@ -83,6 +83,31 @@ def test_a_tile_too_small_is_told_the_least(tiny, photo):
         DeepLab(tiny, "random:0", crf=None, tile=least - 1)(image)
 
 
+def test_tiles_where_not_even_the_smallest_photo_fits_as_a_whole(tiny, photo, monkeypatch):
+    image = photo(50, 60)
+    usual = DeepLab(tiny, "random:0", device="cpu", crf=None)
+    whole, needs = usual(image), usual.memory_needed((50, 60))
+    monkeypatch.setattr(memory, "available_memory", lambda: needs * 9 // 10)
+    found = DeepLab(tiny, "random:0", device="cpu", crf=None)(image)
+    assert found.tiles > 1
+    same(found, whole)
+    monkeypatch.setattr(memory, "available_memory", lambda: needs // 100)
+    for tile in ("auto", "never"):
+        with pytest.raises(ResourceError, match=r"net 'tiny'.*machine with more memory") as error:
+            DeepLab(tiny, "random:0", device="cpu", crf=None, tile=tile)
+        assert_one_line(error, "net 'tiny'")
+
+
+def test_the_side_that_is_named_may_run_in_tiles(tiny, photo, monkeypatch):
+    needs = DeepLab(tiny, "random:0", device="cpu", crf=None).memory_needed((1, 1))
+    monkeypatch.setattr(memory, "available_memory", lambda: needs * 99 // 100)
+    image = photo(900, 700)
+    with pytest.raises(ResourceError, match=r"--max-side \d+\)$") as error:
+        DeepLab(tiny, "random:0", device="cpu", crf=None)(image)
+    side = int(str(error.value).split("--max-side ")[1].rstrip(")"))
+    assert DeepLab(tiny, "random:0", device="cpu", crf=None, max_side=side)(image).tiles > 1
+
+
 @pytest.mark.parametrize("tile", [0, -3, 1.5, True, "always", "512"])
 def test_other_sizes_of_tiles_are_refused(tiny, tile):
     with pytest.raises(ArgumentError, match=r"tile is .*, expected 'auto', 'never' or"):

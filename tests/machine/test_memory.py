@@ -88,3 +88,22 @@ print(free, available_memory())
     before, after = map(int, done.stdout.split())
     assert 100_000_000 < before < 300_000_000  # what Python itself has mapped is taken off
     assert before - after == pytest.approx(100_000_000, rel=0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_under_a_limit_what_is_freed_is_given_back():
+    """glibc would keep blocks like these, as large as it has seen freed before, in its heap."""
+    script = """
+import resource
+from deeplab_repro.machine.memory import available_memory, give_back_what_is_freed
+resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, resource.RLIM_INFINITY))
+give_back_what_is_freed()
+bytearray(30_000_000)
+free = available_memory()
+blocks = [bytearray(8_000_000) for _ in range(20)]
+last = blocks.pop()
+del blocks
+print(free - available_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert 7_000_000 < int(done.stdout) < 10_000_000
