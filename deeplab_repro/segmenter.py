@@ -151,7 +151,7 @@ class DeepLab:
         engine_of = partial(make_engine, device=device, precision=precision, engine=engine)
         self._runs = AnySize(net, engine_of, tile)
         self.crf_device = crf_device(device) if self.crf else None
-        is_whole = self._runs.fits(*self._needs((1, 1)))
+        is_whole = self._runs.fits(*self._needs((1, 1), labels_only=True))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
         known = MODELS.get(net.name)
