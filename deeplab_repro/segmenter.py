@@ -1,11 +1,10 @@
 """A photo goes in, labels come out: the net, and the CRF behind it."""
 
-import bisect
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -19,7 +18,7 @@ from deeplab_repro.crf.arguments import check_iterations
 from deeplab_repro.crf.arguments import memory_needed as crf_memory_needed
 from deeplab_repro.crf.cuda.device import crf_device
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.engines.any_size import AnySize, TileSize, check_tile, what
+from deeplab_repro.engines.any_size import AnySize, OnTiles, TileSize, check_tile
 from deeplab_repro.engines.choose import make_engine
 from deeplab_repro.engines.engine import Engine, check_finite
 from deeplab_repro.errors import (
@@ -31,7 +30,6 @@ from deeplab_repro.errors import (
 )
 from deeplab_repro.files.given_photo import PhotoLike, check_photos, given_photo, path_of
 from deeplab_repro.machine.device import Precision
-from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.drawn import looks_drawn
 from deeplab_repro.models.fetched import weights_file
 from deeplab_repro.models.loading import RANDOM, fill, read_model
@@ -55,9 +53,6 @@ _Outcome = tuple[Path | None, Segmentation | DeepLabError]
 
 # CxHxW float32 arrays beside those of the CRF: a library's scores, ours and the probabilities.
 _ARRAYS_HELD = 3
-
-OnTiles = Callable[[str, int], Callable[[], object]]
-"""Takes how a photo is run in tiles, in words, and how many there are; gives what each calls."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +157,7 @@ class DeepLab:
         engine_of = partial(make_engine, device=device, precision=precision, engine=engine)
         self._runs = AnySize(net, engine_of, tile, partial(engine_of, measures=False))
         self.crf_device = crf_device(device) if self.crf else None
-        size, net_bytes, rest = self._needs((1, 1))
-        mend = "free some, or use a machine with more memory"
-        require_memory(net_bytes + rest, what(net, size), mend)
+        is_whole = self._runs.fits(*self._needs((1, 1), labels_only=True))
         self.weights = weights_file(weights, model)
         fill(net, self.weights)
         known = MODELS.get(net.name)
@@ -173,7 +166,8 @@ class DeepLab:
             and known.knows == "drawings"
             and self.weights == known.shipped_weights
         )
-        self.engine.build()
+        if is_whole:
+            self.engine.build()
 
     def __repr__(self) -> str:
         weights = one_line(self.weights)
@@ -324,10 +318,10 @@ class DeepLab:
         size, net_bytes, rest = self._needs(whole, labels_only, self.max_side)
         smaller = partial(self._smaller, whole, labels_only)
         way = self._runs.way(size, net_bytes, rest, smaller)
-        on_tile = on_tiles(str(way), way.count) if on_tiles and way.tiling else None
         _, stride, offset = self.net.coarse_output
         data = preprocess(shrunk(image, seen), size, self.net.preprocessing or VOCS)
-        values = self._runs.run(way, data, coarse_size(seen, stride, offset), on_tile)
+        wanted = coarse_size(seen, stride, offset)
+        values, way = self._runs.run(way, data, wanted, on_tiles)
         check_finite(self.net, values, self.precision)
         coarse = CoarseScores(values, stride, offset).covering(seen)
         coarse = replace(coarse, values=np.ascontiguousarray(coarse.values))
@@ -384,9 +378,10 @@ class DeepLab:
     def _smaller(self, image: HW, labels_only: bool, free: float) -> str:
         """What to do with an image that is too large for so many free bytes."""
 
-        def fits(side: int) -> bool:
-            _, net_bytes, rest = self._needs(image, labels_only, side)
-            return net_bytes + rest < 0.9 * free
-
-        side = bisect.bisect_left(range(max(image)), True, key=lambda side: not fits(side + 1))
-        return f"make it smaller (--max-side {side})" if side else "use a machine with more memory"
+        side, least, size = max(image), self.net.fitting_size((1, 1)), (0, 0)
+        while size != least:
+            side = side * 3 // 4
+            size, net_bytes, rest = self._needs(image, labels_only, max(1, side))
+            if self._runs.way_within(size, net_bytes, rest, 0.9 * free):
+                return f"make it smaller (--max-side {max(1, side)})"
+        return "use a machine with more memory"

@@ -8,7 +8,7 @@ from deeplab_repro.engines import any_size
 from deeplab_repro.errors import ArgumentError, ResourceError
 from deeplab_repro.machine import memory
 from deeplab_repro.net.scaled import shrunk
-from tests.conftest import TOYS, assert_one_line
+from tests.conftest import TINY, TOYS, assert_one_line
 
 CRF = CrfParams(4, 20, 5)
 
@@ -81,6 +81,38 @@ def test_a_tile_too_small_is_told_the_least(tiny, photo):
     assert DeepLab(tiny, "random:0", crf=None, tile=least).run_net(image).tiles > 1
     with pytest.raises(ArgumentError):
         DeepLab(tiny, "random:0", crf=None, tile=least - 1)(image)
+
+
+def test_tiles_where_not_even_the_smallest_photo_fits_as_a_whole(tiny, photo, monkeypatch):
+    image = photo(50, 60)
+    usual = DeepLab(tiny, "random:0", device="cpu", crf=None)
+    whole, needs = usual(image), usual.memory_needed((50, 60))
+    monkeypatch.setattr(memory, "available_memory", lambda: needs * 9 // 10)
+    found = DeepLab(tiny, "random:0", device="cpu", crf=None)(image)
+    assert found.tiles > 1
+    same(found, whole)
+    monkeypatch.setattr(memory, "available_memory", lambda: needs // 100)
+    for tile in ("auto", "never"):
+        with pytest.raises(ResourceError, match=r"net 'tiny'.*machine with more memory") as error:
+            DeepLab(tiny, "random:0", device="cpu", crf=None, tile=tile)
+        assert_one_line(error, "net 'tiny'")
+
+
+def test_the_side_that_is_named_may_run_in_tiles(tmp_path, monkeypatch):
+    wide = TINY.replace("num_output: 5", "num_output: 256").replace(" stride: 8", "")
+    wide = wide.replace("33 input_dim: 41", "257 input_dim: 257").replace("factor: 8", "factor: 1")
+    (tmp_path / "wide.prototxt").write_text(wide)
+
+    def model(side=None):
+        how = {"device": "cpu", "engine": "opencv", "crf": None, "max_side": side}
+        return DeepLab(tmp_path / "wide.prototxt", "random:0", **how)
+
+    needs, image = model().memory_needed((257, 257)), np.zeros((3000, 2000, 3), np.uint8)
+    monkeypatch.setattr(memory, "available_memory", lambda: needs - 20_000_000)
+    with pytest.raises(ResourceError, match=r"--max-side \d+\)$") as error:
+        model().run_net(image, labels_only=True)
+    side = int(str(error.value).split("--max-side ")[1].rstrip(")"))
+    assert model(side).run_net(image, labels_only=True).tiles > 1
 
 
 @pytest.mark.parametrize("tile", [0, -3, 1.5, True, "always", "512"])

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from deeplab_repro.arrays import F32, HW
@@ -22,6 +23,14 @@ TileSize = int | Literal["auto", "never"] | None
 # to more than so many times the work of the whole.
 _ENOUGH = 2_000_000_000
 _TOO_MUCH_WORK = 1.4
+
+# Where memory runs out, the next tiles are to take this share of what the last were to take.
+_LESS = 0.6
+
+_MORE = "free some, or use a machine with more memory"
+
+OnTiles = Callable[[str, int], Callable[[], object]]
+"""Takes how a photo is run in tiles, in words, and how many there are; gives what each calls."""
 
 
 def check_tile(tile: TileSize) -> None:
@@ -68,8 +77,20 @@ class AnySize:
     ) -> None:
         self.engine: Engine = engine_of(net)
         self._engine_of, self._part_of = engine_of, part_of or engine_of
-        self._tile = "never" if tile is None else tile
+        self._in_tiles = tile not in (None, "never")
+        self._longest = tile if isinstance(tile, int) else math.inf  # side of a tile
         self._bytes_held = 0  # what the engine took for earlier images, it has not given back
+
+    def fits(self, size: HW, net_bytes: int, rest: int) -> bool:
+        """Whether images of the least size (H, W) run as a whole. The others are as for `way`.
+
+        Raises ResourceError where there is too little memory for any way.
+        """
+        free, on_gpu = self._free()
+        if net_bytes > min(free - rest, on_gpu):
+            with suppress(ArgumentError):  # at other sizes smaller tiles may do
+                self.way(size, net_bytes, rest, lambda _: _MORE)
+        return self._fits(size, net_bytes, rest, free, on_gpu)
 
     def way(self, size: HW, net_bytes: int, rest: int, smaller: Callable[[float], str]) -> Way:
         """How to run an image of this size (H, W), which the net takes.
@@ -78,48 +99,82 @@ class AnySize:
         what to do with so many free bytes. Raises ResourceError where there is too little memory
         for any way, and ArgumentError where tiles are smaller than what their scores depend on.
         """
-        longest = self._tile if isinstance(self._tile, int) else math.inf
-        free, on_gpu = self._free()
-        wanted = net_bytes - self._bytes_held
-        if wanted > min(free - rest, on_gpu):
+        if not self._fits(size, net_bytes - self._bytes_held, rest, *self._free()):
             free_kept_memory()  # of earlier images
-            free, on_gpu = self._free()
-        if wanted <= min(free - rest, on_gpu) and max(size) <= longest:
+        if self._fits(size, net_bytes - self._bytes_held, rest, *self._free()):
             return Way(net_bytes)
-        needs = float(net_bytes + rest)
+        if self._in_tiles:
+            self._drop_engine()
+        free, on_gpu = self._free()
+        needs = f"{gigabytes(net_bytes + rest)} and {gigabytes(free)} are free"
+        if found := self.way_within(size, net_bytes, rest, free, on_gpu):
+            limited = self._longest < max(size)
+            return replace(found, why="" if limited else f", as the whole needs {needs}")
+        if self._longest < max(size):
+            self._check_longest(size)
         why_not = "let it run in tiles (--tile auto)"
-        if self._tile != "never":
-            self.engine, self._bytes_held = self._engine_of(self.engine.net), 0
-            free, on_gpu = self._free()
-            why = f", as the whole needs {gigabytes(needs)} and {gigabytes(free)} are free"
-            # The net is gone when the CRF begins, but that of the image before may still run.
-            room = min(on_gpu, max(free - rest, free / 3))
-            tiling = self._tiling(size, longest, room)
-            if tiling and max(tiling.n_bytes, rest) <= free:
-                return Way(tiling.n_bytes, tiling, "" if longest < math.inf else why)
-            needs = max(tiling.n_bytes, rest) if tiling else needs
-            mend = "use a smaller --tile" if longest < math.inf else ""
-            why_not = why_whole(*self._to_scores(size)) or mend
+        if self._in_tiles:
+            why_not = why_whole(*self._to_scores(size))
         mends = ", or ".join(filter(None, [why_not, smaller(free)]))
         raise ResourceError(
-            f"{what(self.engine.net, size)}: needs {gigabytes(needs)} of memory, {gigabytes(free)} "
-            f"are free: {mends}"
+            f"{what(self.engine.net, size)}: needs {gigabytes(net_bytes + rest)} of memory, "
+            f"{gigabytes(free)} are free: {mends}"
         )
 
-    def run(
-        self, way: Way, data: F32, size: HW, on_tile: Callable[[], object] | None = None
-    ) -> F32:
-        """The first (H, W) of the coarse scores, CxHxW float32; as a whole, all of them.
+    def way_within(
+        self, size: HW, net_bytes: int, rest: int, free: float, on_gpu: float = math.inf
+    ) -> Way | None:
+        """How to run an image in so many free bytes; None where there is no way.
 
-        data: the input, 1x3xHxW float32. on_tile: called after each tile. Raises what the engine
-        raises.
+        The others are as for `way`.
         """
+        if self._fits(size, net_bytes, rest, free, on_gpu):
+            return Way(net_bytes)
+        if not self._in_tiles or rest > free:
+            return None
+        # The net is gone when the CRF begins, but that of the image before may still run.
+        found = self._tiling(size, min(on_gpu, max(free - rest, free / 3)))
+        if found is None:
+            return None
+        return Way(found.n_bytes, found if found.count > 1 else None)
+
+    def run(
+        self, way: Way, data: F32, size: HW, on_tiles: OnTiles | None = None
+    ) -> tuple[F32, Way]:
+        """The first (H, W) of the coarse scores, CxHxW float32, and how they were made.
+
+        As a whole, all of them. Where memory runs out all the same, it is tried again in smaller
+        tiles. data: the input, 1x3xHxW float32. Raises what the engine raises.
+        """
+        while True:
+            on_tile = on_tiles(str(way), way.count) if on_tiles and way.tiling else None
+            try:
+                return self._run(way, data, size, on_tile), way
+            except (ResourceError, MemoryError) as error:
+                self._drop_engine()
+                failed = error.with_traceback(None)  # which would keep what is to be freed
+            found = None
+            if self._in_tiles:
+                found = self._tiling((data.shape[2], data.shape[3]), _LESS * way.n_bytes)
+            if found is None:
+                raise failed
+            way = Way(found.n_bytes, found, ", as memory ran out")
+
+    def _run(self, way: Way, data: F32, size: HW, on_tile: Callable[[], object] | None) -> F32:
         if way.tiling:
             return way.tiling.run(self._part_of, data, size, on_tile)[0]
         blob = self.engine.net.coarse_output[0]
         values = self.engine.blobs(data, [blob])[blob][0]
         self._bytes_held = max(self._bytes_held, way.n_bytes)
         return values
+
+    def _fits(self, size: HW, net_bytes: int, rest: int, free: float, on_gpu: float) -> bool:
+        """Whether an image runs as a whole."""
+        return net_bytes <= min(free - rest, on_gpu) and max(size) <= self._longest
+
+    def _drop_engine(self) -> None:
+        """Give back what the engine holds."""
+        self.engine, self._bytes_held = self._engine_of(self.engine.net), 0
 
     def _free(self) -> tuple[float, float]:
         """The free bytes of memory, and of the GPU if the net runs there."""
@@ -131,24 +186,27 @@ class AnySize:
         net = self.engine.net
         return up_to(net, net.coarse_output[0]), (1, 3, *size)
 
-    def _tiling(self, size: HW, longest: float, room: float) -> Tiling | None:
+    def _tiling(self, size: HW, room: float) -> Tiling | None:
         net, shape = self._to_scores(size)
-        if longest == math.inf:
-            enough = min(_ENOUGH, room)
-            while True:
-                found = find_tiling(net, shape, self._part_of, enough)
-                work = found.work / max(1, net.operations(net.output, shape)) if found else math.inf
-                if work <= _TOO_MUCH_WORK or enough == room:
-                    return found
-                enough = min(2 * enough, room)
-        found = find_tiling(net, shape, self._part_of, longest=longest)
-        if found is None:
-            least = least_tile(net, shape, self._part_of)
-            raise ArgumentError(
-                f"{what(net, size)}: tiles of {longest} pixels are smaller than what their scores "
-                f"depend on, expected {least} or more: use --tile {least}"
-            )
-        return found
+        enough = min(_ENOUGH, room) if self._longest == math.inf else room
+        while True:
+            found = find_tiling(net, shape, self._part_of, enough, self._longest)
+            work = found.work / max(1, net.operations(net.output, shape)) if found else math.inf
+            if work <= _TOO_MUCH_WORK or enough == room:
+                return found
+            enough = min(2 * enough, room)
+
+    def _check_longest(self, size: HW) -> None:
+        """Raise ArgumentError where there is no way in tiles of this size, in any memory."""
+        net, shape = self._to_scores(size)
+        if find_tiling(net, shape, self._part_of, longest=self._longest):
+            return
+        least = least_tile(net, shape, self._part_of)
+        why = why_whole(net, shape)
+        raise ArgumentError(
+            f"{what(net, size)}: tiles of {self._longest} pixels are smaller than what their "
+            f"scores depend on{why and f' ({why})'}, expected {least} or more: use --tile {least}"
+        )
 
 
 def what(net: Net, size: HW) -> str:

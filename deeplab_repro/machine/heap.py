@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deeplab_repro.machine.limits import is_limited
+
 MOST_KEPT = 1 << 30
 """Bytes of freed memory that a command keeps; larger arrays are given back at once."""
 
@@ -23,6 +25,8 @@ _SETTINGS = {
     # One heap for all threads: with one each, each would keep what the others need.
     "arena_max": (-8, 1),
 }
+# Under a limit (ulimit -v) that counts what is kept: else several hundred MB would be.
+_UNDER_A_LIMIT = {"mmap_threshold": (-3, 1 << 20), "arena_max": (-8, 1)}
 _LARGEST_FOR_OLD_GLIBC = 32 << 20
 _FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 
@@ -39,19 +43,20 @@ _keeps = False
 def keep_freed_memory() -> None:
     """Have this process keep up to `MOST_KEPT` bytes that it frees, from now on.
 
-    To be called before anything large is there. Settings of malloc that the user has put into the
-    environment (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES and so on) stay as they are.
+    To be called before anything large is there. Under a limit of the process that counts what is
+    kept, all is given back instead. Settings of malloc that the user has put into the environment
+    (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES and so on) stay as they are.
     """
     global _keeps
     libc = _glibc()
     if libc is None:
         return
-    for name, (number, value) in _SETTINGS.items():
+    for name, (number, value) in (_UNDER_A_LIMIT if is_limited() else _SETTINGS).items():
         if _is_set(name):
             continue
         if not libc.mallopt(number, value) and name == "mmap_threshold":
             libc.mallopt(number, _LARGEST_FOR_OLD_GLIBC)
-    _keeps = True
+    _keeps = not is_limited()
 
 
 def is_kept() -> bool:

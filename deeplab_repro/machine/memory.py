@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from deeplab_repro.errors import ResourceError
+from deeplab_repro.machine.limits import bytes_told, left_by_limits
 
 _NOT_ASKED_FOR = 1 << 24  # bytes
 
@@ -15,9 +16,9 @@ def available_memory() -> int | None:
     memory), what the control groups leave (containers, job schedulers), and what the limits of the
     process leave (`ulimit -v` and `-d`).
     """
-    free = _bytes_told(Path("/proc/meminfo"), "MemAvailable:")
+    free = bytes_told(Path("/proc/meminfo"), "MemAvailable:")
     machine = _physical() if free is None else free
-    found = (machine, _cgroup_available(Path("/")), _limit_available(Path("/proc/self/status")))
+    found = (machine, _cgroup_available(Path("/")), left_by_limits())
     return min((n for n in found if n is not None), default=None)
 
 
@@ -43,36 +44,11 @@ def require_memory(
         )
 
 
-def _bytes_told(table: Path, field: str) -> int | None:
-    """Return an amount of memory in a table of Linux's, or None without the table or the field."""
-    try:
-        for line in table.read_text().splitlines():
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
 def _physical() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
-
-
-def _limit_available(status: Path) -> int | None:
-    """Return what the limits of this process leave it to map, or None without one."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    left: list[int] = []
-    for kind, field in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
-        soft, _ = resource.getrlimit(kind)
-        if soft != resource.RLIM_INFINITY:
-            left.append(max(soft - (_bytes_told(status, field) or 0), 0))
-    return min(left, default=None)
 
 
 def _cgroup_available(root: Path) -> int | None:

@@ -8,6 +8,7 @@ import pytest
 
 from deeplab_repro.errors import ResourceError
 from deeplab_repro.machine import memory
+from deeplab_repro.machine.limits import bytes_told
 from deeplab_repro.machine.memory import available_memory, require_memory
 from tests.conftest import assert_one_line
 
@@ -69,7 +70,7 @@ def test_no_cgroup_and_no_limit(tmp_path):
         tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n", "mem": "x"}
     )
     assert memory._cgroup_available(tmp_path) is None
-    assert memory._bytes_told(tmp_path / "mem", "MemAvailable:") is None
+    assert bytes_told(tmp_path / "mem", "MemAvailable:") is None
 
 
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
@@ -88,3 +89,23 @@ print(free, available_memory())
     before, after = map(int, done.stdout.split())
     assert 100_000_000 < before < 300_000_000  # what Python itself has mapped is taken off
     assert before - after == pytest.approx(100_000_000, rel=0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_under_a_limit_what_is_freed_is_given_back():
+    """glibc would keep blocks like these, as large as it has seen freed before, in its heap."""
+    script = """
+import resource
+from deeplab_repro.machine.heap import keep_freed_memory
+from deeplab_repro.machine.memory import available_memory
+resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, resource.RLIM_INFINITY))
+keep_freed_memory()
+bytearray(30_000_000)
+free = available_memory()
+blocks = [bytearray(8_000_000) for _ in range(20)]
+last = blocks.pop()
+del blocks
+print(free - available_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert 7_000_000 < int(done.stdout) < 10_000_000
