@@ -28,6 +28,7 @@ OnTile = Callable[[], object]
 # To build a stage's engine takes about as long as this share of all the net's work.
 _COST_OF_A_STAGE = 0.01
 _COST_OF_A_TILE = 200  # values of the image or a blob: to start an engine takes as long
+_MOST_WORK = 10  # times the whole's: beyond it small tiles take hours, and then thousands
 _MOST_WAISTS = 12  # among which the stages are chosen
 _GUESSED = 1.05  # times the room: a guess of a tile's bytes may be so much too high
 
@@ -140,7 +141,7 @@ def find_tiling(
     room: float = math.inf,
     longest: float = math.inf,
 ) -> Tiling | None:
-    """How to make a net's output of an image with the least work; None where there is no way.
+    """How to make a net's output of an image with the least work; None where there is no good way.
 
     net: without layers that its output does not need. shape: of the input, 1x3xHxW. room: bytes
     that all may take. longest: no side of a tile is longer, in pixels of the image.
@@ -156,7 +157,8 @@ def find_tiling(
             n_bytes = kept + max(way.n_bytes for way in ways)
             work = sum(way.work for way in ways)
             found.append(InBranches(ways, net.layers[-1], n_bytes, work))
-    return min(found, key=lambda way: way.work, default=None)
+    most = _MOST_WORK * net.operations(net.output, shape)
+    return min((way for way in found if way.work <= most), key=lambda way: way.work, default=None)
 
 
 def _in_stages(
