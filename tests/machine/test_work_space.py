@@ -7,12 +7,13 @@ import time
 import numpy as np
 import pytest
 
-from deeplab_repro.machine import work_space
+from deeplab_repro.machine import heap, work_space
 from deeplab_repro.machine.work_space import empty, free_memory
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept():
+def nothing_kept(monkeypatch):
+    monkeypatch.setattr(heap, "_keeps", False)  # as in a program that is not told to keep memory
     gc.collect()
     free_memory()
     yield

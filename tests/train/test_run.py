@@ -1,5 +1,6 @@
 """A whole training: what is written and when, going on with it, and what stops it."""
 
+import builtins
 import errno
 import os
 import threading
@@ -289,7 +290,7 @@ def disk_full(monkeypatch):
 
     `replacing`: the file is written, but not given its name.
     """
-    own_replace, own_fdopen = os.replace, os.fdopen
+    own_replace, own_open = os.replace, builtins.open
 
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -313,10 +314,14 @@ def disk_full(monkeypatch):
                 no_space()
             own_replace(source, target)
 
+        def open_full(path, mode="r", *more, **options):
+            file = own_open(path, mode, *more, **options)
+            return Full(file) if mode == "xb" else file
+
         if replacing:
             monkeypatch.setattr(os, "replace", replace)
         else:
-            monkeypatch.setattr(os, "fdopen", lambda *a, **k: Full(own_fdopen(*a, **k)))
+            monkeypatch.setattr(builtins, "open", open_full)
 
     return fill
 
