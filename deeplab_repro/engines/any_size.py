@@ -97,7 +97,7 @@ class AnySize:
 
         net_bytes, rest: what the whole net takes, and what the CRF and all else do. smaller: tells
         what to do with so many free bytes. Raises ResourceError where there is too little memory
-        for any way, and ArgumentError where tiles are smaller than what their scores depend on.
+        for any way, and ArgumentError where tiles are too small for what their scores depend on.
         """
         if not self._fits(size, net_bytes - self._bytes_held, rest, *self._free()):
             free_kept_memory()  # of earlier images
@@ -204,7 +204,7 @@ class AnySize:
         least = least_tile(net, shape, self._part_of)
         why = why_whole(net, shape)
         raise ArgumentError(
-            f"{what(net, size)}: tiles of {self._longest} pixels are smaller than what their "
+            f"{what(net, size)}: tiles of {self._longest} pixels are too small for what their "
             f"scores depend on{why and f' ({why})'}, expected {least} or more: use --tile {least}"
         )
 
