@@ -66,10 +66,12 @@ def test_too_much_is_given_back():
 
 
 def test_a_process_that_was_not_told_keeps_nothing():
-    assert not heap.is_kept()
+    asked = "from deeplab_repro.machine import heap; print(int(heap.is_kept()))"
+    assert printed(asked) == [0]
 
 
 def test_elsewhere_than_on_glibc_nothing_happens(monkeypatch):
+    monkeypatch.setattr(heap, "_keeps", False)
     monkeypatch.setattr(heap, "_glibc", lambda: None)
     heap.keep_freed_memory()
     heap.give_back()
