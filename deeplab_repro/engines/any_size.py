@@ -99,9 +99,11 @@ class AnySize:
         what to do with so many free bytes. Raises ResourceError where there is too little memory
         for any way, and ArgumentError where tiles are too small for what their scores depend on.
         """
-        if not self._fits(size, net_bytes - self._bytes_held, rest, *self._free()):
-            free_kept_memory()  # of earlier images
-        if self._fits(size, net_bytes - self._bytes_held, rest, *self._free()):
+        more = net_bytes - self._bytes_held
+        if self._fits(size, more, rest, *self._free()):
+            return Way(net_bytes)
+        free_kept_memory()  # of earlier images
+        if self._fits(size, more, rest, *self._free()):
             return Way(net_bytes)
         if self._in_tiles:
             self._drop_engine()
