@@ -168,8 +168,8 @@ def test_a_measurement_in_a_process_of_its_own():
     row = crf._apart(TINY, crf.measure, TINY, 1)
     assert (row["width"], row["height"], row["pixels"], row["labels"]) == (16, 12, 192, 3)
     assert row["median_ms"] > 0
+    none = Work(size=(8, 12), labels=0)
     with pytest.raises(DeepLabError, match="12x8 pixels with 0 labels: ValueError: "):
-        none = Work(size=(8, 12), labels=0)
         crf._apart(none, crf.measure, none, 1)
 
 
