@@ -98,9 +98,10 @@ def _draw(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
     from deeplab_repro.bench.contenders import CONTENDERS
 
     rate = f"{report['products_a_second'] / 1e9:.0f} GFLOP/s"
+    name = report["net"] if arguments.prototxt else arguments.model
     draw_chart(
         arguments,
-        [f"{report['net']}, {report['threads']} threads", machine_in_brief(report)],
+        [f"{name}, {report['threads']} threads", machine_in_brief(report)],
         report["growth"]["rows"],
         {name: each.title for name, each in CONTENDERS.items()},
         [name for name, each in CONTENDERS.items() if each.ours],

@@ -59,7 +59,8 @@ def write_time_chart(
         sizes,
         floors,
         label=floor,
-        color="0.4",
+        color="0.35",
+        zorder=4,  # programs may come so near to it that they hide it
         marker="_" if len(rows) == 1 else "",
         markersize=20,
         linestyle=":",
