@@ -89,7 +89,7 @@ _ARGUMENTS = {
     "bench net": (
         "",
         "--model ToyVOC-LargeFOV --size 500x375 --threads 1",
-        "--size 321x321,513x513,769x769 --chart net.svg",
+        "--size 513x513,769x769,1025x1025 --chart net.svg",
     ),
 }
 
