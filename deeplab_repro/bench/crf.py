@@ -5,8 +5,7 @@ import importlib.util
 import math
 import os
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from deeplab_repro.arrays import HW, dims
 from deeplab_repro.bench.hardware import peak_above, reset_peak, this_machine
-from deeplab_repro.bench.measures import seconds_of, slope, times_faster
+from deeplab_repro.bench.measures import growth, seconds_of, slope, times_faster
 from deeplab_repro.bench.process import call_apart
 from deeplab_repro.crf.arguments import memory_needed
 from deeplab_repro.crf.params import CrfParams
@@ -29,6 +28,8 @@ LABEL_COUNTS = (2, 8, 21, 32, 64)
 
 SCALES = (0.5, 1, 2, 4)
 """Scales of the image's sides for the growth with pixels, 1 among them; a large bench adds 8."""
+
+_ROUNDS_OF_GROWTH = 3
 
 _SCENE = (375, 500)
 _REGIONS = 25
@@ -73,27 +74,40 @@ class Work:
 
 
 def bench_crf(
-    work: Work, repeat: int = 10, large: bool = False, progress: Progress = unwatched
+    work: Work,
+    repeat: int = 10,
+    large: bool = False,
+    progress: Progress = unwatched,
+    sizes: Sequence[HW] = (),
 ) -> dict[str, Any]:
     """Measure everything, as plain data: times in milliseconds, memory in bytes.
 
-    repeat: rounds, in each of which all contenders run once. large: up to 64 times the pixels.
+    repeat: rounds, in each of which all contenders run once. large: 64 times the pixels too. sizes:
+    (H, W), at which the growth with pixels is measured besides the work's own; none for SCALES.
     Raises DeepLabErrors: for pictures that cannot be read, arguments that the CRF refuses, and too
     little memory.
     """
+    from deeplab_repro.bench.roofline import limits_ms, machine_rates
+
     few = min(repeat, 5)
-    of_size = [replace(work, size=size) for size in _sizes(work, large)]
+    of_size = [replace(work, size=size) for size in _sizes(work, large, sizes)]
     of_labels = [replace(work, labels=labels) for labels in LABEL_COUNTS]
     for each in (work, *of_size, *of_labels):
         each.check_memory()
     contenders, absent = find_contenders(work)
-    rows = []
+    by_pixels, by_labels = [], []
     with progress("measuring", repeat + len(of_size) + len(of_labels)) as advance:
         runs, outcomes = race(contenders, repeat, advance)
-        for each in (*of_size, *of_labels):
-            rows.append(_measure_apart(each, few))
+        rates = _apart(work, machine_rates)
+        for each in of_size:
+            by_pixels.append(_apart(each, measure_peers, each, min(repeat, _ROUNDS_OF_GROWTH)))
             advance()
-    by_pixels, by_labels = rows[: len(of_size)], rows[len(of_size) :]
+        for each in of_labels:
+            by_labels.append(_apart(each, measure, each, few))
+            advance()
+    for row in by_pixels:
+        row["floor_ms"] = work.iterations * max(limits_ms(row["iteration"], rates).values())
+    own = next(row for row in by_pixels if (row["height"], row["width"]) == work.size)
     return {
         "machine": this_machine(),
         "work": {**asdict(work), "params": list(astuple(work.params))},
@@ -104,10 +118,10 @@ def bench_crf(
         },
         "absent": absent,
         "against_pydensecrf2": compare(runs, outcomes),
-        "memory": _memory(by_pixels[SCALES.index(1)], by_labels),
+        "memory": _memory(own, by_labels),
+        "rates": rates,
         "pixels": {
-            "rows": by_pixels,
-            "slope_of_time": slope(by_pixels, "pixels", "median_ms"),
+            **growth(by_pixels),
             "slope_of_memory": slope(by_pixels, "pixels", "peak_bytes"),
         },
         "labels": {"rows": by_labels, "slope_of_time": slope(by_labels, "labels", "median_ms")},
@@ -155,19 +169,25 @@ def race(
     repeat: int,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, list[float]], dict[str, Outcome]]:
-    """Run all in turns, `repeat` times: the seconds of each run, and the last outcomes.
+    """Run all in turns, `repeat` times: the seconds of each run, and the first outcomes.
 
     Each runs once before that, which may compile and is not counted.
     """
     outcomes = {name: run() for name, run in contenders.items()}
+    return _in_turns(contenders, repeat, advance), outcomes
+
+
+def _in_turns(
+    contenders: Mapping[str, Callable[[], object]],
+    repeat: int,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeat):
         for name, run in contenders.items():
-            start = time.perf_counter()
-            outcomes[name] = run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name] += seconds_of(run, 1)
         advance()
-    return seconds, outcomes
+    return seconds
 
 
 def compare(
@@ -207,6 +227,29 @@ def measure(work: Work, repeat: int) -> dict[str, Any]:
         "labels": work.labels,
         "median_ms": 1e3 * statistics.median(times),
         "peak_bytes": peak_above(before),
+    }
+
+
+def measure_peers(work: Work, repeat: int) -> dict[str, Any]:
+    """Measure our memory, then the time of all contenders in turns, and count an iteration.
+
+    Like `measure` in a process that has done nothing else. "iteration" is what `work_of` counts.
+    """
+    from deeplab_repro.bench.roofline import work_of
+    from deeplab_repro.crf.cpu.mean_field import MeanField, photo_kernels
+
+    row = measure(work, 1)
+    contenders, _ = find_contenders(work)
+    for run in contenders.values():
+        run()
+    seconds = _in_turns(contenders, repeat)
+    del contenders, run
+    image, probs = work.inputs()
+    field = MeanField(probs.reshape(work.labels, -1), photo_kernels(image, work.params))
+    field.run(1)  # it knows all of its factors then
+    return row | {
+        "median_ms": {name: 1e3 * statistics.median(times) for name, times in seconds.items()},
+        "iteration": work_of(field),
     }
 
 
@@ -281,16 +324,19 @@ def _cuda_problem() -> str | None:
     return crf_cuda_problem()
 
 
-def _sizes(work: Work, large: bool) -> list[HW]:
-    height, width = work.size
-    scales = (*SCALES, 8) if large else SCALES
-    return [(math.ceil(height * scale), math.ceil(width * scale)) for scale in scales]
+def _sizes(work: Work, large: bool, sizes: Sequence[HW]) -> list[HW]:
+    """The sizes at which the growth with pixels is measured, from small to large."""
+
+    def scaled(scale: float) -> HW:
+        return math.ceil(work.size[0] * scale), math.ceil(work.size[1] * scale)
+
+    grown = {work.size, *(sizes or map(scaled, SCALES))} | ({scaled(8)} if large else set())
+    return sorted(grown, key=math.prod)
 
 
-def _measure_apart(work: Work, repeat: int) -> dict[str, Any]:
-    """Call `measure` in a process of its own, so that the peak of memory is this work's only."""
-    row: dict[str, Any] = call_apart(work.told, measure, work, repeat)
-    return row
+def _apart(work: Work, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own, so that the peak of memory is its own only."""
+    return call_apart(work.told, function, *arguments)
 
 
 def _memory(at_work: Mapping[str, Any], by_labels: list[dict[str, Any]]) -> dict[str, Any]:

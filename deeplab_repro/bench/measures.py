@@ -37,3 +37,20 @@ def slope(rows: Iterable[Mapping[str, Any]], over: str, of: str) -> float | None
         return None
     x, y = np.log(np.array(points, float)).T
     return float(np.polyfit(x, y, 1)[0])
+
+
+def growth(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the times of several programs grow with an image's pixels, beside a floor.
+
+    rows: one for each size, with "pixels", "floor_ms" and "median_ms" of each by name. To each is
+    added the "share" of the time that the floor is. The slopes are of log time over log pixels,
+    none for a single size.
+    """
+    for row in rows:
+        row["share"] = {name: row["floor_ms"] / ms for name, ms in row["median_ms"].items()}
+    slopes = {}
+    if len(rows) > 1:
+        for name in rows[0]["median_ms"]:
+            flat = [{"pixels": row["pixels"], "ms": row["median_ms"][name]} for row in rows]
+            slopes[name] = slope(flat, "pixels", "ms")
+    return {"rows": rows, "slopes_of_time": slopes}

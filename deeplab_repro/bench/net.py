@@ -14,7 +14,7 @@ import numpy as np
 from deeplab_repro.arrays import HW, Shape, dims
 from deeplab_repro.bench.contenders import CONTENDERS, start
 from deeplab_repro.bench.hardware import this_machine
-from deeplab_repro.bench.measures import slope, times_faster
+from deeplab_repro.bench.measures import growth, times_faster
 from deeplab_repro.bench.net_files import write_net_files
 from deeplab_repro.bench.process import Process
 from deeplab_repro.engines.calibration import keep, size_class
@@ -34,7 +34,6 @@ AGREEMENT = 1e-3
 """How far apart scores may be, in their standard deviations: sums are in other orders."""
 
 _FIRST = "opencv"  # with its scores the others' are compared
-_GROWING = ("opencv", "onnxruntime", "openvino", "plain_opencv")
 _ROUNDS_OF_GROWTH = 3
 _PRODUCTS = 3
 _SIZES_TRIED = 64  # on either side of the wanted one
@@ -56,7 +55,7 @@ def bench_net(
     model: str | Path = "DeepLab-LargeFOV",
     weights: str | Path = "random:1",
     *,
-    size: HW | None = None,
+    sizes: Sequence[HW] = (),
     threads: int | None = None,
     repeat: int = 5,
     variables: Mapping[str, str] | None = None,
@@ -68,21 +67,23 @@ def bench_net(
     `DeepLab` does. Each has its own process and so many threads (None: one a core), and begins
     with the net's files. The times of this package's engines are kept: "auto" goes by them.
 
-    size: of a photo, (H, W), which is padded as `DeepLab` does; None for the net's own size.
+    sizes: of photos, (H, W), which are padded as `DeepLab` does; none for the net's own size. All
+    is measured at the first; how times grow, at all if there are several, else at SCALES.
     repeat: rounds, in each of which all run once. Model, weights and variables: as for `DeepLab`.
     Raises DeepLabErrors for what cannot be read or run, and for too little memory.
     """
     net = read_model(model, variables).ending_in_scores()
-    run_at = net.fitting_size(size) if size else (net.input_shape[2], net.input_shape[3])
+    fitting = [net.fitting_size(size) for size in sizes]
+    run_at = fitting[0] if fitting else (net.input_shape[2], net.input_shape[3])
     shape = _shape(net, run_at)
-    sizes = sorted({*_growth_sizes(net), run_at}, key=math.prod)
+    others = fitting if len(fitting) > 1 else _growth_sizes(net)
+    grown = sorted({*others, run_at}, key=math.prod)
     absent = {name: why for name, each in CONTENDERS.items() if (why := each.problem)}
     names = [name for name in CONTENDERS if name not in absent]
-    _require_memory(net, shape, len(names))
-    _require_memory(net, _shape(net, sizes[-1]), len(_GROWING))
+    _require_memory(net, _shape(net, grown[-1]), len(names))
     fill(net, weights_file(weights, model))
     with (
-        progress("measuring", len(names) + repeat + len(sizes) - 1) as advance,
+        progress("measuring", len(names) + repeat + len(grown) - 1) as advance,
         tempfile.TemporaryDirectory(prefix="deeplab-bench-") as folder,
         contextlib.ExitStack() as stack,
     ):
@@ -91,11 +92,9 @@ def bench_net(
         runs, unable = _build(running, advance)
         times = _rounds(running, repeat, advance)
         _add_results(runs, running, times, Path(folder))
-        for name in running.keys() - _GROWING:  # their memory may be needed
-            running.pop(name).close()
         rates = [running[_FIRST].ask("product_rate") for _ in range(_PRODUCTS)]
         by_size = {run_at: {name: times[name] for name in running}}
-        for each in sizes:
+        for each in grown:
             if each not in by_size:
                 for process in running.values():
                     process.ask("resize", *each)
@@ -103,7 +102,7 @@ def bench_net(
                 rates.append(running[_FIRST].ask("product_rate"))
                 advance()
     _keep(net, job.threads, by_size, [name for name in runs if runs[name]["same_scores"]])
-    rows = [_row(net, each, by_size[each]) for each in sizes]
+    rate = max(rates)
     return {
         "machine": this_machine(*_PACKAGES),
         "net": net.name,
@@ -115,8 +114,8 @@ def bench_net(
         "runs": runs,
         "absent": absent | unable,
         "against": _than_peers(times),
-        "products_a_second": max(rates),
-        "growth": _growth(rows, max(rates)),
+        "products_a_second": rate,
+        "growth": growth([_row(net, each, by_size[each], rate) for each in grown]),
     }
 
 
@@ -156,7 +155,8 @@ def _require_memory(net: Net, shape: Shape, processes: int) -> None:
     require_memory(
         int(processes * n_bytes),
         what,
-        "measure a smaller net, or a smaller image of it, or use a machine with more memory",
+        "measure a smaller net, or smaller images of it (--size WxH,WxH), or use a machine with "
+        "more memory",
     )
 
 
@@ -230,7 +230,7 @@ def _keep(
     able: Collection[str],
 ) -> None:
     """Keep the times of this package's engines, by which `make_engine` chooses one."""
-    ours = [name for name in _GROWING if CONTENDERS[name].ours and not CONTENDERS[name].problem]
+    ours = [name for name, each in CONTENDERS.items() if each.ours and not each.problem]
     titles = {name: make_engine(net, "cpu", engine=name).name for name in ours}
     for size, times in by_size.items():
         seconds = {
@@ -250,24 +250,14 @@ def _than_peers(times: Mapping[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def _row(net: Net, size: HW, times: Mapping[str, list[float]]) -> dict[str, Any]:
+def _row(net: Net, size: HW, times: Mapping[str, list[float]], rate: float) -> dict[str, Any]:
+    """What one size took, and what its operations take at a rate (a second) at the least."""
+    operations = net.operations(net.coarse_output[0], _shape(net, size))
     return {
         "width": size[1],
         "height": size[0],
         "pixels": math.prod(size),
-        "operations": net.operations(net.coarse_output[0], _shape(net, size)),
+        "operations": operations,
+        "floor_ms": 1e3 * operations / rate,
         "median_ms": {name: statistics.median(each) for name, each in times.items()},
     }
-
-
-def _growth(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
-    """Add to each row its operations' milliseconds at a rate, and how near the runs come to it."""
-    for row in rows:
-        row["floor_ms"] = 1e3 * row["operations"] / rate
-        row["share"] = {name: row["floor_ms"] / ms for name, ms in row["median_ms"].items()}
-    slopes = {}
-    if len(rows) > 1:
-        for name in rows[0]["median_ms"]:
-            flat = [{"pixels": row["pixels"], "ms": row["median_ms"][name]} for row in rows]
-            slopes[name] = slope(flat, "pixels", "ms")
-    return {"rows": rows, "slopes_of_time": slopes}

@@ -4,11 +4,21 @@ import argparse
 import json
 from typing import Any
 
+from deeplab_repro.cli.bench_growth import (
+    add_chart,
+    check_chart,
+    draw_chart,
+    image_sizes,
+    machine_in_brief,
+    print_growth,
+)
 from deeplab_repro.cli.console import print_table, progress, table_console
 from deeplab_repro.cli.options import add_iterations, crf_params, whole_number
 from deeplab_repro.errors import one_line
 
-_NAMES = {"all_threads": "all threads", "one_thread": "one thread", "cuda": "CUDA"}
+_OURS = {"all_threads": "all threads", "one_thread": "one thread", "cuda": "CUDA"}
+_PEER = {"pydensecrf2": "pydensecrf2"}
+_NAMES = _OURS | _PEER
 
 
 def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -22,9 +32,10 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     crf.add_argument("--image", metavar="F", help="a picture (default: a scene drawn for this)")
     crf.add_argument(
         "--size",
-        metavar="WxH",
-        type=image_size,
-        help="crop or repeat it to this size (default: 500x375, or the picture's own)",
+        metavar="WxH[,WxH...]",
+        type=image_sizes,
+        help="crop or repeat it to this size (default: 500x375, or the picture's own); with "
+        "several, all is measured at the first, and how the time grows at all of them",
     )
     crf.add_argument(
         "--labels",
@@ -49,19 +60,11 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         help="runs, of which medians are taken (default: %(default)s)",
     )
     crf.add_argument(
-        "--large", action="store_true", help="grow to 64 times the pixels: minutes, and gigabytes"
+        "--large", action="store_true", help="64 times the pixels too: minutes, and gigabytes"
     )
+    add_chart(crf)
     crf.add_argument("--json", action="store_true", help="print JSON, with every run")
     crf.set_defaults(run=run)
-
-
-def image_size(text: str) -> tuple[int, int]:
-    """Read WxH as (H, W)."""
-    width, _, height = text.partition("x")
-    try:
-        return whole_number(1)(height), whole_number(1)(width)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not WxH, for example 500x375") from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,21 +72,32 @@ def run(arguments: argparse.Namespace) -> int:
     from deeplab_repro.bench.crf import Work, bench_crf
     from deeplab_repro.files.images import read_image
 
+    check_chart(arguments, [arguments.image])
     size = (375, 500)
     if arguments.image:
         size = read_image(arguments.image).shape[:2]
+    sizes = arguments.size or [size]
     work = Work(
-        size=arguments.size or size,
+        size=sizes[0],
         labels=arguments.labels,
         params=arguments.crf,
         iterations=arguments.iterations,
         picture=arguments.image,
     )
-    report = bench_crf(work, arguments.repeat, arguments.large, progress)
+    report = bench_crf(work, arguments.repeat, arguments.large, progress, sizes[1:])
     if arguments.json:
         print(json.dumps(report, indent=1))
     else:
         _print(report)
+    title = f"dense CRF, {work.labels} labels, {work.iterations} iterations"
+    draw_chart(
+        arguments,
+        [title, machine_in_brief(report)],
+        report["pixels"]["rows"],
+        {name: f"deeplab-repro, {text}" for name, text in _OURS.items()} | _PEER,
+        list(_OURS),
+        "floor: its iterations at the machine's speed",
+    )
     return 0
 
 
@@ -110,12 +124,21 @@ def _print(report: dict[str, Any]) -> None:
             f"{memory['arrays']:.1f} float32 arrays of labels x pixels; with more labels "
             f"{memory['arrays_a_label']:.1f} such arrays and {memory['fixed_bytes'] / 1e6:.0f} MB"
         )
-    for growth in ("pixels", "labels"):
-        _print_growth(report[growth]["rows"])
-        slopes = {name: value for name, value in report[growth].items() if name != "rows"}
-        for name, value in slopes.items():
-            if value is not None:
-                say(f"slope of log {name.removeprefix('slope_of_')} over log {growth}: {value:.3f}")
+    pixels, labels = report["pixels"], report["labels"]
+    print_growth(pixels, _NAMES, {"peak MB": [_peak(row) for row in pixels["rows"]]})
+    say(
+        "floor: the time of the iterations' loads, stores and operations, if nothing else were "
+        f"done, at this machine's {report['rates']['memory'] / 1e9:.0f} GB/s from memory, "
+        f"{report['rates']['L1'] / 1e9:.0f} GB/s from the first cache and "
+        f"{report['rates']['multiply-adds'] / 1e9:.0f} GFLOP/s of multiply-adds; in brackets the "
+        "floor's share of the time"
+    )
+    if pixels["slope_of_memory"] is not None:
+        say(f"slope of log memory over log pixels: {pixels['slope_of_memory']:.3f}")
+    rows = [[str(row["labels"]), f"{row['median_ms']:.1f}", _peak(row)] for row in labels["rows"]]
+    print_table(["labels, all threads", "ms", "peak MB"], rows)
+    if labels["slope_of_time"] is not None:
+        say(f"slope of log time over log labels: {labels['slope_of_time']:.3f}")
 
 
 def _print_runs(report: dict[str, Any]) -> None:
@@ -131,10 +154,5 @@ def _print_runs(report: dict[str, Any]) -> None:
     print_table(heading, rows)
 
 
-def _print_growth(rows: list[dict[str, Any]]) -> None:
-    cells = []
-    for row in rows:
-        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
-        size = f"{row['width']}x{row['height']}"
-        cells.append([size, str(row["labels"]), f"{row['median_ms']:.1f}", peak])
-    print_table(["all threads", "labels", "ms", "peak MB"], cells)
+def _peak(row: dict[str, Any]) -> str:
+    return "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"

@@ -5,7 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deeplab_repro.cli.bench_crf import image_size
+from deeplab_repro.cli.bench_growth import (
+    add_chart,
+    check_chart,
+    draw_chart,
+    image_sizes,
+    machine_in_brief,
+    print_growth,
+)
 from deeplab_repro.cli.console import print_table, progress, table_console
 from deeplab_repro.cli.options import add_variables, variables_of, whole_number
 from deeplab_repro.errors import one_line
@@ -40,9 +47,11 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     add_variables(net)
     net.add_argument(
         "--size",
-        metavar="WxH",
-        type=image_size,
-        help="of a photo, which is padded as segment does (default: the net's own size)",
+        metavar="WxH[,WxH...]",
+        type=image_sizes,
+        default=[],
+        help="of a photo, which is padded as segment does (default: the net's own size); with "
+        "several, all is measured at the first, and how the time grows at all of them",
     )
     net.add_argument(
         "--repeat",
@@ -57,6 +66,7 @@ def add_part(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         type=whole_number(1, 1024),
         help="of each contender (default: one a core)",
     )
+    add_chart(net)
     net.add_argument("--json", action="store_true", help="print JSON, with every run")
     net.set_defaults(run=run)
 
@@ -66,10 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
     from deeplab_repro.bench.net import bench_net
 
     model = Path(arguments.prototxt) if arguments.prototxt else arguments.model
+    check_chart(arguments, [arguments.prototxt, arguments.weights])
     report = bench_net(
         model,
         arguments.weights,
-        size=arguments.size,
+        sizes=arguments.size,
         threads=arguments.threads,
         repeat=arguments.repeat,
         variables=variables_of(arguments),
@@ -79,7 +90,23 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
     else:
         _print(report)
+    _draw(arguments, report)
     return 0
+
+
+def _draw(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
+    from deeplab_repro.bench.contenders import CONTENDERS
+
+    rate = f"{report['products_a_second'] / 1e9:.0f} GFLOP/s"
+    name = report["net"] if arguments.prototxt else arguments.model
+    draw_chart(
+        arguments,
+        [f"{name}, {report['threads']} threads", machine_in_brief(report)],
+        report["growth"]["rows"],
+        {name: each.title for name, each in CONTENDERS.items()},
+        [name for name, each in CONTENDERS.items() if each.ours],
+        f"floor: its operations at {rate}",
+    )
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -133,21 +160,8 @@ def _print_runs(report: dict[str, Any], titles: dict[str, str]) -> None:
 
 def _print_growth(report: dict[str, Any], titles: dict[str, str]) -> None:
     growth = report["growth"]
-    names = list(growth["rows"][0]["median_ms"])
-    rows = [
-        [
-            f"{row['width']}x{row['height']}",
-            f"{row['operations'] / 1e9:.1f}",
-            f"{row['floor_ms']:.1f}",
-            *(f"{row['median_ms'][name]:.1f} ({row['share'][name]:.0%})" for name in names),
-        ]
-        for row in growth["rows"]
-    ]
-    if growth["slopes_of_time"]:
-        slopes = [f"{growth['slopes_of_time'][name]:.2f}" for name in names]
-        rows.append(["log time / log pixels", "", "", *slopes])
-    heading = ["pixels", "GFLOP", "floor, ms", *(f"{titles[name]}, ms" for name in names)]
-    print_table(heading, rows)
+    operations = [f"{row['operations'] / 1e9:.1f}" for row in growth["rows"]]
+    print_growth(growth, titles, {"GFLOP": operations})
     table_console().print(
         "floor: the time of the net's multiplications and additions at the "
         f"{report['products_a_second'] / 1e9:.0f} GFLOP/s of NumPy's float32 matrix products on as "

@@ -84,10 +84,12 @@ _ARGUMENTS = {
     "bench crf": (
         "",
         "--image photo.jpg --labels 21 --repeat 5",
+        "--size 500x375,1000x750,2000x1500 --chart crf.svg",
     ),
     "bench net": (
         "",
         "--model ToyVOC-LargeFOV --size 500x375 --threads 1",
+        "--size 513x513,769x769,1025x1025 --chart net.svg",
     ),
 }
 

@@ -39,6 +39,7 @@ _BEGIN = re.compile(
     rb"|.{8}\{\"__metadata__\":\{\"made_by\":\"deeplab-repro "  # .safetensors
     rb"|deeplab-repro [\w.+]+: values of an ONNX file\n"
     rb"|<!DOCTYPE html>.{1,200}<meta name=\"generator\" content=\"deeplab-repro "
+    rb"|<\?xml [^>]*>\s*<!DOCTYPE svg .{1,1000}<dc:title>deeplab-repro "
     rb"|\x1f\x8b.{8}deeplab-repro ",  # gzip
     re.DOTALL,
 )

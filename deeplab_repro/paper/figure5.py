@@ -9,7 +9,7 @@ from typing import Any
 
 from deeplab_repro.files.marks import write_noted
 from deeplab_repro.models.published import published
-from deeplab_repro.show.plot import new_figure, write_figure
+from deeplab_repro.show.plot import COLOURS, MARKERS, new_figure, write_figure
 from deeplab_repro.voc.metrics import Scores
 
 CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
@@ -19,9 +19,6 @@ CURVES: dict[str, tuple[str, Callable[[Scores], float]]] = {
 }
 """The figure's panels by their key in `published()["figure5"]`: title, and the score shown."""
 
-# Of each method: colours that the colour-blind tell apart, and markers for all and for grey print.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000", "#CC79A7")
-_MARKERS = "os^DXPv"
 # A line through fewer points has a marker at each; another one at every eighth.
 _FEW_POINTS, _STEP = 10, 8
 
@@ -92,12 +89,12 @@ def draw_curves(stem: Path, curves: Mapping[str, Mapping[int, Scores]]) -> list[
 
 def _look(number: int, style: str, n_points: int) -> dict[str, Any]:
     """How the curve of a method is drawn: matplotlib's options for a line."""
-    colour = _COLOURS[number % len(_COLOURS)]
+    colour = COLOURS[number % len(COLOURS)]
     return {
         "linestyle": style,
         "linewidth": 1.2 if style == "--" else 2.2,
         "color": colour,
-        "marker": _MARKERS[number % len(_MARKERS)],
+        "marker": MARKERS[number % len(MARKERS)],
         "markerfacecolor": colour if style == "-" else "white",
         # Where curves run close together, their markers stand side by side.
         "markevery": 1 if n_points < _FEW_POINTS else (2 * number % _STEP, _STEP),

@@ -67,7 +67,7 @@ def test_contenders_run_in_turns():
     assert calls == list("ab" * 4)  # the first time is not counted
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
     assert steps == [4, 6, 8]
-    assert outcomes["b"][1] == 8
+    assert outcomes["b"][1] == 2
 
 
 def test_ratios_are_of_medians_and_of_pairs():
@@ -108,8 +108,12 @@ def test_report(monkeypatch):
     sizes = [(row["width"], row["height"]) for row in report["pixels"]["rows"]]
     assert sizes == [(8, 6), (16, 12)]
     assert [row["labels"] for row in report["labels"]["rows"]] == [8, 24]
-    assert all(row["median_ms"] > 0 for row in report["pixels"]["rows"])
-    assert isinstance(report["pixels"]["slope_of_time"], float)
+    for row in report["pixels"]["rows"]:
+        assert row["median_ms"].keys() == report["runs"].keys()
+        assert min(row["median_ms"].values()) > 0
+        limits = [amount / report["rates"][name] for name, amount in row["iteration"].items()]
+        assert row["floor_ms"] == pytest.approx(1e3 * TINY.iterations * max(limits))
+    assert report["pixels"]["slopes_of_time"].keys() == report["runs"].keys()
     yardstick = report["runs"].get("pydensecrf2")
     if yardstick:
         for name, ratios in report["against_pydensecrf2"].items():
@@ -118,6 +122,12 @@ def test_report(monkeypatch):
             assert ratios["ratio_of_medians"] == pytest.approx(expected)
     else:
         assert "pydensecrf2" in report["absent"]
+
+
+def test_sizes_from_small_to_large():
+    assert crf._sizes(Work((10, 15)), False, ()) == [(5, 8), (10, 15), (20, 30), (40, 60)]
+    assert crf._sizes(Work((10, 15)), True, ())[-1] == (80, 120)
+    assert crf._sizes(Work((10, 15)), False, [(20, 20), (3, 4)]) == [(3, 4), (10, 15), (20, 20)]
 
 
 def test_ours_is_the_crf_of_the_library():
@@ -155,11 +165,12 @@ def test_without_a_gpu(monkeypatch):
 
 
 def test_a_measurement_in_a_process_of_its_own():
-    row = crf._measure_apart(TINY, 1)
+    row = crf._apart(TINY, crf.measure, TINY, 1)
     assert (row["width"], row["height"], row["pixels"], row["labels"]) == (16, 12, 192, 3)
     assert row["median_ms"] > 0
+    none = Work(size=(8, 12), labels=0)
     with pytest.raises(DeepLabError, match="12x8 pixels with 0 labels: ValueError: "):
-        crf._measure_apart(Work(size=(8, 12), labels=0), 1)
+        crf._apart(none, crf.measure, none, 1)
 
 
 def test_too_little_memory(monkeypatch):

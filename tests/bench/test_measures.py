@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeplab_repro.bench.measures import seconds_of, slope, times_faster
+from deeplab_repro.bench.measures import growth, seconds_of, slope, times_faster
 
 
 def test_each_call_is_timed():
@@ -21,3 +21,14 @@ def test_slope():
     rows = [{"pixels": n, "ms": 3.0 * n**1.25, "peak": None} for n in (10, 100, 5000)]
     assert slope(rows, "pixels", "ms") == pytest.approx(1.25)
     assert slope(rows, "pixels", "peak") is None
+
+
+def test_growth_beside_a_floor():
+    rows = [
+        {"pixels": n, "floor_ms": 1.5 * n, "median_ms": {"a": 3.0 * n, "b": 2.0 * n**0.5}}
+        for n in (10, 1000)
+    ]
+    grown = growth(rows)
+    assert grown["slopes_of_time"] == pytest.approx({"a": 1, "b": 0.5})
+    assert grown["rows"][0]["share"] == pytest.approx({"a": 0.5, "b": 15 / (2 * 10**0.5)})
+    assert growth(rows[:1])["slopes_of_time"] == {}

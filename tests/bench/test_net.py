@@ -73,6 +73,17 @@ def test_report(tiny, monkeypatch, tmp_path):
     )
 
 
+def test_growth_at_given_sizes(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEEPLAB_REPRO_HOME", str(tmp_path / "home"))
+    one = {name: replace(each, library="none") for name, each in CONTENDERS.items()}
+    monkeypatch.setattr(bench, "CONTENDERS", one | {"opencv": CONTENDERS["opencv"]})
+    report = bench_net(tiny, sizes=[(90, 100), (33, 41)], repeat=1, threads=1)
+    assert report["size"] == (97, 105)  # as photos are padded
+    rows = report["growth"]["rows"]
+    assert [(row["height"], row["width"]) for row in rows] == [(33, 41), (97, 105)]
+    assert report["growth"]["slopes_of_time"].keys() == {"opencv"}
+
+
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_contender_runs_the_net(tiny, tmp_path, name):
     if problem := CONTENDERS[name].problem:
@@ -152,5 +163,5 @@ def test_differences_are_in_standard_deviations():
 
 def test_too_little_memory(monkeypatch):
     monkeypatch.setattr("deeplab_repro.machine.memory.available_memory", lambda: 10**9)
-    with pytest.raises(ResourceError, match=r"at 1x3x513x513 in \d processes: needs .*smaller"):
+    with pytest.raises(ResourceError, match=r"at 1x3x769x1025 in \d processes: needs .*smaller"):
         bench_net()

@@ -1,10 +1,13 @@
 """deeplab-repro bench: what its parts print, and every kind of bad input."""
 
 import json
+import re
+import sys
 
 import pytest
 
 from deeplab_repro.bench import crf
+from deeplab_repro.files.marks import made_here
 from deeplab_repro.files.pictures import write_image
 
 TINY = ("bench", "crf", "--size", "16x12", "--labels", "3", "--repeat", "1", "--iterations", "1")
@@ -21,7 +24,8 @@ def test_tables(command):
     assert "one thread" in out
     for size in ("8x6", "16x12", "32x24", "64x48"):
         assert f"\n {size} " in out
-    assert "slope of log time over log pixels: " in out
+    assert "\n log time / log pixels " in out
+    assert "floor: the time of the iterations' loads, stores and operations" in out
     assert "slope of log time over log labels: " in out
 
 
@@ -51,6 +55,10 @@ def test_json(command, tmp_path, photo):
         (["crf", "--crf", "4"], "'4' is not W1,SIGMA_ALPHA,SIGMA_BETA"),
         (["crf", "--image", "nowhere.png"], "nowhere.png: cannot be read"),
         (["crf", "--size", "16x12", "--crf", "4,1e-40,5"], "sigma_alpha is 1e-40"),
+        (["crf", "--size", "16x12,"], "'' is not WxH"),
+        (["crf", "--chart", "a.pdf"], "'a.pdf' is not a file name in .png or .svg"),
+        (["crf", "--chart", ".svg"], "'.svg' is not a file name in .png or .svg"),
+        (["net", "--chart", "chart"], "'chart' is not a file name in .png or .svg"),
         (["net", "--size", "500"], "'500' is not WxH, for example 500x375"),
         (["net", "--repeat", "0"], "'0' is not a whole number from 1"),
         (["net", "--threads", "0"], "'0' is not a whole number from 1 to 1024"),
@@ -116,13 +124,62 @@ def lines_of(out):
     return [" ".join(line.split()) for line in out.splitlines()]
 
 
+CHARTED = {"crf": TINY[1:], "net": ("net",)}
+
+
+@pytest.mark.parametrize("part", CHARTED)
+def test_what_is_in_the_way_of_a_chart(refused, tmp_path, monkeypatch, part):
+    def begun(*_, **__):
+        pytest.fail("it has begun")
+
+    monkeypatch.setattr(crf, "bench_crf", begun)
+    monkeypatch.setattr("deeplab_repro.bench.net.bench_net", begun)
+    of_others = tmp_path / "a.svg"
+    of_others.write_text("mine")
+    asked = ("bench", *CHARTED[part], "--chart")
+    told = refused(*asked, of_others)
+    assert "a.svg: is there already" in told
+    assert "--force" in told
+    assert "is a file, expected a folder" in refused(*asked, of_others / "b.png")
+    (tmp_path / "c.png").mkdir()
+    assert "c.png: cannot be written: it is a folder" in refused(*asked, tmp_path / "c.png")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    told = refused(*asked, tmp_path / "b.svg")
+    assert 'matplotlib is not installed: pip install "deeplab-repro[plot]"' in told
+    assert of_others.read_text() == "mine"
+
+
+def test_a_picture_that_is_measured_is_not_drawn_over(refused, tmp_path, photo):
+    write_image(tmp_path / "a.png", photo(12, 20))
+    for more in ((), ("--force",)):
+        told = refused(*TINY, "--image", tmp_path / "a.png", "--chart", tmp_path / "a.png", *more)
+        assert "a.png: the results would overwrite it" in told
+
+
+def test_charts(command, measured, tmp_path):
+    pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip install ".[plot]"')
+    measured(net_report())
+    for part, name in (("crf", "new/a.SVG"), ("net", "new/a.png")):
+        path = tmp_path / name
+        status, out, err = command("bench", *CHARTED[part], "--chart", path)
+        assert (status, err) == (0, f"deeplab-repro: chart: {path}\n")
+        assert "floor: the time of the" in out
+        assert made_here(path)
+    labels = re.findall(r"<!-- (.*) -->", (tmp_path / "new/a.SVG").read_text())
+    assert "dense CRF, 3 labels, 1 iterations" in labels
+    assert {"deeplab-repro, all threads", "deeplab-repro, one thread"} <= set(labels)
+    assert {"image size (megapixels)", "time of one image (ms)"} <= set(labels)
+    assert "floor: its iterations at the machine's speed" in labels
+
+
 def test_tables_of_nets(command, measured):
     given = measured(net_report())
-    status, out, err = command("bench", "net", "--size", "500x375", "--threads", "2")
+    status, out, err = command("bench", "net", "--size", "500x375,8x6", "--threads", "2")
     assert (status, err) == (0, "")
     assert given["model"] == "DeepLab-LargeFOV"
     assert given["weights"] == "random:1"
-    assert (given["size"], given["threads"], given["repeat"]) == ((375, 500), 2, 5)
+    assert (given["threads"], given["repeat"]) == (2, 5)
+    assert given["sizes"] == [(375, 500), (6, 8)]
     lines = lines_of(out)
     assert "tiny to 'fc8', 41x33 pixels, 2 threads, medians of 5 runs in turns" in lines
     assert "deeplab-repro, opencv 1600.0 1.25 500 2500 654" in lines
