@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deeplab_repro.crf.params import CrfParams
     from deeplab_repro.errors import DeepLabError
     from deeplab_repro.files.images import read_image
+    from deeplab_repro.machine.heap import keep_freed_memory
     from deeplab_repro.machine.work_space import free_memory
     from deeplab_repro.models.registry import MODELS
     from deeplab_repro.segmentation import Segmentation
@@ -33,6 +34,7 @@ _HOMES = {
     "Segmentation": "deeplab_repro.segmentation",
     "dense_crf": "deeplab_repro.crf.dense_crf",
     "free_memory": "deeplab_repro.machine.work_space",
+    "keep_freed_memory": "deeplab_repro.machine.heap",
     "read_image": "deeplab_repro.files.images",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "dense_crf",
     "free_memory",
+    "keep_freed_memory",
     "read_image",
 ]
 

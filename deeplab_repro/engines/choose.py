@@ -9,7 +9,7 @@ from deeplab_repro.engines import ENGINES
 from deeplab_repro.engines.engine import Engine, check_precision
 from deeplab_repro.engines.fastest import FastestEngine
 from deeplab_repro.engines.opencv import OpenCVEngine
-from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
+from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine, gains_in_parts
 from deeplab_repro.engines.opencv_cuda import cuda_problem, opencv_device
 from deeplab_repro.errors import ArgumentError, DeviceError
 from deeplab_repro.machine.device import Precision
@@ -30,8 +30,9 @@ def make_engine(
     device: "cpu", "cuda", or "auto" for the best there is. engine: "opencv", "onnxruntime",
     "openvino", or "auto". On CUDA that is OpenCV, as it has both precisions, and onnxruntime where
     only that has CUDA. On the CPU it is the fastest of those that are installed, see
-    `FastestEngine`; in bfloat16 it is OpenVINO, which alone has it. measures: whether it may be
-    measured which is the fastest; else "auto" is the first of them.
+    `FastestEngine`, and until that is measured OpenCV for VGG nets and OpenVINO for others; in
+    bfloat16 it is OpenVINO, which alone has it. measures: whether it may be measured which is the
+    fastest.
 
     Raises ArgumentError for another device, engine or precision, and DeviceError where the engine
     or the device is unavailable, or does not have this precision.
@@ -40,6 +41,8 @@ def make_engine(
         raise ArgumentError(f"engine is '{engine}', expected one of {', '.join(ENGINES)}")
     check_precision(precision)
     names = engines_for(device, precision) if engine == "auto" else [engine]
+    if len(names) > 1 and gains_in_parts(net):
+        names.sort(key=lambda name: name != "opencv")
     makers = [partial(_MAKERS[name], net, device, precision) for name in names]
     return FastestEngine(net, makers) if measures and len(makers) > 1 else makers[0]()
 

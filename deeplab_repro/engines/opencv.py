@@ -27,6 +27,7 @@ from deeplab_repro.engines.opencv_shapes import (
 )
 from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
+from deeplab_repro.machine.as_file import as_file
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.machine.shortage import shortage
@@ -85,9 +86,14 @@ def _named_by_blob(net: Net) -> Net:
     return replace(net, layers=[replace(layer, name=layer.tops[0]) for layer in net.layers])
 
 
-def _read_onnx(net: Net, shape: Shape, outputs: Iterable[str], any_size: bool) -> "cv2.dnn.Net":
+def _read_onnx(
+    net: Net, shape: Shape, outputs: Iterable[str], any_size: bool, classic: bool
+) -> "cv2.dnn.Net":
     """A net of OpenCV from our ONNX, which gives these outputs and no other blobs."""
     model = to_onnx(net, shape, outputs, any_size)
+    if classic and not BY_CAFFE:
+        with as_file(model) as path:  # from memory OpenCV 5 takes its new engine, unasked
+            return cv2.dnn.readNetFromONNX(path, cv2.dnn.ENGINE_CLASSIC)
     return cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
 
 
@@ -115,8 +121,9 @@ class OpenCVEngine:
 
     device: "cpu", or "cuda" where `opencv_device` has found it. precision: "float32", or on CUDA
     "float16", in which case inputs and outputs are float32 all the same. phases: on CUDA run the
-    convolutions with small holes on the phases of their bottom (see phases_in_net.py). Engines of
-    one net share nothing that changes.
+    convolutions with small holes on the phases of their bottom (see phases_in_net.py). classic: run
+    OpenCV 5's classic engine, which is OpenCV 4's: faster at 3x3 convolutions of many channels,
+    slower at the rest. Engines of one net share nothing that changes.
     """
 
     name = f"OpenCV {cv2.__version__}"
@@ -127,11 +134,13 @@ class OpenCVEngine:
         device: Device,
         precision: Precision = "float32",
         phases: bool = PHASES_ON_CUDA,
+        classic: bool = False,
     ) -> None:
         self.net = net
         self.device: Device = device
         self.precision: Precision = precision
         self._phases = phases
+        self._classic = classic
         self._checked: set[Shape] = set()
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = numbered(net)
@@ -159,10 +168,11 @@ class OpenCVEngine:
     def _any_size(self) -> bool:
         """Whether a net that was built takes other sizes.
 
-        From ONNX OpenCV 4 crops only to a size that it knows when it reads the net.
+        From ONNX OpenCV 4's engine crops only to a size that it knows when it reads the net.
         """
         crops = any(isinstance(layer.op, Crop) for layer in self.net.layers)
-        return self.net.fits_any_size and (self._by_caffe or not (BY_CAFFE and crops))
+        is_classic = BY_CAFFE or self._classic
+        return self.net.fits_any_size and (self._by_caffe or not (is_classic and crops))
 
     def build(self) -> None:
         """Build OpenCV's net for the net's own size, which the first run would do otherwise.
@@ -274,7 +284,7 @@ class OpenCVEngine:
 
     def _built_on_cpu(self, shape: Shape, outputs: tuple[str, ...]) -> "cv2.dnn.Net":
         if not self._by_caffe:  # OpenCV 5's engine has no other device, and warns where one is set
-            return _read_onnx(self._folded, shape, outputs, self._any_size)
+            return _read_onnx(self._folded, shape, outputs, self._any_size, self._classic)
         net = _read_caffe(stock_net(_named_by_blob(self._folded), shape))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
@@ -294,7 +304,7 @@ class OpenCVEngine:
         layers = [layer for layer in wanted.layers if int(layer.tops[0]) <= last]
         wanted = replace(wanted, layers=layers)
         if not self._by_caffe:
-            net = _read_onnx(wanted, shape, outputs, any_size=False)
+            net = _read_onnx(wanted, shape, outputs, any_size=False, classic=False)
         else:
             if self._phases:
                 wanted = in_phases(wanted, shape, outputs)

@@ -4,7 +4,7 @@ A net of a great many parts runs as a whole all the same, as its parts would tak
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from deeplab_repro.engines.engine import bytes_of_copies, check_request
 from deeplab_repro.engines.folding import folded
 from deeplab_repro.engines.large_maps import tiles_of
 from deeplab_repro.engines.opencv import BY_CAFFE, OpenCVEngine, numbered
-from deeplab_repro.engines.parts import InParts, parts, stages_of
+from deeplab_repro.engines.parts import InParts, Part, parts, stages_of
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.net.layers import Convolution, Dropout, ReLU
@@ -23,11 +23,22 @@ from deeplab_repro.net.net import Net
 # and as a whole 1.7 GB and at most 1.7 times as long. The VGG nets have up to 17.
 _MOST_PARTS = 40
 
-# Of what a convolution makes on phases, or by a product of matrices, OpenCV 5 has so many copies.
-_COPIES = {"phases": 3, "product": 1}
-
 # How many choices of blobs the parts are kept for, each with its own copy of the weights.
 _KEPT = 2
+
+
+def gains_in_parts(net: Net) -> bool:
+    """Whether OpenCV runs a net in parts of which some are faster than its own way.
+
+    Such nets, the VGG ones, take less time with it than with onnxruntime and OpenVINO.
+    """
+    found = _parts(*numbered(net), net)
+    return len(found) <= _MOST_PARTS and any(part.way in ("phases", "product") for part in found)
+
+
+def _parts(net: Net, numbers: Mapping[str, str], given: Net) -> list[Part]:
+    """The parts of a given net, once its blobs are numbered."""
+    return parts(net, [numbers.get(given.output, given.output)])
 
 
 class OpenCVCpuEngine:
@@ -41,15 +52,9 @@ class OpenCVCpuEngine:
         self.net = net
         self._numbered, self._numbers = numbered(net)
         self._made: dict[tuple[str, ...], InParts] = {}
-        found = parts(self._numbered, [self._numbers.get(net.output, net.output)])
+        found = _parts(self._numbered, self._numbers, net)
         self._whole = OpenCVEngine(net, "cpu") if len(found) > _MOST_PARTS else None
         self._stages = [stage for part in found for stage in stages_of(self._numbered, part)]
-        self._copied = {
-            layer.tops[0]: _COPIES[part.way]
-            for part in found
-            for layer in part.layers
-            if part.way in _COPIES and isinstance(layer.op, Convolution)
-        }
 
     def build(self) -> None:
         """Build what gives the coarse scores, which the first run would do otherwise.
@@ -76,24 +81,21 @@ class OpenCVCpuEngine:
 
         Fitted to peaks. With OpenCV 4.14, from -4% to +21%, LargeFOV took 950 and 1070 MB (1280 in
         a program that is not ours) at 513x513 and 1025x769, MSc-LargeFOV 1400, DeepLab 1192,
-        DeepLab-7x7 1617. With OpenCV 5.0, from +8% to +69%, LargeFOV 528 and 1041 MB, MSc-LargeFOV
-        1127, DeepLab 877. Stages of LargeFOV, as tiles.py runs them, took 180 to 2430 MB, from -24%
-        to +105%.
+        DeepLab-7x7 1617; with OpenCV 5.0, from -1% to +31%, 907, 1064, 1528, 1214 and 1509 MB; and
+        DeepLabv2-VGG16 984 in place of 1700. Stages of LargeFOV, as tiles.py runs them, took 180 to
+        2430 MB, from -24% to +105%.
         """
         if self._whole:
             return self._whole.memory_needed(shape)
         weights, blobs = bytes_of_copies(self.net), self.net.activation_bytes(shape)
-        if not BY_CAFFE:
-            shapes = self._numbered.blob_shapes(shape)
-            copies = sum(4 * n * math.prod(shapes[blob]) for blob, n in self._copied.items())
-            return int(90e6 + weights + blobs + copies)
         ordinary = sum(
             4 * layer.parameters
             for layer in self.net.layers
             if isinstance(layer.op, Convolution) and layer.op.kernel == (3, 3)
         )
-        # OpenCV 4 keeps these transformed for Winograd's algorithm, which makes 8x8 of 3x3.
-        return int(90e6 + weights + 7.8 * ordinary + 0.87 * (blobs - self._never_there(shape)))
+        # OpenCV keeps these transformed for Winograd's algorithm, which makes 8x8 of 3x3.
+        kept = 7.8 * ordinary + 0.87 * (blobs - self._never_there(shape))
+        return int((90e6 if BY_CAFFE else 190e6) + weights + kept)
 
     def _never_there(self, shape: Shape) -> int:
         """Bytes of blobs that are not there as a whole, since they are made in tiles."""
@@ -114,7 +116,7 @@ class OpenCVCpuEngine:
             while len(self._made) >= _KEPT:
                 del self._made[next(iter(self._made))]
             net = folded(self._numbered, outputs)
-            made = InParts(net, outputs, lambda part: OpenCVEngine(part, "cpu"))
+            made = InParts(net, outputs, lambda part: OpenCVEngine(part, "cpu", classic=True))
         self._made[outputs] = made  # the last used is the last to go
         return made
 

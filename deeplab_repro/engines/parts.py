@@ -17,7 +17,6 @@ from deeplab_repro.arrays import HW, in_brief
 from deeplab_repro.engines.engine import Engine
 from deeplab_repro.engines.exact import layer_tops
 from deeplab_repro.engines.large_maps import MOST_BYTES, run_in_tiles, up_to_poolings
-from deeplab_repro.engines.opencv_cuda import BY_CAFFE
 from deeplab_repro.engines.phases import clear_beyond, from_phases, phases_shape, to_phases
 from deeplab_repro.engines.product import convolve
 from deeplab_repro.machine.work_space import empty
@@ -31,10 +30,10 @@ Way = Literal["whole", "phases", "product", "join"]
 def faster_way(op: LayerType, channels: int) -> Way:
     """The fastest way to run a layer on so many channels: "whole" where that is OpenCV's own.
 
-    Measured on 2 cores at 65x65, as shares of OpenCV's own time (4.14, 5.0): in phases 512 channels
-    take 0.2, 0.67 with hole 2 and 0.26, 0.64 with hole 4, and 128 take 0.35, 0.7; but with hole 6
-    it is 1.5 on OpenCV 4, since the phases are small then and all weights are read for each. As
-    products fc6 (3x3, hole 12, 512 to 1024) takes 0.5, 0.55 and fc7 (1x1, 1024 to 1024) 0.45, 0.7.
+    Measured on 2 cores at 65x65, as shares of OpenCV 4.14's own time: in phases 512 channels take
+    0.2 with hole 2 and 0.26 with hole 4, and 128 take 0.35; but with hole 6 it is 1.5, since the
+    phases are small then and all weights are read for each. As products fc6 (3x3, hole 12, 512 to
+    1024) takes 0.5 and fc7 (1x1, 1024 to 1024) 0.45.
     Layers of fewer channels gain less, and lose where BLAS's threads have to share the cores. On 64
     channels and fewer the gain is smaller than what it costs to run a net in parts.
     """
@@ -104,11 +103,8 @@ def parts(net: Net, outputs: Iterable[str]) -> list[Part]:
 
 
 def stages_of(net: Net, part: Part) -> list[Net]:
-    """The nets that run a part one after the other, in tiles where that saves memory; else none.
-
-    OpenCV 5 takes less memory for large maps, and would gain nothing.
-    """
-    if part.way != "whole" or len(part.tops) > 1 or not BY_CAFFE:
+    """The nets that run a part one after the other, in tiles where that saves memory; else none."""
+    if part.way != "whole" or len(part.tops) > 1:
         return []
     (bottom,) = part.bottoms
     shape = net.blob_shapes()[bottom]

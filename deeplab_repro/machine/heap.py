@@ -1,4 +1,4 @@
-"""Lets a command keep the memory that it frees: to have it given again would take longer.
+"""Lets a program keep the memory that it frees: to have it given again would take longer.
 
 The system hands out memory page by page, and clears each page first. By default glibc gives large
 arrays back as soon as they are freed, so every photo pays for its pages again: a fifth of the CRF's
@@ -41,11 +41,15 @@ _keeps = False
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep up to `MOST_KEPT` bytes that it frees, from now on.
+    """Have this process keep up to 1 GB that it frees, from now on, as the commands do.
 
-    To be called before anything large is there. Under a limit of the process that counts what is
-    kept, all is given back instead. Settings of malloc that the user has put into the environment
-    (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES and so on) stay as they are.
+    Photo after photo, a net and the CRF take less time then. All other code of the process keeps
+    what it frees too. To be called before anything large is there. Under a limit of the process
+    that counts what is kept (ulimit -v), all is given back instead. Settings of malloc in the
+    environment (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES and so on) stay as they are. Elsewhere than
+    on glibc it does nothing.
+
+    >>> keep_freed_memory()  # once, at the beginning of a program
     """
     global _keeps
     libc = _glibc()

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from deeplab_repro.arrays import Shape
 from deeplab_repro.machine import heap
 
-MOST_KEPT = 1 << 28
-"""Bytes that are kept in all while nobody uses them."""
+MOST_KEPT = heap.MOST_KEPT
+"""Bytes that are kept in all while nobody uses them: the CRF's at 2000x1500, say."""
 
 SECONDS_KEPT = 20.0
 """How long they are kept."""

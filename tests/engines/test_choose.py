@@ -11,6 +11,7 @@ from deeplab_repro.engines.fastest import FastestEngine
 from deeplab_repro.engines.opencv import OpenCVEngine
 from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import ArgumentError, DeviceError
+from deeplab_repro.models.loading import read_model
 from tests.conftest import assert_one_line
 
 
@@ -85,6 +86,22 @@ def test_on_the_cpu_it_is_the_fastest(tiny, machine, device):
     assert kind(tiny, device, engine="openvino") == f"OnOpenVino on {device}"
     machine("openvino")
     assert kind(tiny, device) == "the fastest of OnOpenVino, OpenCVCpuEngine on cpu"
+
+
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [
+        ("DeepLab-LargeFOV", "OpenCV"),
+        ("DeepLabv2-VGG16", "OpenCV"),
+        ("DeepLabv2-ResNet101", "OnOpenVino"),  # OpenCV runs it as a whole
+        ("ToyVOC-LargeFOV", "OnOpenVino"),  # as narrow as it is, OpenCV's own way is the fastest
+    ],
+)
+def test_until_it_is_measured_opencv_runs_the_vgg_nets(machine, model, first):
+    machine("onnxruntime", "openvino")
+    engine = make_engine(read_model(model, None), "cpu")
+    assert engine.name.startswith(first)
+    assert len(engine._engines) == 3
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

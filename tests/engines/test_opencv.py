@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from deeplab_repro.caffe import read_net
 from deeplab_repro.engines import opencv
 from deeplab_repro.engines.opencv import OpenCVEngine
+from deeplab_repro.engines.opencv_cpu import OpenCVCpuEngine
 from deeplab_repro.errors import ArgumentError, NetError, ResourceError
 from deeplab_repro.net.layers import (
     Concat,
@@ -38,6 +39,7 @@ from tests.slow_layers import (
     softmax,
 )
 
+SHAPE = 1, 3, 64, 48
 READER = "readNetFromCaffe" if opencv.BY_CAFFE else "readNetFromONNX"
 
 
@@ -71,6 +73,27 @@ def test_deconvolutions(shape, kernel, pad, stride, group, images):
         data = random_input(images, shape[1], *size)
         expected = deconvolve(data, op, weight, bias)
         np.testing.assert_allclose(scores_of(engine, data), expected, atol=1e-3)  # as above
+
+
+@pytest.mark.parametrize("size", [(64, 48), (40, 71)])
+def test_the_classic_engine_makes_the_same(size):
+    pool = Layer("b", Pooling("MAX", (3, 3), (1, 1), (2, 2)), ("a",), ("b",))
+    first = Layer("a", Convolution(8, (3, 3), (1, 1)), ("data",), ("a",))
+    net = net_of(first, pool, Layer("c", Interp(height=9, width=7), ("b",), ("c",)), shape=SHAPE)
+    classic = OpenCVEngine(net, "cpu", classic=True)
+    data = random_input(2, 3, *size)  # one net built for both sizes
+    expected = OpenCVEngine(net, "cpu").blobs(data, ["c"])["c"]
+    np.testing.assert_allclose(classic.blobs(data, ["c"])["c"], expected, atol=1e-4)  # float32
+
+
+@pytest.mark.skipif(opencv.BY_CAFFE, reason="OpenCV 4 has one engine")
+def test_the_parts_of_a_net_run_on_the_classic_engine(monkeypatch):
+    read, asked = cv2.dnn.readNetFromONNX, []
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda *a: asked.append(a[1:]) or read(*a))
+    net = net_of(Layer("a", Convolution(8, (3, 3), (1, 1)), ("data",), ("a",)), shape=SHAPE)
+    OpenCVCpuEngine(net).build()
+    OpenCVEngine(net, "cpu").build()
+    assert asked == [(cv2.dnn.ENGINE_CLASSIC,), ()]
 
 
 @pytest.mark.parametrize("zoom", [2, 3, 8])
