@@ -206,7 +206,7 @@
     get("ramp").hidden = !isShown("belief");
     get("verdicts").hidden = !isShown("errors");
     get("classes").hidden = ![left.value, right.value].some((each) => /net|CRF|truth/.test(each));
-    get("believed").textContent = label.selectedOptions[0].text;
+    get("believed").textContent = `belief of ${label.selectedOptions[0].text}, from 0 to 1`;
   }
 
   // --- what the user does

@@ -15,7 +15,8 @@ _PARAMS = tuple(field.name for field in fields(CrfParams))
 _WHOLE = ("number", "small", "iterations", "step", "label", "width")
 _LARGEST_NUMBER = 2**53  # a page's numbers are doubles
 # As JavaScript writes numbers; nothing else is one.
-_NUMBER, _DIGITS = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?"), re.compile(r"\d{1,16}")
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?")
+_DIGITS = re.compile(r"[0-9]{1,16}")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,12 @@ def read_query(query: str, n_labels: int) -> Asked:
     whole = {name: int(found[name]) for name in _WHOLE}
     if whole["number"] > _LARGEST_NUMBER or whole["small"] > 1 or whole["label"] >= n_labels:
         raise ValueError("no query of the page's")
-    if not whole["step"] <= whole["iterations"] <= MOST_ITERATIONS:
+    if whole["iterations"] > MOST_ITERATIONS:
         raise ArgumentError(
             f"iterations are {whole['iterations']}; expected 0 to {MOST_ITERATIONS}"
         )
+    if whole["step"] > whole["iterations"]:
+        raise ArgumentError(f"step is {whole['step']}; expected 0 to {whole['iterations']}")
     check_width(whole["width"])
     params = CrfParams(**{name: float(found[name]) for name in _PARAMS})
     return Asked(
