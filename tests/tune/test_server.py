@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from itertools import pairwise
 from urllib.parse import urlencode
 
 import numpy as np
@@ -99,11 +100,11 @@ def test_a_small_copy_has_no_more_than_its_pictures(ask):
     assert not found.keys() & {"copies", "scores", "errors"}
 
 
-def test_iteration_by_iteration(ask, session):
+def test_iteration_by_iteration(ask):
     found = json.loads(ask(f"/@/steps?{query(iterations=3, label=2, sigma_alpha=30)}")[2])["steps"]
     assert len(found) == 4
     maps = [labels_of(each["belief"]).astype(int) for each in found]
-    assert all((one != other).any() for one, other in zip(maps, maps[1:], strict=False))
+    assert all((one != other).any() for one, other in pairwise(maps))
     last = json.loads(ask(f"/@/result?{query(iterations=3, step=3, label=2, sigma_alpha=30)}")[2])
     assert last["labels"] == found[-1]["labels"]
     assert last["belief"] == found[-1]["belief"]
@@ -128,7 +129,6 @@ REFUSED = {
     "no slash": ("/@", {}),
     "another secret": ("/" + "a" * 32 + "/", {}),
     "a part of it": ("/@x/", {}),
-    "with letters of elsewhere": ("/@\xe9/", {}),
     "before another": ("/a/@/", {}),
     "another path": ("/@/passwd", {}),
     "up": ("/@/../../etc/passwd", {}),
@@ -176,6 +176,7 @@ def test_all_else_gets_nothing(ask, capfd, what):
         b"GET",
         b"GET /\r\n",
         b"\x16\x03\x01\x02\x00" + b"\xff" * 100,
+        b"GET /\xe9/ HTTP/1.1\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /%00 HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n",
     ],
