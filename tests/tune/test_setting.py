@@ -49,21 +49,21 @@ def test_a_query():
     ],
 )
 def test_what_is_no_query(change):
-    with pytest.raises(ValueError, match="query|fields") as error:
+    with pytest.raises(ValueError, match=r"query|fields") as error:
         read_query(urlencode(GOOD | change), 4)
     assert not isinstance(error.value, ArgumentError)
 
 
 @pytest.mark.parametrize("text", ["", "a", "w1=4", "&".join(f"a{i}=1" for i in range(50))])
 def test_what_is_none_at_all(text):
-    with pytest.raises(ValueError, match="query|fields"):
+    with pytest.raises(ValueError, match=r"query|fields"):
         read_query(text, 4)
 
 
 def test_nothing_comes_twice():
-    with pytest.raises(ValueError, match="query|fields"):
+    with pytest.raises(ValueError, match=r"query|fields"):
         read_query(f"{urlencode(GOOD)}&w1=4", 4)
-    with pytest.raises(ValueError, match="query|fields"):
+    with pytest.raises(ValueError, match=r"query|fields"):
         read_query(re.sub("&width=5", "&w1=4", urlencode(GOOD)), 4)
 
 
