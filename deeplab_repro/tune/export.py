@@ -1,16 +1,20 @@
 """A page without a server: the labels of a grid of settings side by side, with their scores."""
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from string import Template
 
+import numpy as np
+
 from deeplab_repro.arrays import UInt8, dims
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.crf.sweep import sweep
 from deeplab_repro.errors import one_line
+from deeplab_repro.files.labels import class_name
+from deeplab_repro.files.pictures import palette
 from deeplab_repro.files.targets import check_targets, make_folder
 from deeplab_repro.files.whole import write_atomically
 from deeplab_repro.show import webpage, wipe
@@ -34,6 +38,9 @@ kernel, sigma_alpha is its reach in pixels, sigma_beta in grey levels. The posit
 $w2 and sigma_gamma $sigma_gamma throughout; $iterations iterations.</p>
 $scored
 $wipe
+<ul class="legend">
+$legend
+</ul>
 <div $shown_in>
 $tables
 </div>
@@ -42,8 +49,8 @@ $tables
 $script""")
 
 _STYLE = """.wipe { max-width: 46rem; }
-.pictures { margin-top: 1rem; }
-.pictures tbody th { width: 8rem; vertical-align: middle; }
+.pictures { margin-top: 1rem; min-width: 36rem; max-width: 60rem; }
+.pictures thead td, .pictures tbody th { width: 5.6rem; vertical-align: middle; }
 pre { padding: .5rem 0; }
 """
 
@@ -111,6 +118,7 @@ def _page(session: Session, found: Mapping[CrfParams, UInt8]) -> bytes:
         scored=_scored(session, found),
         wipe=wipe.wipe(_WIPE, choices, left=1, right=choices.index(chosen)),
         shown_in=wipe.shown_in(_WIPE, name),
+        legend=_legend(session, labelled.values()),
         tables="\n".join([_given(session, cells), *_grids(list(found), cells)]),
         chosen=chosen,
         command=html.escape(command_line(session.source, start)),
@@ -121,6 +129,16 @@ def _page(session: Session, found: Mapping[CrfParams, UInt8]) -> bytes:
 
 def _name(params: CrfParams) -> str:
     return f"w1 {params.w1:g}, sigma_alpha {params.sigma_alpha:g}, sigma_beta {params.sigma_beta:g}"
+
+
+def _legend(session: Session, shown: Iterable[UInt8]) -> str:
+    """The colours of the classes that are in one of some label maps, with their names."""
+    there = sorted({int(label) for labels in shown for label in np.unique(labels)})
+    return "\n".join(
+        f"<li>{webpage.swatch(palette()[label].tolist())}"
+        f"{html.escape(class_name(label, session.names))}</li>"
+        for label in there
+    )
 
 
 def _told(session: Session, labels: UInt8) -> str:

@@ -10,6 +10,7 @@ from deeplab_repro.arrays import F32, HW, UInt8, in_brief
 from deeplab_repro.crf.arguments import check_memory, given_photos
 from deeplab_repro.crf.cpu.mean_field import Kernel, MeanField
 from deeplab_repro.crf.features import kernel_features
+from deeplab_repro.machine.heap import give_back_excess
 from deeplab_repro.machine.opencv import cv2
 from deeplab_repro.models.registry import class_names
 from deeplab_repro.net.scaled import shrunk, within
@@ -112,6 +113,7 @@ class _Field:
         observe = on_iteration and (lambda i, q: on_iteration(i, q.reshape(shape)))
         field = self._with(setting.scaled(self._scale))
         labels, marginals = field.infer(setting.iterations, on_iteration=observe)
+        give_back_excess()
         return Refined(labels.reshape(shape[1:]), marginals.reshape(shape))
 
     def _with(self, setting: Setting) -> MeanField:
