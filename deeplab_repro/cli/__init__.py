@@ -27,6 +27,7 @@ from deeplab_repro.cli import (
     segment,
     toyvoc,
     train,
+    tune,
 )
 from deeplab_repro.cli.completion import complete
 from deeplab_repro.cli.console import say
@@ -40,6 +41,7 @@ COMMANDS = (
     demo,
     segment,
     crf,
+    tune,
     predict,
     evaluate,
     crossval,

@@ -11,7 +11,7 @@ from deeplab_repro.cli.options import (
     add_iterations,
     add_photos,
     crf_params,
-    numbers,
+    positional,
 )
 
 
@@ -55,7 +55,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--positional",
         metavar="W2,SIGMA_GAMMA",
-        type=_positional,
+        type=positional,
         default="3,3",
         help="the positional kernel (default: %(default)s, as throughout the paper)",
     )
@@ -63,10 +63,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_device(parser, "CRF", "which is the cpu for now")
     add_force(parser)
     parser.set_defaults(run=run)
-
-
-def _positional(text: str) -> list[float]:
-    return numbers(text, "W2,SIGMA_GAMMA")
 
 
 def run(arguments: argparse.Namespace) -> int:

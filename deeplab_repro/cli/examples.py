@@ -25,6 +25,10 @@ _ARGUMENTS = {
         "photo.jpg --probs photo.npy --out labels.png",
         "photos/ --probs maps/ --out labels --crf 4,83,5 --positional 3,3",
     ),
+    "tune": (
+        "photo.jpg --probs photo.npy --truth photo.png",
+        "photo.jpg --model ToyVOC-LargeFOV --export grid",
+    ),
     "predict": (
         f"{_VOC} --out predicted --scores scores",
         f"{_TOYVOC} --model ToyVOC-LargeFOV --out predicted",

@@ -314,3 +314,8 @@ def crf_params(text: str) -> "CrfParams":
         return CrfParams(*numbers(text, "W1,SIGMA_ALPHA,SIGMA_BETA"))
     except DeepLabError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positional(text: str) -> list[float]:
+    """W2,SIGMA_GAMMA, the positional kernel's two numbers."""
+    return numbers(text, "W2,SIGMA_GAMMA")

@@ -19,6 +19,7 @@ from deeplab_repro.files.pictures import overlay, write_image
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.models.registry import VOC_CLASSES
 from deeplab_repro.net.scores import softmax
+from deeplab_repro.show.belief import coloured
 from deeplab_repro.show.sheet import GAP, LINE, write_text
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ _LEGEND = (
     "score: the input of the softmax, at first the net's scores; each row has one scale",
     "belief: the output of the softmax, 0 to 1",
 )
-
-# From dark blue over grey to yellow, in steps that look even to the colour-blind too.
-_COLOURS = ((0, 32, 76), (60, 77, 110), (124, 123, 120), (187, 174, 108), (255, 234, 70))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +172,8 @@ def _sheet(figure: Figure2) -> UInt8:
         for kind, row, least, most, digits in rows:
             for line, text in enumerate((maps.name, kind)):
                 write_text(draw, GAP, top + line * LINE, text, font)
-            pictures = [_coloured(values, least, most) for values in row]
-            for left, picture in zip(lefts, (*pictures, _coloured(bar, 0, 1)), strict=True):
+            pictures = [coloured(values, least, most) for values in row]
+            for left, picture in zip(lefts, (*pictures, coloured(bar, 0, 1)), strict=True):
                 sheet.paste(Image.fromarray(picture), (left, top))
             for value, down in ((most, -LINE // 4), (least, row_height - GAP - 3 * LINE // 4)):
                 text = f"{value:.{digits}f}"
@@ -183,12 +181,3 @@ def _sheet(figure: Figure2) -> UInt8:
             top += row_height
         top += GAP
     return np.asarray(sheet)
-
-
-def _coloured(values: F32, least: float, most: float) -> UInt8:
-    """Colour the values from `least` to `most`: hxwx3 uint8 RGB."""
-    span = max(most - least, np.finfo(np.float32).tiny)
-    share = (np.clip(values, least, most) - least) / span
-    stops = np.linspace(0, 1, len(_COLOURS))
-    channels = [np.interp(share, stops, channel) for channel in zip(*_COLOURS, strict=True)]
-    return np.rint(np.stack(channels, axis=2)).astype(np.uint8)

@@ -44,14 +44,14 @@ def test_help_names_every_command(command):
     assert status == 0
     assert err == ""
     for name in (
-        *("demo", "segment", "crf", "predict", "evaluate", "crossval", "paper"),
+        *("demo", "segment", "crf", "tune", "predict", "evaluate", "crossval", "paper"),
         *("models", "fetch", "convert", "inspect", "init", "train", "toyvoc", "doctor", "bench"),
     ):
         assert name in out
         status, help_text, _ = command(name, "--help")
         assert status == 0
         assert f"deeplab-repro {name}" in help_text
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 17
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ COMMANDS = {
     "segment": ("segment", "a.jpg", *NET, *CRF, "--save", ",".join(OUTPUTS)),
     "page": ("segment", "a.jpg", *NET, *CRF, "--html"),
     "crf": ("crf", "a.jpg", "--probs", "a.npy", "--out", "l.png", "--marginals", "m.npy", *CRF),
+    "tune": ("tune", "a.jpg", "--probs", "a.npy", *CRF, "--export", "grid"),
     "caffe": ("convert", *NET, "--to", "caffe", "--out", "made"),
     "onnx": ("convert", *NET, "--to", "onnx", "--out", "made"),
     "npz": ("convert", *NET, "--to", "npz", "--out", "made"),
@@ -110,6 +111,11 @@ INPUTS = {
     "segment weights": ("tiny.caffemodel", "x/b.png", ("segment", "b.png", *NET, "--out", "x")),
     "crf image": ("b.png", "l.png", ("crf", "b.png", "--probs", "a.npy", "--out", "l.png")),
     "crf probs": ("a.npy", "l.png", ("crf", "b.png", "--probs", "a.npy", "--out", "l.png")),
+    "tune": (
+        "truth.png",
+        "x/index.html",
+        ("tune", "b.png", "--probs", "a.npy", "--truth", "truth.png", "--export", "x"),
+    ),
     "caffe": ("tiny.caffemodel", "y.caffemodel", ("convert", *NET, "--to", "caffe", "--out", "y")),
     "caffe net": ("tiny.prototxt", "y.prototxt", ("convert", *NET, "--to", "caffe", "--out", "y")),
     "onnx": ("tiny.caffemodel", "y.onnx", ("convert", *NET, "--to", "onnx", "--out", "y")),
@@ -138,7 +144,7 @@ INPUTS = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_what_is_read_is_never_overwritten(refused, folder, name, link):
     source, target, arguments = INPUTS[name]
-    for each in ("b.png", "c.png"):
+    for each in ("b.png", "c.png", "truth.png"):
         write_labels(each, np.zeros((20, 30), np.uint8))  # own files: these may be replaced
     shutil.copy("voc/classes.txt", "names")
     if not Path(target).exists():

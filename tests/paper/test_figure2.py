@@ -10,6 +10,7 @@ from deeplab_repro.files.images import read_image
 from deeplab_repro.net.scores import softmax
 from deeplab_repro.paper import figure2
 from deeplab_repro.paper.figure2 import Figure2, LabelMaps, make_figure2, score_maps, write_figure2
+from deeplab_repro.show import belief
 from deeplab_repro.toy.scenes import make_scene
 
 PARAMS = CrfParams(5, 12, 20)
@@ -119,7 +120,7 @@ def test_the_sheet_shows_every_map(tmp_path, height, width):
 
 
 def test_colours_grow_lighter_all_the_way():
-    colours = figure2._coloured(np.linspace(0, 1, 101, dtype=np.float32)[None], 0, 1)
+    colours = belief.coloured(np.linspace(0, 1, 101, dtype=np.float32)[None], 0, 1)
     luminance = np.asarray(Image.fromarray(colours).convert("L"), int)[0]
     assert (np.diff(luminance) >= 0).all()
     assert luminance[0] < 40
@@ -127,5 +128,5 @@ def test_colours_grow_lighter_all_the_way():
 
 
 def test_one_value_everywhere_has_a_colour_too():
-    coloured = figure2._coloured(flat(7, 2, 2), 7, 7)
+    coloured = belief.coloured(flat(7, 2, 2), 7, 7)
     assert (coloured == (0, 32, 76)).all()
