@@ -31,16 +31,22 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def write_figure(path: Path, figure: "Figure") -> None:
-    """Write a figure as .png or .pdf, atomically; the same numbers make the same file.
+    """Write a figure as .png, .svg or .pdf, atomically; the same numbers make the same file.
 
     Raises FileError if it cannot be written.
     """
+    from matplotlib import rc_context
+
     encoded = io.BytesIO()
     kind = path.suffix[1:]
-    # A PDF would have the time in it.
-    pdf = {"Creator": MADE_BY, "CreationDate": None}
-    metadata = pdf if kind == "pdf" else {"Software": MADE_BY}
+    # A PDF and an SVG would have the time in them, and an SVG random names.
+    metadata = {
+        "png": {"Software": MADE_BY},
+        "svg": {"Creator": MADE_BY, "Date": None},
+        "pdf": {"Creator": MADE_BY, "CreationDate": None},
+    }
     dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
-    figure.savefig(encoded, format=kind, dpi=dpi, metadata=metadata)
+    with rc_context({"svg.hashsalt": MADE_BY}):
+        figure.savefig(encoded, format=kind, dpi=dpi, metadata=metadata[kind])
     with write_atomically(path) as file:
         file.write(encoded.getvalue())
