@@ -52,8 +52,8 @@ from deeplab_repro.voc.metrics import Confusion, confusion, image_scores, trimap
 from deeplab_repro.voc.records import read_scores_record
 from deeplab_repro.work.workers import Workers
 
-GRID = SearchGrid((3, 4, 5), (40, 70, 100), (3, 5))
-"""The ranges of DeepLab v2's search, in wide steps: the best is refined in finer ones."""
+GRID = SearchGrid((2, 4, 8), (40, 80, 120), (3, 5))
+"""About the published settings, in wide steps: the best is refined in finer ones."""
 
 WIDTHS = range(1, 41)
 THIN = 16  # pixels: what a disc of this width does not fit into; the stride of many nets
@@ -114,6 +114,7 @@ def counts_of(
     inputs: dict[str, str],
     settings: Settings,
     folder: Path,
+    *,
     workers: Workers,
 ) -> Iterator[tuple[str, Confusion]]:
     """The counts of each photo, of an earlier run where they are there; they are kept in `folder`.
@@ -184,45 +185,44 @@ class Measured:
 def measure(
     devkit: Devkit, split: str, scores: Path, out: Path, images: int, seed: int, workers: Workers
 ) -> tuple[Found, Measured]:
-    """Search on some photos of a split, and count the others. Raises what `search` raises.
+    """Score all photos of a split, search on some, and score what was found on the others.
 
-    Also ArgumentError where no photo is left.
+    Raises what `search` raises, and ArgumentError where no photo is left.
     """
-    settings = published_settings()
+    settings, n = published_settings(), devkit.n_labels
     names = devkit.ids(split)
     if images >= len(names):
         raise ArgumentError(f"{images} of {len(names)} photos are to choose by: none would be left")
+    files = find_files(devkit, split, scores, names)
+    counted = partial(counts_of, devkit, scores, workers=workers)
+    with hold(out, reading=[scores]):
+        check_scores(files, read_scores_record(scores))
+        inputs = {name: digest_of(*each) for name, each in files.items()}
+        for _ in counted(inputs, settings, out / "counts/published"):
+            pass  # they are kept, and added up when it is known which were chosen by
     found = search(
         devkit, split, scores, out / "search", GRID, images=images, seed=seed,
         workers=workers, progress=progress,
     )  # fmt: skip
     chosen = set(found.names)
+    kept_back = {name: of for name, of in inputs.items() if name not in chosen}
+    total = np.zeros((len(settings), len(AREAS), n, n), np.int64)
+    counts = np.zeros((len(settings) + 1, *total.shape[1:]), np.int64)
+    photos_with, gains = np.zeros(n, np.int64), dict.fromkeys(kept_back, 0.0)
+    best: Settings = {CHOSEN: found.best}
     with hold(out, reading=[scores]):
-        files = find_files(devkit, split, scores, names)
-        check_scores(files, read_scores_record(scores))
-        inputs = {name: digest_of(*each) for name, each in files.items()}
-        kept_back = {name: of for name, of in inputs.items() if name not in chosen}
-        n = devkit.n_labels
-        counts = np.zeros((len(settings) + 1, len(AREAS), n, n), np.int64)
-        total = np.zeros((len(settings), len(AREAS), n, n), np.int64)
-        photos_with, before, after = np.zeros(n, np.int64), {}, {}
-        for name, each in counts_of(
-            devkit, scores, inputs, settings, out / "counts/published", workers
-        ):
+        for name, each in counted(inputs, settings, out / "counts/published"):
             total += each
             photos_with += each[0, 0].any(axis=1)
             if name in kept_back:
                 counts[:-1] += each
-                before[name] = image_scores(each[0, 0]).pixel_accuracy
-        best: Settings = {CHOSEN: found.best}
-        for name, each in counts_of(devkit, scores, kept_back, best, out / "counts/found", workers):
+                gains[name] -= image_scores(each[0, 0]).pixel_accuracy
+        for name, each in counted(kept_back, best, out / "counts/found"):
             counts[-1] += each[0]
-            after[name] = image_scores(each[0, 0]).pixel_accuracy
-    gains = {name: after[name] - before[name] for name in kept_back}
-    return found, Measured(
-        devkit.classes, {**settings, **best}, list(kept_back), counts, total,
-        dict(zip(devkit.classes, photos_with.tolist(), strict=True)), gains,
-    )  # fmt: skip
+            gains[name] += image_scores(each[0, 0]).pixel_accuracy
+    there = dict(zip(devkit.classes, photos_with.tolist(), strict=True))
+    both = {**settings, **best}
+    return found, Measured(devkit.classes, both, list(kept_back), counts, total, there, gains)
 
 
 def as_json(found: Found, measured: Measured) -> dict[str, Any]:
