@@ -33,6 +33,14 @@ def find_files(
     """Photo, mask and scores of each image. Raises FileError if one is missing."""
     devkit.require(names, split, masks=False)
     devkit.require(names, split, masks=True)
+    return {
+        name: (devkit.photo(name), devkit.mask(name), path)
+        for name, path in find_scores(devkit, folder, names).items()
+    }
+
+
+def find_scores(devkit: Devkit, folder: Path, names: list[str]) -> dict[str, Path]:
+    """The file of scores of each image. Raises FileError if one is missing."""
     if not folder.is_dir():
         raise FileError(f"{one_line(folder)}: is not a folder, expected one with kept scores")
     found = {name: find_probs(devkit.photo(name), folder) for name in names}
@@ -43,9 +51,7 @@ def find_files(
             f"of {len(names)} images): expected {missing[0]}.npz or alike, as `predict --scores` "
             "keeps them"
         )
-    return {
-        name: (devkit.photo(name), devkit.mask(name), path) for name, path in found.items() if path
-    }
+    return {name: path for name, path in found.items() if path}
 
 
 def digest_of(*files: Path) -> str:
