@@ -12,7 +12,7 @@ on where it was.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -45,14 +45,14 @@ from deeplab_repro.voc.counts import (
     keep_counts,
     read_counts,
 )
-from deeplab_repro.voc.crossval import Found, search
+from deeplab_repro.voc.crossval import Found, sample, search
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import SearchGrid, bilateral, numbers_text
 from deeplab_repro.voc.metrics import Confusion, confusion, image_scores, trimap_confusions
 from deeplab_repro.voc.records import read_scores_record
 from deeplab_repro.work.workers import Workers
 
-GRID = SearchGrid((2, 4, 8), (40, 80, 120), (3, 5))
+GRID = SearchGrid((2, 4, 8), (40, 80, 120), (3,))
 """About the published settings, in wide steps: the best is refined in finer ones."""
 
 WIDTHS = range(1, 41)
@@ -108,65 +108,66 @@ def count(devkit: Devkit, scores: Path, settings: Settings, name: str) -> Confus
     )
 
 
-def counts_of(
+def count_all(
     devkit: Devkit,
     scores: Path,
     inputs: dict[str, str],
     settings: Settings,
     folder: Path,
-    *,
     workers: Workers,
-) -> Iterator[tuple[str, Confusion]]:
-    """The counts of each photo, of an earlier run where they are there; they are kept in `folder`.
+) -> tuple[Confusion, dict[str, npt.NDArray[np.float64]]]:
+    """The counts of all photos, and each one's pixel accuracy with each setting, in percent.
 
-    inputs: by the photo's name, the digest of all that its counts are made of.
+    inputs: by the photo's name, the digest of all that its counts are made of. folder: the counts
+    are kept there, and taken from there where an earlier run had come so far.
     """
     make_folder(folder)
     n = devkit.n_labels
-    shape = len(settings), len(AREAS), n, n
     what = [__version__, n, THIN, len(AREAS), [crf and astuple(crf) for crf in settings.values()]]
     digest = sha256_of_text(json.dumps(what))
-    missing = []
-    function = partial(count, devkit.absolute(), scores.absolute(), settings)
+    total = np.zeros((len(settings), len(AREAS), n, n), np.int64)
+    accuracy, missing = {}, []
+
+    def add(name: str, counts: Confusion) -> None:
+        np.add(total, counts, out=total)
+        accuracy[name] = np.array([image_scores(whole).pixel_accuracy for whole in counts[:, 0]])
+        advance()
+
     with progress(f"scoring {len(settings)} settings", len(inputs)) as advance:
         for name, of in inputs.items():
             kept = read_counts(folder / name, MadeOf(of, digest))
             if kept is None:
                 missing.append(name)
             else:
-                advance()
-                yield name, kept.reshape(shape)
+                add(name, kept.reshape(total.shape))
+        function = partial(count, devkit.absolute(), scores.absolute(), settings)
         for name, counts in workers.map(function, missing):
             if isinstance(counts, DeepLabError):
                 raise counts
             keep_counts(folder / name, MadeOf(inputs[name], digest), counts)
-            advance()
-            yield name, counts
+            add(name, counts)
+    return total, accuracy
 
 
 @dataclass
 class Measured:
-    """What was counted.
+    """What was counted on photos by which nothing was chosen.
 
-    counts: by setting and area, labels x labels: of `names`, on which nothing was chosen. total:
-    the same of the whole split, without the setting that was found. photos_with: how many photos of
-    the split have a class, by its name. gains: by the photo, the pixel accuracy that the setting
-    that was found adds to the net's, in percent points.
+    counts: by setting and area, labels x labels. photos_with: how many photos of the whole split
+    have a class, by its name. gains: by the photo, the pixel accuracy that the setting that was
+    found adds to the net's, in percent points.
     """
 
     classes: tuple[str, ...]
     settings: Settings
-    names: list[str]
     counts: Confusion
-    total: Confusion
     photos_with: dict[str, int]
     gains: dict[str, float]
 
     @property
     def frequent(self) -> list[int]:
         """The classes that are in FEW photos or more, by label."""
-        there = enumerate(self.photos_with.values())
-        return [label for label, photos in there if photos >= FEW]
+        return frequent(list(self.photos_with.values()))
 
     def scores(self, counts: Confusion) -> dict[str, float]:
         """Pixel accuracy and mean IOU over the frequent classes, in percent, of one matrix."""
@@ -182,47 +183,47 @@ class Measured:
         return sorted(self.gains, key=lambda name: -self.gains[name])
 
 
+def frequent(photos_with: Sequence[int]) -> list[int]:
+    """The labels that are in FEW photos or more."""
+    return [label for label, photos in enumerate(photos_with) if photos >= FEW]
+
+
 def measure(
     devkit: Devkit, split: str, scores: Path, out: Path, images: int, seed: int, workers: Workers
 ) -> tuple[Found, Measured]:
-    """Score all photos of a split, search on some, and score what was found on the others.
+    """Search on some photos of a split, and score all settings on the others.
 
     Raises what `search` raises, and ArgumentError where no photo is left.
     """
-    settings, n = published_settings(), devkit.n_labels
-    names = devkit.ids(split)
+    settings, names, n = published_settings(), devkit.ids(split), devkit.n_labels
     if images >= len(names):
         raise ArgumentError(f"{images} of {len(names)} photos are to choose by: none would be left")
     files = find_files(devkit, split, scores, names)
-    counted = partial(counts_of, devkit, scores, workers=workers)
+    check_scores(files, read_scores_record(scores))
+    photos_with = [0] * n
+    for name in names:
+        there = np.bincount(devkit.read_mask(name).ravel(), minlength=n)[:n] > 0
+        photos_with = [a + int(b) for a, b in zip(photos_with, there, strict=True)]
+    chosen_by = set(sample(names, images, seed))
+    others = {name: digest_of(*files[name]) for name in names if name not in chosen_by}
     with hold(out, reading=[scores]):
-        check_scores(files, read_scores_record(scores))
-        inputs = {name: digest_of(*each) for name, each in files.items()}
-        for _ in counted(inputs, settings, out / "counts/published"):
-            pass  # they are kept, and added up when it is known which were chosen by
+        counts, before = count_all(
+            devkit, scores, others, settings, out / "counts/published", workers
+        )
     found = search(
         devkit, split, scores, out / "search", GRID, images=images, seed=seed,
-        workers=workers, progress=progress,
+        classes=frequent(photos_with), workers=workers, progress=progress,
     )  # fmt: skip
-    chosen = set(found.names)
-    kept_back = {name: of for name, of in inputs.items() if name not in chosen}
-    total = np.zeros((len(settings), len(AREAS), n, n), np.int64)
-    counts = np.zeros((len(settings) + 1, *total.shape[1:]), np.int64)
-    photos_with, gains = np.zeros(n, np.int64), dict.fromkeys(kept_back, 0.0)
     best: Settings = {CHOSEN: found.best}
     with hold(out, reading=[scores]):
-        for name, each in counted(inputs, settings, out / "counts/published"):
-            total += each
-            photos_with += each[0, 0].any(axis=1)
-            if name in kept_back:
-                counts[:-1] += each
-                gains[name] -= image_scores(each[0, 0]).pixel_accuracy
-        for name, each in counted(kept_back, best, out / "counts/found"):
-            counts[-1] += each[0]
-            gains[name] += image_scores(each[0, 0]).pixel_accuracy
-    there = dict(zip(devkit.classes, photos_with.tolist(), strict=True))
-    both = {**settings, **best}
-    return found, Measured(devkit.classes, both, list(kept_back), counts, total, there, gains)
+        more, after = count_all(devkit, scores, others, best, out / "counts/found", workers)
+    return found, Measured(
+        devkit.classes,
+        {**settings, **best},
+        np.concatenate([counts, more]),
+        dict(zip(devkit.classes, photos_with, strict=True)),
+        {name: float(after[name][-1] - before[name][0]) for name in others},
+    )
 
 
 def as_json(found: Found, measured: Measured) -> dict[str, Any]:
@@ -239,17 +240,16 @@ def as_json(found: Found, measured: Measured) -> dict[str, Any]:
                 },
                 "iou": dict(zip(measured.classes, image_scores(of_setting[0]).iou, strict=True)),
             }
-            for (name, params), of_setting in zip(measured.settings.items(), counts, strict=False)
+            for (name, params), of_setting in zip(measured.settings.items(), counts, strict=True)
         ]
 
     return {
         "split": found.split,
-        "photos": len(measured.names) + len(found.names),
-        "kept_back": len(measured.names),
+        "photos": len(measured.gains) + len(found.names),
+        "kept_back": len(measured.gains),
         "frequent_classes": [measured.classes[label] for label in measured.frequent],
         "photos_with": measured.photos_with,
         "settings": rows(measured.counts),
-        "settings_on_all_photos": rows(measured.total),
         "gains": {name: measured.gains[name] for name in measured.ranked()},
         "search": found.as_json(),
     }
@@ -284,20 +284,12 @@ def as_markdown(found: Found, measured: Measured) -> str:
     better = sum(gain > 0 for gain in measured.gains.values())
     return "\n".join(
         [
-            f"{len(measured.names)} photos of {found.split} on which nothing was chosen, percent. "
+            f"{len(measured.gains)} photos of {found.split} by which nothing was chosen, percent. "
             f"Mean IOU over the classes that are in {FEW} photos or more: {', '.join(frequent)}. "
             f"Found on {len(found.names)} other photos, seed {found.seed}: "
             f"{numbers_text(bilateral(found.best))}.",
             "",
             table(report["settings"]),
-            "",
-            f"All {report['photos']} photos. Mean IOU over all classes: "
-            + ", ".join(
-                f"{row['setting']} {row['areas']['whole']['mean_iou_of_all']:.2f}"
-                for row in report["settings_on_all_photos"]
-            ) + ".",
-            "",
-            table(report["settings_on_all_photos"]),
             "",
             "| class | photos | net's IOU | with the CRF that was found | gain |",
             "| --- | --- | --- | --- | --- |",

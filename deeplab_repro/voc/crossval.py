@@ -171,6 +171,7 @@ def search(
     iterations: int = 10,
     images: int = 100,
     seed: int = 10,
+    classes: Sequence[int] = (),
     workers: Workers = HERE,
     progress: Progress = unwatched,
 ) -> Found:
@@ -178,7 +179,9 @@ def search(
 
     scores: a folder with the scores or probabilities of each image, <id>.npz or another file that
     `read_probs` reads. out: a folder for the counts. images: how many to draw with the seed, or all
-    if there are fewer. released: parameters to try as well, by the names of their models.
+    if there are fewer. released: parameters to try as well, by the names of their models. classes:
+    the labels over which the mean IOU is taken, by default all: one that is in few photos is scored
+    by chance.
 
     After the grid the search tries the best setting's 26 neighbours at the grid's steps, then those
     of the new best, until none is better; then the same at half the steps, and at a quarter.
@@ -187,7 +190,7 @@ def search(
     another run works on a folder; ArgumentError where `out` holds another search or scores do not
     fit their image; and what reading and writing raise.
     """
-    names = _sample(devkit.ids(split), images, seed)
+    names = sample(devkit.ids(split), images, seed)
     devkit.warn_of_other_classes(names)
     files = find_files(devkit, split, scores, names)
     with hold(out, reading=[scores]):
@@ -210,13 +213,18 @@ def search(
         (net,) = counter.scores("0-net", (), HERE, progress)
         if not net.n_present:
             raise ImageError(f"{one_line(devkit.root)}: all {len(names)} masks are void throughout")
-        found = Found(split, names, seed, iterations, grid, net.mean_iou, dict(released or {}))
+        net_score = _mean_iou(net, classes)
+        found = Found(split, names, seed, iterations, grid, net_score, dict(released or {}))
         found.of_present[None] = _of_present(net)
-        _climb(found, lambda name, new: counter.scores(name, new, workers, progress))
+        _climb(found, lambda name, new: counter.scores(name, new, workers, progress), classes)
     return replace(found, counted=len(counter.counted))
 
 
-def _climb(found: Found, score: Callable[[str, Sequence[CrfParams]], list[Scores]]) -> None:
+def _climb(
+    found: Found,
+    score: Callable[[str, Sequence[CrfParams]], list[Scores]],
+    classes: Sequence[int],
+) -> None:
     """Score the grid, the released settings, and then neighbours of the best, round after round."""
 
     def try_out(kind: str, settings: Sequence[CrfParams]) -> None:
@@ -225,7 +233,7 @@ def _climb(found: Found, score: Callable[[str, Sequence[CrfParams]], list[Scores
         if new:
             name = f"{len(found.rounds) + 1}-{kind}"
             both = list(zip(new, score(name, new), strict=True))
-            found.rounds[name] = {params: each.mean_iou for params, each in both}
+            found.rounds[name] = {params: _mean_iou(each, classes) for params, each in both}
             found.of_present.update((params, _of_present(each)) for params, each in both)
 
     try_out("grid", found.grid.settings())
@@ -284,6 +292,10 @@ class _Counter:
         return [image_scores(counts) for counts in total]
 
 
+def _mean_iou(scores: Scores, classes: Sequence[int]) -> float:
+    return float(scores.iou[list(classes)].mean()) if classes else scores.mean_iou
+
+
 def _of_present(scores: Scores) -> OfPresent:
     return OfPresent(scores.n_present, scores.n_labels, scores.mean_iou_of_present)
 
@@ -323,7 +335,7 @@ def _count(
     return counts
 
 
-def _sample(names: list[str], images: int, seed: int) -> list[str]:
+def sample(names: list[str], images: int, seed: int) -> list[str]:
     """Draw so many of the names, in their order; NumPy promises the same draw for ever."""
     if images < 1:
         raise ArgumentError(f"images is {images}, expected 1 or more")
