@@ -26,7 +26,7 @@ from deeplab_repro.cli.console import progress
 from deeplab_repro.cli.options import add_devkit, add_workers, devkit_of, whole_number, workers_of
 from deeplab_repro.crf.params import CrfParams
 from deeplab_repro.crf.sweep import sweep
-from deeplab_repro.errors import ArgumentError, DeepLabError, FileError
+from deeplab_repro.errors import ArgumentError, DeepLabError, FileError, one_line
 from deeplab_repro.files.holding import hold
 from deeplab_repro.files.images import VOID, read_image
 from deeplab_repro.files.made_of import MadeOf, sha256_of_text
@@ -90,7 +90,7 @@ def count(devkit: Devkit, scores: Path, settings: Settings, name: str) -> Confus
     image, labels_true, n = read_image(devkit.photo(name)), devkit.read_mask(name), devkit.n_labels
     path = find_probs(devkit.photo(name), scores)
     if path is None:
-        raise FileError(f"{scores}: the scores of {name} are not there any more")
+        raise FileError(f"{one_line(scores)}: the scores of {name} are not there any more")
     probs = read_probs(path, image.shape[:2])
     only_thin = np.where(thin_parts(labels_true), labels_true, np.uint8(VOID))
     labels: dict[CrfParams | None, UInt8] = {None: probs.argmax(axis=0).astype(np.uint8)}

@@ -59,7 +59,8 @@ class GivenScores(NamedTuple):
         """
         values, (kind, _, stride, offset) = self.values, self.taken
         if kind == "probabilities":
-            values = np.log(np.maximum(values, _SMALLEST))
+            values = np.maximum(values, _SMALLEST)
+            np.log(values, out=values)
         wanted = coarse_size(size, stride, offset)
         lacking = [min(1, max(0, n - of)) for n, of in zip(wanted, values.shape[1:], strict=True)]
         if any(lacking):

@@ -129,6 +129,15 @@ def test_every_score_is_that_of_the_obvious_loop(split, tmp_path, monkeypatch):
     assert found.as_json()["best"]["mean_iou"] == best
 
 
+def test_some_classes_may_be_what_counts(split, tmp_path):
+    devkit, probs = split
+    found = search(devkit, "val", probs, tmp_path, ONE, classes=[3, 1], **FEW)
+    by_loop = naive_scores(devkit, probs, found.names, [None, *found.scores], FEW["iterations"])
+    expected = {params: each.iou[[3, 1]].mean() for params, each in by_loop.items()}
+    assert found.net == expected.pop(None)
+    assert found.scores == expected
+
+
 def test_a_sample_is_drawn_by_its_seed(split, tmp_path):
     devkit, probs = split
     drawn = {
