@@ -68,7 +68,8 @@ class _Terminated(KeyboardInterrupt):
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever file names are in it."""
-        return f"deeplab-repro: {record.levelname.lower()}: {one_line(record.getMessage())}"
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"deeplab-repro: {level}{one_line(record.getMessage())}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("deeplab_repro").setLevel(logging.INFO)
     try:
         parser = all_arguments()
         complete(parser)

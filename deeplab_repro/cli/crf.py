@@ -29,8 +29,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="F",
         type=Path,
         required=True,
-        help="the label probabilities: .npy or .npz (CxHxW), the original's .bin, or scores in "
-        "the original's .mat; or a folder of such, photo.npy for photo.jpg and so on",
+        help="the label probabilities or a net's scores: .npy or .npz (CxHxW or HxWxC, at the "
+        "photo's size or on a coarse grid), the original's .bin, or scores in the original's .mat; "
+        "or a folder of such, photo.npy for photo.jpg and so on",
     )
     parser.add_argument(
         "--out",

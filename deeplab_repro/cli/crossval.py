@@ -43,7 +43,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="DIR",
         type=Path,
         required=True,
-        help="scores of the images, as `predict --scores` or `segment --save probs` keep them",
+        help="scores of the images, as `predict --scores` or `segment --save probs` keep them, or "
+        "those of any program",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True)
     for option, default in (

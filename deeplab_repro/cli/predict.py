@@ -45,7 +45,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--scores",
         metavar="DIR",
         type=Path,
-        help="keep the net's coarse scores there, and take those that are there already",
+        help="keep the net's coarse scores there, and take those that are there already, also "
+        "those of any program, in place of a net",
     )
     parser.add_argument(
         "--scores-type",

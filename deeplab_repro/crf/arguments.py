@@ -12,10 +12,8 @@ from deeplab_repro.errors import ArgumentError, ArgumentTypeError
 from deeplab_repro.files.given_photo import pixels_of_picture
 from deeplab_repro.machine.memory import require_memory
 from deeplab_repro.net.given import as_array, check_image_shape, check_type, moved
-from deeplab_repro.net.scores import CoarseScores
+from deeplab_repro.net.scores import SUM_TOLERANCE, CoarseScores
 
-# How far a pixel's probabilities may sum from 1: enough for values kept in half precision.
-SUM_TOLERANCE = 0.01
 MOST_LABELS = 255
 
 # Fitted to peaks of a process that refined two real photos (one smooth, one full of detail) at

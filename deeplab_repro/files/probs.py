@@ -16,6 +16,13 @@ import numpy as np
 
 from deeplab_repro.arrays import F32, HW, Shape, dims
 from deeplab_repro.errors import ArgumentError, FormatError, one_line
+from deeplab_repro.files.given_scores import (
+    GivenScores,
+    Taken,
+    given_scores,
+    kind_of_values,
+    tell,
+)
 from deeplab_repro.files.made_of import MadeOf, marked
 from deeplab_repro.files.marks import write_noted
 from deeplab_repro.files.mat import read_mat, write_mat
@@ -28,7 +35,7 @@ FORMATS = (".npy", ".npz", ".bin", ".mat")
 """What `read_probs` reads."""
 
 # The array to take from a .npz of several, and the variable in a .mat.
-_NPZ_NAMES = ("probs", "marginals")
+_NPZ_NAMES = ("probs", "marginals", "scores", "logits")
 _MAT_NAME = "data"
 _COARSE_NAMES = ("scores", "stride", "offset")
 _LONGEST_NUMBER = 1024  # bytes, with NumPy's header
@@ -37,10 +44,12 @@ _LONGEST_NUMBER = 1024  # bytes, with NumPy's header
 def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     """Read label probabilities for an image of `size` = (H, W): CxHxW float32.
 
-    .npy, .npz: an array CxHxW (or 1xCxHxW) of 16-, 32- or 64-bit floats; if a .npz has several, the
-    one named probs or marginals. A .npz of coarse scores (`write_coarse`): they are enlarged, then
-    softmax. .bin: float32. .mat: scores `data`, W x H x C single or double: the top left corner,
-    then softmax. Neither the values nor the shape are checked further: `dense_crf` does that.
+    .npy, .npz: an array of 16-, 32- or 64-bit floats; if a .npz has several, the one named probs,
+    marginals, scores or logits. It holds probabilities or a net's scores, CxHxW or HxWxC, at the
+    image's size or on a coarse grid (`given_scores` finds out). A .npz of coarse scores
+    (`write_coarse`). Scores are enlarged, then softmax. .bin: probabilities, float32. .mat: scores
+    `data`, W x H x C single or double: the top left corner, then softmax. Of .bin neither the
+    values nor the shape are checked further: `dense_crf` does that.
 
     Raises FileError for a file that cannot be read, FormatError for one that is broken or holds
     something else, ResourceError, before memory is taken, if it needs more than there is.
@@ -48,22 +57,63 @@ def read_probs(path: str | os.PathLike[str], size: HW) -> F32:
     extension = Path(path).suffix.lower()
     if extension == ".mat":
         return _softmax_of_corner(read_mat(path, _MAT_NAME), size, one_line(path))
+    if extension == ".bin":
+        with open_to_read(path) as (file, n_bytes):
+            return _read_bin(file, n_bytes, one_line(path))
+    given = _read_given(path, size)
+    if given.taken.kind == "probabilities" and given.taken.stride == 1:
+        return given.values
+    return softmax(_enlarged(given.as_scores(size), size, one_line(path)))
+
+
+def read_scores(path: str | os.PathLike[str], size: HW) -> tuple[CoarseScores, Taken]:
+    """Read what `read_probs` reads as scores that cover an image, and what it was taken as.
+
+    Of probabilities they are the logarithm. Raises what `read_probs` raises.
+    """
+    if Path(path).suffix.lower() in (".npy", ".npz"):
+        given = _read_given(path, size)
+    else:
+        given = GivenScores(read_probs(path, size), Taken("probabilities", "CxHxW", 1))
+        if given.values.shape[1:] != tuple(size):
+            raise FormatError(
+                f"{one_line(path)}: holds {dims(given.values.shape)}, expected CxHxW of the "
+                f"image's {dims(size)} (HxW): is it another photo's?"
+            )
+        kind_of_values(given.values, one_line(path))
+    scores = given.as_scores(size)
+    try:
+        scores.check_covers(size)
+    except ArgumentError as error:
+        raise FormatError(f"{one_line(path)}: {error}") from error
+    return scores, given.taken
+
+
+def _read_given(path: str | os.PathLike[str], size: HW) -> GivenScores:
+    extension, name = Path(path).suffix.lower(), one_line(path)
     if extension == ".npz":
-        found = _read_npz(path)
+        found, is_ours = _read_npz(path)
         if isinstance(found, CoarseScores):
-            return softmax(_enlarged(found, size, one_line(path)))
-        return found
-    readers = {".npy": _read_npy, ".bin": _read_bin}
-    if extension not in readers:
+            # Of our own nothing is in doubt, nor is anything told.
+            kind = "scores" if is_ours else kind_of_values(found.values, name, are_scores=True)
+            given = GivenScores(found.values, Taken(kind, "CxHxW", found.stride, found.offset))
+        else:
+            given = given_scores(found, size, name)
+    elif extension == ".npy":
+        is_ours = False
+        with open_to_read(path) as (file, n_bytes):
+            given = given_scores(_read_npy(file, n_bytes, name), size, name)
+    else:
         expected = ", ".join(FORMATS)
-        raise FormatError(f"{one_line(path)}: is none of {expected}: save it as one of these")
-    with open_to_read(path) as (file, n_bytes):
-        return readers[extension](file, n_bytes, one_line(path))
+        raise FormatError(f"{name}: is none of {expected}: save it as one of these")
+    if not is_ours:
+        tell(Path(path), given.taken)
+    return given
 
 
 def read_coarse(path: str | os.PathLike[str]) -> CoarseScores:
     """Read the coarse scores of `write_coarse`, as float32. Raises what `read_probs` raises."""
-    found = _read_npz(path)
+    found, _ = _read_npz(path)
     if not isinstance(found, CoarseScores):
         expected = ", ".join(_COARSE_NAMES)
         raise FormatError(f"{one_line(path)}: holds no coarse scores, expected {expected}")
@@ -155,23 +205,26 @@ def _mend_for_array(shape: Shape, kind: str) -> str:
     return "save them so, with .astype(numpy.float32)"
 
 
-def _read_npz(path: str | os.PathLike[str]) -> F32 | CoarseScores:
+def _read_npz(path: str | os.PathLike[str]) -> tuple[F32 | CoarseScores, bool]:
+    """What a .npz holds, and whether it has a mark of ours."""
     name = one_line(path)
     try:
         with open_to_read(path) as (file, _), zipfile.ZipFile(file) as archive:
             arrays = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
             if arrays.keys() == set(_COARSE_NAMES):
-                return _read_coarse(archive, [arrays[each] for each in _COARSE_NAMES], name)
+                entries = [arrays[each] for each in _COARSE_NAMES]
+                return _read_coarse(archive, entries, name), bool(archive.comment)
             wanted = list(arrays) if len(arrays) == 1 else [n for n in _NPZ_NAMES if n in arrays]
             if len(wanted) != 1:
                 held = ", ".join(f"'{one_line(each)}'" for each in list(arrays)[:9]) or "nothing"
                 raise FormatError(
                     f"{name}: holds {held}: expected one array, or one of several named "
-                    f"{' or '.join(_NPZ_NAMES)}"
+                    f"{', '.join(_NPZ_NAMES[:-1])} or {_NPZ_NAMES[-1]}"
                 )
             entry = arrays[wanted[0]]
             with _open_member(archive, entry) as member:
-                return _read_npy(member, entry.file_size, f"{name}, '{one_line(wanted[0])}'")
+                what = f"{name}, '{one_line(wanted[0])}'"
+                return _read_npy(member, entry.file_size, what), False
     except ZIP_ERRORS as error:
         raise FormatError(
             f"{name}: is not a .npz, or broken: {one_line(error)}: save it again, with numpy.savez"

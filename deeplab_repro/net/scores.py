@@ -13,6 +13,9 @@ from deeplab_repro.arrays import F32, HW, dims, in_brief
 from deeplab_repro.errors import ArgumentError
 from deeplab_repro.machine.device import ScoresType
 
+SUM_TOLERANCE = 0.01
+"""How far a pixel's probabilities may sum from 1: enough for values kept in half precision."""
+
 _ROWS_AT_ONCE = 64
 
 

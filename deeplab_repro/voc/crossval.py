@@ -10,7 +10,6 @@ kill -9, can go on where it was and finds the same.
 """
 
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
@@ -32,30 +31,24 @@ from deeplab_repro.errors import (
 )
 from deeplab_repro.files.holding import hold
 from deeplab_repro.files.images import read_image
-from deeplab_repro.files.made_of import (
-    MadeOf,
-    check_made_of,
-    marked,
-    read_mark,
-    sha256_of,
-    sha256_of_text,
-    unmarked,
-)
+from deeplab_repro.files.made_of import MadeOf, sha256_of_text
 from deeplab_repro.files.probs import read_probs
 from deeplab_repro.files.targets import make_folder
-from deeplab_repro.files.whole import remove_unfinished, write_atomically
+from deeplab_repro.files.whole import remove_unfinished
 from deeplab_repro.jobs.refine import find_probs
 from deeplab_repro.models.registry import MODELS, get_model
 from deeplab_repro.version import __version__
+from deeplab_repro.voc.counts import (
+    check_scores,
+    digest_of,
+    find_files,
+    keep_counts,
+    read_counts,
+)
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.grid import AUTHORS_GRID, SearchGrid, bilateral, numbers_text
 from deeplab_repro.voc.metrics import Confusion, Scores, confusion, image_scores, or_none
-from deeplab_repro.voc.records import (
-    ScoresRecord,
-    read_scores_record,
-    scores_record_path,
-    write_or_compare,
-)
+from deeplab_repro.voc.records import read_scores_record, write_or_compare
 from deeplab_repro.work.progress import Progress, unwatched
 from deeplab_repro.work.workers import HERE, Workers
 
@@ -178,6 +171,7 @@ def search(
     iterations: int = 10,
     images: int = 100,
     seed: int = 10,
+    classes: Sequence[int] = (),
     workers: Workers = HERE,
     progress: Progress = unwatched,
 ) -> Found:
@@ -185,7 +179,9 @@ def search(
 
     scores: a folder with the scores or probabilities of each image, <id>.npz or another file that
     `read_probs` reads. out: a folder for the counts. images: how many to draw with the seed, or all
-    if there are fewer. released: parameters to try as well, by the names of their models.
+    if there are fewer. released: parameters to try as well, by the names of their models. classes:
+    the labels over which the mean IOU is taken, by default all: one that is in few photos is scored
+    by chance.
 
     After the grid the search tries the best setting's 26 neighbours at the grid's steps, then those
     of the new best, until none is better; then the same at half the steps, and at a quarter.
@@ -194,12 +190,12 @@ def search(
     another run works on a folder; ArgumentError where `out` holds another search or scores do not
     fit their image; and what reading and writing raise.
     """
-    names = _sample(devkit.ids(split), images, seed)
+    names = sample(devkit.ids(split), images, seed)
     devkit.warn_of_other_classes(names)
-    files = _find_files(devkit, split, scores, names)
+    files = find_files(devkit, split, scores, names)
     with hold(out, reading=[scores]):
-        inputs = {name: _digest(*each) for name, each in files.items()}
-        _check_scores(files, read_scores_record(scores))
+        inputs = {name: digest_of(*each) for name, each in files.items()}
+        check_scores(files, read_scores_record(scores))
         counter = _Counter(devkit, scores, inputs, iterations, out / "counts")
         asked = {
             "split": split,
@@ -217,13 +213,18 @@ def search(
         (net,) = counter.scores("0-net", (), HERE, progress)
         if not net.n_present:
             raise ImageError(f"{one_line(devkit.root)}: all {len(names)} masks are void throughout")
-        found = Found(split, names, seed, iterations, grid, net.mean_iou, dict(released or {}))
+        net_score = _mean_iou(net, classes)
+        found = Found(split, names, seed, iterations, grid, net_score, dict(released or {}))
         found.of_present[None] = _of_present(net)
-        _climb(found, lambda name, new: counter.scores(name, new, workers, progress))
+        _climb(found, lambda name, new: counter.scores(name, new, workers, progress), classes)
     return replace(found, counted=len(counter.counted))
 
 
-def _climb(found: Found, score: Callable[[str, Sequence[CrfParams]], list[Scores]]) -> None:
+def _climb(
+    found: Found,
+    score: Callable[[str, Sequence[CrfParams]], list[Scores]],
+    classes: Sequence[int],
+) -> None:
     """Score the grid, the released settings, and then neighbours of the best, round after round."""
 
     def try_out(kind: str, settings: Sequence[CrfParams]) -> None:
@@ -232,7 +233,7 @@ def _climb(found: Found, score: Callable[[str, Sequence[CrfParams]], list[Scores
         if new:
             name = f"{len(found.rounds) + 1}-{kind}"
             both = list(zip(new, score(name, new), strict=True))
-            found.rounds[name] = {params: each.mean_iou for params, each in both}
+            found.rounds[name] = {params: _mean_iou(each, classes) for params, each in both}
             found.of_present.update((params, _of_present(each)) for params, each in both)
 
     try_out("grid", found.grid.settings())
@@ -270,7 +271,7 @@ class _Counter:
         total = np.zeros((max(1, len(settings)), n, n), np.int64)
         missing = []
         for name in self.inputs:
-            kept = _read_kept(folder / name, made_of[name])
+            kept = read_counts(folder / name, made_of[name])
             if kept is None:
                 missing.append(name)
             else:
@@ -284,11 +285,15 @@ class _Counter:
             for name, counts in workers.map(function, missing):
                 if isinstance(counts, DeepLabError):
                     raise counts
-                _keep(folder / name, made_of[name], counts)
+                keep_counts(folder / name, made_of[name], counts)
                 self.counted.append(folder / name)
                 total += counts
                 advance()
         return [image_scores(counts) for counts in total]
+
+
+def _mean_iou(scores: Scores, classes: Sequence[int]) -> float:
+    return float(scores.iou[list(classes)].mean()) if classes else scores.mean_iou
 
 
 def _of_present(scores: Scores) -> OfPresent:
@@ -330,7 +335,7 @@ def _count(
     return counts
 
 
-def _sample(names: list[str], images: int, seed: int) -> list[str]:
+def sample(names: list[str], images: int, seed: int) -> list[str]:
     """Draw so many of the names, in their order; NumPy promises the same draw for ever."""
     if images < 1:
         raise ArgumentError(f"images is {images}, expected 1 or more")
@@ -338,62 +343,3 @@ def _sample(names: list[str], images: int, seed: int) -> list[str]:
         raise ArgumentError(f"seed is {seed}, expected 0 to {(1 << 32) - 1}")
     chosen = np.random.RandomState(seed).permutation(len(names))[:images]
     return [names[place] for place in sorted(chosen)]
-
-
-def _find_files(
-    devkit: Devkit, split: str, folder: Path, names: list[str]
-) -> dict[str, tuple[Path, Path, Path]]:
-    """Photo, mask and scores of each image. Raises FileError if one is missing."""
-    devkit.require(names, split, masks=False)
-    devkit.require(names, split, masks=True)
-    if not folder.is_dir():
-        raise FileError(f"{one_line(folder)}: is not a folder, expected one with kept scores")
-    found = {name: find_probs(devkit.photo(name), folder) for name in names}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
-        raise FileError(
-            f"{one_line(folder)}: has no scores of {missing[0]} (and of {len(missing) - 1} more "
-            f"of {len(names)} images): expected {missing[0]}.npz or alike, as `predict --scores` "
-            "keeps them"
-        )
-    return {
-        name: (devkit.photo(name), devkit.mask(name), path) for name, path in found.items() if path
-    }
-
-
-def _digest(*files: Path) -> str:
-    """A digest of the content of files."""
-    return sha256_of_text(" ".join(map(sha256_of, files)))
-
-
-def _check_scores(
-    files: Mapping[str, tuple[Path, Path, Path]], record: ScoresRecord | None
-) -> None:
-    """Raise FileError for scores that are not of their photo, or not as their folder's record says.
-
-    Only those that `predict` kept say what they are of.
-    """
-    for photo, _, scores in files.values():
-        check_made_of(scores, photo)
-        mark = read_mark(scores)
-        if mark and record and mark.settings != record.digest:
-            raise FileError(
-                f"{one_line(scores)}: was made in another way than "
-                f"{scores_record_path(scores.parent).name} beside it says: give another folder"
-            )
-
-
-# --- the counts of an image on disk
-
-
-def _read_kept(path: Path, made_of: MadeOf) -> Confusion | None:
-    """Read kept counts; None if they are missing, broken, or not of this."""
-    found, deflated = unmarked(path)
-    return np.frombuffer(zlib.decompress(deflated), "<i8") if found == made_of else None
-
-
-def _keep(path: Path, made_of: MadeOf, counts: Confusion) -> None:
-    """Write counts with a mark that says what they are of."""
-    deflated = zlib.compress(counts.astype("<i8").tobytes(), 1)  # mostly zeros
-    with write_atomically(path) as file:
-        file.write(marked(deflated, made_of))

@@ -50,6 +50,7 @@ from deeplab_repro.voc.records import (
     scores_record_path,
     write_or_compare,
 )
+from deeplab_repro.voc.scores_of_others import scores_of_others
 from deeplab_repro.voc.segmenting import Segmenting
 from deeplab_repro.work.outcomes import Failed, attempt
 from deeplab_repro.work.progress import Progress, unwatched
@@ -96,7 +97,8 @@ def predict(
 
     scores: a folder for the net's coarse scores, <id>.npz (see `probs.write_coarse`). Where they
         are there the net does not run; if all are, no weights are needed. The labels are made of
-        the scores as they are kept.
+        the scores as they are kept. Or a folder of scores of any origin (see `read_probs`), one of
+        each image: there is no net then, and nothing is written there.
     precision: of kept scores; None for that of those that are there, or else float16.
     workers: on a cluster, all paths are to mean the same files.
     force: do it even if the weights were trained on val, and the split has its images; and replace
@@ -116,17 +118,29 @@ def predict(
     if precision not in (None, *SCORES_TYPES):
         known = " or ".join(SCORES_TYPES)
         raise ArgumentError(f"kept scores are to be {precision!r}, expected {known}")
+    given = None if scores is None else scores_of_others(devkit, names, scores, recipe)
+    if given and precision:
+        raise ArgumentError(
+            f"{one_line(str(scores))}: has scores that predict did not keep, which are read as "
+            "they are: leave out --scores-type"
+        )
     kept = None if scores is None else read_scores_record(scores)
     digest = cache(lambda name: sha256_of(devkit.photo(name)))
-    unkept = set() if scores is None else _unkept(scores, names, kept, digest)
-    has_all = kept is not None and not unkept
-    net, crf = _resolve(recipe, kept if has_all else None)
+    unkept = set() if scores is None or given else _unkept(scores, names, kept, digest)
+    has_all = given is not None or (kept is not None and not unkept)
+    if given:
+        net = given.record
+        crf = published_crf(net.model) if recipe.crf == "model" else recipe.crf
+    else:
+        net, crf = _resolve(recipe, kept if has_all else None)
     record = Record(
         **asdict(net),
         split=split,
         crf=crf,
         iterations=recipe.iterations,
-        scores=None if scores is None else precision or (kept.precision if kept else "float16"),
+        scores=None
+        if scores is None or given
+        else precision or (kept.precision if kept else "float16"),
     )
     _check_labels(record, devkit)
     devkit.warn_of_other_classes(names)
@@ -143,6 +157,7 @@ def predict(
             record,
             scores and scores.absolute(),
             held,
+            given,
         )
         todo = [name for name in names if name in unkept or not segmenting.has_labels(name, digest)]
         _check_pictures(devkit, folder, todo, force)

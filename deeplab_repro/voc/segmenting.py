@@ -18,6 +18,7 @@ from deeplab_repro.segmentation import Segmentation, refine
 from deeplab_repro.segmenter import DeepLab, Recipe
 from deeplab_repro.voc.devkit import Devkit
 from deeplab_repro.voc.records import Record
+from deeplab_repro.voc.scores_of_others import ScoresOfOthers
 from deeplab_repro.work.outcomes import Failed
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class Segmenting:
     """Makes one image's labels a call, from its name.
 
     folder: for the PNGs. recipe: with absolute paths. scores: a folder for coarse scores, or None.
-    held: the folders, by the process that asks for the labels. What keeps one image from having
+    held: the folders, by the process that asks for the labels. given: scores of others, in place of
+    the net. What keeps one image from having
     labels is its result; what concerns all images is raised.
     """
 
@@ -40,6 +42,7 @@ class Segmenting:
     record: Record
     scores: Path | None
     held: Held = NOTHING_HELD
+    given: ScoresOfOthers | None = None
 
     def __call__(self, name: str) -> Failed | None:
         """Make one image's labels."""
@@ -70,12 +73,15 @@ class Segmenting:
     def _read(self, path: Path) -> Photo:
         """The image, and its scores if they were kept."""
         photo = Photo(path, read_image(path), sha256=sha256_of(path))
+        size = photo.image.shape[0], photo.image.shape[1]
+        if self.given:
+            scores = self.given.read(path.stem, size)
+            return replace(photo, segmentation=Segmentation(size, scores))
         kept, record = self._kept(path), self.record.scores_record
         if kept is None or record is None:
             return photo
         if not is_made_of(kept, record.digest, lambda: photo.sha256):
             return photo
-        size = photo.image.shape[0], photo.image.shape[1]
         try:
             coarse = read_coarse(kept)
             coarse.check_covers(size)

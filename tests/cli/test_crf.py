@@ -99,14 +99,25 @@ def test_maps_of_other_shapes_are_taken_or_told_how_to_be(command, given, wanted
         status, _, err = command("crf", "a.png", "--probs", "given.npy", "--out", "b.png", *ONE)
         if status == 0:
             break
-        names |= {"probs": given, "p": given, "labels": given}
+        names |= {"probs": given, "p": given, "x": given, "labels": given}
         mend = re.split("use |save ", err)[-1]
-        if of_p := re.search(r"With p = (.*?) use", err):
-            names["p"] = eval(of_p[1], names)
         given = eval(mend, names)
     assert status == 0
     expected = dense_crf(read_image("a.png"), wanted.astype(np.float32), CrfParams(4, 20, 5), 1)
     np.testing.assert_array_equal(read_labels("b.png"), expected.labels)
+
+
+@pytest.mark.usefixtures("folder")
+def test_scores_of_others_are_taken_and_told(command, caplog):
+    """At full size, as PyTorch has them, and with labels last: the softmax's labels."""
+    expected = dense_crf(read_image("a.png"), PROBS, CrfParams(4, 20, 5), 1).labels
+    for given, axes in ((SCORES[None], "CxHxW"), (np.moveaxis(SCORES, 0, -1), "HxWxC")):
+        np.save("given.npy", given)
+        status, *_ = command("crf", "a.png", "--probs", "given.npy", "--out", "b.png", *ONE)
+        assert status == 0
+        told = f"given.npy, and others like it there, are taken as scores, {axes}, at the photo's"
+        assert f"{told} size" in caplog.messages
+        np.testing.assert_array_equal(read_labels("b.png"), expected)
 
 
 @pytest.mark.usefixtures("folders")
@@ -154,8 +165,8 @@ def test_one_bad_picture_does_not_stop_the_others(command, photo):
     a, b, d, e, *rest = err.splitlines()
     assert "error: maps/a.bin: begins with 0 rows" in a
     assert "error: photos/b.png: is not an image" in b
-    assert "error: photos/d.png with maps/d.npy: probs has shape 4x20x30 but the image is" in d
-    assert "error: photos/e.png with maps/e.npy: probs" in e
+    assert "error: maps/d.npy: holds 4x20x30, expected CxHxW or HxWxC of the image's 21x30" in d
+    assert "error: maps/e.npy: goes from" in e
     assert rest[2:] == ["deeplab-repro: 1 done, 4 failed"]
     assert os.listdir("out") == ["c.png"]
 
@@ -216,8 +227,8 @@ def test_pictures_without_a_map(command):
         (["a.png", "--probs", "missing.npy", "--out", "x.png"], "missing.npy: cannot be read"),
         (["a.png", "--probs", "a.png", "--out", "x.png"], "a.png: is none of .npy, .npz, .bin"),
         (["a.png", "--probs", "broken.bin", "--out", "x.png"], "broken.bin: is cut short"),
-        (["a.png", "--probs", "nan.npy", "--out", "x.png"], "nan.npy: probs has 1 values that"),
-        (["a.png", "--probs", "scores.npy", "--out", "x.png"], "Apply a softmax"),
+        (["a.png", "--probs", "nan.npy", "--out", "x.png"], "nan.npy: has 1 values that"),
+        (["a.png", "--probs", "energies.npy", "--out", "x.png"], "of energies e save -e"),
         (["a.png", "--probs", "many.npy", "--out", "x.png"], "many.npy: probs has 300 labels"),
         (["a.png", "--probs", "batch.npy", "--out", "x.png"], "photo in a file of its own"),
         (["a.png", "--probs", "swapped.npy", "--out", "x.png"], "height and width are swapped"),
@@ -255,7 +266,7 @@ def test_pictures_without_a_map(command):
 )
 def test_bad_input(refused, folders, arguments, expected):
     np.save("a.npy", PROBS)
-    np.save("scores.npy", SCORES)
+    np.save("energies.npy", -np.log(PROBS))
     np.save("many.npy", np.full((300, 20, 30), 1 / 300, np.float32))
     np.save("batch.npy", np.stack([PROBS, PROBS]))
     np.save("swapped.npy", PROBS.transpose(0, 2, 1))

@@ -202,7 +202,8 @@ def test_broken_npy(refused, content, expected):
 def test_npz_of_several_arrays(refused):
     file = io.BytesIO()
     np.savez(file, x=PROBS, **{"y\n": PROBS})
-    expected = r"holds 'x', 'y\n': expected one array, or one of several named probs or marginals"
+    expected = r"holds 'x', 'y\n': expected one array, or one of several named probs, "
+    expected += "marginals, scores or logits"
     assert expected in refused("a.npz", file.getvalue())
     file = io.BytesIO()
     np.savez(file, probs=PROBS, marginals=PROBS)

@@ -129,6 +129,15 @@ def test_every_score_is_that_of_the_obvious_loop(split, tmp_path, monkeypatch):
     assert found.as_json()["best"]["mean_iou"] == best
 
 
+def test_some_classes_may_be_what_counts(split, tmp_path):
+    devkit, probs = split
+    found = search(devkit, "val", probs, tmp_path, ONE, classes=[3, 1], **FEW)
+    by_loop = naive_scores(devkit, probs, found.names, [None, *found.scores], FEW["iterations"])
+    expected = {params: each.iou[[3, 1]].mean() for params, each in by_loop.items()}
+    assert found.net == expected.pop(None)
+    assert found.scores == expected
+
+
 def test_a_sample_is_drawn_by_its_seed(split, tmp_path):
     devkit, probs = split
     drawn = {
@@ -302,7 +311,7 @@ def test_one_search_at_a_time(split, tmp_path):
 def test_before_anything_is_counted_all_may_change(split, tmp_path):
     devkit, probs = split
     whole = np.load(probs / "a.npy")
-    np.save(probs / "a.npy", whole[:3])
+    np.save(probs / "a.npy", whole[:3] / whole[:3].sum(axis=0))
     with pytest.raises(ArgumentError, match="has 3 labels"):
         search(devkit, "val", probs, tmp_path / "out", ONE)
     np.save(probs / "a.npy", whole)
@@ -344,9 +353,13 @@ def test_probs_are_in_no_folder(split, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "kind", "parts"),
     [
-        (lambda p: p[:3], ArgumentError, ["c.npy: has 3 labels", "has 4 classes"]),
-        (lambda p: p[:, :-1], ArgumentError, ["c.jpg with", "c.npy: probs has shape 4x39x50"]),
-        (lambda p: 3 * p, ArgumentError, ["c.npy: probs goes from", "Apply a softmax"]),
+        (
+            lambda p: p[:3] / p[:3].sum(axis=0),
+            ArgumentError,
+            ["c.npy: has 3 labels", "has 4 classes"],
+        ),
+        (lambda p: p[:, :-1], FormatError, ["c.npy: holds 4x39x50", "the image's 40x50"]),
+        (lambda p: 3 * p, FormatError, ["c.npy: goes from", "save p / p.sum(axis=0)"]),
         (lambda p: p[0], FormatError, ["c.npy: holds 40x50"]),
     ],
 )
