@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("deeplab_repro").setLevel(logging.INFO)
+    # What files of others were taken as is told; what else is there at this level, is not.
+    logging.getLogger("deeplab_repro.files.given_scores").setLevel(logging.INFO)
     try:
         parser = all_arguments()
         complete(parser)

@@ -33,7 +33,7 @@ from deeplab_repro.machine.opencv import cv2, told_by
 from deeplab_repro.machine.shortage import shortage
 from deeplab_repro.net.layers import Concat, Convolution, Split
 from deeplab_repro.net.net import Net
-from deeplab_repro.net.shape_layers import Crop, Slice
+from deeplab_repro.net.shape_layers import ArgMax, Crop, Slice
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,10 @@ both precisions, this is the place to make it the default.
 
 _COPIES_OF_WEIGHTS = 2.8  # OpenCV packs them again for its convolutions
 _COPIES_WHILE_BUILT = 2.8 if BY_CAFFE else 5.5  # OpenCV 5 makes several while it reads ONNX
+
+
+# What OpenCV 5's classic engine lacks, in part: ArgMax, and Crop to a size that it does not know.
+_NOT_CLASSIC = (ArgMax, Crop)
 
 
 def numbered(net: Net) -> tuple[Net, dict[str, str]]:
@@ -140,7 +144,7 @@ class OpenCVEngine:
         self.device: Device = device
         self.precision: Precision = precision
         self._phases = phases
-        self._classic = classic
+        self._classic = classic and not any(isinstance(x.op, _NOT_CLASSIC) for x in net.layers)
         self._checked: set[Shape] = set()
         self._built: dict[tuple[Shape, tuple[str, ...]], cv2.dnn.Net] = {}
         self._numbered, self._numbers = numbered(net)
@@ -168,11 +172,10 @@ class OpenCVEngine:
     def _any_size(self) -> bool:
         """Whether a net that was built takes other sizes.
 
-        From ONNX OpenCV 4's engine crops only to a size that it knows when it reads the net.
+        From ONNX OpenCV 4 crops only to a size that it knows when it reads the net.
         """
         crops = any(isinstance(layer.op, Crop) for layer in self.net.layers)
-        is_classic = BY_CAFFE or self._classic
-        return self.net.fits_any_size and (self._by_caffe or not (is_classic and crops))
+        return self.net.fits_any_size and (self._by_caffe or not (BY_CAFFE and crops))
 
     def build(self) -> None:
         """Build OpenCV's net for the net's own size, which the first run would do otherwise.

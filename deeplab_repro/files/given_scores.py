@@ -54,16 +54,16 @@ class GivenScores(NamedTuple):
     def as_scores(self, size: HW) -> CoarseScores:
         """Scores that cover an image of `size`; of probabilities their logarithm.
 
-        Interpolated and after a softmax it gives what the net's own scores would give. Pixels
-        behind the last row and column of scores take these.
+        Interpolated and after a softmax it gives what the net's own scores would give. Of nets
+        that pad to the same size, pixels behind the last row and column of scores take these.
         """
         values, (kind, _, stride, offset) = self.values, self.taken
         if kind == "probabilities":
             values = np.maximum(values, _SMALLEST)
             np.log(values, out=values)
-        wanted = coarse_size(size, stride, offset)
-        lacking = [min(1, max(0, n - of)) for n, of in zip(wanted, values.shape[1:], strict=True)]
-        if any(lacking):
+        wanted = coarse_size(size, stride)
+        if offset == 0 and values.shape[1:] == _same_size(size, stride):
+            lacking = [n - of for n, of in zip(wanted, values.shape[1:], strict=True)]
             values = np.pad(values, [(0, 0), *((0, n) for n in lacking)], mode="edge")
         return CoarseScores(values, stride, offset)
 

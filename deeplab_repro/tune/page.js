@@ -125,7 +125,7 @@
   }
 
   function refreshWipe() {
-    right.dispatchEvent(new Event("change"));
+    right.dispatchEvent(new CustomEvent("change", { detail: "redrawn" }));
   }
 
   function show(found, mine) {
@@ -240,7 +240,7 @@
   for (const select of [left, right]) {
     select.addEventListener("change", (event) => {
       showLegends();
-      if (event.isTrusted) fillAddress();
+      if (!event.detail) fillAddress();
     });
   }
 

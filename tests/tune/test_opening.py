@@ -40,8 +40,14 @@ def test_of_a_model(tmp_path):
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        ({"photo.npy": np.ones((4, *SIZE), np.float32)}, "photo.png with photo.npy: probs sums"),
-        ({"photo.npy": np.ones((4, 9, 9), np.float32)}, "probs has shape 4x9x9 but the image is"),
+        (
+            {"photo.npy": np.ones((4, *SIZE), np.float32)},
+            "photo.npy: goes from 1 to 1 and sums",
+        ),
+        (
+            {"photo.npy": np.ones((4, 9, 9), np.float32)},
+            "photo.npy: holds 4x9x9, expected CxHxW",
+        ),
         ({"truth.png": np.zeros((3, 3), np.uint8)}, "truth.png: is 3x3 (height x width), expected"),
         ({"truth.png": np.full(SIZE, 9, np.uint8)}, "truth.png: has label 9, expected 0 to 3"),
     ],
