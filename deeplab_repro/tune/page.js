@@ -90,6 +90,7 @@
 
   async function refine() {
     clearTimeout(resting);
+    previewAgain = false;  // a later preview would be newer, and this be given up for it
     fillAddress();
     const mine = next(), start = performance.now();
     const found = await ask("result", mine, false);

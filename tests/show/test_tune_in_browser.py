@@ -9,7 +9,7 @@ import pytest
 from deeplab_repro.tune.export import export
 from deeplab_repro.tune.server import TuneServer
 from tests.show.test_pages_in_browser import CONTRAST
-from tests.tune.conftest import session  # noqa: F401
+from tests.tune.conftest import SIZE, session  # noqa: F401
 
 PICTURE = "document.querySelectorAll('[data-wipe] img')[2].src"
 
@@ -168,6 +168,29 @@ def test_many_moves_and_the_end_of_the_server(page, server):
     page.wait_for_function(
         "() => /The server has ended/.test(document.getElementById('state').textContent)"
     )
+
+
+def test_where_copies_are_slow_the_full_picture_comes_last(page):
+    page.evaluate("""() => {
+      const quick = fetch;
+      window.asked = 0;
+      window.fetch = async (address) => {
+        if (/small=1/.test(address)) {
+          window.asked += 1;
+          await new Promise((done) => setTimeout(done, 200));
+        }
+        return quick(address);
+      };
+      const slider = document.getElementById("w1");
+      for (const value of [7, 8, 9]) {
+        slider.value = value;
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+    }""")
+    page.wait_for_timeout(700)  # for any copy that might come after it
+    settled(page, "document.getElementById('command').textContent.includes('--crf 9,')")
+    assert page.evaluate("asked") == 1
+    assert page.evaluate(f"{PICTURE.removesuffix('.src')}.naturalWidth") == SIZE[1]
 
 
 def test_two_tabs(page, server):
