@@ -18,7 +18,7 @@ from deeplab_repro.caffe import read_net, write_caffemodel
 from deeplab_repro.cli import main
 from deeplab_repro.crf.cuda.device import crf_cuda_problem
 from deeplab_repro.engines.opencv_cuda import cuda_problem
-from deeplab_repro.files.pictures import write_image
+from deeplab_repro.files.pictures import write_image, write_labels
 from deeplab_repro.files.probs import write_bin
 from deeplab_repro.models import registry
 from tests.conftest import TINY
@@ -39,6 +39,7 @@ SMALLER = {
     "predict": ["--workers", "0"],
     "toyvoc": ["--train", "3", "--val", "1"],
     "train": ["--iterations", "2"],
+    "tune": ["--export", "grid"],  # the server would not end: tests/cli/test_tune.py
 }
 
 
@@ -58,11 +59,15 @@ def reader(tmp_path_factory):
     """A folder with the files that the pages name, of nets an eighth as wide."""
     folder = tmp_path_factory.mktemp("reader")
     photo = read_image(ROOT / "examples" / "street.jpg")[200 : 200 + HEIGHT, 100 : 100 + WIDTH]
-    for name in ("photo.jpg", "photos/one.jpg", "more/two.jpg", "examples/street.jpg"):
+    photos = ("photo.jpg", "photos/one.jpg", "more/two.jpg")
+    for name in (*photos, "examples/street.jpg", "examples/coffee.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         write_image(folder / name, photo)
     probs = np.full((21, *SIZE), 1 / 21, np.float32)
     np.save(folder / "photo.npy", probs)
+    write_labels(folder / "photo.png", np.zeros(SIZE, np.uint8))
+    scores = np.zeros((5, -(-HEIGHT // 8), -(-WIDTH // 8)), np.float32)
+    np.savez(folder / "examples" / "coffee.npz", scores=scores, stride=8, offset=0)
     (folder / "maps").mkdir()
     write_bin(folder / "maps" / "one.bin", probs)
     make_nets(folder)
