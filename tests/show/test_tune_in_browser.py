@@ -175,7 +175,7 @@ def test_where_copies_are_slow_the_full_picture_comes_last(page):
       const quick = fetch;
       window.asked = 0;
       window.fetch = async (address) => {
-        if (/small=1/.test(address)) {
+        if (/^result.*small=1/.test(address)) {
           window.asked += 1;
           await new Promise((done) => setTimeout(done, 200));
         }
