@@ -59,8 +59,10 @@ def kept_parts(paths: Sequence[str], n_labels: int) -> np.ndarray:
     Others are kept as one over the root of how frequent they are: a class that is a hundred times
     as frequent as another then counts ten times as much.
     """
-    counts = sum(np.bincount(read_labels(path).ravel(), minlength=256) for path in paths)
-    frequent = counts / max(1, np.sum(counts[:n_labels]))
+    counts = np.zeros(256)
+    for path in paths:
+        counts += np.bincount(read_labels(path).ravel(), minlength=256)
+    frequent = counts / max(1, counts[:n_labels].sum())
     return np.sqrt(RARE / np.maximum(frequent, RARE))
 
 
