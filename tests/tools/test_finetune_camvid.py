@@ -50,10 +50,11 @@ def weights(tmp_path):
 
 @pytest.fixture
 def small(monkeypatch):
-    """The tool with phases of small crops and few copies."""
+    """The tool with small nets, small crops and few copies."""
     phases = [replace(each, crop=41, batch=2, copies=2, until=1) for each in TOOL.PHASES]
     phases[0] = replace(phases[0], until=0.5)
     monkeypatch.setattr(TOOL, "PHASES", phases)
+    monkeypatch.setattr(TOOL, "NET", replace(TOOL.NET, test_crop=49))
     return TOOL
 
 
