@@ -56,7 +56,6 @@ NET = replace(
     test_crop=481,
 )
 N_LABELS = 11
-VARIABLES = {"EXP": "camvid", "NUM_LABELS": str(N_LABELS)}  # classifier fc8_camvid, so filled anew
 TRIMAPS = (3, 10)
 ROWS = ("net", "net + CRF")
 GRID = list(itertools.starmap(CrfParams, itertools.product((3, 5), (30, 60, 90), (3, 5, 10))))
@@ -123,18 +122,17 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def filled(text: str) -> str:
+    """A net's prototxt for CamVid: its classifier has that name, and 11 labels."""
+    return text.replace("${EXP}", "camvid").replace("${NUM_LABELS}", str(N_LABELS))
+
+
 def write_phase(phase: Phase, copies: Path, out: Path, iterations: int) -> Path:
     """Write OUT's train net of a phase, its variables filled in, and its solver, returned."""
     text = train_text(replace(NET, train_crop=phase.crop, batch=phase.batch))
-    filled = {
-        "${EXP}/list/${TRAIN_SET}.txt": copies.as_posix(),
-        "${DATA_ROOT}": copies.parent.as_posix(),
-        **{f"${{{name}}}": value for name, value in VARIABLES.items()},
-    }
-    for variable, value in filled.items():
-        text = text.replace(variable, value)
+    text = text.replace("${EXP}/list/${TRAIN_SET}.txt", copies.as_posix())
     train_net, solver = (out / f"{what}_{phase.name}.prototxt" for what in ("train", "solver"))
-    write_text(train_net, text)
+    write_text(train_net, filled(text.replace("${DATA_ROOT}", copies.parent.as_posix())))
     settings = {"net": NET.name, "train_net": train_net.as_posix(), "out": out.as_posix()}
     write_text(solver, SOLVER.format(**settings, iterations=iterations))
     return solver
@@ -189,7 +187,7 @@ def widen(net: Net, weights: Path) -> None:
 
 def choose_crf(test_net: Path, weights: Path, pairs: Sequence[Pair]) -> CrfParams:
     """Find the setting of GRID with the highest mean IOU on a few of these photos of train."""
-    model = DeepLab(test_net, weights, crf=None, variables=VARIABLES)
+    model = DeepLab(test_net, weights, crf=None)
     chosen_by = spread(pairs, CHOOSING)
     counts = np.zeros((1 + len(GRID), N_LABELS, N_LABELS), np.int64)
     with progress("choosing the CRF", len(chosen_by)) as step:
@@ -278,7 +276,7 @@ def run(arguments: argparse.Namespace) -> None:
     make_folder(out)
     pairs = {split: read_pairs(data, split) for split in ("train", "val")}
     test_net = out / "test.prototxt"
-    write_text(test_net, test_text(NET))
+    write_text(test_net, filled(test_text(NET)))
     for phase in PHASES:
         until = round(phase.until * arguments.iterations)
         if done(out) < until:
@@ -288,7 +286,7 @@ def run(arguments: argparse.Namespace) -> None:
             train_phase(solver, until, arguments.weights)
     weights = out / f"train_iter_{done(out)}.caffemodel"
     crf = arguments.crf or choose_crf(test_net, weights, pairs["train"])
-    model = DeepLab(test_net, weights, crf=crf, variables=VARIABLES)
+    model = DeepLab(test_net, weights, crf=crf)
     heading = f"{weights.name}, CRF {shown(crf)}, the {len(pairs['val'])} photos of val, percent"
     report = f"{heading}\n{table(score(model, pairs['val']))}"
     write_text(out / "scores.txt", f"{report}\n")
