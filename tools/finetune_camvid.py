@@ -28,13 +28,13 @@ from net_facts import TOY, Fc6
 from varied_copies import write_copies
 from write_prototxts import test_text, train_text
 
-from deeplab_repro.arrays import UInt8
-from deeplab_repro.caffe import read_caffemodel
+from deeplab_repro.arrays import UInt8, dims
+from deeplab_repro.caffe import read_weights
 from deeplab_repro.cli.console import progress
 from deeplab_repro.cli.options import crf_params, whole_number
 from deeplab_repro.crf.dense_crf import dense_crf
 from deeplab_repro.crf.params import CrfParams
-from deeplab_repro.errors import DeepLabError
+from deeplab_repro.errors import DeepLabError, WeightsError, one_line
 from deeplab_repro.files.images import VOID, read_image, read_labels
 from deeplab_repro.files.pictures import palette, write_image
 from deeplab_repro.files.targets import make_folder
@@ -175,14 +175,26 @@ def widen(net: Net, weights: Path) -> None:
     """Put the weights of a narrower net into the first channels of a net that was filled.
 
     These see nothing of the other channels at first, so that they find what the narrower net found.
+    Raises WeightsError for weights of another kind of net, and what `read_weights` raises.
     """
-    narrower = {layer.name: layer.blobs for layer in read_caffemodel(weights).layers}
-    for layer in net.layers:
-        for blob, old in zip(layer.blobs, narrower.get(layer.name, ()), strict=False):
+    narrower = {layer.name: layer.blobs for layer in read_weights(weights).layers if layer.blobs}
+    both = [layer for layer in net.layers if layer.name in narrower]
+    for layer in both:
+        for blob, old in zip(layer.blobs, narrower[layer.name], strict=False):
             assert blob.data is not None
             values = old.reshape(-1) if blob.data.ndim == 1 else old
+            place = blob.data[tuple(map(slice, values.shape[:2]))]
+            if place.shape != values.shape:
+                raise WeightsError(
+                    f"{one_line(weights)}: layer '{layer.name}' has {dims(values.shape)}, "
+                    f"expected values that fit into {dims(blob.shape)}: give ToyVOC-LargeFOV's"
+                )
             blob.data[: len(values)] = 0
-            blob.data[tuple(slice(side) for side in values.shape)] = values
+            place[...] = values
+    if not both:
+        raise WeightsError(
+            f"{one_line(weights)}: has none of the net's layers: give ToyVOC-LargeFOV's"
+        )
 
 
 def choose_crf(test_net: Path, weights: Path, pairs: Sequence[Pair]) -> CrfParams:
@@ -274,6 +286,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Copies, training, the CRF's parameters, scores and examples."""
     data, out = arguments.data.resolve(), arguments.out.resolve()
     make_folder(out)
+    if arguments.weights:
+        check_readable(arguments.weights)
     pairs = {split: read_pairs(data, split) for split in ("train", "val")}
     test_net = out / "test.prototxt"
     write_text(test_net, filled(test_text(NET)))

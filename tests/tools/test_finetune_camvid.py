@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_caffemodel, read_net, write_caffemodel
+from deeplab_repro.errors import WeightsError
 from deeplab_repro.files.images import read_image
 from deeplab_repro.files.pictures import write_image, write_labels
 from deeplab_repro.models.registry import get_model
@@ -129,6 +130,21 @@ def test_the_first_channels_find_what_the_narrower_net_found(small, data, weight
         assert new_weight[outputs:].all()  # by their filler
         np.testing.assert_array_equal(new_bias[:outputs], bias.ravel())
     assert wide["fc8_camvid"].blobs[0].shape[0] == 11
+
+
+def test_weights_of_another_kind_of_net_are_one_line(small, data, tmp_path):
+    net = read_net(get_model("ToyVOC-LargeFOV").test_prototxt, {"EXP": "toyvoc"})
+    net.fill_random(0)
+    (conv1_1,) = (layer for layer in net.layers if layer.name == "conv1_1")
+    wide, other = tmp_path / "wide.caffemodel", tmp_path / "other.caffemodel"
+    conv1_1.blobs[0].data = np.ones((64, 3, 3, 3), np.float32)
+    write_caffemodel(net, wide)
+    for layer in net.layers:
+        layer.name += "_x"
+    write_caffemodel(net, other)
+    for path, told in ((wide, "'conv1_1' has 64x3x3x3"), (other, "none of the net's")):
+        with pytest.raises(WeightsError, match=told):
+            begun(small, data, tmp_path, path)
 
 
 def test_from_scratch_says_so(small, data, tmp_path, capsys):
