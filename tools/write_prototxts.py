@@ -259,7 +259,7 @@ def test_text(net: NetFacts) -> str:
 
 def train_text(net: NetFacts) -> str:
     learns = {0: "only the branches learn", 1: "the branches and the classifier learn"}
-    what = learns[net.classifier_lr] if net.msc else "every layer learns"
+    what = "every layer learns" if net.trunk_lr else learns[net.classifier_lr]
     size = f"{net.train_crop}x{net.train_crop}"
     lines = header(net, "train net", f"Batch {net.batch}: {size} in, scores at stride 8; {what}.")
     lines += [f"name: {quoted(net.name)}", *data(net, True), *trunk(net, True)]

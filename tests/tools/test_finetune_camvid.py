@@ -1,11 +1,12 @@
 """The real-photo experiment from end to end, on six tiny pictures."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from deeplab_repro.caffe import read_caffemodel, read_net, write_caffemodel
+from deeplab_repro.errors import WeightsError
 from deeplab_repro.files.images import read_image
 from deeplab_repro.files.pictures import write_image, write_labels
 from deeplab_repro.models.registry import get_model
@@ -49,36 +50,43 @@ def weights(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, capsys):
+def small(monkeypatch):
+    """The tool with small nets, small crops and few copies."""
+    phases = [replace(each, crop=41, batch=2, copies=2, until=1) for each in TOOL.PHASES]
+    phases[0] = replace(phases[0], until=0.5)
+    monkeypatch.setattr(TOOL, "PHASES", phases)
+    monkeypatch.setattr(TOOL, "NET", replace(TOOL.NET, test_crop=49))
+    return TOOL
+
+
+@pytest.fixture
+def run(small, capsys):
     """Run the tool with training on small crops; stdout and stderr."""
-    small = tmp_path / "small.prototxt"
-    text = TOOL.NET.train_prototxt.read_text()
-    small.write_text(text.replace("size: 241", "size: 41").replace("size: 6", "size: 2"))
-    nets = SimpleNamespace(train_prototxt=small, test_prototxt=TOOL.NET.test_prototxt)
-    monkeypatch.setattr(TOOL, "NET", nets)
 
     def run_tool(*arguments: object) -> tuple[str, str]:
-        TOOL.main([str(argument) for argument in arguments])
+        small.main([str(argument) for argument in arguments])
         return capsys.readouterr()
 
     return run_tool
 
 
-def test_from_lists_to_examples_and_on_from_a_snapshot(run, data, weights, tmp_path, monkeypatch):
+def test_from_copies_to_examples_and_on_from_a_snapshot(run, data, weights, tmp_path, monkeypatch):
     out = tmp_path / "out"
     begin = ("--data", data, "--weights", weights, "--out", out)
-    printed, told = run(*begin, "--iterations", 1, "--crf", "4,30,5")
+    printed, told = run(*begin, "--iterations", 2, "--crf", "4,30,5")
 
-    for split, names in SPLITS.items():
-        lines = [f"/JPEGImages/{name}.jpg /SegmentationClass/{name}.png" for name in names]
-        assert (out / f"list/{split}.txt").read_text().splitlines() == lines
-    assert "${" not in (out / "train.prototxt").read_text()
+    for phase in ("small", "high"):
+        listed = (out / f"copies_{phase}/train.txt").read_text().splitlines()
+        assert listed[:2] == ["/a_0.jpg /a_0.png", "/a_1.jpg /a_1.png"]
+        assert len(listed) == 2 * len(SPLITS["train"])
+        assert "${" not in (out / f"train_{phase}.prototxt").read_text()
 
-    assert "filled anew: fc8_camvid\n" in told
-    assert "1 of 1 iterations  loss" in told
+    assert "most of the channels begin with" in told
+    assert "goes on from iteration 1" in told
+    assert "2 of 2 iterations  loss" in told
     assert "best of" not in told
     heading, areas, columns, net, crf = printed.splitlines()
-    assert heading == "train_iter_1.caffemodel, CRF 4,30,5, the 2 photos of val, percent"
+    assert heading == "train_iter_2.caffemodel, CRF 4,30,5, the 2 photos of val, percent"
     assert areas.split() == ["whole", "image", "trimap", "3", "trimap", "10"]
     assert columns.split() == ["IOU", "pixels"] * 3
     assert net.split()[0] == "net"
@@ -91,35 +99,63 @@ def test_from_lists_to_examples_and_on_from_a_snapshot(run, data, weights, tmp_p
         assert example.shape == (HEIGHT, 4 * WIDTH + 3 * 4, 3)
 
     monkeypatch.setattr(TOOL, "GRID", TOOL.GRID[:2])
-    printed, told = run(*begin, "--iterations", 2)
-    assert "goes on from train_iter_1.solverstate" in told
-    assert "2 of 2 iterations  loss" in told
+    printed, told = run(*begin, "--iterations", 3)
+    assert "goes on from iteration 2" in told
+    assert "3 of 3 iterations  loss" in told
     assert "best of 2 settings on 4 photos of train" in told
-    assert printed.startswith("train_iter_2.caffemodel, CRF ")
-    assert len((out / "train_loss.csv").read_text().splitlines()) == 3
+    assert printed.startswith("train_iter_3.caffemodel, CRF ")
+    assert len((out / "train_loss.csv").read_text().splitlines()) == 4
 
 
-def test_all_but_the_classifier_begins_with_the_weights(data, weights, tmp_path):
-    TOOL.write_lists(data, tmp_path)
-    solver = TOOL.write_prototxts(data, tmp_path, 0)
-    begun = {layer.name: layer for layer in read_caffemodel(TOOL.finetune(solver, weights)).layers}
+def begun(small, data, out, weights):
+    """The solver before its first iteration."""
+    phase = small.PHASES[0]
+    copies = small.write_copies(small.read_pairs(data, "train"), out / "copies", 1, (1, 1), 11)
+    solver, _ = small.prepare(small.write_phase(phase, copies, out, 1))
+    small.begin(solver, out, weights)
+    return solver
+
+
+def test_the_first_channels_find_what_the_narrower_net_found(small, data, weights, tmp_path):
+    wide = {layer.name: layer for layer in begun(small, data, tmp_path, weights).net.layers}
     for layer in read_caffemodel(weights).layers:
-        if layer.blobs and layer.name != "fc8_toyvoc":
-            for given, found in zip(layer.blobs, begun[layer.name].blobs, strict=True):
-                np.testing.assert_array_equal(found, given)
-    assert begun["fc8_camvid"].blobs[0].shape[0] == 11
+        if not layer.blobs or layer.name == "fc8_toyvoc":
+            continue
+        weight, bias = layer.blobs
+        outputs, inputs = weight.shape[:2]
+        new_weight, new_bias = (blob.data for blob in wide[layer.name].blobs)
+        np.testing.assert_array_equal(new_weight[:outputs, :inputs], weight)
+        assert not new_weight[:outputs, inputs:].any()  # they see no others
+        assert len(new_weight) > outputs
+        assert new_weight[outputs:].all()  # by their filler
+        np.testing.assert_array_equal(new_bias[:outputs], bias.ravel())
+    assert wide["fc8_camvid"].blobs[0].shape[0] == 11
 
 
-def test_from_scratch_says_so(data, tmp_path, capsys):
-    TOOL.write_lists(data, tmp_path)
-    TOOL.finetune(TOOL.write_prototxts(data, tmp_path, 0), None)
+def test_weights_of_another_kind_of_net_are_one_line(small, data, tmp_path):
+    net = read_net(get_model("ToyVOC-LargeFOV").test_prototxt, {"EXP": "toyvoc"})
+    net.fill_random(0)
+    (conv1_1,) = (layer for layer in net.layers if layer.name == "conv1_1")
+    wide, other = tmp_path / "wide.caffemodel", tmp_path / "other.caffemodel"
+    conv1_1.blobs[0].data = np.ones((64, 3, 3, 3), np.float32)
+    write_caffemodel(net, wide)
+    for layer in net.layers:
+        layer.name += "_x"
+    write_caffemodel(net, other)
+    for path, told in ((wide, "'conv1_1' has 64x3x3x3"), (other, "none of the net's")):
+        with pytest.raises(WeightsError, match=told):
+            begun(small, data, tmp_path, path)
+
+
+def test_from_scratch_says_so(small, data, tmp_path, capsys):
+    begun(small, data, tmp_path, None)
     assert "from scratch" in capsys.readouterr().err
 
 
-def test_scores_are_those_of_the_labels(data, tmp_path):
-    pairs = TOOL.write_lists(data, tmp_path)["val"]
+def test_scores_are_those_of_the_labels(data):
+    pairs = TOOL.read_pairs(data, "val")
     net = get_model("ToyVOC-LargeFOV").test_prototxt
-    model = DeepLab(net, "random:1", crf=None, variables=TOOL.VARIABLES)
+    model = DeepLab(net, "random:1", crf=None, variables={"EXP": "x", "NUM_LABELS": "11"})
     alone, same = TOOL.score(model, pairs)
     counts = 0
     for image, labels in pairs:
