@@ -68,6 +68,7 @@ def reader(tmp_path_factory):
     write_labels(folder / "photo.png", np.zeros(SIZE, np.uint8))
     scores = np.zeros((5, -(-HEIGHT // 8), -(-WIDTH // 8)), np.float32)
     np.savez(folder / "examples" / "coffee.npz", scores=scores, stride=8, offset=0)
+    shutil.copytree(ROOT / "examples" / "camvid", folder / "examples" / "camvid")
     (folder / "maps").mkdir()
     write_bin(folder / "maps" / "one.bin", probs)
     make_nets(folder)
