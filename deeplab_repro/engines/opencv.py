@@ -27,6 +27,7 @@ from deeplab_repro.engines.opencv_shapes import (
 )
 from deeplab_repro.engines.phases_in_net import in_phases, with_parameters
 from deeplab_repro.errors import DeepLabError, NetError, ResourceError
+from deeplab_repro.files.whole import reason
 from deeplab_repro.machine.as_file import as_file
 from deeplab_repro.machine.device import Device, Precision
 from deeplab_repro.machine.opencv import cv2, told_by
@@ -96,8 +97,14 @@ def _read_onnx(
     """A net of OpenCV from our ONNX, which gives these outputs and no other blobs."""
     model = to_onnx(net, shape, outputs, any_size)
     if classic and not BY_CAFFE:
-        with as_file(model) as path:  # from memory OpenCV 5 takes its new engine, unasked
-            return cv2.dnn.readNetFromONNX(path, cv2.dnn.ENGINE_CLASSIC)
+        try:
+            with as_file(model) as path:  # from memory OpenCV 5 takes its new engine, unasked
+                return cv2.dnn.readNetFromONNX(path, cv2.dnn.ENGINE_CLASSIC)
+        except OSError as error:
+            raise ResourceError(
+                f"net '{net.name}': a temporary file of {len(model):,} bytes for OpenCV cannot be "
+                f"written: {reason(error)}: set TMPDIR to a folder with room"
+            ) from error
     return cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
 
 

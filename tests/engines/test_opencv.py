@@ -1,5 +1,6 @@
 """OpenCV runs our nets as NumPy would, at any size and in threads, and refuses with our errors."""
 
+import os
 import threading
 
 import cv2
@@ -28,6 +29,7 @@ from deeplab_repro.net.layers import (
     Split,
 )
 from deeplab_repro.net.net import Layer
+from tests.conftest import assert_one_line
 from tests.slow_layers import (
     convolve,
     deconvolve,
@@ -94,6 +96,16 @@ def test_the_parts_of_a_net_run_on_the_classic_engine(monkeypatch):
     OpenCVCpuEngine(net).build()
     OpenCVEngine(net, "cpu").build()
     assert asked == [(cv2.dnn.ENGINE_CLASSIC,), ()]
+
+
+@pytest.mark.skipif(opencv.BY_CAFFE, reason="OpenCV 4 needs no file")
+def test_no_room_for_a_temporary_file(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "memfd_create", raising=False)  # as elsewhere than on Linux
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    net = net_of(Layer("a", Convolution(8, (3, 3), (1, 1)), ("data",), ("a",)), shape=SHAPE)
+    with pytest.raises(ResourceError) as error:
+        OpenCVCpuEngine(net).build()
+    assert_one_line(error, "bytes for OpenCV cannot be written: no such file", "set TMPDIR")
 
 
 @pytest.mark.parametrize("zoom", [2, 3, 8])
